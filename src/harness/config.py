@@ -1,0 +1,240 @@
+"""The structured config, one place: every option of every group, with its type, default and unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+
+@dataclass
+class ModelConfig:
+    """Which network, and where its weights come from."""
+
+    name: str = MISSING
+    weights: str | None = None  # None: random from `seed`; a path to a state dict; or a torchvision weights name
+    seed: int = 0
+    image_size: int = 224  # pixels, square
+    num_classes: int = 1000
+
+
+@dataclass
+class Switch:
+    """A technique without options."""
+
+    enabled: bool = False
+
+
+@dataclass
+class EarlyExitOptions:
+    """Leave the network after a dense block when the exit head is sure enough."""
+
+    enabled: bool = False
+    after_block: int = 2
+    decision: str = "auto"  # auto | share | threshold; auto: share on unlabelled data, else threshold
+    exit_share: float = 0.5  # share of each batch that leaves early
+    threshold: float | None = None  # confidence in [0, 1]; None: calibrated to `exit_share`
+    seed: int = 1  # of the exit head's weights
+
+
+@dataclass
+class ReducedGrowthOptions:
+    """DenseNet with a smaller growth rate; draws new weights."""
+
+    enabled: bool = False
+    growth_rate: int = 24
+    seed: int = 2
+
+
+@dataclass
+class LowRankOptions:
+    """Truncated SVD of the classifier and the 1x1 convolutions. Exactly one of rank, ratio, energy."""
+
+    enabled: bool = False
+    classifier: bool = True
+    conv1x1: bool = True
+    rank: int | None = None
+    ratio: float | None = None  # rank = ratio * min(in, out)
+    energy: float | None = None  # smallest rank that keeps this share of the squared singular values
+
+
+@dataclass
+class GroupedOptions:
+    """Grouped 1x1 convolutions in the bottlenecks (`_DenseLayer.conv1`)."""
+
+    enabled: bool = False
+    groups: int = 4
+
+
+@dataclass
+class PrunedOptions:
+    """Structured channel pruning by L2 magnitude."""
+
+    enabled: bool = False
+    ratio: float = 0.3
+    target_gmacs: float | None = None  # overrides `ratio`
+    round_to: int | None = 8  # channels are a multiple of this
+
+
+@dataclass
+class ArchConfig:
+    """All architecture techniques, always present; a group choice switches one on."""
+
+    identity: Switch = field(default_factory=Switch)
+    reduced_growth: ReducedGrowthOptions = field(default_factory=ReducedGrowthOptions)
+    pruned: PrunedOptions = field(default_factory=PrunedOptions)
+    grouped: GroupedOptions = field(default_factory=GroupedOptions)
+    low_rank: LowRankOptions = field(default_factory=LowRankOptions)
+    early_exit: EarlyExitOptions = field(default_factory=EarlyExitOptions)
+
+
+@dataclass
+class Fp16Options:
+    """Half-precision weights and compute."""
+
+    enabled: bool = False
+    io: str = "fp32"  # fp32 | fp16: dtype of the engine's inputs and outputs
+
+
+@dataclass
+class FusionOptions:
+    """Kernel fusion and graph optimisation at the engine's most, against its least."""
+
+    enabled: bool = False
+    cuda_graph: bool = True
+
+
+@dataclass
+class DynamicBatchingOptions:
+    """A dynamic-shape engine. None takes the value from the batch preset: 1, batch_size, 2 * batch_size."""
+
+    enabled: bool = False
+    min_batch_size: int | None = None
+    opt_batch_size: int | None = None
+    max_batch_size: int | None = None
+
+
+@dataclass
+class HwConfig:
+    """All hardware techniques, always present; a group choice switches one on."""
+
+    identity: Switch = field(default_factory=Switch)
+    compiled: Switch = field(default_factory=Switch)
+    fp16: Fp16Options = field(default_factory=Fp16Options)
+    fusion: FusionOptions = field(default_factory=FusionOptions)
+    dynamic_batching: DynamicBatchingOptions = field(default_factory=DynamicBatchingOptions)
+
+
+@dataclass
+class EngineConfig:
+    """Which engine, on which device, and its own options."""
+
+    name: str = "auto"
+    device: str = "auto"  # auto | cpu | cuda
+    build_only: bool = False
+    compute_capability: str | None = None  # build for this chip, e.g. "8.9"; None: the one that is here
+    threads: int | None = None  # intra-op threads on a CPU; None: the physical cores this process may use
+    providers: list[str] | None = None  # onnxruntime, in order of preference; None: by device
+    workspace_mb: int | None = None  # TensorRT builder workspace, MiB; None: its own limit
+
+
+@dataclass
+class PrecisionConfig:
+    """One TF32 policy for all four cells."""
+
+    tf32: bool = False
+
+
+@dataclass
+class ProfileConfig:
+    """Dynamic-shape profile that comes with a batch preset. None: 1, batch_size, 2 * batch_size."""
+
+    min_batch_size: int | None = None
+    opt_batch_size: int | None = None
+    max_batch_size: int | None = None
+
+
+@dataclass
+class ScenarioConfig:
+    """How requests arrive."""
+
+    name: str = "fixed"
+
+
+@dataclass
+class DataConfig:
+    """Where the inputs come from."""
+
+    name: str = "synthetic"
+    seed: int = 1234
+
+
+@dataclass
+class ProtocolConfig:
+    """How a quartet is measured; every setting is recorded with the run."""
+
+    name: str = "default"
+    primary: str = "auto"  # auto | device | wall | end_to_end; auto: device on a GPU, wall on a CPU
+    warmup_min_s: float = 2.0  # GPU only
+    warmup_min_iterations: int = 3
+    warmup_windows: int = 3  # the last windows that must agree
+    warmup_tolerance: float = 0.05  # relative spread of those windows
+    warmup_max_s: float = 60.0
+    ramp_iterations: int = 1  # untimed, at the start of every visit
+    slice_s: float = 0.25  # timed part of a visit: whole iterations until this is used up
+    min_blocks: int = 10
+    max_blocks: int = 400
+    half_width: float = 0.03  # stop at this half-width of ln(factor) once the verdict is decided
+    budget_s: float = 240.0  # of measuring one quartet
+    margin: float = 0.05
+    level: float = 0.95
+    restarts: int = 1
+    host_bound_restarts: int = 8
+    coursework: bool = False  # also run the usual recipe on the same executables
+    worker_timeout_s: float = 300.0
+    seed: int = 0
+
+
+@dataclass
+class TrackingConfig:
+    """Where results go."""
+
+    uri: str | None = None  # None: MLFLOW_TRACKING_URI, else sqlite under `root`
+    root: str = "mlruns"
+    experiment: str = "harness"
+
+
+@dataclass
+class CacheConfig:
+    """Where exports and engines are kept."""
+
+    dir: str = ".harness_cache"
+
+
+@dataclass
+class HarnessConfig:
+    """One Hydra job: one quartet."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    arch: ArchConfig = field(default_factory=ArchConfig)
+    hw: HwConfig = field(default_factory=HwConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    precision: PrecisionConfig = field(default_factory=PrecisionConfig)
+    reference: str = "eager"  # eager | engine
+    batch_size: int = 8
+    profile: ProfileConfig = field(default_factory=ProfileConfig)
+    scenario: ScenarioConfig = field(default_factory=ScenarioConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
+    sweep_name: str | None = None
+
+
+def from_omegaconf(cfg: Any) -> HarnessConfig:
+    """Return the typed config of a composed `DictConfig` (interpolations resolved, types checked)."""
+    from omegaconf import OmegaConf
+
+    merged = OmegaConf.merge(OmegaConf.structured(HarnessConfig), cfg)
+    return OmegaConf.to_object(merged)  # type: ignore[return-value]

@@ -1,0 +1,151 @@
+"""The engine contract: what goes into a build, what comes out, and what a loaded engine can do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Protocol, Self
+
+import numpy as np
+
+Precision = Literal["fp32", "fp16"]
+FusionLevel = Literal["off", "default", "max"]
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output. The first dimension is the batch; -1 stands for a dynamic one."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str  # numpy name: float32, float16
+
+
+@dataclass(frozen=True)
+class BatchProfile:
+    """Batch sizes an engine must accept; static if all three are equal."""
+
+    min_size: int
+    opt_size: int
+    max_size: int
+
+    @property
+    def is_static(self) -> bool:
+        """Whether the batch dimension is pinned."""
+        return self.min_size == self.max_size
+
+
+@dataclass(frozen=True)
+class Graph:
+    """An exported stage of a network: an ONNX file with a dynamic batch, already in the plan's precision."""
+
+    path: Path
+    sha256: str  # of graph and weights, without metadata that holds paths
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    nodes: int
+
+
+@dataclass(frozen=True)
+class BuildPlan:
+    """Everything that can change what an engine makes of one graph."""
+
+    engine: str
+    graph: Graph
+    batch: BatchProfile
+    precision: Precision = "fp32"
+    fusion: FusionLevel = "off"
+    cuda_graph: bool = False  # capture at load; an engine that can't says so in `degraded`
+    tf32: bool = False
+    device: str = "cpu"  # cpu | cuda
+    compute_capability: tuple[int, int] | None = None  # chip to build for; None: the one that is here
+    instance: str = ""  # a second build of the same thing (identity control, replicated builds)
+    recipe: str = ""  # JSON that rebuilds the nn.Module in a worker (eager, inductor); "" if not needed
+    stage: str = ""  # which stage of the recipe's network this graph is
+    options: tuple[tuple[str, str | int | float | bool], ...] = ()  # the engine's own, sorted by name
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What an engine built: files in one folder, and what is known about them."""
+
+    plan: BuildPlan
+    path: Path  # the folder
+    main_file: str  # name of the file to load, within the folder
+    engine_version: str
+    size_mb: float
+    proof: Mapping[str, str | int | float] = field(default_factory=dict)  # nodes, layers, precision in use
+    degraded: tuple[str, ...] = ()  # reasons why this is less than what was asked
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether an engine can build and run here; None means yes, a text is the reason why not."""
+
+    build: str | None = None
+    run: str | None = None
+
+
+class Executable(Protocol):
+    """A loaded artifact that runs one batch; owns its buffers and its stream, allocated once at load.
+
+    Buffers are numpy arrays on a CPU and torch CUDA tensors on a GPU, shaped for `max_size` samples.
+    """
+
+    input_specs: tuple[TensorSpec, ...]
+    output_specs: tuple[TensorSpec, ...]
+    proof: Mapping[str, str | int | float]  # provider in use, captured graph, ...
+    degraded: tuple[str, ...]
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def input_buffers(self) -> Mapping[str, Any]:
+        """Return the buffers the next `enqueue` reads."""
+
+    def output_buffers(self) -> Mapping[str, Any]:
+        """Return the buffers `enqueue` writes."""
+
+    def write_inputs(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Copy host arrays into the input buffers (not part of any timed slice but `end_to_end`)."""
+
+    def poison_outputs(self) -> None:
+        """Fill the output buffers with NaN, so that an output that is never written is noticed."""
+
+    def enqueue(self, batch_size: int | None = None) -> None:
+        """Run one batch of `batch_size` samples (default: the profile's `opt_size`); may return early."""
+
+    def synchronize(self) -> None:
+        """Wait until everything enqueued is done."""
+
+    def outputs(self, batch_size: int | None = None) -> dict[str, np.ndarray]:
+        """Return host copies of the outputs of the first `batch_size` samples."""
+
+    def kernel_count(self) -> int | None:
+        """Return how many kernels one batch launches, or None where the engine can't tell."""
+
+
+class Engine(Protocol):
+    """A compiler with its runtime. Importing the module that defines one imports no GPU package."""
+
+    name: str
+
+    def version(self) -> str:
+        """Return the version of the package behind it."""
+
+    def availability(self, device: str) -> Availability:
+        """Return what this engine can do on `device` ("cpu" or "cuda") on this machine."""
+
+    def check(self, plan: BuildPlan) -> None:
+        """Raise UserError if this plan can't be built, before any work; looks at options, not at files."""
+
+    def build(self, plan: BuildPlan, workdir: Path) -> Artifact:
+        """Build into `workdir` (exists, empty, renamed into the cache by the caller); raise CellError."""
+
+    def load(self, artifact: Artifact, device: str) -> Executable:
+        """Return the executable; enter it to allocate, leave it to free."""

@@ -1,0 +1,22 @@
+"""Statistics of a quartet: pure functions on arrays, no torch, no MLflow."""
+
+from harness.stats.coursework import coursework_factor, coursework_verdict
+from harness.stats.interaction import Gains, Interaction, estimate
+from harness.stats.multiplicity import holm
+from harness.stats.percentiles import Percentile, minimum_samples, percentile
+from harness.stats.verdict import Verdict, is_decided, verdict
+
+__all__ = [
+    "Gains",
+    "Interaction",
+    "Percentile",
+    "Verdict",
+    "coursework_factor",
+    "coursework_verdict",
+    "estimate",
+    "holm",
+    "is_decided",
+    "minimum_samples",
+    "percentile",
+    "verdict",
+]

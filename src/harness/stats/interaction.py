@@ -1,0 +1,164 @@
+"""The interaction factor of a quartet: its value, its interval, and what may be said about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from harness.stats.evidence import Array
+from harness.stats.intervals import mean_interval
+from harness.stats.verdict import Verdict, check_margin, distance_to_margin, is_decided, verdict
+
+MINIMUM_BLOCKS = 5  # fewer can't show their own noise, however small they make it look
+HOST_BOUND_RESTARTS = 8  # fewer give false verdicts when a cell keeps one of two modes for a whole run
+
+
+@dataclass(frozen=True)
+class Gains:
+    """Throughput ratios to the baseline (geometric means over blocks); `expected` is arch * hw."""
+
+    arch: float
+    hw: float
+    combined: float
+    expected: float
+
+
+@dataclass(frozen=True)
+class Interaction:
+    """combined gain / (arch gain * hw gain) with a confidence interval and a verdict."""
+
+    factor: float
+    low: float
+    high: float
+    verdict: Verdict
+    reason: str  # one line: why this verdict, or what is missing for one
+    blocks: int
+    restarts: int
+    builds: int  # with 1 the interval speaks for that build only
+    half_width: float  # of ln(factor): about the relative half-width of the factor
+    effective_replicates: float  # independent blocks (or restarts) that the data are worth
+    p_value: float  # smallest 1 - level at which this verdict would still stand; 1 if it never does
+    gains: Gains
+    margin: float
+    level: float
+
+
+def estimate(
+    blocks: ArrayLike,
+    groups: ArrayLike | None = None,
+    margin: float = 0.05,
+    level: float = 0.95,
+    *,
+    host_bound: bool = False,
+    builds: ArrayLike | None = None,
+) -> Interaction:
+    """Estimate the interaction factor from interleaved blocks.
+
+    With y = ln(throughput), L_b = y_combined + y_baseline - y_arch - y_hw and factor = exp(mean of L). In terms of a
+    2^2 factorial design coded +-1, the interaction effect of y is q = ln(factor) / 4 (Jain, The Art of Computer
+    Systems Performance Analysis, 1991, chapter 17). Noise common to the four cells of a block cancels in L; what is
+    left may be autocorrelated, and the interval allows for that.
+
+    Args:
+        blocks: [B, 4] throughput of every block in time order, columns baseline, arch, hw, combined; any unit, B >= 1.
+        groups: [B] label of the restart (set of fresh processes) of each block; None: all from one restart.
+        margin: a factor within 1 - margin and 1 + margin counts as a product.
+        level: confidence level of the interval.
+        host_bound: a cell waits for the host, whose modes may outlast a run: without at least 8 restarts the verdict
+            is `inconclusive`, whatever the interval.
+        builds: [B] label of the engine build of each block; restarts are nested in builds. None: one build.
+
+    Raises:
+        ValueError: on a wrong shape, a throughput that is not finite and positive, or a margin or level outside (0, 1).
+    """
+    check_margin(margin)
+    if not 0 < level < 1:
+        raise ValueError(f"level must be between 0 and 1, got {level}")
+    logs = np.log(_checked(blocks))
+    count = logs.shape[0]
+    build_of, build_count = _numbered(builds, count, "builds")
+    restart_of, restart_count = _numbered(groups, count, "groups")
+    restart_of, restart_count = _numbered(restart_of * build_count + build_of, count, "groups")
+
+    interval = mean_interval(log_interaction(logs), restart_of, build_of)
+    log_factor, half_width = float(interval.mean), float(interval.half_width(level))
+    with np.errstate(over="ignore"):
+        factor, low, high = (float(np.exp(x)) for x in (log_factor, log_factor - half_width, log_factor + half_width))
+    found = verdict(low, high, margin)
+    reason = _reason(found, low, high, margin)
+    p_value = float(interval.p_value(distance_to_margin(log_factor, margin)))
+    missing = _missing(count, restart_count, host_bound)
+    if missing is not None:
+        found, reason, p_value = Verdict.INCONCLUSIVE, missing, 1.0
+    return Interaction(
+        factor=factor,
+        low=low,
+        high=high,
+        verdict=found,
+        reason=reason,
+        blocks=count,
+        restarts=restart_count,
+        builds=build_count,
+        half_width=half_width,
+        effective_replicates=float(interval.effective_replicates()),
+        p_value=p_value,
+        gains=_gains(logs),
+        margin=margin,
+        level=level,
+    )
+
+
+def log_interaction(log_throughput: Array) -> Array:
+    """Return L [..., B] of ln(throughput) [..., B, 4], order baseline, arch, hw, combined."""
+    baseline, arch, hw, combined = np.moveaxis(log_throughput, -1, 0)
+    return (combined - arch) + (baseline - hw)
+
+
+def _checked(blocks: ArrayLike) -> Array:
+    throughput = np.asarray(blocks, dtype=float)
+    if throughput.ndim != 2 or throughput.shape[1] != 4 or throughput.shape[0] == 0:
+        raise ValueError(f"blocks must be [B, 4] (baseline, arch, hw, combined), B >= 1, got shape {throughput.shape}")
+    bad = ~(np.isfinite(throughput) & (throughput > 0))
+    if bad.any():
+        row, column = np.argwhere(bad)[0]
+        raise ValueError(
+            f"throughput must be finite and positive, got {throughput[row, column]} in block {row}, column {column}"
+        )
+    return throughput
+
+
+def _numbered(labels: ArrayLike | None, count: int, name: str) -> tuple[NDArray[np.intp], int]:
+    if labels is None:
+        return np.zeros(count, dtype=np.intp), 1
+    given = np.asarray(labels)
+    if given.shape != (count,):
+        raise ValueError(f"{name} must be one label a block, [{count}], got shape {given.shape}")
+    distinct, numbers = np.unique(given, return_inverse=True)
+    return numbers.astype(np.intp), distinct.size
+
+
+def _gains(logs: Array) -> Gains:
+    baseline, arch, hw, combined = logs.mean(axis=0)
+    arch_gain, hw_gain = float(np.exp(arch - baseline)), float(np.exp(hw - baseline))
+    return Gains(arch_gain, hw_gain, float(np.exp(combined - baseline)), arch_gain * hw_gain)
+
+
+def _missing(blocks: int, restarts: int, host_bound: bool) -> str | None:
+    if blocks < MINIMUM_BLOCKS:
+        return f"{blocks} blocks, a verdict needs at least {MINIMUM_BLOCKS}"
+    if host_bound and restarts < HOST_BOUND_RESTARTS:
+        return f"host-bound cell: {restarts} restarts, a verdict needs at least {HOST_BOUND_RESTARTS}"
+    return None
+
+
+def _reason(found: Verdict, low: float, high: float, margin: float) -> str:
+    if not is_decided(found):
+        crossed = [bound for bound in (1 - margin, 1 + margin) if low <= bound <= high]
+        return f"the interval contains {' and '.join(f'{bound:.4g}' for bound in crossed)}: measure longer"
+    return {
+        Verdict.AMPLIFY: f"all of the interval is above {1 + margin:.4g}",
+        Verdict.CONFLICT: f"all of the interval is below {1 - margin:.4g}",
+        Verdict.INDEPENDENT: f"all of the interval is within {1 - margin:.4g} and {1 + margin:.4g}",
+    }[found]

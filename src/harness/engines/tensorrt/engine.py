@@ -1,0 +1,131 @@
+"""The engine behind `engine=tensorrt` and `engine=tensorrt_rtx`: what it can do here, and its way in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.engines.base import Artifact, Availability, BuildPlan
+from harness.engines.tensorrt.flavour import Flavour
+from harness.engines.tensorrt.gpu import LocalGpu, local_gpu, sm_text
+from harness.errors import UserError
+
+if TYPE_CHECKING:
+    from harness.engines.tensorrt.runtime import TensorRtExecutable
+
+
+class TensorRtEngine:
+    """TensorRT or TensorRT-RTX, by flavour. Holds nothing but the flavour."""
+
+    def __init__(self, flavour: Flavour) -> None:
+        self.flavour = flavour
+        self.name = flavour.name
+
+    def version(self) -> str:
+        """Return the package's version, e.g. "1.7.1.116"; raise UserError if it is not installed."""
+        return str(self.flavour.module().__version__)
+
+    def availability(self, device: str) -> Availability:
+        """Return what this engine can do on `device` on this machine; every reason is one line."""
+        missing = self.flavour.missing()
+        if missing is not None:
+            return Availability(build=missing, run=missing)
+        gpu = local_gpu()
+        run = self._reason_not_to_run(device, gpu)
+        return Availability(build=None if self.flavour.builds_without_gpu else run, run=run)
+
+    def check(self, plan: BuildPlan) -> None:
+        """Raise UserError if this plan can't be built: package, chip or option.
+
+        What only the compiler can know (TensorRT-RTX refuses fp32 products on 7.5) is left to the build.
+        """
+        self.target(plan)
+        if dict(plan.options).get("timing_cache") and not self.flavour.timing_cache:
+            raise UserError(f"timing_cache does nothing in {self.flavour.title}: leave it out, or use engine=tensorrt")
+        batch = plan.batch
+        if not 1 <= batch.min_size <= batch.opt_size <= batch.max_size:
+            sizes = f"{batch.min_size}/{batch.opt_size}/{batch.max_size}"
+            raise UserError(f"batch sizes min/opt/max are {sizes}: they must be at least 1 and must not decrease")
+
+    def target(self, plan: BuildPlan) -> tuple[int, int]:
+        """Return the compute capability to build for; raise UserError if that is impossible here."""
+        reason = self.flavour.missing()
+        if reason is not None:
+            raise UserError(reason)
+        gpu = local_gpu()
+        wanted = plan.compute_capability
+        if self.flavour.builds_without_gpu:
+            return self._chosen_chip(wanted, gpu)
+        if gpu is None:
+            raise UserError(
+                f"{self.name} needs an NVIDIA GPU to build, and none is visible here; tensorrt_rtx does not"
+            )
+        if wanted is not None and wanted != gpu.compute_capability:
+            raise UserError(
+                f"{self.name} builds only for the GPU that is here ({gpu.name}, {sm_text(gpu.compute_capability)}), "
+                f"not for {sm_text(wanted)}: leave engine.compute_capability out, or use engine=tensorrt_rtx"
+            )
+        return gpu.compute_capability
+
+    def build(self, plan: BuildPlan, workdir: Path) -> Artifact:
+        """Build into `workdir`; raise CellError with the compiler's own reason."""
+        from harness.engines.tensorrt.builder import build
+
+        return build(self.flavour, plan, self.target(plan), workdir)
+
+    def load(self, artifact: Artifact, device: str) -> TensorRtExecutable:
+        """Return the executable; nothing touches the GPU before it is entered."""
+        from harness.engines.tensorrt.runtime import TensorRtExecutable
+
+        return TensorRtExecutable(self.flavour, artifact, device)
+
+    def _chosen_chip(self, wanted: tuple[int, int] | None, gpu: LocalGpu | None) -> tuple[int, int]:
+        known = self.supported_chips()
+        names = ", ".join(sm_text(chip) for chip in known)
+        if wanted is None and gpu is None:
+            raise UserError(
+                f"{self.name} has no GPU here to build for: set engine.compute_capability to one of {names}"
+            )
+        chip = wanted or (gpu.compute_capability if gpu else (0, 0))
+        if chip not in known:
+            raise UserError(
+                f"{self.flavour.title} does not support compute capability {sm_text(chip)}: it knows {names}; "
+                f"elsewhere use engine=tensorrt"
+            )
+        return chip
+
+    def supported_chips(self) -> list[tuple[int, int]]:
+        """Return the compute capabilities the package names; empty if it names none (plain TensorRT)."""
+        names = getattr(getattr(self.flavour.module(), "ComputeCapability", None), "__members__", {})
+        numbers = [int(name[2:]) for name in names if name.startswith("SM")]
+        return sorted(divmod(number, 10) for number in numbers)
+
+    def _reason_not_to_run(self, device: str, gpu: LocalGpu | None) -> str | None:
+        if device != "cuda":
+            return f"{self.name} runs on NVIDIA GPUs only, not on device={device}: use engine.device=cuda"
+        if gpu is None:
+            return f"{self.name} needs an NVIDIA GPU to run, and none is visible here"
+        known = self.supported_chips()
+        if known and gpu.compute_capability not in known:
+            return (
+                f"{self.name} does not run on {gpu.name} (compute capability {sm_text(gpu.compute_capability)}): it "
+                f"supports {', '.join(sm_text(chip) for chip in known)}; use engine=tensorrt here"
+            )
+        if gpu.compute_capability < (7, 5):
+            return (
+                f"{self.name} needs compute capability 7.5 or newer, {gpu.name} has {sm_text(gpu.compute_capability)}"
+            )
+        return _missing_cuda_python()
+
+
+def _missing_cuda_python() -> str | None:
+    from importlib.util import find_spec
+
+    for module, package in (("cuda.core", "cuda-core"), ("cuda.bindings", "cuda-bindings")):
+        try:
+            found = find_spec(module) is not None
+        except ModuleNotFoundError:  # no `cuda` namespace at all
+            found = False
+        if not found:
+            return f"{package} is not installed, which runs TensorRT engines: pip install {package}"
+    return None

@@ -1,0 +1,80 @@
+"""The one table of what differs between `tensorrt` and `tensorrt_rtx`; everything else in this room is shared."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+from harness.errors import UserError
+
+INSTALL_GUIDE = "https://docs.nvidia.com/deeplearning/tensorrt/latest/installing-tensorrt/installing.html"
+
+
+@dataclass(frozen=True, eq=False)  # compared and hashed as the object it is: there are two
+class Flavour:
+    """One of the two packages behind the shared implementation."""
+
+    name: str  # of the engine in the config, and of the module to import
+    title: str
+    install: str  # the command that installs it
+    builds_without_gpu: bool  # then the chip to build for is a setting, not the GPU that is here
+    levels: dict[str, tuple[int, ...]]  # fusion level -> builder optimisation levels to try, in order
+    levels_matter: bool  # whether two builder levels give two engines
+    timing_cache: bool
+    user_allocation_for_capture: bool  # stream capture needs BuilderFlag.REQUIRE_USER_ALLOCATION
+    kernels_compiled_at_run: bool  # then dynamic shapes need a specialisation strategy, and validity is queryable
+
+    def module(self) -> Any:
+        """Import and return the package; raise UserError with the reason if it can't be used.
+
+        The package has no type information that mypy could read, hence Any.
+        """
+        reason = self.missing()
+        if reason is not None:
+            raise UserError(reason)
+        return importlib.import_module(self.name)
+
+    def missing(self) -> str | None:
+        """Return why the package can't be used, or None if it can; one line."""
+        try:
+            package = importlib.import_module(self.name)
+        except ImportError as error:
+            detail = "" if isinstance(error, ModuleNotFoundError) else f" ({_first_line(error)})"
+            return f"{self.name} is not installed{detail}: {self.install}"
+        except Exception as error:  # NVIDIA's stub packages raise RuntimeError on import
+            return f"{self.name} does not load ({_first_line(error)}): {self.install}"
+        if not hasattr(package, "Logger"):  # tensorrt-stubs leaves an importable, empty package behind
+            return f"the installed {self.name} is an empty stub, without the library: {self.install}"
+        return None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+TENSORRT_FLAVOUR = Flavour(
+    name="tensorrt",
+    title="TensorRT",
+    install=f"pip install 'tensorrt>=10.13' (needs NVIDIA's index, see {INSTALL_GUIDE})",
+    builds_without_gpu=False,
+    # The default level (3) is set in so many words: a builder's own default may move between releases.
+    levels={"off": (0,), "default": (3,), "max": (5, 4, 3)},
+    levels_matter=True,
+    timing_cache=True,
+    user_allocation_for_capture=False,
+    kernels_compiled_at_run=False,
+)
+
+TENSORRT_RTX_FLAVOUR = Flavour(
+    name="tensorrt_rtx",
+    title="TensorRT-RTX",
+    install="pip install tensorrt-rtx",
+    builds_without_gpu=True,
+    # 1.7 accepts 0 to 5 and clips above, but a static DenseNet121 came out byte-identical at 0, 3 and 5.
+    levels={"off": (0,), "default": (3,), "max": (5,)},
+    levels_matter=False,
+    timing_cache=False,  # deprecated since 1.2: its operations do nothing
+    user_allocation_for_capture=True,  # release notes of TensorRT-RTX 1.2
+    kernels_compiled_at_run=True,
+)

@@ -1,0 +1,116 @@
+"""ONNX file -> TensorRT network, its batch pinned or ranged, and the proof of what is in it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from harness.engines.base import BatchProfile, BuildPlan
+from harness.engines.tensorrt.flavour import Flavour
+from harness.engines.tensorrt.messages import tail
+from harness.errors import CellError
+
+_COMPUTE = frozenset({"CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY", "EINSUM"})  # where the work is
+_SHORT = {"FLOAT": "fp32", "HALF": "fp16"}
+
+
+def parse(flavour: Flavour, builder: Any, plan: BuildPlan, logger: Any, errors: list[str]) -> Any:
+    """Return the network in `plan.graph.path`; raise CellError with the node and the reason.
+
+    Strongly typed: the precision is the graph's (TensorRT 10 needs the flag; 11 and RTX always are, and
+    keep the flag as a no-op).
+    """
+    trt = flavour.module()
+    strongly_typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    network = builder.create_network(0 if strongly_typed is None else 1 << int(strongly_typed))
+    parser = trt.OnnxParser(network, logger)
+    # From the file, not from its bytes: weights in a file beside it are then found.
+    if not parser.parse_from_file(str(plan.graph.path)):
+        raise CellError(f"{flavour.name} can't parse {plan.graph.path.name}: {_parser_reason(parser, errors)}")
+    return network
+
+
+def _parser_reason(parser: Any, errors: list[str]) -> str:
+    if parser.num_errors == 0:
+        return tail(errors)
+    error = parser.get_error(0)
+    reason = " ".join(error.desc().split())
+    if not error.node_operator():
+        return reason
+    return f"node {error.node_name() or error.node()!r}, op {error.node_operator()}: {reason}"
+
+
+def inputs_of(network: Any) -> list[Any]:
+    """Return the input tensors of a network."""
+    return [network.get_input(index) for index in range(network.num_inputs)]
+
+
+def outputs_of(network: Any) -> list[Any]:
+    """Return the output tensors of a network."""
+    return [network.get_output(index) for index in range(network.num_outputs)]
+
+
+def set_batch(builder: Any, network: Any, config: Any, batch: BatchProfile) -> str:
+    """Pin or range the first dimension of every input, and return in words what was set.
+
+    A static batch is written into the network's input shapes, not into a profile with three equal sizes: such a
+    profile leaves -1 in every shape and the engine's interface dynamic; pinned, the network has no -1 left.
+    """
+    for tensor in inputs_of(network):
+        if -1 in tuple(tensor.shape)[1:]:
+            raise CellError(
+                f"input {tensor.name} has shape {tuple(tensor.shape)}: only the first dimension may be dynamic"
+            )
+    if batch.is_static:
+        for tensor in inputs_of(network):
+            tensor.shape = (batch.opt_size, *tuple(tensor.shape)[1:])
+        still_dynamic = [tensor.name for tensor in outputs_of(network) if -1 in tuple(tensor.shape)]
+        if still_dynamic:
+            raise CellError(f"outputs {still_dynamic} stay dynamic after the batch was set to {batch.opt_size}")
+        return f"static {batch.opt_size}"
+    profile = builder.create_optimization_profile()
+    for tensor in inputs_of(network):
+        sample = tuple(tensor.shape)[1:]
+        profile.set_shape(tensor.name, (batch.min_size, *sample), (batch.opt_size, *sample), (batch.max_size, *sample))
+    if config.add_optimization_profile(profile) < 0:
+        raise CellError(f"the profile {batch.min_size}/{batch.opt_size}/{batch.max_size} was not accepted")
+    return f"dynamic {batch.min_size}/{batch.opt_size}/{batch.max_size}"
+
+
+def describe(network: Any) -> dict[str, str | int | float]:
+    """Return layer counts by precision and the shapes and types of inputs and outputs.
+
+    A layer's precision is the type of its first output; convolutions and matrix products are counted apart, since
+    they are what `fp16` is about.
+    """
+    layers = [network.get_layer(index) for index in range(network.num_layers)]
+    all_layers: Counter[str] = Counter()
+    compute: Counter[str] = Counter()
+    for layer in layers:
+        precision = _SHORT.get(layer.get_output(0).dtype.name, "other")
+        all_layers[precision] += 1
+        if layer.type.name in _COMPUTE:
+            compute[precision] += 1
+    proof: dict[str, str | int | float] = {"network_layers": len(layers)}
+    proof |= {f"layers_{key}": all_layers[key] for key in ("fp32", "fp16", "other")}
+    proof |= {f"compute_layers_{key}": compute[key] for key in ("fp32", "fp16", "other")}
+    proof["inputs"] = ", ".join(_tensor_text(tensor) for tensor in inputs_of(network))
+    proof["outputs"] = ", ".join(_tensor_text(tensor) for tensor in outputs_of(network))
+    return proof
+
+
+def _tensor_text(tensor: Any) -> str:
+    return f"{tensor.name} {_SHORT.get(tensor.dtype.name, tensor.dtype.name)} {list(tensor.shape)}"
+
+
+def precision_shortfall(plan: BuildPlan, proof: dict[str, str | int | float]) -> tuple[str, ...]:
+    """Return why the precision in the network is less than asked; raise CellError if it is not there at all."""
+    asked = int(proof[f"compute_layers_{plan.precision}"])
+    compute = sum(int(proof[f"compute_layers_{key}"]) for key in ("fp32", "fp16", "other"))
+    if compute and not asked:
+        raise CellError(
+            f"{plan.precision} was asked, but none of {compute} convolutions and products is {plan.precision}"
+        )
+    if asked < compute:
+        return (f"{compute - asked} of {compute} convolutions and products are not {plan.precision}",)
+    return ()

@@ -1,0 +1,131 @@
+"""What the TensorRT engines say about this machine and about impossible plans, before any work."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import types
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.engines.base import BatchProfile, BuildPlan, Graph
+from harness.engines.tensorrt import TENSORRT, TENSORRT_RTX
+from harness.engines.tensorrt.flavour import TENSORRT_FLAVOUR
+from harness.engines.tensorrt.gpu import LocalGpu, local_gpu
+from harness.engines.tensorrt.messages import Messages, tail
+from harness.errors import UserError
+
+GRAPH = Graph(Path("absent.onnx"), "", (), (), 0)
+PLAN = BuildPlan("tensorrt_rtx", GRAPH, BatchProfile(1, 1, 1), device="cuda", compute_capability=(8, 9))
+
+
+@pytest.fixture
+def rtx() -> None:
+    pytest.importorskip("tensorrt_rtx", reason="needs pip install tensorrt-rtx")
+
+
+def use_gpu(monkeypatch, gpu: LocalGpu | None) -> None:
+    monkeypatch.setattr("harness.engines.tensorrt.engine.local_gpu", lambda: gpu)
+
+
+def test_importing_the_engines_loads_no_gpu_package():
+    code = "import sys, harness.engines.tensorrt; print([m for m in sys.modules if m in %r])"
+    heavy = ["torch", "tensorrt", "tensorrt_rtx", "cuda.core", "cuda.bindings", "pynvml", "onnx"]
+    found = subprocess.run([sys.executable, "-c", code % heavy], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_a_missing_package_is_one_line_that_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorrt", None)  # Python's own way to make an import fail
+    answer = TENSORRT.availability("cuda")
+    assert answer.build == answer.run
+    assert answer.run.startswith("tensorrt is not installed") and "\n" not in answer.run
+    assert "pip install" in answer.run and "docs.nvidia.com" in answer.run
+    with pytest.raises(UserError, match="not installed"):
+        TENSORRT.check(replace(PLAN, engine="tensorrt"))
+
+
+def test_a_stub_without_the_library_counts_as_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorrt", types.ModuleType("tensorrt"))
+    assert "empty stub" in TENSORRT_FLAVOUR.missing()
+
+
+def test_rtx_builds_without_a_gpu_but_does_not_run(rtx, monkeypatch):
+    use_gpu(monkeypatch, None)
+    answer = TENSORRT_RTX.availability("cuda")
+    assert answer.build is None
+    assert "needs an NVIDIA GPU to run" in answer.run
+
+
+def test_rtx_runs_on_ada_not_on_hopper_and_never_on_a_cpu(rtx, monkeypatch):
+    use_gpu(monkeypatch, LocalGpu("an L4", (8, 9)))
+    assert TENSORRT_RTX.availability("cuda").run is None
+    assert "device=cpu" in TENSORRT_RTX.availability("cpu").run
+    use_gpu(monkeypatch, LocalGpu("an H100", (9, 0)))
+    reason = TENSORRT_RTX.availability("cuda").run
+    assert "an H100 (compute capability 9.0)" in reason and "engine=tensorrt" in reason
+
+
+@pytest.mark.parametrize("chip", [(9, 0), (6, 1), (10, 0)])
+def test_a_chip_that_rtx_does_not_know_is_refused_with_the_ones_it_knows(rtx, chip):
+    with pytest.raises(UserError, match=r"7\.5, .*8\.9, 12\.0"):
+        TENSORRT_RTX.check(replace(PLAN, compute_capability=chip))
+
+
+def test_without_a_gpu_rtx_asks_for_a_chip(rtx, monkeypatch):
+    use_gpu(monkeypatch, None)
+    with pytest.raises(UserError, match=r"set engine\.compute_capability to one of"):
+        TENSORRT_RTX.check(replace(PLAN, compute_capability=None))
+
+
+def test_without_a_choice_rtx_builds_for_the_gpu_that_is_here(rtx, monkeypatch):
+    use_gpu(monkeypatch, LocalGpu("a T4", (7, 5)))
+    assert TENSORRT_RTX.target(replace(PLAN, compute_capability=None)) == (7, 5)
+
+
+def test_fp32_for_turing_is_left_to_the_compiler_to_refuse(rtx):
+    TENSORRT_RTX.check(replace(PLAN, compute_capability=(7, 5)))
+
+
+def test_plain_tensorrt_builds_for_no_other_chip_than_the_one_here(monkeypatch):
+    library = types.ModuleType("tensorrt")
+    library.Logger = object
+    monkeypatch.setitem(sys.modules, "tensorrt", library)
+    use_gpu(monkeypatch, LocalGpu("a T4", (7, 5)))
+    with pytest.raises(UserError, match=r"only for the GPU that is here \(a T4, 7\.5\), not for 8\.9"):
+        TENSORRT.check(PLAN)
+    TENSORRT.check(replace(PLAN, compute_capability=(7, 5)))
+    use_gpu(monkeypatch, None)
+    with pytest.raises(UserError, match="needs an NVIDIA GPU to build"):
+        TENSORRT.check(PLAN)
+
+
+def test_decreasing_batch_sizes_are_refused(rtx):
+    with pytest.raises(UserError, match="must not decrease"):
+        TENSORRT_RTX.check(replace(PLAN, batch=BatchProfile(4, 2, 8)))
+
+
+def test_a_timing_cache_is_refused_where_it_does_nothing(rtx):
+    with pytest.raises(UserError, match="timing_cache does nothing"):
+        TENSORRT_RTX.check(replace(PLAN, options=(("timing_cache", "here"),)))
+
+
+def test_a_hidden_gpu_is_no_gpu(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert local_gpu() is None
+
+
+def test_messages_keep_errors_of_the_time_they_were_watched_and_lose_nvidias_file_names():
+    messages = Messages()
+    messages.add("ERROR", "before")
+    with messages.watch() as seen:
+        messages.add("INFO", "chatter")
+        messages.add(
+            "ERROR", "IBuilder::build: Error Code 1: Myelin ([pass.cpp:337: check] no such op. In f at /_src/g.cpp:1)"
+        )
+        messages.add("ERROR", "[checkMacros.cpp::catchCudaError::250] Error Code 1: Cuda Runtime (noise)")
+    messages.add("ERROR", "after")
+    assert tail(seen) == "no such op"
+    assert tail([]) == "it gave no reason"

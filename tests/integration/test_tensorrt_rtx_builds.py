@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("tensorrt_rtx", reason="needs pip install tensorrt-rtx")
-
 from harness.engines.base import Artifact, BatchProfile, BuildPlan, Graph, TensorSpec
 from harness.engines.tensorrt import TENSORRT_RTX
 from harness.errors import CellError
+
+pytest.importorskip("tensorrt_rtx", reason="needs pip install tensorrt-rtx")
 
 DYNAMIC = BatchProfile(1, 4, 8)
 STATIC = BatchProfile(4, 4, 4)

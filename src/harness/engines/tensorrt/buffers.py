@@ -1,0 +1,62 @@
+"""Device buffers with pinned host copies, allocated once and moved on one stream.
+
+The device side is torch's, because the contract hands torch tensors to the early exit's compaction; torch is a
+dependency anyway, and a `cuda.core` buffer seen through DLPack would be the same memory with one more owner.
+TensorRT only needs the address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from harness.engines.base import TensorSpec
+from harness.errors import CellError
+
+
+class Buffers:
+    """One side, inputs or outputs: a device tensor and a pinned host tensor per name, both [max batch, ...]."""
+
+    def __init__(self, specs: tuple[TensorSpec, ...], max_size: int, device_index: int) -> None:
+        import torch
+
+        self.device: dict[str, Any] = {}
+        self._host: dict[str, Any] = {}
+        for spec in specs:
+            shape, dtype = (max_size, *spec.shape[1:]), getattr(torch, spec.dtype)
+            self.device[spec.name] = torch.zeros(shape, dtype=dtype, device=f"cuda:{device_index}")
+            self._host[spec.name] = torch.zeros(shape, dtype=dtype, pin_memory=True)
+        torch.cuda.synchronize(device_index)  # zeroed on torch's stream, used on another
+
+    def write(self, arrays: Mapping[str, np.ndarray], stream: Any) -> None:
+        """Copy host arrays into the first samples of the device buffers; returns once the copy is enqueued."""
+        import torch
+
+        stream.synchronize()  # an earlier copy may still be reading the pinned memory
+        with torch.cuda.stream(stream):
+            for name, array in arrays.items():
+                if name not in self.device:
+                    raise CellError(f"no input is called {name!r}: there are {sorted(self.device)}")
+                size = len(array)
+                self._host[name][:size].copy_(torch.from_numpy(np.ascontiguousarray(array)))
+                self.device[name][:size].copy_(self._host[name][:size], non_blocking=True)
+
+    def read(self, size: int, stream: Any) -> dict[str, np.ndarray]:
+        """Return host copies of the first `size` samples, after everything enqueued on the stream."""
+        import torch
+
+        with torch.cuda.stream(stream):
+            for name, tensor in self.device.items():
+                self._host[name][:size].copy_(tensor[:size], non_blocking=True)
+        stream.synchronize()
+        return {name: tensor[:size].numpy().copy() for name, tensor in self._host.items()}
+
+    def fill(self, value: float, stream: Any) -> None:
+        """Fill every device buffer, in the stream's order."""
+        import torch
+
+        with torch.cuda.stream(stream):
+            for tensor in self.device.values():
+                tensor.fill_(value)

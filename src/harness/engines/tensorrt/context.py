@@ -1,0 +1,83 @@
+"""One batch size of a loaded engine: a TensorRT context bound to its buffers, and its captured graph.
+
+A captured graph belongs to the shapes that its context had at capture, so every batch size has a context of its own
+(NVIDIA TensorRT documentation, "Optimizing TensorRT Performance", CUDA Graphs). They share one scratch memory,
+since all of them run on one stream, one after another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness.engines.tensorrt.flavour import Flavour
+from harness.engines.tensorrt.messages import tail
+from harness.engines.tensorrt.stream import CapturedGraph, capture
+from harness.errors import CellError
+
+
+class BoundContext:
+    """A context whose shapes and addresses are set once; `enqueue` changes nothing."""
+
+    def __init__(self, flavour: Flavour, engine: Any, stream_handle: int, errors: list[str]) -> None:
+        self._flavour = flavour
+        self._stream = stream_handle
+        self._errors = errors
+        self.graph: CapturedGraph | None = None
+        context = create_context(flavour, engine)
+        if context is None:
+            raise CellError(f"{flavour.name} could not create an execution context: {tail(errors)}")
+        self._context = context
+
+    def bind(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any], batch_size: int, scratch: Any) -> None:
+        """Fix shapes (the buffers' own, with `batch_size` first), addresses and scratch; raise CellError."""
+        context = self._context
+        self._must(context.set_optimization_profile_async(0, self._stream), "selecting the profile")
+        for name, tensor in inputs.items():
+            shape = (batch_size, *tensor.shape[1:])
+            self._must(context.set_input_shape(name, shape), f"setting {name} to {shape}")
+        for name, tensor in {**inputs, **outputs}.items():
+            self._must(context.set_tensor_address(name, tensor.data_ptr()), f"binding {name}")
+        context.set_device_memory(scratch.data_ptr(), scratch.numel())
+
+    def enqueue(self) -> None:
+        """Run once on the stream: the captured graph if there is one."""
+        if self.graph is not None:
+            self.graph.launch()
+        else:
+            self._must(self._context.execute_async_v3(self._stream), "execution")
+
+    def record(self) -> CapturedGraph:
+        """Capture one run. The context must have run once with these shapes, so that nothing is set up inside."""
+        if self._flavour.user_allocation_for_capture and not self._context.is_stream_capturable(self._stream):
+            raise CellError(f"{self._flavour.name} says this engine can't be captured on a stream")
+        return capture(self._stream, self.enqueue)
+
+    def close(self) -> None:
+        """Free the graph, then the context; the stream must be idle."""
+        if self.graph is not None:
+            self.graph.close()
+            self.graph = None
+        del self._context
+
+    def _must(self, done: bool, what: str) -> None:
+        if not done:
+            raise CellError(f"{self._flavour.name}: {what} failed: {tail(self._errors)}")
+
+
+def create_context(flavour: Flavour, engine: Any) -> Any:
+    """Return an execution context that uses our scratch memory.
+
+    TensorRT-RTX would compile kernels for a new shape in the background while slower general ones run: EAGER compiles
+    them at the first run, so that neither a capture nor a timed slice sees the stand-ins. Its own CUDA graphs stay off:
+    capture is this harness's, the same for every engine.
+    """
+    trt = flavour.module()
+    strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
+    if not flavour.kernels_compiled_at_run:
+        return engine.create_execution_context(strategy)
+    runtime_config = engine.create_runtime_config()
+    runtime_config.set_execution_context_allocation_strategy(strategy)
+    runtime_config.dynamic_shapes_kernel_specialization_strategy = trt.DynamicShapesKernelSpecializationStrategy.EAGER
+    runtime_config.cuda_graph_strategy = trt.CudaGraphStrategy.DISABLED
+    return engine.create_execution_context(runtime_config)

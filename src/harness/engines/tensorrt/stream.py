@@ -1,0 +1,95 @@
+"""A CUDA stream of our own and graphs captured on it, through cuda-python.
+
+`cuda.core` makes the stream; capture goes through `cuda.bindings`, the C API one to one, because the number and kind of
+the captured nodes are wanted and those functions have had the same names since CUDA 10 (CUDA Runtime API, "Graph
+Management").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from harness.errors import CellError
+
+
+def open_stream(device_index: int) -> Any:
+    """Return a new non-blocking `cuda.core.Stream` on the device's primary context, the one torch uses too."""
+    from cuda.core import Device, StreamOptions
+
+    device = Device(device_index)
+    device.set_current()
+    # Non-blocking: work on the default stream (torch's) must not be ordered with what is timed here.
+    return device.create_stream(options=StreamOptions(nonblocking=True))
+
+
+class CapturedGraph:
+    """A captured and instantiated CUDA graph; `close` frees it."""
+
+    def __init__(self, graph: Any, stream_handle: int) -> None:
+        from cuda.bindings import runtime
+
+        self._cuda = runtime
+        self._graph = graph
+        self._stream = stream_handle
+        self.kernels = self._count_kernels()
+        self._executable = _value(runtime.cudaGraphInstantiate(graph, 0))
+
+    def _count_kernels(self) -> int:
+        kernel = self._cuda.cudaGraphNodeType.cudaGraphNodeTypeKernel
+        _, count = _values(self._cuda.cudaGraphGetNodes(self._graph))
+        nodes, _ = _values(self._cuda.cudaGraphGetNodes(self._graph, count))
+        kernels = sum(_value(self._cuda.cudaGraphNodeGetType(node)) == kernel for node in nodes)
+        if kernels == 0:  # replaying nothing would look very fast
+            raise CellError(f"the captured graph holds no kernel ({count} nodes)")
+        return kernels
+
+    def launch(self) -> None:
+        """Enqueue the whole graph on the stream it was captured on; raise CellError."""
+        _values(self._cuda.cudaGraphLaunch(self._executable, self._stream))
+
+    def close(self) -> None:
+        """Free the graph; the stream must be idle."""
+        self._cuda.cudaGraphExecDestroy(self._executable)
+        self._cuda.cudaGraphDestroy(self._graph)
+
+
+def capture(stream_handle: int, work: Callable[[], None]) -> CapturedGraph:
+    """Record what `work` enqueues on the stream instead of running it; raise CellError if that is impossible.
+
+    Thread-local mode: a telemetry thread, or TensorRT-RTX's own compiler threads, may call CUDA meanwhile.
+    """
+    from cuda.bindings import runtime
+
+    mode = runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+    _values(runtime.cudaStreamBeginCapture(stream_handle, mode))
+    try:
+        work()
+    except Exception:
+        # The stream must leave capture mode, whatever happened; the graph, if there is one, is not wanted.
+        status, graph = runtime.cudaStreamEndCapture(stream_handle)
+        if status == runtime.cudaError_t.cudaSuccess:
+            runtime.cudaGraphDestroy(graph)
+        runtime.cudaGetLastError()  # else the next call would report this capture's error as its own
+        raise
+    try:
+        return CapturedGraph(_value(runtime.cudaStreamEndCapture(stream_handle)), stream_handle)
+    except CellError:
+        runtime.cudaGetLastError()
+        raise
+
+
+def _values(result: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Split the status off what a `cuda.bindings` call returned; raise CellError with CUDA's own words."""
+    from cuda.bindings import runtime
+
+    status, *values = result
+    if status != runtime.cudaError_t.cudaSuccess:
+        _, text = runtime.cudaGetErrorString(status)
+        raise CellError(f"CUDA: {text.decode() if isinstance(text, bytes) else text} ({status.name})")
+    return tuple(values)
+
+
+def _value(result: tuple[Any, ...]) -> Any:
+    (value,) = _values(result)
+    return value

@@ -1,0 +1,146 @@
+"""TensorRT on a GPU. Stream, capture and buffers need any CUDA GPU; engines need one that the package supports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.engines.base import BatchProfile, BuildPlan, Graph, TensorSpec
+from harness.engines.tensorrt import TENSORRT, TENSORRT_RTX, TensorRtEngine
+from harness.errors import CellError
+
+torch = pytest.importorskip("torch")
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU with CUDA"),
+]
+
+INPUT, OUTPUT = TensorSpec("x", (-1, 3, 32, 32), "float32"), TensorSpec("y", (-1, 16), "float32")
+
+
+@pytest.fixture
+def stream():
+    """Return our own stream, as torch sees it, and its handle."""
+    from harness.engines.tensorrt.stream import open_stream
+
+    own = open_stream(0)
+    yield torch.cuda.ExternalStream(int(own.handle)), int(own.handle)
+    own.close()
+
+
+def test_a_captured_graph_replays_its_work_and_counts_its_kernels(stream):
+    from harness.engines.tensorrt.stream import capture
+
+    view, handle = stream
+    x = torch.zeros(1000, device="cuda")
+    torch.cuda.synchronize()
+
+    def work() -> None:
+        with torch.cuda.stream(view):
+            x.add_(1)
+            x.mul_(2)
+
+    work()
+    view.synchronize()
+    graph = capture(handle, work)
+    assert graph.kernels == 2
+    assert float(x[0]) == 2  # capturing ran nothing
+    for _ in range(2):
+        graph.launch()
+    view.synchronize()
+    assert float(x[0]) == 14
+    graph.close()
+
+
+def test_a_capture_that_fails_leaves_the_stream_usable(stream):
+    from harness.engines.tensorrt.stream import capture
+
+    view, handle = stream
+    x = torch.zeros(10, device="cuda")
+    torch.cuda.synchronize()
+
+    def breaks() -> None:
+        raise CellError("execution failed")
+
+    with pytest.raises(CellError, match="execution failed"):
+        capture(handle, breaks)
+    with pytest.raises(CellError):  # waiting is forbidden inside a capture, and invalidates it
+        capture(handle, lambda: view.synchronize() or x.add_(1))
+    with pytest.raises(CellError, match="no kernel"):
+        capture(handle, lambda: None)
+    with torch.cuda.stream(view):
+        x.add_(1)
+    view.synchronize()
+    assert float(x.sum()) == 10
+
+
+def test_buffers_carry_batches_there_and_back_on_the_stream(stream):
+    from harness.engines.tensorrt.buffers import Buffers
+
+    view, _ = stream
+    buffers = Buffers((TensorSpec("x", (-1, 3), "float32"), TensorSpec("h", (-1, 2), "float16")), 4, 0)
+    full = {"x": np.arange(12, dtype=np.float32).reshape(4, 3), "h": np.ones((4, 2), np.float16)}
+    buffers.fill(float("nan"), view)
+    assert np.isnan(buffers.read(4, view)["x"]).all()
+    buffers.write(full, view)
+    buffers.write({"x": full["x"][:2] + 100}, view)
+    back = buffers.read(4, view)
+    assert np.array_equal(back["x"], np.concatenate([full["x"][:2] + 100, full["x"][2:]]))
+    assert back["h"].dtype == np.float16
+    with pytest.raises(CellError, match="no input is called 'z'"):
+        buffers.write({"z": full["x"]}, view)
+
+
+def small_network(path: Path) -> tuple[Graph, torch.nn.Module]:
+    from torch import nn
+
+    torch.manual_seed(0)
+    layers = (nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    network = nn.Sequential(*layers, nn.Linear(16, 16)).eval()
+    batch = torch.export.Dim("batch", min=1, max=64)
+    program = torch.onnx.export(
+        network,
+        (torch.zeros(2, 3, 32, 32),),
+        dynamo=True,
+        opset_version=18,
+        input_names=["x"],
+        output_names=["y"],
+        dynamic_shapes=({0: batch},),
+        verbose=False,
+    )
+    program.save(str(path), external_data=False)
+    return Graph(path, "", (INPUT,), (OUTPUT,), 5), network
+
+
+@pytest.mark.parametrize("engine", [TENSORRT, TENSORRT_RTX], ids=lambda engine: engine.name)
+@pytest.mark.parametrize("batch", [BatchProfile(4, 4, 4), BatchProfile(1, 4, 8)], ids=["static", "dynamic"])
+@pytest.mark.parametrize("cuda_graph", [False, True], ids=["plain", "captured"])
+def test_an_engine_computes_what_eager_computes(
+    engine: TensorRtEngine, batch: BatchProfile, cuda_graph: bool, tmp_path
+):
+    reason = engine.availability("cuda").run
+    if reason is not None:
+        pytest.skip(reason)
+    if engine is TENSORRT_RTX and torch.cuda.get_device_capability() < (8, 0):
+        pytest.skip("TensorRT-RTX refuses fp32 products on compute capability 7.5")
+    graph, network = small_network(tmp_path / "small.onnx")
+    plan = BuildPlan(engine.name, graph, batch, device="cuda", cuda_graph=cuda_graph, fusion="max")
+    (tmp_path / "engine").mkdir()
+    artifact = engine.build(plan, tmp_path / "engine")
+    x = np.random.default_rng(0).standard_normal((batch.max_size, 3, 32, 32)).astype(np.float32)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(x)).numpy()
+    with engine.load(artifact, "cuda") as executable:
+        executable.write_inputs({"x": x})
+        for size in (batch.min_size, batch.opt_size, batch.max_size, batch.opt_size):
+            executable.poison_outputs()
+            executable.enqueue(size)
+            executable.synchronize()
+            assert np.allclose(executable.outputs(size)["y"], expected[:size], atol=1e-3)
+        assert executable.degraded == artifact.degraded
+        assert executable.proof["captured"] == int(cuda_graph)
+        assert executable.kernel_count() is None or executable.kernel_count() > 0
+        with pytest.raises(CellError, match="outside the engine's profile"):
+            executable.enqueue(batch.max_size + 1)

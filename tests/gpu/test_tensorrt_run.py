@@ -66,7 +66,7 @@ def test_a_capture_that_fails_leaves_the_stream_usable(stream):
 
     with pytest.raises(CellError, match="execution failed"):
         capture(handle, breaks)
-    with pytest.raises(CellError):  # waiting is forbidden inside a capture, and invalidates it
+    with pytest.raises(RuntimeError):  # waiting is forbidden inside a capture, and invalidates it
         capture(handle, lambda: view.synchronize() or x.add_(1))
     with pytest.raises(CellError, match="no kernel"):
         capture(handle, lambda: None)

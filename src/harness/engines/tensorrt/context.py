@@ -7,7 +7,7 @@ since all of them run on one stream, one after another.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from harness.engines.tensorrt.flavour import Flavour
@@ -32,12 +32,12 @@ class BoundContext:
     def bind(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any], batch_size: int, scratch: Any) -> None:
         """Fix shapes (the buffers' own, with `batch_size` first), addresses and scratch; raise CellError."""
         context = self._context
-        self._must(context.set_optimization_profile_async(0, self._stream), "selecting the profile")
+        self._must("selecting the profile", context.set_optimization_profile_async, 0, self._stream)
         for name, tensor in inputs.items():
             shape = (batch_size, *tensor.shape[1:])
-            self._must(context.set_input_shape(name, shape), f"setting {name} to {shape}")
+            self._must(f"setting {name} to {shape}", context.set_input_shape, name, shape)
         for name, tensor in {**inputs, **outputs}.items():
-            self._must(context.set_tensor_address(name, tensor.data_ptr()), f"binding {name}")
+            self._must(f"binding {name}", context.set_tensor_address, name, tensor.data_ptr())
         context.set_device_memory(scratch.data_ptr(), scratch.numel())
 
     def enqueue(self) -> None:
@@ -45,7 +45,7 @@ class BoundContext:
         if self.graph is not None:
             self.graph.launch()
         else:
-            self._must(self._context.execute_async_v3(self._stream), "execution")
+            self._must("execution", self._context.execute_async_v3, self._stream)
 
     def record(self) -> CapturedGraph:
         """Capture one run. The context must have run once with these shapes, so that nothing is set up inside."""
@@ -60,7 +60,11 @@ class BoundContext:
             self.graph = None
         del self._context
 
-    def _must(self, done: bool, what: str) -> None:
+    def _must(self, what: str, call: Callable[..., bool], *arguments: Any) -> None:
+        try:
+            done = call(*arguments)
+        except RuntimeError:  # some of the bindings raise what others return as False
+            done = False
         if not done:
             raise CellError(f"{self._flavour.name}: {what} failed: {tail(self._errors)}")
 

@@ -1,0 +1,41 @@
+"""Engines: compiler plus runtime, each behind one contract (`base.py`); looked up here by name, once."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from harness.engines.base import Engine
+from harness.errors import UserError
+
+# name -> "module:attribute"; imported on first use, so that a missing GPU package costs nothing
+_ENGINES: dict[str, str] = {
+    "eager": "harness.engines.eager:EAGER",
+    "onnxruntime": "harness.engines.onnxruntime:ONNXRUNTIME",
+    "inductor": "harness.engines.inductor:INDUCTOR",
+    "tensorrt": "harness.engines.tensorrt:TENSORRT",
+    "tensorrt_rtx": "harness.engines.tensorrt:TENSORRT_RTX",
+}
+
+# `engine=auto` takes the first of these that can run every cell
+PREFERENCE = ("tensorrt", "tensorrt_rtx", "inductor", "onnxruntime")
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of all engines."""
+    return tuple(_ENGINES)
+
+
+def register(name: str, target: str) -> None:
+    """Add an engine as "module:attribute"; raise ValueError if the name is taken."""
+    if name in _ENGINES:
+        raise ValueError(f"engine {name!r} is registered already: {_ENGINES[name]}")
+    _ENGINES[name] = target
+
+
+def get(name: str) -> Engine:
+    """Return the engine of that name; raise UserError for an unknown one."""
+    if name not in _ENGINES:
+        raise UserError(f"unknown engine {name!r}: choose one of {', '.join(_ENGINES)}, or auto.")
+    module, _, attribute = _ENGINES[name].partition(":")
+    engine: Engine = getattr(import_module(module), attribute)
+    return engine

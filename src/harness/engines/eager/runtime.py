@@ -1,0 +1,123 @@
+"""Run one stage of a network in PyTorch eager, in fp32 or by `.half()`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import torch
+
+from harness.arch.recipe import Recipe, assemble
+from harness.arch.stages import stages
+from harness.engines.base import Artifact, TensorSpec
+from harness.errors import CellError
+from harness.models.fingerprint import fingerprint
+
+
+class EagerExecutable:
+    """A module with static input tensors; its outputs are whatever the last call returned."""
+
+    def __init__(self, artifact: Artifact, device: str) -> None:
+        self._artifact = artifact
+        self._plan = artifact.plan
+        self._device = device
+        self.input_specs: tuple[TensorSpec, ...] = artifact.plan.graph.inputs
+        self.output_specs: tuple[TensorSpec, ...] = artifact.plan.graph.outputs
+        self.proof: Mapping[str, str | int | float] = {}
+        self.degraded: tuple[str, ...] = ()
+
+    def __enter__(self) -> Self:
+        """Rebuild the module, check that its weights are the exported ones, move it, allocate the inputs."""
+        threads = int(dict(self._plan.options).get("threads", 0))
+        if threads:
+            torch.set_num_threads(threads)
+        torch.backends.cuda.matmul.allow_tf32 = self._plan.tf32
+        torch.backends.cudnn.allow_tf32 = self._plan.tf32
+        self._module = stage_module(self._artifact).to(self._device)
+        if self._plan.precision == "fp16":
+            self._module = self._module.half()
+        self._inputs = {
+            spec.name: torch.zeros(
+                self._plan.batch.max_size, *spec.shape[1:], dtype=getattr(torch, spec.dtype), device=self._device
+            )
+            for spec in self.input_specs
+        }
+        self._outputs: dict[str, torch.Tensor] = {}
+        self._compute_dtype = torch.float16 if self._plan.precision == "fp16" else torch.float32
+        self.proof = {
+            "threads": torch.get_num_threads(),
+            "tf32": int(self._plan.tf32),
+            "layout": "contiguous (NCHW)",
+            "parameter_dtype": str(next(self._module.parameters()).dtype).removeprefix("torch."),
+        }
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Free module and buffers."""
+        self._inputs, self._outputs = {}, {}
+        del self._module
+
+    def input_buffers(self) -> Mapping[str, Any]:
+        """Return the inputs, [max batch, ...]: numpy views of the tensors on a CPU."""
+        return {name: self._view(tensor) for name, tensor in self._inputs.items()}
+
+    def output_buffers(self) -> Mapping[str, Any]:
+        """Return the outputs of the last call, [batch, ...]; eager allocates them anew each time."""
+        return {name: self._view(tensor) for name, tensor in self._outputs.items()}
+
+    def _view(self, tensor: torch.Tensor) -> Any:
+        return tensor.numpy() if self._device == "cpu" else tensor
+
+    def write_inputs(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Copy host arrays into the leading part of the inputs."""
+        for name, array in arrays.items():
+            self._inputs[name][: len(array)].copy_(torch.from_numpy(array))
+
+    def poison_outputs(self) -> None:
+        """Forget the last outputs: what is read next was written next."""
+        self._outputs = {}
+
+    def enqueue(self, batch_size: int | None = None) -> None:
+        """Call the module on the first `batch_size` samples."""
+        size = batch_size or self._plan.batch.opt_size
+        with torch.inference_mode():
+            inputs = [tensor[:size].to(self._compute_dtype) for tensor in self._inputs.values()]
+            results = self._module(*inputs)
+            if isinstance(results, torch.Tensor):
+                results = (results,)
+            self._outputs = {
+                spec.name: result.to(getattr(torch, spec.dtype))
+                for spec, result in zip(self.output_specs, results, strict=True)
+            }
+
+    def synchronize(self) -> None:
+        """Wait for the device; a CPU call has returned only when it is done."""
+        if self._device == "cuda":
+            torch.cuda.synchronize()
+
+    def outputs(self, batch_size: int | None = None) -> dict[str, np.ndarray]:
+        """Return host copies of the outputs."""
+        return {name: tensor.cpu().numpy().copy() for name, tensor in self._outputs.items()}
+
+    def kernel_count(self) -> int | None:
+        """Return None: eager launches what its operations need, and counting them takes a profiler."""
+        return None
+
+
+def stage_module(artifact: Artifact) -> torch.nn.Module:
+    """Rebuild the stage an artifact names; raise CellError if its weights are not the ones that were exported."""
+    text = (artifact.path / artifact.main_file).read_text()
+    given = json.loads(text)
+    network = assemble(Recipe.from_json(json.dumps(given["recipe"])))
+    found = fingerprint(network)
+    if found != given["fingerprint"]:
+        raise CellError("the rebuilt network's weights differ from the exported ones: did the weights file change?")
+    for stage in stages(network):
+        if stage.name == artifact.plan.stage:
+            return stage.module.eval()
+    raise CellError(f"the rebuilt network has no stage {artifact.plan.stage!r}")

@@ -1,0 +1,69 @@
+"""The `onnxruntime` engine: CPU, CUDA and TensorRT execution providers behind the engine contract."""
+
+from __future__ import annotations
+
+import importlib.util
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from harness.engines.base import Artifact, Availability, BuildPlan, Executable
+from harness.engines.onnxruntime.session import PROVIDERS, providers_of
+from harness.errors import UserError
+
+
+class OnnxRuntimeEngine:
+    """ONNX Runtime behind the engine contract (https://onnxruntime.ai/docs/)."""
+
+    name = "onnxruntime"
+
+    def version(self) -> str:
+        """Return the version of the installed package, CPU or GPU build."""
+        for package in ("onnxruntime-gpu", "onnxruntime"):
+            try:
+                return version(package)
+            except PackageNotFoundError:
+                continue
+        return "not installed"
+
+    def availability(self, device: str) -> Availability:
+        """Return what can be built and run: both need the package and, on a GPU, its CUDA provider."""
+        if importlib.util.find_spec("onnxruntime") is None:
+            reason = "onnxruntime is not installed: pip install onnxruntime (onnxruntime-gpu for CUDA)"
+            return Availability(build=reason, run=reason)
+        import onnxruntime
+
+        if PROVIDERS[device] not in onnxruntime.get_available_providers():
+            reason = f"this onnxruntime has no {PROVIDERS[device]}: pip install onnxruntime-gpu"
+            return Availability(build=reason, run=reason)
+        return Availability()
+
+    def check(self, plan: BuildPlan) -> None:
+        """Raise UserError for a provider that the installed package does not have."""
+        import onnxruntime
+
+        known = onnxruntime.get_available_providers()
+        for provider in providers_of(plan):
+            if provider not in known:
+                raise UserError(
+                    f"engine.providers: this onnxruntime has no {provider}; it has {', '.join(known)}."
+                )
+        if plan.compute_capability is not None:
+            raise UserError(
+                "engine.compute_capability: onnxruntime optimises for the machine it runs on; "
+                "engine=tensorrt_rtx builds for another chip."
+            )
+
+    def build(self, plan: BuildPlan, workdir: Path) -> Artifact:
+        """Optimise the graph at the plan's level and save it; see `builder.build`."""
+        from harness.engines.onnxruntime.builder import build
+
+        return build(plan, workdir, self.version())
+
+    def load(self, artifact: Artifact, device: str) -> Executable:
+        """Return the executable of a saved model; see `runtime.OnnxRuntimeExecutable`."""
+        from harness.engines.onnxruntime.runtime import OnnxRuntimeExecutable
+
+        return OnnxRuntimeExecutable(artifact, device)
+
+
+ONNXRUNTIME = OnnxRuntimeEngine()

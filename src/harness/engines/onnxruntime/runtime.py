@@ -1,0 +1,128 @@
+"""Run: a saved optimised model with its inputs and outputs bound once to buffers of our own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from harness.engines.base import Artifact, TensorSpec
+from harness.engines.onnxruntime.session import provider_list, session_options
+from harness.errors import CellError
+
+
+class OnnxRuntimeExecutable:
+    """An ONNX Runtime session with I/O binding; buffers are numpy arrays (CPU) or torch tensors (CUDA)."""
+
+    def __init__(self, artifact: Artifact, device: str) -> None:
+        self._artifact = artifact
+        self._plan = artifact.plan
+        self._device = device
+        self.input_specs: tuple[TensorSpec, ...] = artifact.plan.graph.inputs
+        self.output_specs: tuple[TensorSpec, ...] = artifact.plan.graph.outputs
+        self.proof: Mapping[str, str | int | float] = {}
+        self.degraded: tuple[str, ...] = ()
+
+    def __enter__(self) -> Self:
+        """Create the session, check the provider in use, allocate and bind the buffers."""
+        import onnxruntime as ort
+
+        options = session_options(self._plan)
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        path = self._artifact.path / self._artifact.main_file
+        asked = provider_list(self._plan)
+        try:
+            self._session = ort.InferenceSession(str(path), options, providers=asked)
+        except Exception as error:
+            raise CellError(f"onnxruntime could not load: {str(error).strip().splitlines()[0]}") from error
+        wanted = asked[0] if isinstance(asked[0], str) else asked[0][0]
+        in_use = self._session.get_providers()
+        if in_use[0] != wanted:  # ONNX Runtime falls back silently
+            raise CellError(f"onnxruntime fell back to {in_use[0]}: {wanted} could not be initialised here")
+        self.proof = {"provider": in_use[0], "threads": int(dict(self._plan.options).get("threads", 0))}
+        self._inputs = {spec.name: self._allocate(spec) for spec in self.input_specs}
+        self._outputs = {spec.name: self._allocate(spec) for spec in self.output_specs}
+        self._bindings: dict[int, ort.IOBinding] = {}
+        self._run_options = ort.RunOptions()
+        if self._device == "cuda":
+            self._run_options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Drop bindings, buffers and session, in this order."""
+        self._bindings.clear()
+        self._inputs, self._outputs = {}, {}
+        del self._session
+
+    def _allocate(self, spec: TensorSpec) -> Any:
+        shape = (self._plan.batch.max_size, *spec.shape[1:])
+        if self._device == "cpu":
+            return np.zeros(shape, dtype=spec.dtype)
+        import torch
+
+        return torch.zeros(shape, dtype=getattr(torch, spec.dtype), device=self._device)
+
+    def _binding(self, batch_size: int) -> Any:
+        if batch_size not in self._bindings:
+            binding = self._session.io_binding()
+            for specs, buffers, bind in (
+                (self.input_specs, self._inputs, binding.bind_input),
+                (self.output_specs, self._outputs, binding.bind_output),
+            ):
+                for spec in specs:
+                    buffer = buffers[spec.name]
+                    pointer = buffer.ctypes.data if self._device == "cpu" else buffer.data_ptr()
+                    shape = (batch_size, *spec.shape[1:])
+                    bind(spec.name, self._device, 0, np.dtype(spec.dtype), shape, pointer)
+            self._bindings[batch_size] = binding
+        return self._bindings[batch_size]
+
+    def input_buffers(self) -> Mapping[str, Any]:
+        """Return the bound inputs, [max batch, ...]."""
+        return self._inputs
+
+    def output_buffers(self) -> Mapping[str, Any]:
+        """Return the bound outputs, [max batch, ...]."""
+        return self._outputs
+
+    def write_inputs(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Copy host arrays into the leading part of the input buffers."""
+        for name, array in arrays.items():
+            if self._device == "cpu":
+                np.copyto(self._inputs[name][: len(array)], array, casting="same_kind")
+            else:
+                import torch
+
+                self._inputs[name][: len(array)].copy_(torch.from_numpy(array))
+
+    def poison_outputs(self) -> None:
+        """Fill the outputs with NaN."""
+        for buffer in self._outputs.values():
+            buffer.fill(np.nan) if self._device == "cpu" else buffer.fill_(float("nan"))
+
+    def enqueue(self, batch_size: int | None = None) -> None:
+        """Run the session on the first `batch_size` samples."""
+        size = batch_size or self._plan.batch.opt_size
+        self._session.run_with_iobinding(self._binding(size), self._run_options)
+
+    def synchronize(self) -> None:
+        """Wait for the device; a CPU session has returned only when it is done."""
+        if self._device == "cuda":
+            import torch
+
+            torch.cuda.synchronize()
+
+    def outputs(self, batch_size: int | None = None) -> dict[str, np.ndarray]:
+        """Return host copies of the outputs."""
+        size = batch_size or self._plan.batch.opt_size
+        if self._device == "cpu":
+            return {name: buffer[:size].copy() for name, buffer in self._outputs.items()}
+        return {name: buffer[:size].cpu().numpy() for name, buffer in self._outputs.items()}
+
+    def kernel_count(self) -> int | None:
+        """Return the nodes of the optimised graph: ONNX Runtime launches at least one kernel for each."""
+        return int(self._artifact.proof["nodes"])

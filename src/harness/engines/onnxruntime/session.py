@@ -1,0 +1,45 @@
+"""What building and loading share: the session's options and its execution providers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.engines.base import BuildPlan
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+def providers_of(plan: BuildPlan) -> tuple[str, ...]:
+    """Return the execution providers a plan asks for, in order: its own option, else by device."""
+    asked = dict(plan.options).get("providers")
+    return tuple(str(asked).split(",")) if asked else (PROVIDERS[plan.device],)
+
+
+def session_options(plan: BuildPlan) -> onnxruntime.SessionOptions:
+    """Return the options that building and loading share: one thread pool that never spins, no chatter."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4  # fatal only: a warning a node about layouts would drown the table
+    options.intra_op_num_threads = int(dict(plan.options).get("threads", 0))
+    options.inter_op_num_threads = 1
+    # a waiting worker must burn no CPU, or it would disturb the one that is being timed
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    return options
+
+
+def provider_list(plan: BuildPlan) -> list[str | tuple[str, dict[str, str]]]:
+    """Return the plan's providers with the options each one gets."""
+    out: list[str | tuple[str, dict[str, str]]] = []
+    for name in providers_of(plan):
+        if name == "CUDAExecutionProvider":
+            out.append(
+                (name, {"use_tf32": str(int(plan.tf32)), "enable_cuda_graph": str(int(plan.cuda_graph))})
+            )
+        else:
+            out.append(name)
+    return out

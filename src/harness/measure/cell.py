@@ -1,0 +1,61 @@
+"""What a worker is given and what it gives back: the plans and results of one cell, frozen and picklable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from harness.arch.exit_policy import ExitPolicy
+from harness.engines.base import Artifact
+
+ROLES = ("baseline", "arch", "hw", "combined")  # the order of the columns wherever four cells stand together
+
+
+@dataclass(frozen=True)
+class CellSpec:
+    """One cell, ready to be loaded in a worker."""
+
+    role: str
+    artifacts: tuple[Artifact, ...]  # one a stage: one for a whole network, two for an early exit
+    device: str  # cpu | cuda
+    batch_size: int
+    policy: ExitPolicy | None = None  # how samples leave between the two stages
+    threads: int = 0  # of a CPU engine; 0: the engine's own choice
+    input_seed: int = 0  # of the inputs that are timed
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What an engine said when it was loaded."""
+
+    proof: dict[str, str | int | float]
+    degraded: tuple[str, ...]
+    kernels: int | None
+    boundaries: tuple[str, ...]
+    pid: int
+
+
+@dataclass(frozen=True)
+class CellOutputs:
+    """What a cell computed for verification inputs, all samples through all stages, [N, classes] float32."""
+
+    heads: dict[str, np.ndarray]  # "logits", and "exit_logits" for an early exit
+    final: np.ndarray  # what a caller gets: exit head for samples that left, last head for the others
+    exited: np.ndarray | None = None  # [N] bool
+
+
+@dataclass(frozen=True)
+class Warmup:
+    """How a cell reached its steady state."""
+
+    iterations: int
+    seconds: float
+    steady: bool  # the last windows agreed before `warmup_max_s` was over
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One timed visit: milliseconds of each iteration, by boundary."""
+
+    milliseconds: dict[str, list[float]] = field(default_factory=dict)

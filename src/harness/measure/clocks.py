@@ -1,0 +1,87 @@
+"""What the clock encloses: timed slices of whole iterations, and the warm-up that comes before them.
+
+Boundaries are those of one synchronous caller: `wall` is enqueue to completion with the inputs in place.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from harness.config import ProtocolConfig
+from harness.measure.cell import Warmup
+
+WINDOW_S = 0.05  # shortest warm-up window: below it the clock and the scheduler would be what is compared
+
+
+@contextmanager
+def _no_collector() -> Iterator[None]:
+    """Keep Python's garbage collector out of a timed slice."""
+    was_on = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def timed_slice(run: Callable[[], None], ramp_iterations: int, slice_s: float) -> list[float]:
+    """Return the milliseconds of each iteration, whole iterations until `slice_s` seconds are used up.
+
+    `ramp_iterations` go before, untimed: after its wait a cell finds caches and clocks of another one.
+    """
+    with _no_collector():
+        for _ in range(ramp_iterations):
+            run()
+        milliseconds: list[float] = []
+        budget_ns = int(slice_s * 1e9)
+        used_ns = 0
+        while used_ns < budget_ns or not milliseconds:
+            started = time.perf_counter_ns()
+            run()
+            elapsed = time.perf_counter_ns() - started
+            used_ns += elapsed
+            milliseconds.append(elapsed / 1e6)
+    return milliseconds
+
+
+def counted_slice(run: Callable[[], None], warmups: int, iterations: int) -> list[float]:
+    """Return the milliseconds of a fixed number of iterations after a fixed warm-up (the usual recipe)."""
+    for _ in range(warmups):
+        run()
+    milliseconds = []
+    for _ in range(iterations):
+        started = time.perf_counter_ns()
+        run()
+        milliseconds.append((time.perf_counter_ns() - started) / 1e6)
+    return milliseconds
+
+
+def warm_up(run: Callable[[], None], settings: ProtocolConfig, min_s: float) -> Warmup:
+    """Run until `min_s` and the minimum of iterations are past and the last windows agree, or time is up.
+
+    A window is at least 50 ms of iterations; windows agree if the slowest mean is within the tolerance of the
+    fastest.
+    """
+    started = time.perf_counter()
+    iterations = 0
+    windows: list[float] = []
+    while True:
+        window_started = time.perf_counter()
+        count = 0
+        while count == 0 or time.perf_counter() - window_started < WINDOW_S:
+            run()
+            count += 1
+        windows.append((time.perf_counter() - window_started) / count)
+        iterations += count
+        seconds = time.perf_counter() - started
+        last = windows[-settings.warmup_windows :]
+        steady = len(last) == settings.warmup_windows and max(last) <= min(last) * (1 + settings.warmup_tolerance)
+        if steady and seconds >= min_s and iterations >= settings.warmup_min_iterations:
+            return Warmup(iterations, seconds, steady=True)
+        if seconds >= settings.warmup_max_s:
+            return Warmup(iterations, seconds, steady=False)

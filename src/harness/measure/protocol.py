@@ -1,0 +1,156 @@
+"""How a quartet is measured: verified first, warmed up, then interleaved blocks until the interval is narrow enough.
+
+A block visits every cell once in a fresh random order. A restart is a fresh set of processes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from harness.config import ProtocolConfig
+from harness.errors import CellError
+from harness.measure.cell import CellOutputs, CellSpec, Loaded, Warmup
+from harness.measure.coordinator import Worker, workers
+from harness.measure.progress import Progress
+from harness.measure.samples import Samples
+from harness.measure.stopping import Standing, standing
+from harness.measure.verify import Expected, Fidelity, compare
+
+COURSEWORK_WARMUPS, COURSEWORK_ITERATIONS = 3, 20  # the coursework's own recipe
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Everything measured on one quartet."""
+
+    samples: Samples
+    primary: str  # the boundary that verdicts use
+    standing: Standing  # of the last block on the primary boundary
+    converged: bool
+    seconds: float  # from the first worker's start to the last one's end
+    restarts: int
+    loaded: Mapping[str, Loaded] = field(default_factory=dict)
+    fidelity: Mapping[str, Fidelity] = field(default_factory=dict)
+    warmups: Mapping[str, Warmup] = field(default_factory=dict)
+    coursework_ms: Mapping[str, list[float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CellTask:
+    """One cell to measure: its spec, and the reference its outputs must match."""
+
+    spec: CellSpec
+    expected: Expected
+
+
+def measure(tasks: Sequence[CellTask], settings: ProtocolConfig, primary: str, progress: Progress) -> Measurement:
+    """Measure all cells of a quartet (1, 2 or 4) side by side; raise CellError where one can't be trusted."""
+    started = time.monotonic()
+    deadline = started + settings.budget_s
+    order = np.random.default_rng(settings.seed)
+    samples = Samples([task.spec.role for task in tasks], tasks[0].spec.batch_size)
+    for restart in range(settings.restarts):
+        with workers([task.spec for task in tasks]) as handles:
+            loaded, fidelity = _bring_up(tasks, handles, settings, progress)
+            if not restart:
+                first_loaded, first_fidelity = loaded, fidelity
+                coursework_ms = _coursework(handles, settings, progress) if settings.coursework else {}
+            warmups = _warm_up(handles, settings, tasks[0].spec.device, progress)
+            share = (restart + 1) / settings.restarts  # every restart gets its part of the budget and of the blocks
+            now = _blocks(handles, samples, restart, share, settings, primary, order, started, deadline, progress)
+    return Measurement(
+        samples=samples,
+        primary=primary,
+        standing=now,
+        converged=now.converged(settings),
+        seconds=time.monotonic() - started,
+        restarts=settings.restarts,
+        loaded=first_loaded,
+        fidelity=first_fidelity,
+        warmups=warmups,
+        coursework_ms=coursework_ms,
+    )
+
+
+def _bring_up(
+    tasks: Sequence[CellTask], handles: Mapping[str, Worker], settings: ProtocolConfig, progress: Progress
+) -> tuple[dict[str, Loaded], dict[str, Fidelity]]:
+    """Load all cells at once (nothing is timed yet), then verify them one after the other."""
+    progress.stage("load")
+    for handle in handles.values():
+        handle.send("load")
+    loaded = {role: handle.receive("load", settings.worker_timeout_s) for role, handle in handles.items()}
+    fidelity = {}
+    for task in tasks:
+        role = task.spec.role
+        progress.stage("verify", role)
+        outputs: CellOutputs = handles[role].ask("verify", task.expected.inputs, settings.worker_timeout_s)
+        plan = task.spec.artifacts[0].plan
+        try:
+            fidelity[role] = compare(outputs, task.expected, plan.precision, plan.tf32)
+        except CellError as error:
+            raise CellError(f"{role}: {error}") from None
+    return loaded, fidelity
+
+
+def _coursework(
+    handles: Mapping[str, Worker], settings: ProtocolConfig, progress: Progress
+) -> dict[str, list[float]]:
+    """Run the usual recipe on the same executables: one cell after the other, milliseconds of each iteration."""
+    out = {}
+    for role, handle in handles.items():
+        progress.stage("coursework recipe", role)
+        out[role] = handle.ask(
+            "coursework", (COURSEWORK_WARMUPS, COURSEWORK_ITERATIONS), timeout_s=settings.worker_timeout_s
+        )
+    return out
+
+
+def _warm_up(
+    handles: Mapping[str, Worker], settings: ProtocolConfig, device: str, progress: Progress
+) -> dict[str, Warmup]:
+    out = {}
+    for role, handle in handles.items():
+        progress.stage("warm-up", role)
+        min_s = settings.warmup_min_s if device == "cuda" else 0.0
+        out[role] = handle.ask("warm_up", (settings, min_s), settings.worker_timeout_s + settings.warmup_max_s)
+    return out
+
+
+def _blocks(
+    handles: Mapping[str, Worker],
+    samples: Samples,
+    restart: int,
+    share: float,
+    settings: ProtocolConfig,
+    primary: str,
+    order: np.random.Generator,
+    started: float,
+    deadline: float,
+    progress: Progress,
+) -> Standing:
+    """Measure blocks until the criterion holds or this restart's share of budget and blocks is used up."""
+    roles = list(handles)
+    until = started + share * (deadline - started)
+    first = samples.blocks
+    while True:
+        block = samples.blocks
+        for position, index in enumerate(order.permutation(len(roles))):
+            role = roles[index]
+            visit = handles[role].ask("slice", (settings.ramp_iterations, settings.slice_s), settings.worker_timeout_s)
+            samples.add(role, restart, block, position, visit)
+        samples.close_block(restart)
+        now = standing(samples, primary, settings)
+        progress.block(now)
+        here = samples.blocks - first
+        enough = here >= settings.min_blocks and now.converged(settings)
+        spent = samples.blocks >= share * settings.max_blocks or time.monotonic() >= until
+        # a verdict needs replicates: the minimum of blocks is measured even where the budget is too small for it
+        if enough or (spent and here >= min(settings.min_blocks, settings.max_blocks)):
+            return now
+
+

@@ -1,0 +1,53 @@
+"""When is a quartet measured well enough: the verdict is decided and the interval of ln(factor) is narrow.
+
+Without an arch or a hw technique there is no factor; then the interval of ln(gain), or of ln(throughput) for the
+baseline alone, has to become as narrow.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.config import ProtocolConfig
+from harness.measure.samples import Samples
+from harness.stats import estimate
+from harness.stats.intervals import mean_interval
+from harness.stats.verdict import is_decided
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a measurement stands after a block; `value` is a factor, a gain, or a throughput in images/s."""
+
+    kind: str  # factor | gain | throughput
+    value: float
+    half_width: float  # of ln(value), at the protocol's level
+    verdict: str | None  # of a factor
+    blocks: int
+
+    def converged(self, settings: ProtocolConfig) -> bool:
+        """Whether the stopping criterion holds."""
+        narrow = math.isfinite(self.half_width) and self.half_width <= settings.half_width
+        return narrow and (self.verdict is None or is_decided(self.verdict))
+
+
+def standing(samples: Samples, boundary: str, settings: ProtocolConfig) -> Standing:
+    """Return where the measurement stands on one boundary."""
+    throughput = samples.throughput(boundary)
+    cells = throughput.shape[1]
+    if cells == 4:
+        found = estimate(throughput, samples.groups, settings.margin, settings.level)
+        return Standing("factor", found.factor, found.half_width, str(found.verdict), samples.blocks)
+    logs = np.log(throughput)
+    series = logs[:, 0] if cells == 1 else logs[:, 1] - logs[:, 0]
+    interval = mean_interval(series, np.array(samples.groups, dtype=np.intp))
+    return Standing(
+        "throughput" if cells == 1 else "gain",
+        float(np.exp(interval.mean)),
+        float(interval.half_width(settings.level)),
+        None,
+        samples.blocks,
+    )

@@ -1,0 +1,82 @@
+"""Verification: a cell's outputs against the same architecture in fp32 eager. A wrong engine has no speed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.engines.base import Precision
+from harness.errors import CellError
+from harness.measure.cell import CellOutputs
+
+# Largest error accepted, relative to the largest magnitude of the reference. Half precision carries 11 bits; through
+# a hundred layers about 1e-2 is normal, so 5e-2 says "wrong", not "rounded". TF32 has the same mantissa.
+TOLERANCE = {"fp32": 2e-3, "tf32": 5e-2, "fp16": 5e-2}
+MIN_COSINE = 0.98
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The reference: every head of the network for the verification inputs, [N, classes] float32."""
+
+    inputs: np.ndarray  # [N, channels, height, width] float32
+    heads: dict[str, np.ndarray]
+    exited: np.ndarray | None = None  # [N] bool: who leaves early in the reference
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """How close a cell's outputs are to the reference, over all heads."""
+
+    max_abs: float
+    max_relative: float  # max_abs over the largest magnitude of the reference
+    cosine: float  # the lowest over heads
+    top1_agreement: float  # share of samples, over all heads
+    exit_flips: int | None = None  # samples whose exit decision differs from the reference
+
+
+def compare(outputs: CellOutputs, expected: Expected, precision: Precision, tf32: bool) -> Fidelity:
+    """Return the fidelity; raise CellError where a head is further off than its precision explains."""
+    kind = precision if precision == "fp16" or not tf32 else "tf32"
+    worst_abs = worst_relative = 0.0
+    cosine = 1.0
+    agreements = []
+    for name, reference in expected.heads.items():
+        got = outputs.heads[name]
+        if got.shape != reference.shape:
+            raise CellError(f"wrong output: {name!r} has shape {got.shape}, the reference {reference.shape}")
+        error = float(np.abs(got - reference).max())
+        scale = float(np.abs(reference).max()) or 1.0
+        head_cosine = _cosine(got, reference)
+        if error > TOLERANCE[kind] * scale or head_cosine < MIN_COSINE:
+            raise CellError(
+                f"wrong output: {name!r} is off by {error / scale:.2g} of its range (cosine {head_cosine:.4f}); "
+                f"{kind} explains at most {TOLERANCE[kind]:g}"
+            )
+        worst_abs, worst_relative = max(worst_abs, error), max(worst_relative, error / scale)
+        cosine = min(cosine, head_cosine)
+        agreements.append(float((got.argmax(1) == reference.argmax(1)).mean()))
+    flips = None
+    if outputs.exited is not None and expected.exited is not None:
+        flips = int((outputs.exited != expected.exited).sum())
+        _check_routing(outputs)
+    return Fidelity(worst_abs, worst_relative, cosine, float(np.mean(agreements)), flips)
+
+
+def _check_routing(outputs: CellOutputs) -> None:
+    """Check that each sample's final answer is the one of the head it was sent to."""
+    assert outputs.exited is not None
+    chosen = np.where(outputs.exited[:, None], outputs.heads["exit_logits"], outputs.heads["logits"])
+    scale = float(np.abs(chosen).max()) or 1.0
+    # the second stage ran on another batch size here than in the stage check: kernels may differ in rounding
+    wrong = np.abs(outputs.final - chosen).max(axis=1) > TOLERANCE["fp16"] * scale
+    if wrong.any():
+        raise CellError(f"wrong output: {int(wrong.sum())} of {len(wrong)} samples got another sample's or head's answer")
+
+
+def _cosine(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the cosine of two arrays as flat vectors, in float64."""
+    x, y = a.ravel().astype(np.float64), b.ravel().astype(np.float64)
+    norm = float(np.linalg.norm(x) * np.linalg.norm(y))
+    return float(x @ y) / norm if norm else float(norm == 0 and not x.any() and not y.any())

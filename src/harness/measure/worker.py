@@ -1,0 +1,130 @@
+"""The process that holds one cell: it loads, verifies, warms up and runs timed slices when it is told to.
+
+Between two commands it waits in a system call on its pipe: it burns no CPU and launches nothing. It ends with
+its parent, whatever way that one ends.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from contextlib import ExitStack
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+
+from harness.config import ProtocolConfig
+from harness.errors import CellError, UserError
+from harness.measure.cell import CellSpec, Loaded, Slice
+
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+def main(connection: Connection, spec: CellSpec) -> None:
+    """Serve commands `(name, argument)` until `stop`; every reply is `("ok", value)` or `("error", text)`."""
+    _die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the coordinator's; it ends us
+    _quiet_thread_pools(spec.threads)
+    with ExitStack() as stack:
+        cell = _Cell(spec, stack)
+        while True:
+            try:
+                name, argument = connection.recv()
+            except EOFError:
+                return
+            if name == "stop":
+                connection.send(("ok", None))
+                return
+            try:
+                reply = ("ok", getattr(cell, name)(argument))
+            except (CellError, UserError) as error:
+                reply = ("error", str(error))
+            except Exception as error:
+                reply = ("error", f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}")
+            connection.send(reply)
+
+
+class _Cell:
+    """The commands of one cell; each public method is one."""
+
+    def __init__(self, spec: CellSpec, stack: ExitStack) -> None:
+        self._spec = spec
+        self._stack = stack
+
+    def load(self, _: Any) -> Loaded:
+        """Load all stages and put the inputs in place."""
+        from harness.data.synthetic import images
+        from harness.engines import get
+        from harness.measure.runner import make_runner
+
+        executables = tuple(
+            self._stack.enter_context(get(artifact.plan.engine).load(artifact, self._spec.device))
+            for artifact in self._spec.artifacts
+        )
+        self._runner = make_runner(executables, self._spec.policy, self._spec.batch_size)
+        self._shape = executables[0].input_specs[0].shape[1:]
+        self._dtype = executables[0].input_specs[0].dtype
+        self._images = images
+        self._write_timed_inputs()
+        proof: dict[str, str | int | float] = {}
+        for number, executable in enumerate(executables, start=1):
+            prefix = f"stage{number}/" if len(executables) > 1 else ""
+            proof |= {prefix + name: value for name, value in executable.proof.items()}
+        counts = [executable.kernel_count() for executable in executables]
+        return Loaded(
+            proof=proof,
+            degraded=tuple(reason for executable in executables for reason in executable.degraded),
+            kernels=None if None in counts else sum(c for c in counts if c is not None),
+            boundaries=("wall",),
+            pid=os.getpid(),
+        )
+
+    def _write_timed_inputs(self) -> None:
+        batch = self._images(self._spec.input_seed, self._spec.batch_size, self._shape)
+        self._runner.write(batch.astype(self._dtype))
+
+    def verify(self, inputs: np.ndarray) -> Any:
+        """Compute all heads for `inputs`, then put the timed inputs back."""
+        outputs = self._runner.verify(inputs.astype(self._dtype))
+        self._write_timed_inputs()
+        return outputs
+
+    def warm_up(self, argument: tuple[ProtocolConfig, float]) -> Any:
+        """Run to the steady state."""
+        from harness.measure.clocks import warm_up
+
+        settings, min_s = argument
+        return warm_up(self._runner.run, settings, min_s)
+
+    def slice(self, argument: tuple[int, float]) -> Slice:
+        """Run one timed visit."""
+        from harness.measure.clocks import timed_slice
+
+        ramp_iterations, slice_s = argument
+        return Slice({"wall": timed_slice(self._runner.run, ramp_iterations, slice_s)})
+
+    def coursework(self, argument: tuple[int, int]) -> list[float]:
+        """Run the usual recipe: fixed warm-ups, fixed synchronised iterations."""
+        from harness.measure.clocks import counted_slice
+
+        return counted_slice(self._runner.run, *argument)
+
+
+def _quiet_thread_pools(threads: int) -> None:
+    """Make OpenMP pools sleep at once when idle (read when the pool starts, so it must come before torch)."""
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    os.environ["GOMP_SPINCOUNT"] = "0"
+    os.environ["KMP_BLOCKTIME"] = "0"
+    if threads:
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+        os.environ["MKL_NUM_THREADS"] = str(threads)
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() == 1:  # the parent was gone before we asked
+            os._exit(1)

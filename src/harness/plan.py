@@ -1,0 +1,182 @@
+"""Config -> plan: which cells a quartet has, and what each one is made of. Decides everything, does nothing."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from harness import arch, hw
+from harness.config import ArchConfig, HarnessConfig
+from harness.engines import get
+from harness.engines.base import BuildPlan, Graph
+from harness.errors import UserError
+from harness.hw.levels import Levels, off
+
+ENGINES_WITH_RECIPE = ("eager", "inductor")  # they run the nn.Module itself, rebuilt in the worker
+_NO_GRAPH = Graph(Path(), "", (), (), 0)  # stands in where only the options of a plan are looked at
+
+
+@dataclass(frozen=True)
+class CellPlan:
+    """One cell before anything was built."""
+
+    role: str  # baseline | arch | hw | combined
+    arch: ArchConfig  # techniques that are off in this cell are off here
+    engine: str
+    levels: Levels
+
+
+@dataclass(frozen=True)
+class QuartetPlan:
+    """One Hydra job: the cells of a 2x2 design, or the one or two that are left without a technique."""
+
+    config: HarnessConfig
+    device: str  # cpu | cuda
+    engine: str  # resolved; what the hw cells run on
+    arch: tuple[str, ...]
+    hw: tuple[str, ...]
+    cells: tuple[CellPlan, ...]
+
+    @property
+    def primary(self) -> str:
+        """The boundary that verdicts use."""
+        asked = self.config.protocol.primary
+        return asked if asked != "auto" else ("device" if self.device == "cuda" else "wall")
+
+    @property
+    def label(self) -> str:
+        """A short name: what is tested, first."""
+        return f"{'+'.join(self.arch) or 'none'} x {'+'.join(self.hw) or 'none'}"
+
+
+def plan_quartet(config: HarnessConfig, engine: str, device: str) -> QuartetPlan:
+    """Return the plan of a validated config on a resolved engine; raise UserError for what can't be combined."""
+    check_numbers(config)
+    arch_stack = arch.enabled(config.arch)
+    hw_stack = hw.enabled(config.hw)
+    if "identity" in arch_stack and len(arch_stack) > 1:
+        raise UserError(f"arch=[{','.join(arch_stack)}]: identity stacks with nothing; use it alone.")
+    plain = replace(ArchConfig())
+    reference = engine if config.reference == "engine" else "eager"
+    # the identity control is the reference once more, so it stays on what the reference runs on
+    hw_engine = reference if hw_stack == ("identity",) else engine
+    if hw_stack:
+        hw.check_stack(config, hw_engine)
+    levels_off = off(config.batch_size)
+    levels_on = hw.apply_stack(levels_off, config)
+
+    cells = []
+    for role, with_arch, with_hw in (
+        ("baseline", False, False),
+        ("arch", True, False),
+        ("hw", False, True),
+        ("combined", True, True),
+    ):
+        if (with_arch and not arch_stack) or (with_hw and not hw_stack):
+            continue
+        levels = levels_on if with_hw else levels_off
+        if with_arch and "identity" in arch_stack:
+            levels = replace(levels, instance="arch-identity " + levels.instance)
+        cells.append(
+            CellPlan(
+                role=role,
+                arch=config.arch if with_arch else plain,
+                engine=hw_engine if with_hw else reference,
+                levels=levels,
+            )
+        )
+    plan = QuartetPlan(config, device, engine, arch_stack, hw_stack, tuple(cells))
+    for cell in plan.cells:
+        get(cell.engine).check(build_plan(plan, cell, _NO_GRAPH))
+    return plan
+
+
+def build_plan(plan: QuartetPlan, cell: CellPlan, graph: Graph, recipe: str = "", stage: str = "") -> BuildPlan:
+    """Return what an engine is asked to build of one stage of a cell."""
+    config, levels = plan.config, cell.levels
+    return BuildPlan(
+        engine=cell.engine,
+        graph=graph,
+        batch=levels.batch,
+        precision=levels.precision,
+        fusion=levels.fusion,
+        cuda_graph=levels.cuda_graph and plan.device == "cuda",
+        tf32=config.precision.tf32,
+        device=plan.device,
+        compute_capability=capability(config),
+        instance=levels.instance,
+        recipe=recipe if cell.engine in ENGINES_WITH_RECIPE else "",
+        stage=stage if cell.engine in ENGINES_WITH_RECIPE else "",
+        options=_engine_options(plan),
+    )
+
+
+def capability(config: HarnessConfig) -> tuple[int, int] | None:
+    """Return the chip to build for as (major, minor); raise UserError for a text that isn't one."""
+    text = config.engine.compute_capability
+    if text is None:
+        return None
+    major, dot, minor = str(text).partition(".")
+    if not (dot and major.isdigit() and minor.isdigit()):
+        raise UserError(f"engine.compute_capability={text}: write it as major.minor, for example 8.9.")
+    return int(major), int(minor)
+
+
+def _engine_options(plan: QuartetPlan) -> tuple[tuple[str, str | int | float | bool], ...]:
+    engine = plan.config.engine
+    options: dict[str, str | int | float | bool] = {}
+    if plan.device == "cpu":
+        options["threads"] = engine.threads or cpu_threads()
+    if engine.providers:
+        options["providers"] = ",".join(engine.providers)
+    if engine.workspace_mb:
+        options["workspace_mb"] = engine.workspace_mb
+    return tuple(sorted(options.items()))
+
+
+def cpu_threads() -> int:
+    """Return the physical cores this process may use."""
+    import os
+
+    import psutil
+
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(allowed, psutil.cpu_count(logical=False) or allowed))
+
+
+def check_numbers(config: HarnessConfig) -> None:
+    """Check what a type can't: ranges and names."""
+    protocol = config.protocol
+    names = {
+        "reference": (config.reference, ("eager", "engine")),
+        "scenario": (config.scenario.name, ("fixed",)),
+        "data": (config.data.name, ("synthetic",)),
+        "engine.device": (config.engine.device, ("auto", "cpu", "cuda")),
+        "protocol.primary": (protocol.primary, ("auto", "device", "wall", "end_to_end")),
+    }
+    for name, (value, allowed) in names.items():
+        if value not in allowed:
+            raise UserError(f"{name}={value}: choose one of {', '.join(allowed)}.")
+    at_least = {
+        "batch_size": (config.batch_size, 1),
+        "model.image_size": (config.model.image_size, 32),
+        "model.num_classes": (config.model.num_classes, 2),
+        "engine.threads": (config.engine.threads or 1, 1),
+        "protocol.min_blocks": (protocol.min_blocks, 1),
+        "protocol.max_blocks": (protocol.max_blocks, protocol.min_blocks),
+        "protocol.restarts": (protocol.restarts, 1),
+        "protocol.warmup_windows": (protocol.warmup_windows, 1),
+        "protocol.ramp_iterations": (protocol.ramp_iterations, 0),
+    }
+    for name, (value, least) in at_least.items():
+        if value < least:
+            raise UserError(f"{name}={value}: must be at least {least}.")
+    positive = ("slice_s", "half_width", "budget_s", "worker_timeout_s", "warmup_max_s", "warmup_tolerance")
+    for name in positive:
+        value = getattr(protocol, name)
+        if not (math.isfinite(value) and value > 0):
+            raise UserError(f"protocol.{name}={value}: must be a positive number.")
+    for name in ("margin", "level"):
+        if not 0 < getattr(protocol, name) < 1:
+            raise UserError(f"protocol.{name}={getattr(protocol, name)}: must be between 0 and 1.")

@@ -1,0 +1,184 @@
+"""Plan -> artifacts: assemble each network once, export its stages, build or fetch each engine, make references."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cache as memoised
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.arch.accounting import Accounting, account
+from harness.arch.exit_policy import ExitPolicy, exit_mask
+from harness.arch.recipe import Recipe, assemble
+from harness.arch.stages import Stage, stages
+from harness.config import ArchConfig, HarnessConfig, ModelConfig
+from harness.data.synthetic import images
+from harness.engines.base import Artifact, BatchProfile, Graph
+from harness.engines.build import Built, fetch_or_build
+from harness.engines.cache import Cache
+from harness.errors import CellError
+from harness.export import ExportRequest, export
+from harness.measure.cell import CellSpec
+from harness.measure.progress import Progress
+from harness.measure.protocol import CellTask
+from harness.measure.verify import Expected
+from harness.models.fingerprint import fingerprint
+from harness.plan import CellPlan, QuartetPlan, build_plan
+
+if TYPE_CHECKING:
+    from torch import nn
+
+VERIFY_SEED_OFFSET = 7919  # verification inputs are never the timed ones
+
+
+@dataclass(frozen=True)
+class Network:
+    """One assembled architecture: its stages, its accounting, and what identifies it."""
+
+    recipe: Recipe
+    module: nn.Module
+    stages: tuple[Stage, ...]
+    policy: ExitPolicy | None
+    accounting: Accounting
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class PreparedCell:
+    """A cell with its engines built."""
+
+    plan: CellPlan
+    network: Network
+    artifacts: tuple[Artifact, ...]
+    export_s: float
+    engine_s: float
+    cache_hit: bool  # every export and artifact of this cell was in the cache
+
+    @property
+    def engine_mb(self) -> float:
+        """Size of all artifacts, MB."""
+        return sum(artifact.size_mb for artifact in self.artifacts)
+
+    @property
+    def degraded(self) -> tuple[str, ...]:
+        """Why this cell is less than what was asked, without repetition."""
+        return tuple(dict.fromkeys(reason for artifact in self.artifacts for reason in artifact.degraded))
+
+
+def prepare(plan: QuartetPlan, cache: Cache, progress: Progress) -> dict[str, PreparedCell]:
+    """Return every cell of a quartet with its engines built, by role; raise CellError with the reason."""
+    cells = {}
+    for cell in plan.cells:
+        progress.stage("assemble", cell.role)
+        cells[cell.role] = _prepare_cell(plan, cell, network(plan.config.model, cell.arch), cache, progress)
+    return cells
+
+
+def tasks(plan: QuartetPlan, cells: Mapping[str, PreparedCell]) -> list[CellTask]:
+    """Return what the workers are to load, each with the reference its outputs must match."""
+    config = plan.config
+    out = []
+    for role, cell in cells.items():
+        spec = CellSpec(
+            role=role,
+            artifacts=cell.artifacts,
+            device=plan.device,
+            batch_size=config.batch_size,
+            policy=cell.network.policy,
+            threads=int(dict(cell.artifacts[0].plan.options).get("threads", 0)),
+            input_seed=config.data.seed,
+        )
+        out.append(CellTask(spec, reference(cell.network, config)))
+    return out
+
+
+def network(model: ModelConfig, arch: ArchConfig) -> Network:
+    """Return an assembled network; the last few are kept, since the cells of a sweep share them."""
+    return _network(json.dumps(asdict(model), sort_keys=True), json.dumps(asdict(arch), sort_keys=True))
+
+
+def reference(net: Network, config: HarnessConfig) -> Expected:
+    """Return all heads of a network in fp32 eager, for fresh inputs of one batch."""
+    import torch
+
+    shape = net.stages[0].input_shape
+    inputs = images(config.data.seed + VERIFY_SEED_OFFSET, config.batch_size, shape)
+    with torch.inference_mode():
+        values = net.stages[0].module(torch.from_numpy(inputs))
+        heads = dict(zip(net.stages[0].output_names, (values,) if torch.is_tensor(values) else values, strict=True))
+        if len(net.stages) > 1:
+            heads["logits"] = net.stages[1].module(heads.pop("features"))
+    arrays = {name: value.numpy() for name, value in heads.items()}
+    exited = exit_mask(arrays["exit_logits"], net.policy) if net.policy is not None else None
+    return Expected(inputs, arrays, exited)
+
+
+@memoised
+def _network(model: str, arch: str) -> Network:
+    recipe = Recipe.from_json(json.dumps({"model": json.loads(model), "arch": json.loads(arch)}))
+    module = assemble(recipe)
+    parts = stages(module)
+    return Network(
+        recipe=recipe,
+        module=module,
+        stages=parts,
+        policy=getattr(module, "policy", None),
+        accounting=account(module, recipe.model.image_size),
+        fingerprint=fingerprint(module),
+    )
+
+
+def _prepare_cell(
+    plan: QuartetPlan, cell: CellPlan, net: Network, cache: Cache, progress: Progress
+) -> PreparedCell:
+    recipe = json.dumps({"recipe": json.loads(net.recipe.to_json()), "fingerprint": net.fingerprint})
+    built: list[Built] = []
+    export_s, exports_hit = 0.0, True
+    for stage in net.stages:
+        progress.stage("export", f"{cell.role} {stage.name}")
+        graph, seconds, hit = export(stage.module, net.fingerprint, _request(stage, cell, net), cache)
+        export_s, exports_hit = export_s + seconds, exports_hit and hit
+        progress.stage("build", f"{cell.role} {stage.name}")
+        asked = build_plan(plan, cell, graph, recipe, stage.name)
+        asked = replace(asked, batch=_stage_batch(stage, asked.batch, plan.config.batch_size, net.policy))
+        try:
+            built.append(fetch_or_build(asked, cache))
+        except CellError as error:
+            raise CellError(f"{cell.role}: {error}") from None
+    return PreparedCell(
+        plan=cell,
+        network=net,
+        artifacts=tuple(one.artifact for one in built),
+        export_s=export_s,
+        engine_s=sum(one.seconds for one in built),
+        cache_hit=exports_hit and all(one.hit for one in built),
+    )
+
+
+def _request(stage: Stage, cell: CellPlan, net: Network) -> ExportRequest:
+    """Return how a stage is exported; what passes between two stages stays in the precision of the graph."""
+    outer = {"input", "logits", "exit_logits"}
+    names = (stage.input_name, *stage.output_names)
+    keep = () if cell.levels.fp16_io else tuple(name for name in names if name in outer)
+    return ExportRequest(
+        input_name=stage.input_name,
+        input_shape=stage.input_shape,
+        output_names=stage.output_names,
+        precision=cell.levels.precision,
+        fp32_io=keep if cell.levels.precision == "fp16" else (),
+    )
+
+
+def _stage_batch(stage: Stage, batch: BatchProfile, batch_size: int, policy: ExitPolicy | None) -> BatchProfile:
+    """Return the batch sizes a stage sees: behind an exit only the survivors of the batch arrive."""
+    if stage.name != "stage2" or policy is None:
+        return batch
+    usual = max(1, policy.survivors(batch_size))
+    if policy.decision == "threshold":  # how many survive depends on the data
+        return BatchProfile(1, usual, max(2, batch.max_size))
+    if batch.is_static:
+        return BatchProfile(usual, usual, usual)
+    return BatchProfile(1, usual, max(usual, policy.survivors(batch.max_size), 2))

@@ -1,0 +1,155 @@
+"""Results -> one MLflow row: params, metrics, tags and artifacts of a quartet under the contract's names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from harness import arch, hw
+from harness.analyse import Analysis, prefix_of
+from harness.environment import environment
+from harness.measure.protocol import Measurement
+from harness.plan import QuartetPlan
+from harness.prepare import PreparedCell
+from harness.report.strategy import strategy
+from harness.track import QuartetRecord
+
+
+def params(plan: QuartetPlan) -> dict[str, Any]:
+    """Return what was asked: the axes of the grid and the options of the techniques that are on."""
+    config = plan.config
+    precision = plan.cells[-1].levels.precision
+    return {
+        "model": config.model.name,
+        "arch": "+".join(plan.arch) or "none",
+        "hw": "+".join(plan.hw) or "none",
+        "batch_size": config.batch_size,
+        "engine": plan.engine,
+        "reference": config.reference,
+        "scenario": config.scenario.name,
+        "precision": precision if precision == "fp16" else ("tf32" if config.precision.tf32 else "fp32"),
+        "weights": config.model.weights or f"random (seed {config.model.seed})",
+        "image_size": config.model.image_size,
+        **arch.flat_options(config.arch),
+        **hw.flat_options(config.hw),
+        **{f"protocol.{name}": value for name, value in asdict(config.protocol).items()},
+    }
+
+
+def record(
+    plan: QuartetPlan,
+    cells: Mapping[str, PreparedCell],
+    measurement: Measurement | None,
+    analysis: Analysis | None,
+    folder: Path,
+    resolved_config: str,
+) -> QuartetRecord:
+    """Return the row of a quartet, its files written below `folder`; without a measurement, what was built."""
+    metrics: dict[str, float] = {}
+    for role, cell in cells.items():
+        metrics |= _cell_metrics(prefix_of(role), cell)
+    metrics["build/cache_hit"] = float(all(cell.cache_hit for cell in cells.values()))
+    tags: dict[str, Any] = {
+        "engine_version": cells[plan.cells[-1].role].artifacts[0].engine_version,
+        "degraded": "; ".join(_degraded(cells, measurement)),
+    }
+    details: dict[str, Any] = {
+        "quartet": plan.label,
+        "cells": {role: _cell_details(cell, measurement, role) for role, cell in cells.items()},
+    }
+    artifacts = {}
+    description = ""
+    if measurement is not None and analysis is not None:
+        metrics |= analysis.metrics | _fidelity(measurement)
+        tags |= {
+            "boundary": analysis.primary,
+            "converged": str(measurement.converged).lower(),
+        }
+        if analysis.verdict:
+            tags["verdict"] = analysis.verdict
+            tags["reason"] = analysis.interactions[analysis.primary].reason
+            description = strategy(plan, analysis)
+            tags["strategy"] = description
+        if analysis.coursework:
+            metrics["coursework/factor"] = analysis.coursework["factor"]
+            tags["coursework_verdict"] = analysis.coursework["verdict"]
+        details |= {
+            "interaction": {name: asdict(found) for name, found in analysis.interactions.items()},
+            "coursework": analysis.coursework,
+            "coursework_ms": dict(measurement.coursework_ms),
+            "standing": asdict(measurement.standing),
+        }
+        measurement.samples.write(folder / "samples.parquet")
+        artifacts["samples.parquet"] = folder / "samples.parquet"
+    for name, content in (
+        ("interaction.json", json.dumps(details, indent=1, default=str)),
+        ("environment.json", json.dumps(environment(), indent=1)),
+        ("config.yaml", resolved_config),
+    ):
+        (folder / name).write_text(content)
+        artifacts[name] = folder / name
+    tags = {name: value for name, value in tags.items() if value != ""}
+    return QuartetRecord(params={}, metrics=metrics, tags=tags, artifacts=artifacts, description=description)
+
+
+def _cell_metrics(prefix: str, cell: PreparedCell) -> dict[str, float]:
+    accounting = cell.network.accounting
+    return {
+        f"{prefix}model/params_m": accounting.params / 1e6,
+        f"{prefix}model/gmacs": accounting.gmacs,
+        f"{prefix}build/export_s": cell.export_s,
+        f"{prefix}build/engine_s": cell.engine_s,
+        f"{prefix}build/engine_mb": cell.engine_mb,
+        f"{prefix}build/cache_hit": float(cell.cache_hit),
+    }
+
+
+def _fidelity(measurement: Measurement) -> dict[str, float]:
+    out = {}
+    for role, found in measurement.fidelity.items():
+        out |= {
+            f"{prefix_of(role)}fidelity/{name}": value
+            for name, value in asdict(found).items()
+            if value is not None
+        }
+    return out
+
+
+def _degraded(cells: Mapping[str, PreparedCell], measurement: Measurement | None) -> list[str]:
+    """Return every reason why a cell is less than what was asked, with the cells it holds for."""
+    by_reason: dict[str, list[str]] = {}
+    for role, cell in cells.items():
+        found = list(cell.degraded)
+        if measurement is not None:
+            found += [reason for reason in measurement.loaded[role].degraded if reason not in found]
+        for reason in found:
+            by_reason.setdefault(reason, []).append(role)
+    return [f"{', '.join(roles)}: {reason}" for reason, roles in by_reason.items()]
+
+
+def _cell_details(cell: PreparedCell, measurement: Measurement | None, role: str) -> dict[str, Any]:
+    """Return the proof of what a cell was: levels, engine, nodes, precision in use, how it warmed up."""
+    out: dict[str, Any] = {
+        "engine": cell.plan.engine,
+        "levels": asdict(cell.plan.levels),
+        "accounting": asdict(cell.network.accounting),
+        "stages": [
+            {
+                "stage": artifact.plan.stage or f"stage{number}",
+                "graph_sha256": artifact.plan.graph.sha256,
+                "batch": asdict(artifact.plan.batch),
+                "proof": dict(artifact.proof),
+                "degraded": list(artifact.degraded),
+            }
+            for number, artifact in enumerate(cell.artifacts, start=1)
+        ],
+        "policy": asdict(cell.network.policy) if cell.network.policy is not None else None,
+    }
+    if measurement is not None:
+        out["loaded"] = asdict(measurement.loaded[role])
+        out["warmup"] = asdict(measurement.warmups[role])
+        out["fidelity"] = asdict(measurement.fidelity[role])
+    return out

@@ -1,0 +1,116 @@
+"""A sweep from command line to exit status: 0 all quartets fine, 1 some failed, 2 nothing was run."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from harness import __version__
+from harness.compose import compose_jobs, config_dir, register_schema
+from harness.errors import UserError
+
+_HYDRA_ANSWERS = ("help", "hydra_help", "cfg", "info", "shell_completion")  # flags that Hydra answers itself
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run `python -m harness ARGUMENTS`; return the exit status."""
+    from hydra._internal.utils import get_args_parser
+
+    if "--version" in arguments:
+        print(f"harness {__version__}")
+        return 0
+    parsed = get_args_parser().parse_args(list(arguments))
+    if any(getattr(parsed, flag) for flag in _HYDRA_ANSWERS):
+        return _hydra(arguments, lambda config: None)
+    _quiet()
+    try:
+        return _sweep(arguments, parsed.overrides)
+    except UserError as error:
+        print(f"harness: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("harness: interrupted; what was finished is kept (make ui).", file=sys.stderr)
+        return 130
+
+
+def _sweep(arguments: Sequence[str], overrides: Sequence[str]) -> int:
+    jobs = compose_jobs(overrides)
+
+    from harness.sweep import SweepContext, check_sweep, sweep_label
+
+    engine, reason, device = check_sweep(jobs)
+
+    from rich.console import Console
+
+    from harness.job import run_job
+    from harness.plan import plan_quartet
+    from harness.report.table import print_table
+    from harness.terminal import TerminalProgress
+    from harness.track import finish_sweep, load, open_store, start_sweep
+
+    console = Console()
+    config = jobs[0].config
+    store = open_store(config.tracking)
+    plans = [plan_quartet(job.config, engine, device) for job in jobs]
+    name = config.sweep_name or sweep_label(plans)
+    sweep_id = start_sweep(
+        store, name, {"engine": engine, "command": " ".join(["python -m harness", *arguments])}, {"jobs": len(jobs)}
+    )
+    context = SweepContext(
+        sweep_id=sweep_id,
+        name=name,
+        engine=engine,
+        engine_reason=reason,
+        device=device,
+        total=len(jobs),
+        store_uri=store.uri,
+        store_root=str(store.root or ""),
+        store_experiment=store.experiment,
+    )
+    context.publish()
+    if config.engine.name == "auto":
+        console.print(f"engine: {engine}: {reason}", highlight=False)
+    with TerminalProgress(console, len(jobs)) as progress:
+
+        def job(composed: Any) -> None:
+            progress.begin(plan_quartet(_typed(composed), engine, device).label)
+            progress.end(run_job(composed, context, store, progress))
+
+        try:
+            _hydra(arguments, job)
+        finally:
+            counts = finish_sweep(store, sweep_id)
+    print_table(console, load(sweep_id, store.uri), store.uri)
+    return 0 if set(counts) == {"FINISHED"} else 1
+
+
+def _typed(composed: Any) -> Any:
+    from harness.config import from_omegaconf
+
+    return from_omegaconf(composed)
+
+
+def _hydra(arguments: Sequence[str], job: Any) -> int:
+    """Let Hydra run the jobs of the command line through `job`."""
+    import hydra
+
+    register_schema()
+    saved = sys.argv
+    sys.argv = ["python -m harness", *arguments]
+    try:
+        hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")(job)()
+    finally:
+        sys.argv = saved
+    return 0
+
+
+def _quiet() -> None:
+    """Keep third-party warnings off the screen: a user can do nothing about them."""
+    warnings.filterwarnings("ignore")
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")  # worker processes too
+    for name in ("torch", "onnxscript", "onnx_ir", "mlflow", "alembic", "matplotlib"):
+        logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,0 +1,150 @@
+"""Before any work: check every job of a sweep, choose its device and engine, open the store. Errors end here."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from harness.compose import Job
+from harness.config import HarnessConfig
+from harness.engines import PREFERENCE, get
+from harness.errors import UserError
+from harness.plan import QuartetPlan, check_numbers, plan_quartet
+
+CONTEXT_VARIABLE = "HARNESS_SWEEP"  # an environment variable reaches the jobs of every launcher
+
+
+@dataclass(frozen=True)
+class SweepContext:
+    """What the jobs of one sweep share."""
+
+    sweep_id: str
+    name: str
+    engine: str
+    engine_reason: str  # why this engine, in one line
+    device: str
+    total: int  # jobs
+    store_uri: str
+    store_root: str
+    store_experiment: str
+
+    def publish(self) -> None:
+        """Hand this to the jobs, in whatever process they run."""
+        os.environ[CONTEXT_VARIABLE] = json.dumps(asdict(self))
+
+    @staticmethod
+    def received() -> SweepContext:
+        """Return what `publish` handed over."""
+        return SweepContext(**json.loads(os.environ[CONTEXT_VARIABLE]))
+
+
+def check_sweep(jobs: Sequence[Job]) -> tuple[str, str, str]:
+    """Return (engine, why this one, device) for a sweep all of whose jobs can be done; raise UserError if not."""
+    configs = [job.config for job in jobs]
+    for config in configs:
+        check_numbers(config)
+    _check_architectures(configs)
+    device = _device(configs[0])
+    engine, reason = _engine(configs, device)
+    _check_writable(Path(configs[0].cache.dir), "cache.dir")
+    return engine, reason, device
+
+
+def _check_architectures(configs: Sequence[HarnessConfig]) -> None:
+    """Check each distinct model and arch stack once: a stack can be impossible only for this model."""
+    from harness import arch, models
+
+    seen: set[str] = set()
+    built: dict[str, object] = {}
+    for config in configs:
+        model_key = json.dumps(asdict(config.model))
+        key = model_key + json.dumps(asdict(config.arch))
+        if key in seen:
+            continue
+        seen.add(key)
+        if model_key not in built:
+            built[model_key] = models.build(config.model)
+        arch.check_stack(built[model_key], config.arch)
+
+
+def _device(config: HarnessConfig) -> str:
+    """Return cpu or cuda; raise UserError where a GPU is asked for and there is none."""
+    import torch
+
+    asked = config.engine.device
+    has_gpu = torch.cuda.is_available()
+    if asked == "cuda" and not has_gpu:
+        raise UserError("engine.device=cuda: torch sees no CUDA GPU here; use engine.device=cpu or auto.")
+    return ("cuda" if has_gpu else "cpu") if asked == "auto" else asked
+
+
+def _engine(configs: Sequence[HarnessConfig], device: str) -> tuple[str, str]:
+    """Return the engine of a sweep and why: the named one if it can do every job, else the first that can."""
+    asked = configs[0].engine.name
+    build_only = configs[0].engine.build_only
+    if asked != "auto":
+        get(asked)  # an unknown name first
+        problem = _problem(asked, configs, device)
+        if problem is not None:
+            raise UserError(problem + _alternative(asked, configs, device))
+        return asked, "as asked"
+    refused = []
+    for name in PREFERENCE:
+        problem = _problem(name, configs, device)
+        if problem is None:
+            verb = "build" if build_only else "run"
+            why = f"the first of {', '.join(PREFERENCE)} that can {verb} every cell here"
+            return name, why + (f" ({'; '.join(refused)})" if refused else "")
+        refused.append(f"{name}: {problem.removeprefix(f'engine {name} ')}")
+    raise UserError("no engine can do every cell of this sweep: " + "; ".join(refused))
+
+
+def _problem(name: str, configs: Sequence[HarnessConfig], device: str) -> str | None:
+    """Return why an engine can't do every job of the sweep, or None."""
+    engine = get(name)
+    build_only = configs[0].engine.build_only
+    availability = engine.availability(device)
+    if build_only and availability.build is not None:
+        return f"engine {name} can't build here: {availability.build}."
+    if not build_only and availability.run is not None:
+        able = "can build but not run here" if availability.build is None else "can't run here"
+        return f"engine {name} {able}: {availability.run}."
+    for config in configs:
+        try:
+            plan_quartet(config, name, device)
+        except UserError as error:
+            return str(error)
+    return None
+
+
+def _alternative(asked: str, configs: Sequence[HarnessConfig], device: str) -> str:
+    """Return which engine would run instead, and how to build without running."""
+    if configs[0].engine.build_only:
+        return ""
+    others = [name for name in PREFERENCE if name != asked]
+    runs = next((name for name in others if get(name).availability(device).run is None), None)
+    text = f"\nengine={runs} runs here" if runs else ""
+    if get(asked).availability(device).build is None and get(asked).availability(device).run is not None:
+        text += "; engine.build_only=true engine.compute_capability=8.9 builds without running"
+    return text + "." if text else ""
+
+
+def _check_writable(folder: Path, option: str) -> None:
+    """Raise UserError unless files can be written below `folder` (made if missing)."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe-{os.getpid()}"
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"{option}={folder}: can't write there ({error.strerror}); choose another folder.") from None
+
+
+def sweep_label(plans: Sequence[QuartetPlan]) -> str:
+    """Return a name made from the grid: model, arch and hw choices."""
+    arch = ",".join(dict.fromkeys("+".join(plan.arch) or "none" for plan in plans))
+    hw = ",".join(dict.fromkeys("+".join(plan.hw) or "none" for plan in plans))
+    return f"{arch} x {hw} on {plans[0].config.model.name}"

@@ -1,0 +1,76 @@
+"""What a person sees while a sweep runs: where in the grid it is, which stage, how the interval narrows."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from harness.measure.stopping import Standing
+
+
+class TerminalProgress:
+    """A live line a quartet on a terminal; one plain line when a quartet ends otherwise."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        self._console = console
+        self._total = total
+        self._done = 0
+        self._label = ""
+        self._stage = ""
+        self._standing: Standing | None = None
+        self._started = time.monotonic()
+        self._live = Live(get_renderable=self._render, console=console, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> Self:
+        """Start to draw, on a terminal."""
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop drawing."""
+        if self._console.is_terminal:
+            self._live.stop()
+
+    def begin(self, label: str) -> None:
+        """A quartet begins."""
+        self._label, self._stage, self._standing = label, "", None
+        self._started = time.monotonic()
+
+    def stage(self, name: str, cell: str = "") -> None:
+        """A stage begins."""
+        self._stage = f"{name} {cell}".strip()
+
+    def block(self, standing: Standing) -> None:
+        """A block is complete."""
+        self._stage, self._standing = "measure", standing
+
+    def end(self, error: str | None) -> None:
+        """A quartet has ended; `error` is the reason if it failed."""
+        self._done += 1
+        seconds = time.monotonic() - self._started
+        outcome = Text("done", style="green") if error is None else Text(f"FAILED: {error}", style="red")
+        line = Text(f"[{self._done}/{self._total}] {self._label}: ").append(outcome).append(f" ({seconds:.0f} s)")
+        self._console.print(line, highlight=False, soft_wrap=True)
+        self._label = ""
+
+    def _render(self) -> Table:
+        grid = Table.grid(padding=(0, 1))
+        if not self._label:
+            return grid
+        seconds = time.monotonic() - self._started
+        parts = [f"[{self._done + 1}/{self._total}]", self._label, f"{seconds:.0f} s", self._stage]
+        if self._standing is not None:
+            now = self._standing
+            half = f"± {100 * now.half_width:.1f}%" if now.half_width < 10 else "± ?"
+            parts.append(f"block {now.blocks}, {now.kind} {now.value:.3f} {half} {now.verdict or ''}")
+        grid.add_row(*(Text(part) for part in parts))
+        return grid

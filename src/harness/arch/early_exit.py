@@ -1,0 +1,152 @@
+"""Leave the network after a dense block when a small exit head is sure enough.
+
+BranchyNet (Teerapittayanon, McDanel, Kung: BranchyNet: Fast Inference via Early Exiting, ICPR 2016). The network is cut
+in two: stage 1 is everything up to the exit and the exit head, stage 2 is the rest and sees only the samples that did
+not leave. The exit head's weights are drawn from `options.seed`, every other weight is the given one.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torchvision.models import DenseNet
+
+from harness.arch.anatomy import dense_blocks, image_size, require_densenet
+from harness.arch.exit_policy import ExitPolicy, survivor_indices
+from harness.config import EarlyExitOptions
+from harness.errors import UserError
+from harness.models.determinism import seeded
+
+name = "early_exit"
+
+
+class ExitHead(nn.Module):
+    """BatchNorm, ReLU, global average pool, Linear: features [B, C, H, W] -> logits [B, num_classes]."""
+
+    def __init__(self, channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels)
+        self.classifier = nn.Linear(channels, num_classes)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Return the exit's logits."""
+        pooled = F.adaptive_avg_pool2d(F.relu(self.norm(features)), (1, 1))
+        return self.classifier(torch.flatten(pooled, 1))
+
+
+class Stage1(nn.Module):
+    """Images [B, 3, S, S] -> (features [B, C, H, W], exit logits [B, num_classes])."""
+
+    def __init__(self, trunk: nn.Sequential, head: ExitHead) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.head = head
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the features that stage 2 goes on from, and the exit's logits."""
+        features = self.trunk(images)
+        return features, self.head(features)
+
+
+class Stage2(nn.Module):
+    """Features [B, C, H, W] -> logits [B, num_classes], with the operations of DenseNet's own forward."""
+
+    def __init__(self, trunk: nn.Sequential, classifier: nn.Module) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.classifier = classifier
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Return the final logits."""
+        pooled = F.adaptive_avg_pool2d(F.relu(self.trunk(features)), (1, 1))
+        return self.classifier(torch.flatten(pooled, 1))
+
+
+class EarlyExitNetwork(nn.Module):
+    """Two stages and the policy between them. `policy` may be replaced, for one that is calibrated."""
+
+    def __init__(self, stage1: Stage1, stage2: Stage2, policy: ExitPolicy, after_block: int) -> None:
+        super().__init__()
+        self.stage1 = stage1
+        self.stage2 = stage2
+        self.policy = policy
+        self.after_block = after_block
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return logits [B, num_classes]: the exit's for samples that leave, stage 2's for the others.
+
+        The reference for every engine: it decides, compacts the survivors, runs stage 2 on them alone and puts the
+        results back in their places.
+        """
+        features, logits = self.stage1(images)
+        going_on = survivor_indices(logits, self.policy)
+        if len(going_on) == 0:
+            return logits
+        return logits.index_copy(0, going_on, self.stage2(features.index_select(0, going_on)))
+
+
+def check(model: nn.Module, options: EarlyExitOptions) -> None:
+    """Raise UserError unless `model` is a DenseNet with the block to leave after, and the decision is well defined."""
+    blocks = len(dense_blocks(require_densenet(model, name)))
+    if not 1 <= options.after_block <= blocks:
+        valid = ", ".join(str(block) for block in range(1, blocks + 1))
+        raise UserError(f"arch.early_exit.after_block={options.after_block} does not exist: it may be {valid}")
+    if options.decision not in ("auto", "share", "threshold"):
+        raise UserError(f"arch.early_exit.decision={options.decision} is not known: it may be auto, share or threshold")
+    if not 0 <= options.exit_share <= 1:
+        raise UserError(f"arch.early_exit.exit_share={options.exit_share} is no share: it must be from 0 to 1")
+    if options.threshold is not None and not 0 <= options.threshold <= 1:
+        raise UserError(f"arch.early_exit.threshold={options.threshold} is no confidence: it must be from 0 to 1")
+    if options.threshold is not None and options.decision == "share":
+        raise UserError(
+            f"arch.early_exit.threshold={options.threshold} has no effect with decision=share: use decision=threshold"
+        )
+
+
+def apply(model: nn.Module, options: EarlyExitOptions) -> EarlyExitNetwork:
+    """Return a copy of `model` cut after dense block `options.after_block`, with an exit head there.
+
+    `decision=auto` becomes a share, as for unlabelled data; for labelled data replace `policy` by what `resolve` and
+    `calibration.calibrate` give.
+    """
+    whole: DenseNet = copy.deepcopy(require_densenet(model, name))
+    last = list(dense_blocks(whole))[options.after_block - 1]
+    parts = list(whole.features.named_children())
+    cut = [part_name for part_name, _ in parts].index(last) + 1
+    first, rest = _sequence(parts[:cut]), _sequence(parts[cut:])
+
+    # The batch norm that follows the block, in a transition or at the end, knows how wide the features are.
+    width = next(part.num_features for part in rest.modules() if isinstance(part, nn.BatchNorm2d))
+    with seeded(options.seed):
+        head = ExitHead(width, _num_classes(whole))
+    network = EarlyExitNetwork(
+        Stage1(first, head), Stage2(rest, whole.classifier), resolve(options, labelled=False), options.after_block
+    )
+    network.image_size = image_size(model)  # type: ignore[assignment]
+    return network.eval().requires_grad_(False)
+
+
+def resolve(options: EarlyExitOptions, labelled: bool) -> ExitPolicy:
+    """Return the policy: `auto` is a share on unlabelled data (so that the work is defined), else a threshold.
+
+    A threshold of None still has to be calibrated.
+    """
+    if options.decision == "share" or (options.decision == "auto" and not labelled):
+        return ExitPolicy("share", options.exit_share)
+    return ExitPolicy("threshold", options.exit_share, options.threshold)
+
+
+def _sequence(parts: list[tuple[str, nn.Module]]) -> nn.Sequential:
+    # Keeps the names, so that weights are found under the names they have in the whole network.
+    sequence = nn.Sequential()
+    for part_name, part in parts:
+        sequence.add_module(part_name, part)
+    return sequence
+
+
+def _num_classes(model: DenseNet) -> int:
+    linears = [part for part in model.classifier.modules() if isinstance(part, nn.Linear)]
+    return linears[-1].out_features  # a factored classifier holds two

@@ -1,0 +1,113 @@
+"""Structured pruning: whole channels go, the weakest by the L2 norm of everything that is coupled to them.
+
+DepGraph (Fang et al., DepGraph: Towards Any Structural Pruning, CVPR 2023), by torch-pruning. The channels that stay
+keep their weights. Channels are counted down to a multiple of `round_to`, so compare variants by measured GMACs, or ask
+for `target_gmacs`.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+
+import torch
+from torch import nn
+
+from harness.arch.anatomy import classifier, image_size
+from harness.arch.macs import count_macs
+from harness.arch.pruning_plan import Coupling, Plan, read_couplings, search
+from harness.config import PrunedOptions
+from harness.errors import UserError
+from harness.models.determinism import single_threaded
+
+name = "pruned"
+
+
+def check(model: nn.Module, options: PrunedOptions) -> None:
+    """Raise UserError for a ratio, rounding or target that can't be had.
+
+    Milliseconds for a ratio; a target takes a trace of the model (seconds), to know the least that can be reached.
+    """
+    if options.round_to is not None and options.round_to < 1:
+        raise UserError(f"arch.pruned.round_to={options.round_to} is no multiple: it must be 1 or more, or null")
+    if options.target_gmacs is not None:
+        _check_target(model, options.target_gmacs, options.round_to)
+        return
+    if not 0 < options.ratio < 1:
+        raise UserError(f"arch.pruned.ratio={options.ratio} is no share of channels: it must be above 0 and below 1")
+    last = classifier(model)
+    widths = [part.out_channels for part in model.modules() if isinstance(part, nn.Conv2d)]
+    widths += [part.out_features for part in model.modules() if isinstance(part, nn.Linear)][: -1 if last else None]
+    if all(kept(width, options.ratio, options.round_to) == width for width in widths):
+        raise UserError(
+            f"arch.pruned.ratio={options.ratio} with round_to={options.round_to} prunes nothing: "
+            f"every layer (of {min(widths)} to {max(widths)} channels) would round to none and is kept whole"
+        )
+
+
+def apply(model: nn.Module, options: PrunedOptions) -> nn.Module:
+    """Return a pruned copy of `model`; the classifier keeps its outputs.
+
+    A layer that rounds to no channel at all is left whole.
+    """
+    changed = copy.deepcopy(model).requires_grad_(True)  # the tracer follows gradients through the network
+    with single_threaded(), torch.enable_grad():
+        if options.target_gmacs is None:
+            _prune(changed, options.ratio, {}, options.round_to)
+        else:
+            plan, couplings = _plan(changed, options.target_gmacs, options.round_to)
+            # Half a channel more than is to stay, so that torch-pruning's rounding down lands on it exactly.
+            ratios = {part.root: 1 - (plan.kept[part.root] + 0.5) / part.channels for part in couplings}
+            _prune(changed, 0.0, {changed.get_submodule(root): max(0.0, r) for root, r in ratios.items()}, None)
+    return changed.eval().requires_grad_(False)
+
+
+def kept(channels: int, ratio: float, round_to: int | None) -> int:
+    """Return how many of `channels` stay, as torch-pruning counts them: rounded down, and never to none."""
+    left = int(channels * (1 - ratio))
+    return left - left % (round_to or 1) or channels
+
+
+def _prune(model: nn.Module, ratio: float, ratios: dict[nn.Module, float], round_to: int | None) -> None:
+    import torch_pruning
+
+    pruner = torch_pruning.pruner.BasePruner(
+        model,
+        _trace_input(model),
+        importance=torch_pruning.importance.MagnitudeImportance(p=2),
+        pruning_ratio=ratio,
+        pruning_ratio_dict=ratios,
+        ignored_layers=_ignored(model),
+        round_to=round_to,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pruner.step()
+
+
+def _check_target(model: nn.Module, target: float, round_to: int | None) -> None:
+    side = image_size(model)
+    whole = count_macs(model, (3, side, side)) / 1e9
+    if not 0 < target < whole:
+        raise UserError(
+            f"arch.pruned.target_gmacs={target} is no reduction: the model has {whole:.3f} GMACs at {side} pixels"
+        )
+    traced = copy.deepcopy(model).requires_grad_(True)
+    with torch.enable_grad():
+        _plan(traced, target, round_to)
+
+
+def _plan(model: nn.Module, target: float, round_to: int | None) -> tuple[Plan, tuple[Coupling, ...]]:
+    side = image_size(model)
+    couplings = read_couplings(model, _trace_input(model), _ignored(model))
+    return search(model, couplings, (3, side, side), target, round_to), couplings
+
+
+def _trace_input(model: nn.Module) -> torch.Tensor:
+    side = image_size(model)
+    return torch.zeros(1, 3, side, side)
+
+
+def _ignored(model: nn.Module) -> list[nn.Module]:
+    last = classifier(model)
+    return [last[1]] if last is not None else []

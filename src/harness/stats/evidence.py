@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtr, stdtrit
+from scipy.special import gammaln, stdtr, stdtrit
 
 Array = NDArray[np.float64]
 
@@ -60,7 +60,5 @@ def nothing_known(shape: tuple[int, ...]) -> Evidence:
 
 
 def _t_density_shape(x: Array, df: float) -> Array:
-    from scipy.special import gammaln
-
     norm = np.exp(gammaln((df + 1) / 2) - gammaln(df / 2)) / np.sqrt(df * np.pi)
     return norm * (1 + x * x / df) ** (-(df + 1) / 2)

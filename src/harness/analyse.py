@@ -91,9 +91,7 @@ def _coursework(measurement: Measurement) -> dict[str, Any] | None:
     if len(measurement.coursework_ms) != 4:
         return None
     batch = measurement.samples.batch_size
-    means = {
-        role: batch * len(ms) / (sum(ms) / 1e3) for role, ms in measurement.coursework_ms.items()
-    }  # images/s
+    means = {role: batch * len(ms) / (sum(ms) / 1e3) for role, ms in measurement.coursework_ms.items()}  # images/s
     ordered = [means[role] for role in ("baseline", "arch", "hw", "combined")]
     return {
         "throughput": means,

@@ -127,7 +127,9 @@ def one_line(error: Exception) -> str:
     unknown = re.search(r"Could not override '([^']+)'", whole)
     if unknown and re.search(r"Key '[^']+' (is not in struct|not in)", whole):
         return f"unknown option {unknown[1]}{_suggestion(unknown[1])}"
-    syntax = re.search(r"(no viable alternative|mismatched input|extraneous input|token recognition|missing EQUAL)", whole)
+    syntax = re.search(
+        r"(no viable alternative|mismatched input|extraneous input|token recognition|missing EQUAL)", whole
+    )
     if syntax or text.startswith("Error parsing override"):
         return f"can't read an argument: {text}; write key=value, lists as 'key=[a,b]' in quotes."
     wrong_type = next((line for line in lines if "could not be converted" in line or "Invalid value" in line), "")

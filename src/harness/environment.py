@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = (
-    "torch torchvision onnx onnxscript onnxruntime onnxruntime-gpu onnxconverter-common torch-pruning "
-    "tensorrt tensorrt-rtx triton cuda-core numpy scipy mlflow hydra-core"
-).split()
+    "torch", "torchvision", "torch-pruning", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu",
+    "onnxconverter-common", "tensorrt", "tensorrt-rtx", "triton", "cuda-core", "numpy", "scipy", "mlflow", "hydra-core",
+)  # fmt: skip
 
 
 def environment() -> dict[str, Any]:

@@ -40,9 +40,7 @@ class ExportRequest:
     fp32_io: tuple[str, ...] = ()  # inputs and outputs that stay fp32 in an fp16 graph
 
 
-def export(
-    module: nn.Module, fingerprint: str, request: ExportRequest, cache: Cache
-) -> tuple[Graph, float, bool]:
+def export(module: nn.Module, fingerprint: str, request: ExportRequest, cache: Cache) -> tuple[Graph, float, bool]:
     """Return the exported graph, the seconds its making took, and whether it came from the cache.
 
     `fingerprint` identifies the module's weights; its structure is taken from `repr`. Raises CellError with
@@ -141,9 +139,7 @@ def _save(model: onnx.ModelProto, request: ExportRequest, folder: Path) -> Mappi
     (folder / MODEL_FILE).write_bytes(data)
     names = [value.name for value in model.graph.output]
     if names != list(request.output_names):
-        raise CellError(
-            f"export to ONNX changed the outputs: asked {list(request.output_names)}, got {names}"
-        )
+        raise CellError(f"export to ONNX changed the outputs: asked {list(request.output_names)}, got {names}")
     return {
         "sha256": hashlib.sha256(data).hexdigest(),
         "inputs": [spec(value) for value in model.graph.input],

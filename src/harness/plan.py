@@ -169,9 +169,9 @@ def check_numbers(config: HarnessConfig) -> None:
         "protocol.warmup_windows": (protocol.warmup_windows, 1),
         "protocol.ramp_iterations": (protocol.ramp_iterations, 0),
     }
-    for name, (value, least) in at_least.items():
-        if value < least:
-            raise UserError(f"{name}={value}: must be at least {least}.")
+    for name, (number, least) in at_least.items():
+        if number < least:
+            raise UserError(f"{name}={number}: must be at least {least}.")
     positive = ("slice_s", "half_width", "budget_s", "worker_timeout_s", "warmup_max_s", "warmup_tolerance")
     for name in positive:
         value = getattr(protocol, name)

@@ -8,15 +8,15 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache as memoised
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from harness.arch.accounting import Accounting, account
+from harness.arch.calibration import calibrate
+from harness.arch.early_exit import EarlyExitNetwork
 from harness.arch.exit_policy import ExitPolicy, exit_mask
 from harness.arch.recipe import Recipe, assemble
 from harness.arch.stages import Stage, stages
 from harness.config import ArchConfig, HarnessConfig, ModelConfig
 from harness.data.synthetic import images
-from harness.engines.base import Artifact, BatchProfile, Graph
+from harness.engines.base import Artifact, BatchProfile
 from harness.engines.build import Built, fetch_or_build
 from harness.engines.cache import Cache
 from harness.errors import CellError
@@ -118,22 +118,22 @@ def reference(net: Network, config: HarnessConfig) -> Expected:
 
 @memoised
 def _network(model: str, arch: str) -> Network:
-    recipe = Recipe.from_json(json.dumps({"model": json.loads(model), "arch": json.loads(arch)}))
+    recipe = Recipe.from_json(json.dumps({"model": json.loads(model), "arch": json.loads(arch), "exit_policy": None}))
     module = assemble(recipe)
-    parts = stages(module)
+    if isinstance(module, EarlyExitNetwork):  # the threshold is found once, here, and travels with the recipe
+        module.policy = calibrate(module, module.policy)
+        recipe = replace(recipe, exit_policy=module.policy)
     return Network(
         recipe=recipe,
         module=module,
-        stages=parts,
-        policy=getattr(module, "policy", None),
+        stages=stages(module),
+        policy=module.policy if isinstance(module, EarlyExitNetwork) else None,
         accounting=account(module, recipe.model.image_size),
         fingerprint=fingerprint(module),
     )
 
 
-def _prepare_cell(
-    plan: QuartetPlan, cell: CellPlan, net: Network, cache: Cache, progress: Progress
-) -> PreparedCell:
+def _prepare_cell(plan: QuartetPlan, cell: CellPlan, net: Network, cache: Cache, progress: Progress) -> PreparedCell:
     recipe = json.dumps({"recipe": json.loads(net.recipe.to_json()), "fingerprint": net.fingerprint})
     built: list[Built] = []
     export_s, exports_hit = 0.0, True

@@ -63,7 +63,7 @@ def record(
     artifacts = {}
     description = ""
     if measurement is not None and analysis is not None:
-        metrics |= analysis.metrics | _fidelity(measurement)
+        metrics |= {**analysis.metrics, **_fidelity(measurement)}
         tags |= {
             "boundary": analysis.primary,
             "converged": str(measurement.converged).lower(),
@@ -97,7 +97,7 @@ def record(
 
 def _cell_metrics(prefix: str, cell: PreparedCell) -> dict[str, float]:
     accounting = cell.network.accounting
-    return {
+    out = {
         f"{prefix}model/params_m": accounting.params / 1e6,
         f"{prefix}model/gmacs": accounting.gmacs,
         f"{prefix}build/export_s": cell.export_s,
@@ -105,15 +105,21 @@ def _cell_metrics(prefix: str, cell: PreparedCell) -> dict[str, float]:
         f"{prefix}build/engine_mb": cell.engine_mb,
         f"{prefix}build/cache_hit": float(cell.cache_hit),
     }
+    policy = cell.network.policy
+    if policy is not None:
+        out[f"{prefix}early_exit/exit_share"] = policy.exit_share
+        out[f"{prefix}early_exit/gmacs_no_exit"] = accounting.gmacs_none_exit
+        out[f"{prefix}early_exit/gmacs_all_exit"] = accounting.gmacs_all_exit
+        if policy.threshold is not None:
+            out[f"{prefix}early_exit/threshold"] = policy.threshold
+    return out
 
 
 def _fidelity(measurement: Measurement) -> dict[str, float]:
-    out = {}
+    out: dict[str, float] = {}
     for role, found in measurement.fidelity.items():
         out |= {
-            f"{prefix_of(role)}fidelity/{name}": value
-            for name, value in asdict(found).items()
-            if value is not None
+            f"{prefix_of(role)}fidelity/{name}": value for name, value in asdict(found).items() if value is not None
         }
     return out
 

@@ -50,9 +50,10 @@ def _sweep(arguments: Sequence[str], overrides: Sequence[str]) -> int:
     from harness.plan import plan_quartet
     from harness.report.table import print_table
     from harness.terminal import TerminalProgress
-    from harness.track import finish_sweep, load, open_store, start_sweep
+    from harness.track import finish_sweep, open_store, start_sweep
+    from harness.track.load import load
 
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=140)
     config = jobs[0].config
     store = open_store(config.tracking)
     plans = [plan_quartet(job.config, engine, device) for job in jobs]
@@ -73,7 +74,7 @@ def _sweep(arguments: Sequence[str], overrides: Sequence[str]) -> int:
     )
     context.publish()
     if config.engine.name == "auto":
-        console.print(f"engine: {engine}: {reason}", highlight=False)
+        console.print(f"engine={engine}: {reason}", highlight=False, soft_wrap=True)
     with TerminalProgress(console, len(jobs)) as progress:
 
         def job(composed: Any) -> None:

@@ -7,12 +7,16 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.compose import Job
 from harness.config import HarnessConfig
 from harness.engines import PREFERENCE, get
 from harness.errors import UserError
 from harness.plan import QuartetPlan, check_numbers, plan_quartet
+
+if TYPE_CHECKING:
+    from torch import nn
 
 CONTEXT_VARIABLE = "HARNESS_SWEEP"  # an environment variable reaches the jobs of every launcher
 
@@ -58,7 +62,7 @@ def _check_architectures(configs: Sequence[HarnessConfig]) -> None:
     from harness import arch, models
 
     seen: set[str] = set()
-    built: dict[str, object] = {}
+    built: dict[str, nn.Module] = {}
     for config in configs:
         model_key = json.dumps(asdict(config.model))
         key = model_key + json.dumps(asdict(config.arch))
@@ -91,15 +95,15 @@ def _engine(configs: Sequence[HarnessConfig], device: str) -> tuple[str, str]:
         if problem is not None:
             raise UserError(problem + _alternative(asked, configs, device))
         return asked, "as asked"
-    refused = []
-    for name in PREFERENCE:
+    refused: list[str] = []
+    for name in PREFERENCE[device]:
         problem = _problem(name, configs, device)
         if problem is None:
             verb = "build" if build_only else "run"
-            why = f"the first of {', '.join(PREFERENCE)} that can {verb} every cell here"
-            return name, why + (f" ({'; '.join(refused)})" if refused else "")
-        refused.append(f"{name}: {problem.removeprefix(f'engine {name} ')}")
-    raise UserError("no engine can do every cell of this sweep: " + "; ".join(refused))
+            why = f"the first in order of preference that can {verb} every cell here"
+            return name, "\n  ".join([why, *refused])
+        refused.append(f"not {name}: {problem.removeprefix(f'engine {name} ')}")
+    raise UserError("no engine can do every cell of this sweep:\n  " + "\n  ".join(refused))
 
 
 def _problem(name: str, configs: Sequence[HarnessConfig], device: str) -> str | None:
@@ -108,10 +112,10 @@ def _problem(name: str, configs: Sequence[HarnessConfig], device: str) -> str | 
     build_only = configs[0].engine.build_only
     availability = engine.availability(device)
     if build_only and availability.build is not None:
-        return f"engine {name} can't build here: {availability.build}."
+        return f"engine {name} can't build here: {availability.build.rstrip('.')}."
     if not build_only and availability.run is not None:
         able = "can build but not run here" if availability.build is None else "can't run here"
-        return f"engine {name} {able}: {availability.run}."
+        return f"engine {name} {able}: {availability.run.rstrip('.')}."
     for config in configs:
         try:
             plan_quartet(config, name, device)
@@ -124,7 +128,7 @@ def _alternative(asked: str, configs: Sequence[HarnessConfig], device: str) -> s
     """Return which engine would run instead, and how to build without running."""
     if configs[0].engine.build_only:
         return ""
-    others = [name for name in PREFERENCE if name != asked]
+    others = [name for name in PREFERENCE[device] if name != asked]
     runs = next((name for name in others if get(name).availability(device).run is None), None)
     text = f"\nengine={runs} runs here" if runs else ""
     if get(asked).availability(device).build is None and get(asked).availability(device).run is not None:

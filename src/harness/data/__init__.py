@@ -1,0 +1,1 @@
+"""Data: where the inputs of a measurement come from."""

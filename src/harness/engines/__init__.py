@@ -16,8 +16,11 @@ _ENGINES: dict[str, str] = {
     "tensorrt_rtx": "harness.engines.tensorrt:TENSORRT_RTX",
 }
 
-# `engine=auto` takes the first of these that can run every cell
-PREFERENCE = ("tensorrt", "tensorrt_rtx", "inductor", "onnxruntime")
+# `engine=auto` takes the first of these that can run every cell; Inductor pays off on a GPU
+PREFERENCE = {
+    "cuda": ("tensorrt", "tensorrt_rtx", "inductor", "onnxruntime"),
+    "cpu": ("tensorrt", "tensorrt_rtx", "onnxruntime"),
+}
 
 
 def names() -> tuple[str, ...]:

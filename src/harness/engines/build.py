@@ -63,7 +63,9 @@ def _build_isolated(plan: BuildPlan, folder: Path, timeout_s: float) -> Mapping[
     """Build into `folder` in a spawned process; return the artifact's notes."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(theirs, plan, folder), name=f"harness-build-{plan.engine}", daemon=True)
+    process = context.Process(
+        target=_child, args=(theirs, plan, folder), name=f"harness-build-{plan.engine}", daemon=True
+    )
     process.start()
     theirs.close()
     try:

@@ -75,9 +75,7 @@ class Cache:
             meta = dict(make(work))
             seconds = time.perf_counter() - started
             files = {
-                str(path.relative_to(work)): file_sha256(path)
-                for path in sorted(work.rglob("*"))
-                if path.is_file()
+                str(path.relative_to(work)): file_sha256(path) for path in sorted(work.rglob("*")) if path.is_file()
             }
             manifest = {"key": key, "files": files, "meta": meta, "seconds": seconds}
             (work / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True))

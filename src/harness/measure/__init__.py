@@ -1,0 +1,1 @@
+"""Measurement: workers that hold a cell each, a coordinator that gives turns, and the protocol they follow."""

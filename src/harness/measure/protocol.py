@@ -97,9 +97,7 @@ def _bring_up(
     return loaded, fidelity
 
 
-def _coursework(
-    handles: Mapping[str, Worker], settings: ProtocolConfig, progress: Progress
-) -> dict[str, list[float]]:
+def _coursework(handles: Mapping[str, Worker], settings: ProtocolConfig, progress: Progress) -> dict[str, list[float]]:
     """Run the usual recipe on the same executables: one cell after the other, milliseconds of each iteration."""
     out = {}
     for role, handle in handles.items():
@@ -152,5 +150,3 @@ def _blocks(
         # a verdict needs replicates: the minimum of blocks is measured even where the budget is too small for it
         if enough or (spent and here >= min(settings.min_blocks, settings.max_blocks)):
             return now
-
-

@@ -72,7 +72,9 @@ def _check_routing(outputs: CellOutputs) -> None:
     # the second stage ran on another batch size here than in the stage check: kernels may differ in rounding
     wrong = np.abs(outputs.final - chosen).max(axis=1) > TOLERANCE["fp16"] * scale
     if wrong.any():
-        raise CellError(f"wrong output: {int(wrong.sum())} of {len(wrong)} samples got another sample's or head's answer")
+        raise CellError(
+            f"wrong output: {int(wrong.sum())} of {len(wrong)} samples got another sample's or head's answer"
+        )
 
 
 def _cosine(a: np.ndarray, b: np.ndarray) -> float:

@@ -1,0 +1,1 @@
+"""Reports: what a sweep found, for a person to read."""

@@ -10,7 +10,8 @@ from rich.console import Console
 from harness.config import TrackingConfig
 from harness.errors import UserError
 from harness.report.table import print_table
-from harness.track import load, resolve_uri
+from harness.track.load import load
+from harness.track.store import resolve_uri
 
 
 def main() -> int:

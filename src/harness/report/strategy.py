@@ -15,7 +15,8 @@ def strategy(plan: QuartetPlan, analysis: Analysis) -> str:
     better = max(singles, key=lambda name: singles[name])
     numbers = (
         f"{gains.combined:.2f}x together against {gains.expected:.2f}x expected "
-        f"({arch} {gains.arch:.2f}x, {hw} {gains.hw:.2f}x; factor {found.factor:.3f} [{found.low:.3f}, {found.high:.3f}])"
+        f"({arch} {gains.arch:.2f}x, {hw} {gains.hw:.2f}x; "
+        f"factor {found.factor:.3f} [{found.low:.3f}, {found.high:.3f}])"
     )
     verdict = str(found.verdict)
     if verdict == "amplify":
@@ -23,7 +24,9 @@ def strategy(plan: QuartetPlan, analysis: Analysis) -> str:
     elif verdict == "conflict" and gains.combined <= singles[better]:
         advice = f"Use {better} alone: adding the other one makes it no faster."
     elif verdict == "conflict":
-        advice = f"Use both only if what {arch if better == hw else hw} adds is worth its cost: they share a bottleneck."
+        advice = (
+            f"Use both only if what {arch if better == hw else hw} adds is worth its cost: they share a bottleneck."
+        )
     elif verdict == "independent":
         advice = f"Choose {arch} and {hw} each on its own merit: their gains multiply."
     else:

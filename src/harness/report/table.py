@@ -12,6 +12,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     import pandas
 
+ROOMY = 100  # terminal columns from which on all columns fit
 COLOURS = {"amplify": "green", "conflict": "red", "independent": "cyan", "inconclusive": "yellow"}
 
 
@@ -32,43 +33,58 @@ def _print_measured(console: Console, frame: pandas.DataFrame) -> None:
     boundary = first["boundary"]
     console.print(
         f"\n{first['model']}, reference={first['reference']}, engine={first['engine']} {first['engine_version']}, "
-        f"boundary={boundary}; gains over the baseline, factor = combined / (arch x hw)",
+        f"boundary={boundary}. Gains over the baseline; factor = combined / (arch x hw).",
         highlight=False,
     )
+    roomy = console.width >= ROOMY
     coursework = _has(frame, "coursework/factor")
     table = Table(box=None, header_style="bold", pad_edge=False)
-    headers = ("arch", "hw", "batch", "images/s", "arch x", "hw x", "expected x", "both x", "factor", "95% interval", "verdict")
-    for header in headers:
-        right = header not in ("arch", "hw", "verdict")
-        table.add_column(header, justify="right" if right else "left", no_wrap=True)
+    table.add_column("arch x hw, batch", overflow="fold")
+    for header in (*(["images/s"] if roomy else []), "arch", "hw", "expected", "both", "factor [95% interval]"):
+        table.add_column(header, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
     if coursework:
-        table.add_column("usual recipe", no_wrap=True)
-    notes: list[str] = []
+        table.add_column("usual recipe", overflow="fold")
+    notes = _Notes()
     for _, row in frame.iterrows():
         verdict = _text(row, "verdict") or "-"
-        mark = ""
-        if _text(row, "degraded"):
-            notes.append(f"degraded: {row['run_name']}: {row['degraded']}")
-            mark += f" *{len(notes)}"
-        if _text(row, "converged") == "false":
-            notes.append(f"not converged within the budget: {row['run_name']}: measure longer (protocol.budget_s=...)")
-            mark += f" *{len(notes)}"
+        marks = notes.marks(row)
         cells = [
-            Text(row["arch"]), Text(row["hw"]), Text(row["batch_size"]),
-            _throughput(row, boundary),
-            *(_number(row, f"gain/{name}", 2) for name in ("arch", "hw", "expected", "combined")),
-            _number(row, "interaction/factor", 3), _interval(row),
-            Text(verdict + mark, style=COLOURS.get(verdict, "")),
-        ]  # fmt: skip
+            Text(row["run_name"]),
+            *([_throughput(row, boundary)] if roomy else []),
+            *(_number(row, f"gain/{name}", 2, "x") for name in ("arch", "hw", "expected", "combined")),
+            _factor(row),
+            Text(verdict + marks, style=COLOURS.get(verdict, "")),
+        ]
         if coursework:
             cells.append(Text(f"{_number(row, 'coursework/factor', 3)} {_text(row, 'coursework_verdict')}"))
         table.add_row(*cells)
     console.print(table)
-    for number, note in enumerate(notes, start=1):
-        console.print(Text(f" *{number} {note}", style="yellow"), soft_wrap=True)
+    for note in notes.lines:
+        console.print(Text(note, style="yellow"), soft_wrap=True)
     for _, row in frame.iterrows():
         if _text(row, "strategy"):
-            console.print(Text(f"{row['arch']} x {row['hw']}, batch {row['batch_size']}: {row['strategy']}"), soft_wrap=True)
+            console.print(Text(f"{row['run_name']}: {row['strategy']}"), soft_wrap=True)
+
+
+class _Notes:
+    """Footnotes: one number a text, however many rows it holds for."""
+
+    def __init__(self) -> None:
+        self._texts: dict[str, int] = {}
+
+    def marks(self, row: Any) -> str:
+        """Return the footnote marks of a row, as " *1 *2"."""
+        texts = []
+        if _text(row, "degraded"):
+            texts.append(f"degraded: {row['degraded']}")
+        if _text(row, "converged") == "false":
+            texts.append("not converged within its budget: protocol=default or protocol.budget_s=... measures longer")
+        return "".join(f" *{self._texts.setdefault(text, len(self._texts) + 1)}" for text in texts)
+
+    @property
+    def lines(self) -> list[str]:
+        return [f" *{number} {text}" for text, number in self._texts.items()]
 
 
 def _print_built(console: Console, frame: pandas.DataFrame) -> None:
@@ -94,14 +110,15 @@ def _throughput(row: Any, boundary: str) -> Text:
     return Text("-")
 
 
-def _interval(row: Any) -> Text:
-    if _missing(row, "interaction/low"):
+def _factor(row: Any) -> Text:
+    if _missing(row, "interaction/factor"):
         return Text("-")
-    return Text(f"[{row['interaction/low']:.3f}, {row['interaction/high']:.3f}]")
+    low, high = row["interaction/low"], row["interaction/high"]
+    return Text(f"{row['interaction/factor']:.3f} [{low:.3f}, {high:.3f}]")
 
 
-def _number(row: Any, name: str, digits: int) -> Text:
-    return Text("-" if _missing(row, name) else f"{row[name]:.{digits}f}")
+def _number(row: Any, name: str, digits: int, unit: str = "") -> Text:
+    return Text("-" if _missing(row, name) else f"{row[name]:.{digits}f}{unit}")
 
 
 def _missing(row: Any, name: str) -> bool:

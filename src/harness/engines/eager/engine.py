@@ -48,10 +48,10 @@ class EagerEngine:
         )
 
     def load(self, artifact: Artifact, device: str) -> Executable:
-        """Return the executable; see `runtime.EagerExecutable`."""
-        from harness.engines.eager.runtime import EagerExecutable
+        """Return the executable; see `runtime.ModuleExecutable`."""
+        from harness.engines.eager.runtime import ModuleExecutable
 
-        return EagerExecutable(artifact, device)
+        return ModuleExecutable(artifact, device)
 
 
 EAGER = EagerEngine()

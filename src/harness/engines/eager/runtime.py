@@ -1,9 +1,9 @@
-"""Run one stage of a network in PyTorch eager, in fp32 or by `.half()`."""
+"""Run one stage of a network as a PyTorch module: eager as it is, or what a compiler made of it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,14 +13,22 @@ import torch
 from harness.arch.recipe import Recipe, assemble
 from harness.arch.stages import stages
 from harness.engines.base import Artifact, TensorSpec
+from harness.engines.eager.engine import RECIPE_FILE
 from harness.errors import CellError
 from harness.models.fingerprint import fingerprint
 
+Transform = Callable[[torch.nn.Module], Callable[..., Any]]
+CAPTURE_WARMUPS = 3  # on a side stream, as torch.cuda.graph's documentation asks for
 
-class EagerExecutable:
-    """A module with static input tensors; its outputs are whatever the last call returned."""
 
-    def __init__(self, artifact: Artifact, device: str) -> None:
+class ModuleExecutable:
+    """A module with static input tensors; its outputs are whatever the last call returned.
+
+    `transform` makes of the module what is called instead (a compiler's result); None calls the module itself.
+    """
+
+    def __init__(self, artifact: Artifact, device: str, transform: Transform | None = None) -> None:
+        self._transform = transform
         self._artifact = artifact
         self._plan = artifact.plan
         self._device = device
@@ -46,19 +54,24 @@ class EagerExecutable:
             for spec in self.input_specs
         }
         self._outputs: dict[str, torch.Tensor] = {}
+        self._call: Callable[..., Any] = self._module if self._transform is None else self._transform(self._module)
+        self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, dict[str, torch.Tensor]]] = {}
         self._compute_dtype = torch.float16 if self._plan.precision == "fp16" else torch.float32
         self.proof = {
             "threads": torch.get_num_threads(),
             "tf32": int(self._plan.tf32),
-            "layout": "contiguous (NCHW)",
             "parameter_dtype": str(next(self._module.parameters()).dtype).removeprefix("torch."),
         }
+        if self._plan.cuda_graph:
+            self._capture(self._plan.batch.opt_size)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Free module and buffers."""
+        """Free graphs, module and buffers."""
+        self._graphs = {}
+        del self._call
         self._inputs, self._outputs = {}, {}
         del self._module
 
@@ -83,17 +96,41 @@ class EagerExecutable:
         self._outputs = {}
 
     def enqueue(self, batch_size: int | None = None) -> None:
-        """Call the module on the first `batch_size` samples."""
+        """Run the first `batch_size` samples: replayed where that size was captured, else launched by the host."""
         size = batch_size or self._plan.batch.opt_size
+        if size in self._graphs:
+            graph, self._outputs = self._graphs[size]
+            graph.replay()
+        else:
+            self._outputs = self._launch(size)
+
+    def _launch(self, size: int) -> dict[str, torch.Tensor]:
         with torch.inference_mode():
             inputs = [tensor[:size].to(self._compute_dtype) for tensor in self._inputs.values()]
-            results = self._module(*inputs)
+            results = self._call(*inputs)
             if isinstance(results, torch.Tensor):
                 results = (results,)
-            self._outputs = {
+            return {
                 spec.name: result.to(getattr(torch, spec.dtype))
                 for spec, result in zip(self.output_specs, results, strict=True)
             }
+
+    def _capture(self, size: int) -> None:
+        """Capture one batch as a CUDA graph; where that fails, say so and let the host launch."""
+        try:
+            side = torch.cuda.Stream()
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                for _ in range(CAPTURE_WARMUPS):
+                    self._launch(size)
+            torch.cuda.current_stream().wait_stream(side)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                outputs = self._launch(size)
+            self._graphs[size] = (graph, outputs)
+            self.proof = {**self.proof, "captured": 1}
+        except RuntimeError as error:
+            self.degraded = (*self.degraded, f"no CUDA graph: {str(error).splitlines()[0]}")
 
     def synchronize(self) -> None:
         """Wait for the device; a CPU call has returned only when it is done."""
@@ -111,7 +148,7 @@ class EagerExecutable:
 
 def stage_module(artifact: Artifact) -> torch.nn.Module:
     """Rebuild the stage an artifact names; raise CellError if its weights are not the ones that were exported."""
-    text = (artifact.path / artifact.main_file).read_text()
+    text = (artifact.path / RECIPE_FILE).read_text()
     given = json.loads(text)
     network = assemble(Recipe.from_json(json.dumps(given["recipe"])))
     found = fingerprint(network)

@@ -44,9 +44,7 @@ class OnnxRuntimeEngine:
         known = onnxruntime.get_available_providers()
         for provider in providers_of(plan):
             if provider not in known:
-                raise UserError(
-                    f"engine.providers: this onnxruntime has no {provider}; it has {', '.join(known)}."
-                )
+                raise UserError(f"engine.providers: this onnxruntime has no {provider}; it has {', '.join(known)}.")
         if plan.compute_capability is not None:
             raise UserError(
                 "engine.compute_capability: onnxruntime optimises for the machine it runs on; "

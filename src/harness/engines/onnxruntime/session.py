@@ -37,9 +37,7 @@ def provider_list(plan: BuildPlan) -> list[str | tuple[str, dict[str, str]]]:
     out: list[str | tuple[str, dict[str, str]]] = []
     for name in providers_of(plan):
         if name == "CUDAExecutionProvider":
-            out.append(
-                (name, {"use_tf32": str(int(plan.tf32)), "enable_cuda_graph": str(int(plan.cuda_graph))})
-            )
+            out.append((name, {"use_tf32": str(int(plan.tf32)), "enable_cuda_graph": str(int(plan.cuda_graph))}))
         else:
             out.append(name)
     return out

@@ -1,0 +1,80 @@
+"""Compile a stage with torch.compile, save the portable cache, and start from it again."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.engines.base import Artifact, BuildPlan
+from harness.engines.eager.engine import RECIPE_FILE
+from harness.errors import CellError
+
+CACHE_FILE = "inductor_cache.bin"
+# off: the scheduler may put no two nodes into one kernel, and no pattern or epilogue is merged. What lowering inlines
+# before the scheduler sees it (a chain of element-wise operations) stays one kernel: Inductor has no switch for that.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "off": {"max_fusion_size": 1, "epilogue_fusion": False, "pattern_matcher": False},
+    "default": {},
+    "max": {"epilogue_fusion": True},
+}
+
+
+def build(plan: BuildPlan, workdir: Path, version: str) -> Artifact:
+    """Compile by running one batch in a fresh cache; raise CellError with the compiler's reason."""
+    from torch._inductor import metrics
+
+    from harness.engines.eager.runtime import ModuleExecutable
+
+    (workdir / RECIPE_FILE).write_text(plan.recipe)
+    artifact = Artifact(plan, workdir, CACHE_FILE, version, size_mb=0.0)
+    with tempfile.TemporaryDirectory() as scratch:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = scratch  # nothing left by an earlier build may be found
+        try:
+            with ModuleExecutable(artifact, plan.device, compile_for(plan)) as executable:
+                executable.enqueue()
+                executable.synchronize()
+        except Exception as error:
+            raise CellError(f"torch.compile failed: {type(error).__name__}: {str(error).strip()[:200]}") from error
+        saved = torch.compiler.save_cache_artifacts()
+    if saved is None:
+        raise CellError("torch.compile left no cache to keep: nothing was compiled")
+    (workdir / CACHE_FILE).write_bytes(saved[0])
+    return Artifact(
+        plan=plan,
+        path=workdir,
+        main_file=CACHE_FILE,
+        engine_version=version,
+        size_mb=len(saved[0]) / 1e6,
+        proof={
+            "nodes_before": plan.graph.nodes,
+            "generated_kernels": int(metrics.generated_kernel_count),
+            "options": str(OPTIONS[plan.fusion]),
+            "precision_in_use": plan.precision,
+            "batch": "static" if plan.batch.is_static else "dynamic",
+        },
+    )
+
+
+def compile_for(plan: BuildPlan) -> Callable[[torch.nn.Module], Callable[..., Any]]:
+    """Return what turns a module into its compiled form."""
+
+    def transform(module: torch.nn.Module) -> Callable[..., Any]:
+        if plan.device == "cuda":
+            module = module.to(memory_format=torch.channels_last)
+        compiled: Callable[..., Any] = torch.compile(
+            module, fullgraph=True, dynamic=not plan.batch.is_static, options=OPTIONS[plan.fusion]
+        )
+        return compiled
+
+    return transform
+
+
+def warm_compile(artifact: Artifact) -> Callable[[torch.nn.Module], Callable[..., Any]]:
+    """Return `compile_for` of an artifact's plan, with the artifact's cache loaded first."""
+    torch.compiler.load_cache_artifacts((artifact.path / CACHE_FILE).read_bytes())
+    return compile_for(artifact.plan)

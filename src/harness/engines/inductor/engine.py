@@ -1,0 +1,59 @@
+"""The `inductor` engine: compiled once in a build worker; the timed worker starts from the compiler's cache.
+
+The artifact is torch's portable cache (`torch.compiler.save_cache_artifacts`), so that loading it compiles nothing
+again: https://docs.pytorch.org/tutorials/recipes/torch_compile_caching_tutorial.html
+"""
+
+from __future__ import annotations
+
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+
+from harness.engines.base import Artifact, Availability, BuildPlan, Executable
+from harness.errors import UserError
+
+
+class InductorEngine:
+    """torch.compile with the Inductor backend behind the engine contract."""
+
+    name = "inductor"
+
+    def version(self) -> str:
+        """Return torch's version: Inductor is a part of it."""
+        return version("torch")
+
+    def availability(self, device: str) -> Availability:
+        """Return what can be done: on a GPU it needs one and Triton, on a CPU a C++ compiler."""
+        import torch
+
+        reason = None
+        if device == "cuda" and not torch.cuda.is_available():
+            reason = "torch sees no CUDA GPU here"
+        elif device == "cpu" and shutil.which("g++") is None and shutil.which("clang++") is None:
+            reason = "Inductor on a CPU needs a C++ compiler (g++ or clang++)"
+        return Availability(build=reason, run=reason)
+
+    def check(self, plan: BuildPlan) -> None:
+        """Raise UserError for a build for another chip: Inductor compiles for the one it sees."""
+        if plan.compute_capability is not None:
+            raise UserError(
+                "engine.compute_capability: inductor compiles for the machine it runs on; "
+                "engine=tensorrt_rtx builds for another chip."
+            )
+
+    def build(self, plan: BuildPlan, workdir: Path) -> Artifact:
+        """Compile by running one batch, and save the compiler's cache; see `compiler.build`."""
+        from harness.engines.inductor.compiler import build
+
+        return build(plan, workdir, self.version())
+
+    def load(self, artifact: Artifact, device: str) -> Executable:
+        """Return the executable that starts from the artifact's cache."""
+        from harness.engines.eager.runtime import ModuleExecutable
+        from harness.engines.inductor.compiler import warm_compile
+
+        return ModuleExecutable(artifact, device, warm_compile(artifact))
+
+
+INDUCTOR = InductorEngine()

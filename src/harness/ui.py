@@ -30,7 +30,6 @@ _STOP_TIMEOUT_S = 5.0
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until Ctrl-C; return the exit status (2: nothing to serve, a busy port, a server that won't start)."""
     options = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, _interrupt)  # ends like Ctrl-C: the server must not outlive us
     try:
         store = find_store(TrackingConfig(root=options.root, experiment=options.experiment))
         install_views(store)
@@ -153,4 +152,5 @@ def _interrupt(*_: object) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _interrupt)  # ends like Ctrl-C: the server must not outlive us
     sys.exit(main())

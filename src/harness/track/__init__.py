@@ -11,17 +11,20 @@ from harness.track.runs import (
     start_quartet,
     start_sweep,
 )
-from harness.track.store import Store, open_store, resolve_uri
+from harness.track.store import Store, find_store, open_store
+from harness.track.view import install_views, view_url
 
 __all__ = [
     "QuartetRecord",
     "Store",
     "children",
+    "find_store",
     "finish",
     "finish_sweep",
+    "install_views",
     "log_quartet",
     "open_store",
-    "resolve_uri",
     "start_quartet",
     "start_sweep",
+    "view_url",
 ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import UserError
 from harness.track.client import as_user_error, client, quiet_environment, shown
 from harness.track.runs import PARENT_TAG, search
-from harness.track.store import DATABASE, resolve_uri, sqlite_path
+from harness.track.store import DATABASE, existing_uri
 
 if TYPE_CHECKING:
     import pandas
@@ -33,7 +33,9 @@ def load(sweep: str | None = None, uri: str | None = None) -> pandas.DataFrame:
         UserError: there is no store, or no such sweep in it.
 
     """
-    address = _existing(uri)
+    if uri and Path(uri).is_dir():
+        uri = f"sqlite:///{Path(uri).absolute() / DATABASE}"
+    address = existing_uri(uri)
     quiet_environment()
     with as_user_error(address, "read"):
         mlflow = client(address)
@@ -41,17 +43,6 @@ def load(sweep: str | None = None, uri: str | None = None) -> pandas.DataFrame:
         parent = _find(mlflow, experiments, sweep, address)
         runs = search(mlflow, [parent.info.experiment_id], f"tags.`{PARENT_TAG}` = '{parent.info.run_id}'")
     return _table(runs)
-
-
-def _existing(uri: str | None) -> str:
-    """Return the URI of a store that is there: reading must not make one."""
-    if uri and Path(uri).is_dir():
-        uri = f"sqlite:///{Path(uri).absolute() / DATABASE}"
-    address, _ = resolve_uri(uri)
-    database = sqlite_path(address)
-    if database is not None and not database.is_file():
-        raise UserError(f"nothing measured yet: there is no tracking store {database}. Run `make demo` first.")
-    return address
 
 
 def _find(mlflow: MlflowClient, experiments: list[str], sweep: str | None, address: str) -> Run:

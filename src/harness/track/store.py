@@ -87,6 +87,37 @@ def open_store(cfg: TrackingConfig) -> Store:
         return Store(uri, experiment_id, cfg.experiment, root)
 
 
+def existing_uri(uri: str | None = None, root: str | Path = "mlruns") -> str:
+    """Return the tracking URI of a store that is there: reading must not make one.
+
+    Raises:
+        UserError: the sqlite database does not exist.
+
+    """
+    address, _ = resolve_uri(uri, root)
+    database = sqlite_path(address)
+    if database is not None and not database.is_file():
+        raise UserError(f"nothing measured yet: run `make demo` (there is no tracking store {database})")
+    return address
+
+
+def find_store(cfg: TrackingConfig) -> Store:
+    """Return the store if it is there, without changing it.
+
+    Raises:
+        UserError: there is no store, it can't be read or reached, or it lacks the experiment.
+
+    """
+    uri = existing_uri(cfg.uri, cfg.root)
+    quiet_environment()
+    _check_reachable(uri)
+    with as_user_error(uri, "read"):
+        found = client(uri).get_experiment_by_name(cfg.experiment)
+    if found is None:
+        raise UserError(f"nothing measured yet: run `make demo` (no experiment {cfg.experiment!r} in {shown(uri)})")
+    return Store(uri, str(found.experiment_id), cfg.experiment, resolve_uri(cfg.uri, cfg.root)[1])
+
+
 def check_writable(database: Path) -> None:
     """Take and give back the write lock of a sqlite database: it is one, and it can be written.
 

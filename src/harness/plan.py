@@ -14,6 +14,7 @@ from harness.errors import UserError
 from harness.hw.levels import Levels, off
 
 ENGINES_WITH_RECIPE = ("eager", "inductor")  # they run the nn.Module itself, rebuilt in the worker
+BOUNDARIES = {"cpu": ("wall",), "cuda": ("device", "wall", "end_to_end")}
 _NO_GRAPH = Graph(Path(), "", (), (), 0)  # stands in where only the options of a plan are looked at
 
 
@@ -33,7 +34,7 @@ class QuartetPlan:
 
     config: HarnessConfig
     device: str  # cpu | cuda
-    engine: str  # resolved; what the hw cells run on
+    engine: str  # resolved; what the last cell runs on
     arch: tuple[str, ...]
     hw: tuple[str, ...]
     cells: tuple[CellPlan, ...]
@@ -47,17 +48,17 @@ class QuartetPlan:
     @property
     def label(self) -> str:
         """A short name: what is tested, first."""
+        if not self.arch and not self.hw:
+            return "baseline"
         return f"{'+'.join(self.arch) or 'none'} x {'+'.join(self.hw) or 'none'}"
 
 
 def plan_quartet(config: HarnessConfig, engine: str, device: str) -> QuartetPlan:
     """Return the plan of a validated config on a resolved engine; raise UserError for what can't be combined."""
-    check_numbers(config)
+    check_config(config)
     arch_stack = arch.enabled(config.arch)
     hw_stack = hw.enabled(config.hw)
-    if "identity" in arch_stack and len(arch_stack) > 1:
-        raise UserError(f"arch=[{','.join(arch_stack)}]: identity stacks with nothing; use it alone.")
-    plain = replace(ArchConfig())
+    plain = ArchConfig()
     reference = engine if config.reference == "engine" else "eager"
     # the identity control is the reference once more, so it stays on what the reference runs on
     hw_engine = reference if hw_stack == ("identity",) else engine
@@ -86,10 +87,17 @@ def plan_quartet(config: HarnessConfig, engine: str, device: str) -> QuartetPlan
                 levels=levels,
             )
         )
-    plan = QuartetPlan(config, device, engine, arch_stack, hw_stack, tuple(cells))
+    plan = QuartetPlan(config, device, cells[-1].engine, arch_stack, hw_stack, tuple(cells))
     for cell in plan.cells:
         get(cell.engine).check(build_plan(plan, cell, _NO_GRAPH))
     return plan
+
+
+def check_boundary(config: HarnessConfig, device: str) -> None:
+    """Raise UserError for a primary boundary that the device does not have."""
+    if config.protocol.primary not in ("auto", *BOUNDARIES[device]):
+        known = ", ".join(BOUNDARIES[device])
+        raise UserError(f"protocol.primary={config.protocol.primary}: on {device} there is only {known}.")
 
 
 def build_plan(plan: QuartetPlan, cell: CellPlan, graph: Graph, recipe: str = "", stage: str = "") -> BuildPlan:
@@ -145,8 +153,8 @@ def cpu_threads() -> int:
     return max(1, min(allowed, psutil.cpu_count(logical=False) or allowed))
 
 
-def check_numbers(config: HarnessConfig) -> None:
-    """Check what a type can't: ranges and names."""
+def check_config(config: HarnessConfig) -> None:
+    """Check what a type can't, on whatever engine: ranges, names, techniques that exclude each other."""
     protocol = config.protocol
     names = {
         "reference": (config.reference, ("eager", "engine")),
@@ -180,3 +188,7 @@ def check_numbers(config: HarnessConfig) -> None:
     for name in ("margin", "level"):
         if not 0 < getattr(protocol, name) < 1:
             raise UserError(f"protocol.{name}={getattr(protocol, name)}: must be between 0 and 1.")
+    stack = arch.enabled(config.arch)
+    if "identity" in stack and len(stack) > 1:
+        raise UserError(f"arch=[{','.join(stack)}]: identity stacks with nothing; use it alone.")
+    hw.check_stack(config, engine="")

@@ -7,7 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from harness import __version__
 from harness.compose import compose_jobs, config_dir, register_schema
@@ -23,11 +23,13 @@ def main(arguments: Sequence[str]) -> int:
     if "--version" in arguments:
         print(f"harness {__version__}")
         return 0
-    parsed = get_args_parser().parse_args(list(arguments))
-    if any(getattr(parsed, flag) for flag in _HYDRA_ANSWERS):
-        return _hydra(arguments, lambda config: None)
-    _quiet()
+    parser = get_args_parser()
+    parser.error = _refuse  # type: ignore[method-assign]
     try:
+        parsed = parser.parse_args(list(arguments))
+        if any(getattr(parsed, flag) for flag in _HYDRA_ANSWERS):
+            return _hydra(arguments, lambda config: None)
+        _quiet()
         return _sweep(arguments, parsed.overrides)
     except UserError as error:
         print(f"harness: {error}", file=sys.stderr)
@@ -87,6 +89,10 @@ def _sweep(arguments: Sequence[str], overrides: Sequence[str]) -> int:
             counts = finish_sweep(store, sweep_id)
     print_table(console, load(sweep_id, store.uri), store.uri)
     return 0 if set(counts) == {"FINISHED"} else 1
+
+
+def _refuse(message: str) -> NoReturn:
+    raise UserError(f"{message}; options are written key=value, see python -m harness --help.")
 
 
 def _typed(composed: Any) -> Any:

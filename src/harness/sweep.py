@@ -13,7 +13,7 @@ from harness.compose import Job
 from harness.config import HarnessConfig
 from harness.engines import PREFERENCE, get
 from harness.errors import UserError
-from harness.plan import QuartetPlan, check_numbers, plan_quartet
+from harness.plan import QuartetPlan, check_boundary, check_config, plan_quartet
 
 if TYPE_CHECKING:
     from torch import nn
@@ -49,9 +49,11 @@ def check_sweep(jobs: Sequence[Job]) -> tuple[str, str, str]:
     """Return (engine, why this one, device) for a sweep all of whose jobs can be done; raise UserError if not."""
     configs = [job.config for job in jobs]
     for config in configs:
-        check_numbers(config)
+        check_config(config)
     _check_architectures(configs)
     device = _device(configs[0])
+    for config in configs:
+        check_boundary(config, device)
     engine, reason = _engine(configs, device)
     _check_writable(Path(configs[0].cache.dir), "cache.dir")
     return engine, reason, device
@@ -94,6 +96,12 @@ def _engine(configs: Sequence[HarnessConfig], device: str) -> tuple[str, str]:
         problem = _problem(asked, configs, device)
         if problem is not None:
             raise UserError(problem + _alternative(asked, configs, device))
+        plans = [plan_quartet(config, asked, device) for config in configs]
+        if not any(cell.engine == asked for plan in plans for cell in plan.cells):
+            raise UserError(
+                f"engine={asked}: no cell of this sweep runs on it, for with reference=eager only hw techniques do.\n"
+                "Add hw=fusion (or another one), or reference=engine to run the baseline on it too."
+            )
         return asked, "as asked"
     refused: list[str] = []
     for name in PREFERENCE[device]:

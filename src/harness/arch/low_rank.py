@@ -31,9 +31,9 @@ class Factored(nn.Sequential):
 
     @property
     def break_even(self) -> int:
-        """Return the largest rank that still has fewer weights (and multiplications) than the dense layer."""
+        """Return the smallest rank that has no fewer weights (and multiplications) than the dense layer."""
         outputs, inputs = self.dense_size
-        return (outputs * inputs - 1) // (outputs + inputs)
+        return -(-outputs * inputs // (outputs + inputs))  # rounded up
 
 
 def check(model: nn.Module, options: LowRankOptions) -> None:
@@ -95,7 +95,7 @@ def notes(model: nn.Module) -> tuple[str, ...]:
     return tuple(
         f"low_rank: rank {part.rank} of {layer_name} saves nothing (break-even {part.break_even})"
         for layer_name, part in model.named_modules()
-        if isinstance(part, Factored) and part.rank > part.break_even
+        if isinstance(part, Factored) and part.rank >= part.break_even
     )
 
 

@@ -90,7 +90,7 @@ def _check_target(model: nn.Module, target: float, round_to: int | None) -> None
     whole = count_macs(model, (3, side, side)) / 1e9
     if not 0 < target < whole:
         raise UserError(
-            f"arch.pruned.target_gmacs={target} is no reduction: the model has {whole:.3f} GMACs at {side} pixels"
+            f"arch.pruned.target_gmacs={target} is no reduction: the model has {whole:.4g} GMACs at {side} pixels"
         )
     traced = copy.deepcopy(model).requires_grad_(True)
     with torch.enable_grad():

@@ -15,6 +15,7 @@ from harness.arch.macs import count_macs_by_layer
 from harness.errors import UserError
 
 _STEPS = 40  # halvings of the ratio: far below one channel
+_PASSES = 3  # over the layers, after the ratio: a network of few layers has coarse steps
 TOLERANCE = 0.02  # of the target
 
 
@@ -68,20 +69,20 @@ def search(
 ) -> Plan:
     """Return the plan nearest to `target` GMACs, within 2%; raises UserError that says what can be reached.
 
-    One ratio for all layers, by bisection. Where rounding makes a step of that ratio too coarse (all layers of one
-    width change at once), the deepest layers take the step and the others don't.
+    One ratio for all layers, by bisection. Rounding makes its steps coarse (all layers of one width change at once), so
+    the rest is taken layer by layer, from the deepest: each gives up one step more where that comes nearer.
     """
     layers = _Layers(model, sample_shape)
     unit = round_to or 1
 
     def widths(ratio: float) -> dict[str, int]:
-        return {part.root: _kept(part.channels, ratio, unit) for part in couplings}
+        return {part.root: _kept(int(part.channels * (1 - ratio)), part.channels, unit) for part in couplings}
 
     least = layers.plan(couplings, widths(1.0))
     if target < least.gmacs * (1 - TOLERANCE):
         raise UserError(
             f"arch.pruned.target_gmacs={target} is out of reach: with round_to={round_to} "
-            f"the least this network can be pruned to is {least.gmacs:.3f} GMACs"
+            f"the least this network can be pruned to is {least.gmacs:.4g} GMACs"
         )
     low, high = 0.0, 1.0
     for _ in range(_STEPS):
@@ -90,37 +91,25 @@ def search(
             low = middle
         else:
             high = middle
-    above, below = widths(low), widths(high)
-
-    # From here each step shrinks one more layer, so the GMACs fall step by step and the nearest is well defined.
-    roots = [part.root for part in couplings]
-    fewest, most = 0, len(roots)
-    plans: dict[int, Plan] = {}
-
-    def mixed(count: int) -> Plan:
-        if count not in plans:
-            deep = set(roots[len(roots) - count :])
-            plans[count] = layers.plan(couplings, {r: (below if r in deep else above)[r] for r in roots})
-        return plans[count]
-
-    while most - fewest > 1:
-        middle_count = (fewest + most) // 2
-        if mixed(middle_count).gmacs > target:
-            fewest = middle_count
-        else:
-            most = middle_count
-    best = min((mixed(fewest), mixed(most)), key=lambda plan: abs(plan.gmacs - target))
+    best = layers.plan(couplings, widths(low))
+    for part in [*reversed(couplings)] * _PASSES:
+        narrower = _kept(best.kept[part.root] - 1, part.channels, unit)
+        step = layers.plan(couplings, best.kept | {part.root: narrower})
+        nearer = abs(step.gmacs - target) < abs(best.gmacs - target)
+        # A wide layer may overshoot where a narrower one would still land: leave the step to that one.
+        if nearer and step.gmacs > target * (1 - TOLERANCE):
+            best = step
     if abs(best.gmacs / target - 1) > TOLERANCE:
         raise UserError(
             f"arch.pruned.target_gmacs={target} can't be met within 2% with round_to={round_to}: the nearest is "
-            f"{best.gmacs:.3f}\nTake that, or a smaller round_to (null keeps every width)"
+            f"{best.gmacs:.4g}\nTake that, or a smaller round_to (null keeps every width)"
         )
     return best
 
 
-def _kept(channels: int, ratio: float, unit: int) -> int:
-    left = int(channels * (1 - ratio))
-    return max(left - left % unit, min(unit, channels)) if ratio > 0 else channels
+def _kept(wanted: int, channels: int, unit: int) -> int:
+    # The next multiple of the unit below, but at least one unit; a layer that is to stay whole may be no multiple.
+    return wanted if wanted >= channels else max(wanted - wanted % unit, min(unit, channels))
 
 
 class _Layers:

@@ -23,7 +23,7 @@ def enabled(config: HwConfig) -> tuple[str, ...]:
 
 
 def check_stack(config: HarnessConfig, engine: str) -> None:
-    """Raise UserError if the stack can't be built on `engine` or its techniques exclude each other."""
+    """Raise UserError if the stack can't be built on `engine` ("": any) or its techniques exclude each other."""
     stack = enabled(config.hw)
     for name in ALONE:
         if name in stack and len(stack) > 1:

@@ -1,0 +1,126 @@
+"""The estimate against numbers worked out by hand, its edges, and what it refuses."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from harness.stats import Verdict, estimate
+
+
+def blocks_with(factors: list[float]) -> np.ndarray:
+    """Blocks of a quartet with arch gain 2 and hw gain 3 whose factor in block b is factors[b]."""
+    return np.array([[100.0, 200.0, 300.0, 600.0 * factor] for factor in factors])
+
+
+def test_the_factor_is_the_geometric_mean_over_blocks() -> None:
+    found = estimate(blocks_with([0.5, 0.7, 0.9]))
+    assert found.factor == pytest.approx((0.5 * 0.7 * 0.9) ** (1 / 3))
+    assert found.gains.arch == pytest.approx(2)
+    assert found.gains.hw == pytest.approx(3)
+    assert found.gains.expected == pytest.approx(6)
+    assert found.gains.combined == pytest.approx(6 * found.factor)
+    assert found.blocks == 3
+
+
+def test_equal_restarts_give_the_t_interval_of_their_means() -> None:
+    """Four restarts far apart and quiet inside: mean 0, sd of the means sqrt(0.2/3), t(0.975, 3) = 3.182446."""
+    means = [-0.3, -0.1, 0.1, 0.3]
+    logs = [mean + wobble for mean in means for wobble in (-1e-4, 1e-4, 0.0)]
+    found = estimate(blocks_with([math.exp(x) for x in logs]), groups=np.repeat(["a", "b", "c", "d"], 3))
+    expected = 3.182446 * math.sqrt(0.2 / 3) / 2
+    assert found.half_width == pytest.approx(expected, rel=1e-5)
+    assert found.low == pytest.approx(math.exp(-expected), rel=1e-5)
+    assert found.high == pytest.approx(math.exp(expected), rel=1e-5)
+    assert found.effective_replicates == pytest.approx(4)
+
+
+def test_noise_inside_restarts_counts_even_if_their_means_agree_by_luck() -> None:
+    logs = [0.2, -0.2, 0.1, -0.1, 0.3, -0.3] * 2
+    found = estimate(blocks_with([math.exp(x) for x in logs]), groups=[0] * 6 + [1] * 6)
+    assert found.half_width > 0.1
+
+
+def test_one_block_per_restart_is_a_plain_t_interval() -> None:
+    """Mean 0.02, sd 0.0158114, t(0.975, 4) = 2.776445."""
+    logs = [0.0, 0.01, 0.02, 0.03, 0.04]
+    found = estimate(blocks_with([math.exp(x) for x in logs]), groups=range(5))
+    assert found.half_width == pytest.approx(2.776445 * 0.0158114 / math.sqrt(5), rel=1e-4)
+
+
+def test_builds_are_a_level_above_restarts() -> None:
+    """Two builds at -0.1 and +0.1: sd of the means 0.141421, t(0.975, 1) = 12.7062."""
+    logs = [-0.1] * 6 + [0.1] * 6
+    blocks = blocks_with([math.exp(x) for x in logs])
+    restarts, builds = [0, 0, 0, 1, 1, 1] * 2, [0] * 6 + [1] * 6  # restarts are numbered anew in each build
+    found = estimate(blocks, groups=restarts, builds=builds)
+    assert (found.restarts, found.builds) == (4, 2)
+    assert found.half_width == pytest.approx(12.7062 * 0.141421 / math.sqrt(2), rel=1e-4)
+    assert estimate(blocks, groups=restarts).builds == 1
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_one_or_two_blocks_say_nothing(count: int) -> None:
+    found = estimate(blocks_with([3.0] * count))
+    assert found.factor == pytest.approx(3)
+    assert (found.low, found.high) == (0.0, math.inf)
+    assert found.verdict is Verdict.INCONCLUSIVE
+
+
+@pytest.mark.parametrize(("factor", "expected"), [(1.0, "independent"), (1.2, "amplify"), (0.8, "conflict")])
+def test_a_constant_series_is_decided_from_five_blocks_on(factor: float, expected: str) -> None:
+    assert estimate(blocks_with([factor] * 4)).verdict == "inconclusive"
+    assert "at least 5" in estimate(blocks_with([factor] * 4)).reason
+    found = estimate(blocks_with([factor] * 5))
+    assert found.verdict == expected
+    assert found.low == pytest.approx(found.high) == pytest.approx(factor)
+    assert found.half_width == pytest.approx(0, abs=1e-9)
+
+
+def test_exactly_equal_blocks_have_an_interval_of_no_width() -> None:
+    found = estimate(np.full((20, 4), 7.0))
+    assert (found.low, found.factor, found.high, found.half_width) == (1.0, 1.0, 1.0, 0.0)
+
+
+def test_a_host_bound_cell_needs_eight_restarts() -> None:
+    blocks = blocks_with([2.0, 2.01] * 12)
+    assert estimate(blocks).verdict == "amplify"
+    alone = estimate(blocks, host_bound=True)
+    assert alone.verdict == "inconclusive"
+    assert alone.p_value == 1.0
+    assert "host-bound" in alone.reason and "8" in alone.reason
+    assert estimate(blocks, groups=np.arange(24) % 7, host_bound=True).verdict == "inconclusive"
+    assert estimate(blocks, groups=np.arange(24) // 3, host_bound=True).verdict == "amplify"
+
+
+def test_uneven_restarts_are_weighed_by_their_blocks() -> None:
+    found = estimate(blocks_with([1.0, 1.0, 1.0, 2.0]), groups=[0, 0, 0, 1])
+    assert found.factor == pytest.approx(2**0.25)
+    assert 1 < found.effective_replicates < 2
+
+
+@pytest.mark.parametrize(
+    ("blocks", "message"),
+    [
+        (np.ones((3, 3)), r"\(3, 3\)"),
+        (np.ones(4), r"\(4,\)"),
+        (np.empty((0, 4)), r"\(0, 4\)"),
+        ([[1, 1, 1, 1], [1, math.nan, 1, 1]], "nan in block 1, column 1"),
+        ([[1, 1, 1, math.inf]], "inf in block 0, column 3"),
+        ([[1, 1, 0, 1]], "0.0 in block 0, column 2"),
+        ([[-2, 1, 1, 1]], "-2.0 in block 0, column 0"),
+    ],
+)
+def test_bad_blocks_are_named(blocks: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        estimate(blocks)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "options", [{"margin": 0}, {"margin": 1}, {"level": 0}, {"level": 1}, {"groups": [0, 1]}, {"builds": [[0]] * 6}]
+)
+def test_bad_options_are_refused(options: dict[str, object]) -> None:
+    with pytest.raises(ValueError):
+        estimate(np.ones((6, 4)), **options)  # type: ignore[arg-type]

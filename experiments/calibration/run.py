@@ -93,7 +93,7 @@ def _show(console: Console, rows: list[Row], bounds: list[Bound]) -> None:
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         caption="false: contradicted by the true factor; right: recognised; the rest is inconclusive\n"
-        "plain t, recipe: false verdicts at the true factor 1 of a t interval and of the usual recipe",
+        "flagged: known to be host-bound; plain t, recipe: false verdicts of these at true factor 1",
     )
     table.add_column("noise", no_wrap=True)  # eighty columns must do
     for name in ("blocks", "covers", "false", "right", "plain t", "recipe"):
@@ -118,7 +118,7 @@ def _show(console: Console, rows: list[Row], bounds: list[Bound]) -> None:
 def _short_title(row: Row) -> str:
     if row.sequential:
         return f"{row.noise}, mean {row.mean_blocks:.0f}"
-    return title(row) if row.sd == DESIGN_SD else f"{row.noise}, sd {row.sd:g}"
+    return title(row).replace("host-bound", "flagged") if row.sd == DESIGN_SD else f"{row.noise}, sd {row.sd:g}"
 
 
 if __name__ == "__main__":

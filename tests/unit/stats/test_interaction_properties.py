@@ -96,9 +96,15 @@ def test_restarts_never_make_the_interval_narrower_than_the_blocks_inside_them(b
 
 
 @COMMON
-@given(quartets(min_blocks=5))
-def test_the_p_value_is_the_level_at_which_the_verdict_stands_or_falls(blocks: Blocks) -> None:
-    found = estimate(blocks)
+@given(st.integers(0, 10_000), st.floats(-0.4, 0.4), st.integers(1, 5), st.floats(0.0, 0.1))
+def test_the_p_value_is_the_level_at_which_the_verdict_stands_or_falls(
+    seed: int, log_factor: float, restarts: int, between: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    groups = np.repeat(np.arange(restarts), 12)
+    logs = 0.02 * rng.standard_normal((groups.size, 4))
+    logs[:, 3] += log_factor + between * rng.standard_normal(restarts)[groups]
+    found = estimate(np.exp(logs), groups)
     assert (found.verdict != "inconclusive") == (found.p_value < 1 - found.level)
 
 

@@ -1,0 +1,86 @@
+"""What many rooms' tests share: composed configs, and the parts of a tiny network, made once a session."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+TINY = ("model=densenet_tiny", "batch_size=2")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_store_or_cache_of_the_users():
+    """Let no variable of the person who runs the tests lead into their own store or cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("MLFLOW_TRACKING_URI", "HARNESS_CACHE", "HARNESS_SWEEP"):
+            patch.delenv(name, raising=False)
+        yield
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory):
+    """One artifact cache for the session: the same export is made once."""
+    from harness.engines.cache import Cache
+
+    return Cache(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def configured():
+    """Return a function: configured("hw=fp16") -> the typed config of that one job (densenet_tiny, batch of 2)."""
+    from harness.compose import compose_jobs
+
+    def make(*overrides):
+        (job,) = compose_jobs([*TINY, *overrides])
+        return job.config
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def planned(configured):
+    """Return a function: planned("arch=grouped", "hw=fp16") -> its plan on the CPU, by default on ONNX Runtime."""
+    from harness.plan import plan_quartet
+
+    def make(*overrides, engine="onnxruntime"):
+        return plan_quartet(configured(*overrides), engine, "cpu")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def prepared(planned, cache):
+    """Return a function: prepared("hw=fp16") -> (plan, its cells with their engines really built, by role)."""
+    from harness.measure.progress import Silent
+    from harness.prepare import prepare
+
+    def make(*overrides, engine="onnxruntime"):
+        plan = planned(*overrides, engine=engine)
+        return plan, prepare(plan, cache, Silent())
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def images():
+    """Return a function: images(3) -> [3, 3, 64, 64] float32, other ones than the harness's own."""
+    import numpy as np
+
+    def make(count, seed=99):
+        return np.random.default_rng(seed).standard_normal((count, 3, 64, 64)).astype(np.float32)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    return Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def plain_environment():
+    """Return the environment for a `python -m harness` of the tests: nobody's store, nobody's cache."""
+    taken_out = ("MLFLOW_TRACKING_URI", "HARNESS_CACHE", "HARNESS_SWEEP")
+    return {name: value for name, value in os.environ.items() if name not in taken_out}

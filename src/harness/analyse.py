@@ -15,6 +15,7 @@ import numpy as np
 
 from harness.config import ProtocolConfig
 from harness.measure.protocol import Measurement
+from harness.measure.stopping import host_bound, host_shares
 from harness.stats import Interaction, coursework_factor, coursework_verdict, estimate, percentile
 
 SHORT = {"device": "device", "wall": "wall", "end_to_end": "e2e"}  # boundaries in metric names of the quartet
@@ -29,6 +30,7 @@ class Analysis:
     interactions: Mapping[str, Interaction]  # by boundary; empty without a full quartet
     primary: str
     verdict: str | None
+    host_bound: bool | None  # None where there is no device boundary to tell
     coursework: Mapping[str, Any] | None  # factor and verdict of the usual recipe on the same executables
 
 
@@ -50,7 +52,8 @@ def analyse(measurement: Measurement, settings: ProtocolConfig) -> Analysis:
         gains = {role: means[role] / means["baseline"] for role in means if role != "baseline"}
         names = [f"{SHORT[boundary]}_", *([""] if boundary == measurement.primary else [])]
         if len(samples.roles) == 4:
-            found = estimate(throughput, samples.groups, settings.margin, settings.level)
+            waits = boundary != "device" and host_bound(samples)
+            found = estimate(throughput, samples.groups, settings.margin, settings.level, host_bound=waits)
             interactions[boundary] = found
             gains["expected"] = gains["arch"] * gains["hw"]
             for name in names:
@@ -66,6 +69,12 @@ def analyse(measurement: Measurement, settings: ProtocolConfig) -> Analysis:
         "measure/seconds": measurement.seconds,
         "measure/half_width": measurement.standing.half_width,
     }
+    shares = host_shares(samples)
+    if shares:
+        metrics["measure/host_share"] = max(shares.values())
+        metrics |= {
+            f"{prefix_of(role)}measure/host_share": share for role, share in shares.items() if role != "combined"
+        }
     primary = interactions.get(measurement.primary)
     return Analysis(
         metrics={name: float(value) for name, value in metrics.items() if math.isfinite(value)},
@@ -73,6 +82,7 @@ def analyse(measurement: Measurement, settings: ProtocolConfig) -> Analysis:
         primary=measurement.primary,
         verdict=str(primary.verdict) if primary else None,
         coursework=_coursework(measurement),
+        host_bound=host_bound(samples) if shares else None,
     )
 
 

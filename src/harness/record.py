@@ -68,6 +68,8 @@ def record(
             "boundary": analysis.primary,
             "converged": str(measurement.converged).lower(),
         }
+        if analysis.host_bound is not None:
+            tags["host_bound"] = str(analysis.host_bound).lower()
         if analysis.verdict:
             tags["verdict"] = analysis.verdict
             tags["reason"] = analysis.interactions[analysis.primary].reason
@@ -133,7 +135,8 @@ def _degraded(cells: Mapping[str, PreparedCell], measurement: Measurement | None
             found += [reason for reason in measurement.loaded[role].degraded if reason not in found]
         for reason in found:
             by_reason.setdefault(reason, []).append(role)
-    return [f"{', '.join(roles)}: {reason}" for reason, roles in by_reason.items()]
+    notes = [measurement.note] if measurement is not None and measurement.note else []
+    return [f"{', '.join(roles)}: {reason}" for reason, roles in by_reason.items()] + notes
 
 
 def _cell_details(cell: PreparedCell, measurement: Measurement | None, role: str) -> dict[str, Any]:

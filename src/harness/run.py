@@ -52,12 +52,13 @@ def _sweep(arguments: Sequence[str], overrides: Sequence[str]) -> int:
     from harness.plan import plan_quartet
     from harness.report.table import print_table
     from harness.terminal import TerminalProgress
-    from harness.track import finish_sweep, open_store, start_sweep
+    from harness.track import finish_sweep, install_views, open_store, start_sweep
     from harness.track.load import load
 
     console = Console() if sys.stdout.isatty() else Console(width=140)
     config = jobs[0].config
     store = open_store(config.tracking)
+    install_views(store)
     plans = [plan_quartet(job.config, engine, device) for job in jobs]
     name = config.sweep_name or sweep_label(plans)
     sweep_id = start_sweep(

@@ -57,7 +57,7 @@ class BuildPlan:
     batch: BatchProfile
     precision: Precision = "fp32"
     fusion: FusionLevel = "off"
-    cuda_graph: bool = False  # capture at load; an engine that can't says so in `degraded`
+    cuda_graph: bool = False  # `enqueue` replays a captured graph; an engine that can't says so in `degraded`
     tf32: bool = False
     device: str = "cpu"  # cpu | cuda
     compute_capability: tuple[int, int] | None = None  # chip to build for; None: the one that is here
@@ -98,6 +98,7 @@ class Executable(Protocol):
     output_specs: tuple[TensorSpec, ...]
     proof: Mapping[str, str | int | float]  # provider in use, captured graph, ...
     degraded: tuple[str, ...]
+    stream: Any  # torch CUDA stream that everything is ordered on; None on a CPU
 
     def __enter__(self) -> Self: ...
 
@@ -125,6 +126,12 @@ class Executable(Protocol):
 
     def outputs(self, batch_size: int | None = None) -> dict[str, np.ndarray]:
         """Return host copies of the outputs of the first `batch_size` samples."""
+
+    def capture(self, batch_size: int) -> str | None:
+        """Capture one batch as a CUDA graph for `replay`; return None, or the reason why that can't be done."""
+
+    def replay(self, batch_size: int) -> None:
+        """Enqueue what `capture` recorded."""
 
     def kernel_count(self) -> int | None:
         """Return how many kernels one batch launches, or None where the engine can't tell."""

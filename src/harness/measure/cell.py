@@ -34,6 +34,7 @@ class Loaded:
     kernels: int | None
     boundaries: tuple[str, ...]
     pid: int
+    no_device: str = ""  # why a cell on a GPU has no device boundary
 
 
 @dataclass(frozen=True)

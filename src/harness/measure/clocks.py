@@ -6,9 +6,11 @@ Boundaries are those of one synchronous caller: `wall` is enqueue to completion 
 from __future__ import annotations
 
 import gc
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from harness.config import ProtocolConfig
 from harness.measure.cell import Warmup
@@ -46,6 +48,33 @@ def timed_slice(run: Callable[[], None], ramp_iterations: int, slice_s: float) -
             elapsed = time.perf_counter_ns() - started
             used_ns += elapsed
             milliseconds.append(elapsed / 1e6)
+    return milliseconds
+
+
+def device_slice(
+    enqueue: Callable[[], None], stream: Any, ramp_iterations: int, slice_s: float, ahead: int = 8
+) -> list[float]:
+    """Return the milliseconds of device time of each iteration, until `slice_s` seconds are used up.
+
+    Iterations are enqueued `ahead` at a time behind one that is not timed, so that the device never waits for the
+    host; an event stands between each two.
+    """
+    import torch
+
+    milliseconds: list[float] = []
+    with _no_collector(), torch.cuda.stream(stream):
+        for _ in range(ramp_iterations):
+            enqueue()
+        stream.synchronize()
+        events = [torch.cuda.Event(enable_timing=True) for _ in range(ahead + 1)]
+        while sum(milliseconds) < slice_s * 1e3:
+            enqueue()
+            events[0].record(stream)
+            for event in events[1:]:
+                enqueue()
+                event.record(stream)
+            stream.synchronize()
+            milliseconds += [a.elapsed_time(b) for a, b in itertools.pairwise(events)]
     return milliseconds
 
 

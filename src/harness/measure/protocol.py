@@ -5,6 +5,7 @@ A block visits every cell once in a fresh random order. A restart is a fresh set
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from harness.measure.cell import CellOutputs, CellSpec, Loaded, Warmup
 from harness.measure.coordinator import Worker, workers
 from harness.measure.progress import Progress
 from harness.measure.samples import Samples
-from harness.measure.stopping import Standing, standing
+from harness.measure.stopping import Standing, host_bound, standing
 from harness.measure.verify import Expected, Fidelity, compare
 
 COURSEWORK_WARMUPS, COURSEWORK_ITERATIONS = 3, 20  # the coursework's own recipe
@@ -37,6 +38,7 @@ class Measurement:
     fidelity: Mapping[str, Fidelity] = field(default_factory=dict)
     warmups: Mapping[str, Warmup] = field(default_factory=dict)
     coursework_ms: Mapping[str, list[float]] = field(default_factory=dict)
+    note: str = ""  # why `primary` is not the boundary that was planned
 
 
 @dataclass(frozen=True)
@@ -50,30 +52,51 @@ class CellTask:
 def measure(tasks: Sequence[CellTask], settings: ProtocolConfig, primary: str, progress: Progress) -> Measurement:
     """Measure all cells of a quartet (1, 2 or 4) side by side; raise CellError where one can't be trusted."""
     started = time.monotonic()
-    deadline = started + settings.budget_s
     order = np.random.default_rng(settings.seed)
     samples = Samples([task.spec.role for task in tasks], tasks[0].spec.batch_size)
-    for restart in range(settings.restarts):
+    restarts, done = settings.restarts, 0
+    while done < restarts:
         with workers([task.spec for task in tasks]) as handles:
             loaded, fidelity = _bring_up(tasks, handles, settings, progress)
-            if not restart:
+            if not done:
                 first_loaded, first_fidelity = loaded, fidelity
+                primary, note = _primary(primary, loaded, settings)
                 coursework_ms = _coursework(handles, settings, progress) if settings.coursework else {}
-            warmups = _warm_up(handles, settings, tasks[0].spec.device, progress)
-            share = (restart + 1) / settings.restarts  # every restart gets its part of the budget and of the blocks
-            now = _blocks(handles, samples, restart, share, settings, primary, order, started, deadline, progress)
+                warmups = _warm_up(handles, settings, tasks[0].spec.device, progress)
+            else:
+                _warm_up(handles, settings, tasks[0].spec.device, progress)
+            # every restart gets its part of the budget and of the blocks
+            until = started + (done + 1) / restarts * settings.budget_s
+            most = math.ceil((done + 1) / restarts * settings.max_blocks)
+            now = _blocks(handles, loaded, samples, done, until, most, settings, primary, order, progress)
+        done += 1
+        if done == 1 and primary == "wall" and host_bound(samples):
+            # such a cell keeps one of several modes for as long as its process lives: only fresh ones tell
+            restarts = max(restarts, settings.host_bound_restarts)
     return Measurement(
         samples=samples,
         primary=primary,
         standing=now,
         converged=now.converged(settings),
         seconds=time.monotonic() - started,
-        restarts=settings.restarts,
+        restarts=done,
         loaded=first_loaded,
         fidelity=first_fidelity,
         warmups=warmups,
         coursework_ms=coursework_ms,
+        note=note,
     )
+
+
+def _primary(asked: str, loaded: Mapping[str, Loaded], settings: ProtocolConfig) -> tuple[str, str]:
+    """Return the boundary for verdicts, and why it is another one than was planned ("" if it is not)."""
+    lacking = {role: cell.no_device for role, cell in loaded.items() if asked not in cell.boundaries}
+    if not lacking:
+        return asked, ""
+    reason = "; ".join(f"{role}: {why}" for role, why in lacking.items())
+    if settings.primary != "auto":
+        raise CellError(f"protocol.primary={asked}: not every cell has it: {reason}")
+    return "wall", f"verdict on wall, because there is no device boundary: {reason}"
 
 
 def _bring_up(
@@ -121,32 +144,36 @@ def _warm_up(
 
 def _blocks(
     handles: Mapping[str, Worker],
+    loaded: Mapping[str, Loaded],
     samples: Samples,
     restart: int,
-    share: float,
+    until: float,
+    most: int,
     settings: ProtocolConfig,
     primary: str,
     order: np.random.Generator,
-    started: float,
-    deadline: float,
     progress: Progress,
 ) -> Standing:
-    """Measure blocks until the criterion holds or this restart's share of budget and blocks is used up."""
+    """Measure blocks until the criterion holds, or the time `until` or `most` blocks in all are reached."""
     roles = list(handles)
-    until = started + share * (deadline - started)
     first = samples.blocks
+    common = tuple(
+        name for name in ("device", "wall", "end_to_end") if all(name in cell.boundaries for cell in loaded.values())
+    )
     while True:
         block = samples.blocks
         for position, index in enumerate(order.permutation(len(roles))):
             role = roles[index]
-            visit = handles[role].ask("slice", (settings.ramp_iterations, settings.slice_s), settings.worker_timeout_s)
+            visit = handles[role].ask(
+                "slice", (common, settings.ramp_iterations, settings.slice_s), settings.worker_timeout_s
+            )
             samples.add(role, restart, block, position, visit)
         samples.close_block(restart)
         now = standing(samples, primary, settings)
         progress.block(now)
         here = samples.blocks - first
         enough = here >= settings.min_blocks and now.converged(settings)
-        spent = samples.blocks >= share * settings.max_blocks or time.monotonic() >= until
+        spent = samples.blocks >= most or time.monotonic() >= until
         # a verdict needs replicates: the minimum of blocks is measured even where the budget is too small for it
         if enough or (spent and here >= min(settings.min_blocks, settings.max_blocks)):
             return now

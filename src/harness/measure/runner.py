@@ -1,12 +1,12 @@
-"""One batch through one cell: a whole network in one call, or two stages with the survivors compacted between.
+"""One batch through one cell: a whole network in one call, or two stages with the survivors packed between.
 
-What is inside `run()` is inside the clock. Nothing here allocates on the hot path except what the decision of
-an early exit needs (a few numbers a sample), because that is part of the technique.
+What is inside `launch()` is inside the clock. Nothing there allocates on a CPU but the few numbers a sample that an
+exit's decision takes, and on a GPU nothing waits for the host where a fixed share leaves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,14 +20,27 @@ from harness.measure.cell import CellOutputs
 class Runner(Protocol):
     """One cell's batch."""
 
-    def run(self) -> None:
-        """Run one batch to completion."""
+    stream: Any  # torch CUDA stream that the last work of a batch is on; None on a CPU
+    input_buffer: Any  # [max batch, ...]
+    result: Any  # [batch, classes] after `launch`
+
+    def launch(self) -> None:
+        """Enqueue one batch as a caller would."""
+
+    def wait(self) -> None:
+        """Wait until it is done."""
+
+    def capture(self) -> str | None:
+        """Make `replay` possible; return None, or the reason why it is not."""
+
+    def replay(self) -> None:
+        """Enqueue one batch from captured graphs, without the host in between."""
 
     def verify(self, inputs: np.ndarray) -> CellOutputs:
         """Run `inputs` [batch, ...] into poisoned buffers; return all heads for all samples."""
 
     def write(self, inputs: np.ndarray) -> None:
-        """Put `inputs` [batch, ...] where the next `run()` reads them."""
+        """Put `inputs` [batch, ...] where the next `launch()` reads them."""
 
 
 class WholeRunner:
@@ -37,22 +50,42 @@ class WholeRunner:
         self._executable = executable
         self._batch_size = batch_size
         self._input = executable.input_specs[0].name
+        self.stream = executable.stream
+        self.input_buffer = executable.input_buffers()[self._input]
+
+    @property
+    def result(self) -> Any:
+        """The logits of the last batch."""
+        return self._executable.output_buffers()["logits"][: self._batch_size]
 
     def write(self, inputs: np.ndarray) -> None:
         """Copy the inputs into the engine's buffer."""
         self._executable.write_inputs({self._input: inputs})
-
-    def run(self) -> None:
-        """Enqueue and wait."""
-        self._executable.enqueue(self._batch_size)
         self._executable.synchronize()
+
+    def launch(self) -> None:
+        """Enqueue one batch."""
+        self._executable.enqueue(self._batch_size)
+
+    def wait(self) -> None:
+        """Wait for the engine."""
+        self._executable.synchronize()
+
+    def capture(self) -> str | None:
+        """Capture the batch."""
+        return self._executable.capture(self._batch_size)
+
+    def replay(self) -> None:
+        """Replay the batch."""
+        self._executable.replay(self._batch_size)
 
     def verify(self, inputs: np.ndarray) -> CellOutputs:
         """Return what the engine computes for `inputs`."""
         self.write(inputs)
         self._executable.poison_outputs()
-        self.run()
-        logits = _checked(self._executable.outputs(self._batch_size), "logits")
+        self.launch()
+        self.wait()
+        logits = _checked(self._executable.outputs(self._batch_size)["logits"], "logits")
         return CellOutputs(heads={"logits": logits}, final=logits)
 
 
@@ -64,37 +97,85 @@ class EarlyExitRunner:
         self._policy, self._batch_size = policy, batch_size
         self._input = stage1.input_specs[0].name
         self._features = stage2.input_specs[0].name
-        classes = next(s for s in stage1.output_specs if s.name == "exit_logits").shape[1]
-        dtype = next(s for s in stage1.output_specs if s.name == "exit_logits").dtype
-        self._final = np.zeros((batch_size, classes), dtype=dtype)
+        self.stream = stage2.stream
+        self.input_buffer = stage1.input_buffers()[self._input]
+        self._stage2_input = stage2.input_buffers()[self._features]
+        spec = next(s for s in stage1.output_specs if s.name == "exit_logits")
+        shape = (batch_size, spec.shape[1])
+        if isinstance(self.input_buffer, np.ndarray):
+            self.result: Any = np.zeros(shape, dtype=spec.dtype)
+        else:
+            import torch
+
+            self.result = torch.zeros(shape, dtype=getattr(torch, spec.dtype), device=self.input_buffer.device)
 
     def write(self, inputs: np.ndarray) -> None:
         """Copy the inputs into the first stage's buffer."""
         self._stage1.write_inputs({self._input: inputs})
-
-    def run(self) -> None:
-        """First stage, decision, compaction, second stage on the survivors, results in the samples' order."""
-        self._stage1.enqueue(self._batch_size)
         self._stage1.synchronize()
-        first = self._stage1.output_buffers()
-        logits = first["exit_logits"][: self._batch_size]
-        stay = survivor_indices(logits, self._policy)
-        np.copyto(self._final, _host(logits), casting="same_kind")
+
+    def launch(self) -> None:
+        """First stage, decision, packing, second stage on the survivors, results in the samples' order."""
+        self._order(self._stage1, after=self._stage2)  # the last batch's survivors have been read
+        self._stage1.enqueue(self._batch_size)
+        stay = self._decide()
         if len(stay):
-            self._pack(first["features"], stay)
             self._stage2.enqueue(len(stay))
-            self._stage2.synchronize()
-            self._final[_host(stay)] = _host(self._stage2.output_buffers()["logits"])[: len(stay)]
+            self._unpack(stay)
 
-    def _pack(self, features: Any, stay: Any) -> None:
-        target = self._stage2.input_buffers()[self._features]
-        if isinstance(features, np.ndarray):
-            # mode="clip" lets numpy write straight into `out`; "raise" would go through a temporary
-            np.take(features, stay, axis=0, out=target[: len(stay)], mode="clip")
-        else:
-            import torch
+    def replay(self) -> None:
+        """Run the same with both stages replayed."""
+        self._order(self._stage1, after=self._stage2)
+        self._stage1.replay(self._batch_size)
+        stay = self._decide()
+        if len(stay):
+            self._stage2.replay(len(stay))
+            self._unpack(stay)
 
-            torch.index_select(features, 0, stay, out=target[: len(stay)])
+    def capture(self) -> str | None:
+        """Capture both stages, the second for its known number of survivors."""
+        if self._policy.decision != "share":
+            return "how many samples survive a threshold is known only to the host"
+        survivors = self._policy.survivors(self._batch_size)
+        reason = self._stage1.capture(self._batch_size)
+        return reason or (self._stage2.capture(survivors) if survivors else None)
+
+    def _decide(self) -> Any:
+        """Return who stays, ascending; the features of those are packed into the second stage's input."""
+        self._order(self._stage2, after=self._stage1)
+        with _on(self.stream):
+            first = self._stage1.output_buffers()
+            logits = first["exit_logits"][: self._batch_size]
+            stay = survivor_indices(logits, self._policy)
+            if isinstance(self.result, np.ndarray):
+                np.copyto(self.result, logits, casting="same_kind")
+                if len(stay):  # mode="clip" lets numpy write straight into `out`; "raise" goes through a temporary
+                    np.take(first["features"], stay, axis=0, out=self._stage2_input[: len(stay)], mode="clip")
+            else:
+                import torch
+
+                self.result.copy_(logits)
+                if len(stay):
+                    torch.index_select(first["features"], 0, stay, out=self._stage2_input[: len(stay)])
+        return stay
+
+    def _unpack(self, stay: Any) -> None:
+        with _on(self.stream):
+            logits = self._stage2.output_buffers()["logits"][: len(stay)]
+            if isinstance(self.result, np.ndarray):
+                self.result[stay] = logits
+            else:
+                self.result.index_copy_(0, stay, logits.to(self.result.dtype))
+
+    @staticmethod
+    def _order(later: Executable, after: Executable) -> None:
+        if later.stream is not None and later.stream != after.stream:
+            later.stream.wait_stream(after.stream)
+
+    def wait(self) -> None:
+        """Wait for both stages."""
+        self._stage1.synchronize()
+        self._stage2.synchronize()
 
     def verify(self, inputs: np.ndarray) -> CellOutputs:
         """Return both heads for all samples, then what a real run gives and who left in it."""
@@ -102,18 +183,20 @@ class EarlyExitRunner:
         self._stage1.poison_outputs()
         self._stage1.enqueue(self._batch_size)
         self._stage1.synchronize()
-        exit_logits = _checked(self._stage1.outputs(self._batch_size), "exit_logits")
-        features = self._stage1.outputs(self._batch_size)["features"]
-        logits = self._second_stage_of_all(features)
-        self._final.fill(np.nan)
-        self.run()
-        final = _checked({"final": self._final.copy()}, "final")
+        first = self._stage1.outputs(self._batch_size)
+        exit_logits = _checked(first["exit_logits"], "exit_logits")
+        logits = self._second_stage_of_all(_checked(first["features"], "features").astype(first["features"].dtype))
+        self.result.fill(np.nan) if isinstance(self.result, np.ndarray) else self.result.fill_(float("nan"))
+        self.launch()
+        self.wait()
+        final = self.result.copy() if isinstance(self.result, np.ndarray) else self.result.cpu().numpy()
         mask = exit_mask(exit_logits, self._policy)
-        return CellOutputs(heads={"exit_logits": exit_logits, "logits": logits}, final=final, exited=mask)
+        heads = {"exit_logits": exit_logits, "logits": logits}
+        return CellOutputs(heads=heads, final=_checked(final, "final"), exited=mask)
 
     def _second_stage_of_all(self, features: np.ndarray) -> np.ndarray:
         """Push every sample through the second stage, in portions as large as its engine takes."""
-        portion = len(next(iter(self._stage2.input_buffers().values())))
+        portion = len(self._stage2_input)
         parts = []
         for start in range(0, len(features), portion):
             chunk = features[start : start + portion]
@@ -122,7 +205,7 @@ class EarlyExitRunner:
             self._stage2.poison_outputs()
             self._stage2.enqueue(portion)
             self._stage2.synchronize()
-            parts.append(_checked(self._stage2.outputs(portion), "logits")[: len(chunk)])
+            parts.append(_checked(self._stage2.outputs(portion)["logits"], "logits")[: len(chunk)])
         return np.concatenate(parts)
 
 
@@ -135,14 +218,18 @@ def make_runner(executables: tuple[Executable, ...], policy: ExitPolicy | None, 
     raise ValueError(f"{len(executables)} stages with policy {policy}: expected one, or two with a policy")
 
 
-def _host(buffer: Any) -> np.ndarray:
-    array: np.ndarray = buffer if isinstance(buffer, np.ndarray) else buffer.cpu().numpy()
-    return array
+def _on(stream: Any) -> Any:
+    """Return a context in which torch enqueues on `stream`."""
+    if stream is None:
+        return nullcontext()
+    import torch
+
+    return torch.cuda.stream(stream)
 
 
-def _checked(outputs: Mapping[str, np.ndarray], name: str) -> np.ndarray:
-    """Return one output as float32; an element that was never written, or is no number, has no speed."""
-    array = outputs[name].astype(np.float32)
+def _checked(output: np.ndarray, name: str) -> np.ndarray:
+    """Return an output as float32; an element that was never written, or is no number, has no speed."""
+    array = output.astype(np.float32)
     bad = int((~np.isfinite(array)).sum())
     if bad:
         raise CellError(f"wrong output: {bad} of {array.size} values of {name!r} are not finite or were never written")

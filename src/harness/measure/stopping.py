@@ -17,6 +17,8 @@ from harness.stats import estimate
 from harness.stats.intervals import mean_interval
 from harness.stats.verdict import is_decided
 
+HOST_BOUND = 0.2  # of the wall time
+
 
 @dataclass(frozen=True)
 class Standing:
@@ -39,7 +41,8 @@ def standing(samples: Samples, boundary: str, settings: ProtocolConfig) -> Stand
     throughput = samples.throughput(boundary)
     cells = throughput.shape[1]
     if cells == 4:
-        found = estimate(throughput, samples.groups, settings.margin, settings.level)
+        waits = boundary != "device" and host_bound(samples)
+        found = estimate(throughput, samples.groups, settings.margin, settings.level, host_bound=waits)
         return Standing("factor", found.factor, found.half_width, str(found.verdict), samples.blocks)
     logs = np.log(throughput)
     series = logs[:, 0] if cells == 1 else logs[:, 1] - logs[:, 0]
@@ -51,3 +54,19 @@ def standing(samples: Samples, boundary: str, settings: ProtocolConfig) -> Stand
         None,
         samples.blocks,
     )
+
+
+def host_shares(samples: Samples) -> dict[str, float]:
+    """Return 1 - device / wall of each cell (median milliseconds); empty where there is no device boundary."""
+    if not {"device", "wall"} <= set(samples.boundaries):
+        return {}
+    return {
+        role: 1.0
+        - float(np.median(samples.milliseconds(role, "device")) / np.median(samples.milliseconds(role, "wall")))
+        for role in samples.roles
+    }
+
+
+def host_bound(samples: Samples) -> bool:
+    """Whether some cell waits for the host for more than a fifth of its time."""
+    return any(share > HOST_BOUND for share in host_shares(samples).values())

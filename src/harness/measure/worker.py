@@ -58,6 +58,7 @@ class _Cell:
         """Load all stages and put the inputs in place."""
         from harness.data.synthetic import images
         from harness.engines import get
+        from harness.measure.boundaries import Boundaries
         from harness.measure.runner import make_runner
 
         executables = tuple(
@@ -68,7 +69,7 @@ class _Cell:
         self._shape = executables[0].input_specs[0].shape[1:]
         self._dtype = executables[0].input_specs[0].dtype
         self._images = images
-        self._write_timed_inputs()
+        self._boundaries = Boundaries(self._runner, self._write_timed_inputs())
         proof: dict[str, str | int | float] = {}
         for number, executable in enumerate(executables, start=1):
             prefix = f"stage{number}/" if len(executables) > 1 else ""
@@ -78,13 +79,15 @@ class _Cell:
             proof=proof,
             degraded=tuple(reason for executable in executables for reason in executable.degraded),
             kernels=None if None in counts else sum(c for c in counts if c is not None),
-            boundaries=("wall",),
+            boundaries=self._boundaries.names,
             pid=os.getpid(),
+            no_device=self._boundaries.missing or "",
         )
 
-    def _write_timed_inputs(self) -> None:
-        batch = self._images(self._spec.input_seed, self._spec.batch_size, self._shape)
-        self._runner.write(batch.astype(self._dtype))
+    def _write_timed_inputs(self) -> np.ndarray:
+        batch = self._images(self._spec.input_seed, self._spec.batch_size, self._shape).astype(self._dtype)
+        self._runner.write(batch)
+        return batch
 
     def verify(self, inputs: np.ndarray) -> Any:
         """Compute all heads for `inputs`, then put the timed inputs back."""
@@ -97,20 +100,18 @@ class _Cell:
         from harness.measure.clocks import warm_up
 
         settings, min_s = argument
-        return warm_up(self._runner.run, settings, min_s)
+        return warm_up(self._boundaries.run, settings, min_s)
 
-    def slice(self, argument: tuple[int, float]) -> Slice:
-        """Run one timed visit."""
-        from harness.measure.clocks import timed_slice
-
-        ramp_iterations, slice_s = argument
-        return Slice({"wall": timed_slice(self._runner.run, ramp_iterations, slice_s)})
+    def slice(self, argument: tuple[tuple[str, ...], int, float]) -> Slice:
+        """Run one timed visit: a slice of each boundary."""
+        names, ramp_iterations, slice_s = argument
+        return Slice({name: self._boundaries.slice(name, ramp_iterations, slice_s) for name in names})
 
     def coursework(self, argument: tuple[int, int]) -> list[float]:
         """Run the usual recipe: fixed warm-ups, fixed synchronised iterations."""
         from harness.measure.clocks import counted_slice
 
-        return counted_slice(self._runner.run, *argument)
+        return counted_slice(self._boundaries.run, *argument)
 
 
 def _quiet_thread_pools(threads: int) -> None:

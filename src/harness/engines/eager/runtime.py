@@ -14,11 +14,12 @@ from harness.arch.recipe import Recipe, assemble
 from harness.arch.stages import stages
 from harness.engines.base import Artifact, TensorSpec
 from harness.engines.eager.engine import RECIPE_FILE
+from harness.engines.streams import process_stream
 from harness.errors import CellError
 from harness.models.fingerprint import fingerprint
 
 Transform = Callable[[torch.nn.Module], Callable[..., Any]]
-CAPTURE_WARMUPS = 3  # on a side stream, as torch.cuda.graph's documentation asks for
+CAPTURE_WARMUPS = 3  # before a capture, as torch.cuda.graph's documentation asks for
 
 
 class ModuleExecutable:
@@ -36,6 +37,7 @@ class ModuleExecutable:
         self.output_specs: tuple[TensorSpec, ...] = artifact.plan.graph.outputs
         self.proof: Mapping[str, str | int | float] = {}
         self.degraded: tuple[str, ...] = ()
+        self.stream: Any = None
 
     def __enter__(self) -> Self:
         """Rebuild the module, check that its weights are the exported ones, move it, allocate the inputs."""
@@ -44,6 +46,8 @@ class ModuleExecutable:
             torch.set_num_threads(threads)
         torch.backends.cuda.matmul.allow_tf32 = self._plan.tf32
         torch.backends.cudnn.allow_tf32 = self._plan.tf32
+        if self._device == "cuda":
+            self.stream = process_stream()
         self._module = stage_module(self._artifact).to(self._device)
         if self._plan.precision == "fp16":
             self._module = self._module.half()
@@ -63,7 +67,9 @@ class ModuleExecutable:
             "parameter_dtype": str(next(self._module.parameters()).dtype).removeprefix("torch."),
         }
         if self._plan.cuda_graph:
-            self._capture(self._plan.batch.opt_size)
+            reason = self.capture(self._plan.batch.opt_size)
+            if reason is not None:
+                self.degraded = (*self.degraded, f"no CUDA graph: {reason}")
         return self
 
     def __exit__(
@@ -98,11 +104,15 @@ class ModuleExecutable:
     def enqueue(self, batch_size: int | None = None) -> None:
         """Run the first `batch_size` samples: replayed where that size was captured, else launched by the host."""
         size = batch_size or self._plan.batch.opt_size
-        if size in self._graphs:
-            graph, self._outputs = self._graphs[size]
-            graph.replay()
+        if size in self._graphs and self._plan.cuda_graph:
+            self.replay(size)
         else:
             self._outputs = self._launch(size)
+
+    def replay(self, batch_size: int) -> None:
+        """Enqueue the captured graph of `batch_size` samples."""
+        graph, self._outputs = self._graphs[batch_size]
+        graph.replay()
 
     def _launch(self, size: int) -> dict[str, torch.Tensor]:
         with torch.inference_mode():
@@ -115,27 +125,27 @@ class ModuleExecutable:
                 for spec, result in zip(self.output_specs, results, strict=True)
             }
 
-    def _capture(self, size: int) -> None:
-        """Capture one batch as a CUDA graph; where that fails, say so and let the host launch."""
+    def capture(self, batch_size: int) -> str | None:
+        """Capture one batch as a CUDA graph; return None, or the reason why that can't be done."""
+        if batch_size in self._graphs:
+            return None
         try:
-            side = torch.cuda.Stream()
-            side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(side):
-                for _ in range(CAPTURE_WARMUPS):
-                    self._launch(size)
-            torch.cuda.current_stream().wait_stream(side)
+            for _ in range(CAPTURE_WARMUPS):  # lazy set-up must be over before a capture
+                self._launch(batch_size)
+            self.stream.synchronize()
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
-                outputs = self._launch(size)
-            self._graphs[size] = (graph, outputs)
+            with torch.cuda.graph(graph, stream=self.stream):
+                outputs = self._launch(batch_size)
+            self._graphs[batch_size] = (graph, outputs)
             self.proof = {**self.proof, "captured": 1}
         except RuntimeError as error:
-            self.degraded = (*self.degraded, f"no CUDA graph: {str(error).splitlines()[0]}")
+            return str(error).strip().splitlines()[0]
+        return None
 
     def synchronize(self) -> None:
         """Wait for the device; a CPU call has returned only when it is done."""
-        if self._device == "cuda":
-            torch.cuda.synchronize()
+        if self.stream is not None:
+            self.stream.synchronize()
 
     def outputs(self, batch_size: int | None = None) -> dict[str, np.ndarray]:
         """Return host copies of the outputs."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from harness.engines.base import Artifact, TensorSpec
 from harness.engines.onnxruntime.session import provider_list, session_options
+from harness.engines.streams import process_stream
 from harness.errors import CellError
 
 
@@ -24,6 +25,7 @@ class OnnxRuntimeExecutable:
         self.output_specs: tuple[TensorSpec, ...] = artifact.plan.graph.outputs
         self.proof: Mapping[str, str | int | float] = {}
         self.degraded: tuple[str, ...] = ()
+        self.stream: Any = None
 
     def __enter__(self) -> Self:
         """Create the session, check the provider in use, allocate and bind the buffers."""
@@ -32,7 +34,9 @@ class OnnxRuntimeExecutable:
         options = session_options(self._plan)
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         path = self._artifact.path / self._artifact.main_file
-        asked = provider_list(self._plan)
+        if self._device == "cuda":
+            self.stream = process_stream()
+        asked = provider_list(self._plan, self.stream)
         try:
             self._session = ort.InferenceSession(str(path), options, providers=asked)
         except Exception as error:
@@ -111,10 +115,8 @@ class OnnxRuntimeExecutable:
 
     def synchronize(self) -> None:
         """Wait for the device; a CPU session has returned only when it is done."""
-        if self._device == "cuda":
-            import torch
-
-            torch.cuda.synchronize()
+        if self.stream is not None:
+            self.stream.synchronize()
 
     def outputs(self, batch_size: int | None = None) -> dict[str, np.ndarray]:
         """Return host copies of the outputs."""
@@ -122,6 +124,14 @@ class OnnxRuntimeExecutable:
         if self._device == "cpu":
             return {name: buffer[:size].copy() for name, buffer in self._outputs.items()}
         return {name: buffer[:size].cpu().numpy() for name, buffer in self._outputs.items()}
+
+    def capture(self, batch_size: int) -> str | None:
+        """Return why there is nothing to replay: ONNX Runtime keeps its own CUDA graph to itself."""
+        return "onnxruntime offers no graph to replay"
+
+    def replay(self, batch_size: int) -> None:
+        """Never called: `capture` says no."""
+        raise CellError("onnxruntime offers no graph to replay")
 
     def kernel_count(self) -> int | None:
         """Return the nodes of the optimised graph: ONNX Runtime launches at least one kernel for each."""

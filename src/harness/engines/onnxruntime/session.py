@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.engines.base import BuildPlan
 
@@ -32,12 +32,15 @@ def session_options(plan: BuildPlan) -> onnxruntime.SessionOptions:
     return options
 
 
-def provider_list(plan: BuildPlan) -> list[str | tuple[str, dict[str, str]]]:
-    """Return the plan's providers with the options each one gets."""
+def provider_list(plan: BuildPlan, stream: Any = None) -> list[str | tuple[str, dict[str, str]]]:
+    """Return the plan's providers with the options each one gets; `stream` is a torch CUDA stream to run on."""
     out: list[str | tuple[str, dict[str, str]]] = []
     for name in providers_of(plan):
         if name == "CUDAExecutionProvider":
-            out.append((name, {"use_tf32": str(int(plan.tf32)), "enable_cuda_graph": str(int(plan.cuda_graph))}))
+            options = {"use_tf32": str(int(plan.tf32)), "enable_cuda_graph": str(int(plan.cuda_graph))}
+            if stream is not None:
+                options["user_compute_stream"] = str(stream.cuda_stream)
+            out.append((name, options))
         else:
             out.append(name)
     return out

@@ -41,11 +41,13 @@ class BoundContext:
         context.set_device_memory(scratch.data_ptr(), scratch.numel())
 
     def enqueue(self) -> None:
-        """Run once on the stream: the captured graph if there is one."""
-        if self.graph is not None:
-            self.graph.launch()
-        else:
-            self._must("execution", self._context.execute_async_v3, self._stream)
+        """Run once on the stream, every kernel launched by the host."""
+        self._must("execution", self._context.execute_async_v3, self._stream)
+
+    def replay(self) -> None:
+        """Run the captured graph once on the stream."""
+        assert self.graph is not None
+        self.graph.launch()
 
     def record(self) -> CapturedGraph:
         """Capture one run. The context must have run once with these shapes, so that nothing is set up inside."""

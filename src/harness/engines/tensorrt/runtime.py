@@ -131,7 +131,25 @@ class TensorRtExecutable:
         """Run the first `batch_size` samples; returns early. A new batch size is prepared and waited for first."""
         size = batch_size or self._batch.opt_size
         bound = self._contexts.get(size) or self._bound(size)
-        bound.enqueue()
+        if bound.graph is not None and self._artifact.plan.cuda_graph:
+            bound.replay()
+        else:
+            bound.enqueue()
+
+    def capture(self, batch_size: int) -> str | None:
+        """Capture one batch for `replay`; return None, or the reason why TensorRT can't."""
+        bound = self._bound(batch_size)
+        if bound.graph is None:
+            self.synchronize()
+            try:
+                bound.graph = bound.record()
+            except CellError as error:
+                return str(error)
+        return None
+
+    def replay(self, batch_size: int) -> None:
+        """Enqueue the captured graph of `batch_size` samples."""
+        self._contexts[batch_size].replay()
 
     def synchronize(self) -> None:
         """Wait for this executable's stream."""

@@ -1,0 +1,75 @@
+"""The boundaries of a cell: what each clock encloses, and which of them this cell can offer.
+
+`wall`: host enqueue to completion, inputs in place. `device`: the GPU's work only, captured graphs replayed back to
+back between events. `end_to_end`: pinned host input, copy in, compute, copy out. On a CPU only `wall` exists.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from harness.measure.clocks import device_slice, timed_slice
+from harness.measure.runner import Runner
+
+PROBES = 5  # batches to find out whether the host launches faster than the device works
+LAUNCH_SHARE = 0.8  # of the device's time: below it the queue never runs dry
+
+
+class Boundaries:
+    """Timed slices of one cell, by boundary."""
+
+    def __init__(self, runner: Runner, inputs: np.ndarray) -> None:
+        self._runner = runner
+        self.missing: str | None = None  # why there is no device boundary
+        if runner.stream is None:
+            self.names: tuple[str, ...] = ("wall",)
+            return
+        import torch
+
+        self._host_input = torch.from_numpy(inputs).pin_memory()
+        runner.launch()
+        runner.wait()
+        self._host_output = torch.empty_like(runner.result, device="cpu").pin_memory()
+        reason = runner.capture()
+        self._enqueue_on_device: Callable[[], None] = runner.launch if reason else runner.replay
+        self.missing = reason and self._launches_slower(reason)
+        self.names = ("wall", "end_to_end") if self.missing else ("device", "wall", "end_to_end")
+
+    def slice(self, name: str, ramp_iterations: int, slice_s: float) -> list[float]:
+        """Return the milliseconds of each iteration of one timed slice."""
+        if name == "device":
+            return device_slice(self._enqueue_on_device, self._runner.stream, ramp_iterations, slice_s)
+        return timed_slice(self.run if name == "wall" else self._run_end_to_end, ramp_iterations, slice_s)
+
+    def run(self) -> None:
+        """Run one batch as a synchronous caller does."""
+        self._runner.launch()
+        self._runner.wait()
+
+    def _run_end_to_end(self) -> None:
+        import torch
+
+        runner = self._runner
+        with torch.cuda.stream(runner.stream):
+            runner.input_buffer[: len(self._host_input)].copy_(self._host_input, non_blocking=True)
+        runner.launch()
+        with torch.cuda.stream(runner.stream):
+            self._host_output.copy_(runner.result, non_blocking=True)
+        runner.wait()
+
+    def _launches_slower(self, reason: str) -> str | None:
+        """Return None if events around launches time the device alone, else why they would time the host."""
+        runner = self._runner
+        self.run()
+        started = time.perf_counter()
+        for _ in range(PROBES):
+            runner.launch()
+        launched = time.perf_counter() - started
+        runner.wait()
+        done = time.perf_counter() - started
+        if launched <= LAUNCH_SHARE * done:
+            return None
+        return f"{reason}, and launching takes the host {launched / done:.0%} of the time"

@@ -22,7 +22,10 @@ class Runner(Protocol):
 
     stream: Any  # torch CUDA stream that the last work of a batch is on; None on a CPU
     input_buffer: Any  # [max batch, ...]
-    result: Any  # [batch, classes] after `launch`
+
+    @property
+    def result(self) -> Any:
+        """The answers of the last batch, [batch, classes]."""
 
     def launch(self) -> None:
         """Enqueue one batch as a caller would."""

@@ -24,6 +24,7 @@ class Samples:
         self.batch_size = batch_size
         self.groups: list[int] = []  # the restart of each complete block
         self._rows: list[tuple[str, int, int, int, str, float]] = []
+        self._milliseconds: dict[tuple[str, str], list[float]] = {}
         self._open: dict[str, dict[str, float]] = {}
         self._blocks: dict[str, list[list[float]]] = {}
 
@@ -36,6 +37,7 @@ class Samples:
         """Add one visit of a cell: its iterations' milliseconds by boundary."""
         for boundary, milliseconds in visit.milliseconds.items():
             self._rows += [(role, restart, block, order, boundary, ms) for ms in milliseconds]
+            self._milliseconds.setdefault((role, boundary), []).extend(milliseconds)
             images = self.batch_size * len(milliseconds)
             self._open.setdefault(boundary, {})[role] = images / (sum(milliseconds) / 1e3)
 
@@ -58,7 +60,7 @@ class Samples:
 
     def milliseconds(self, role: str, boundary: str) -> np.ndarray:
         """Return all iterations of one cell in the order they were timed."""
-        return np.array([row[5] for row in self._rows if row[0] == role and row[4] == boundary])
+        return np.array(self._milliseconds[role, boundary])
 
     def frame(self) -> pandas.DataFrame:
         """Return one row an iteration, columns `COLUMNS`."""

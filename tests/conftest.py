@@ -84,3 +84,15 @@ def plain_environment():
     """Return the environment for a `python -m harness` of the tests: nobody's store, nobody's cache."""
     taken_out = ("MLFLOW_TRACKING_URI", "HARNESS_CACHE", "HARNESS_SWEEP")
     return {name: value for name, value in os.environ.items() if name not in taken_out}
+
+
+@pytest.fixture
+def children():
+    """Return a function: children() -> the processes below this one, without multiprocessing's own bookkeeper."""
+    import psutil
+
+    def list_them():
+        found = psutil.Process().children(recursive=True)
+        return [one for one in found if one.is_running() and "resource_tracker" not in " ".join(one.cmdline())]
+
+    return list_them

@@ -1,0 +1,130 @@
+"""PyTorch eager behind the contract: the module itself, rebuilt from its recipe and only if it is the same one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from harness import models
+from harness.arch.recipe import Recipe
+from harness.engines import get, names, register
+from harness.engines.eager.runtime import stage_module
+from harness.errors import CellError, UserError
+from harness.models.fingerprint import fingerprint
+
+
+@pytest.fixture(scope="module")
+def grouped(prepared):
+    """Return the cell arch=grouped under the eager reference."""
+    return prepared("arch=grouped")[1]["arch"]
+
+
+def test_it_computes_what_the_module_computes(grouped, images):
+    inputs = images(2)
+    with get("eager").load(grouped.artifacts[0], "cpu") as executable:
+        executable.write_inputs({"input": inputs})
+        executable.poison_outputs()
+        executable.enqueue(2)
+        found = executable.outputs(2)["logits"]
+    with torch.inference_mode():
+        expected = grouped.network.module(torch.from_numpy(inputs)).numpy()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+    assert found.dtype == np.float32
+
+
+def test_the_rebuilt_module_has_the_exported_weights_bit_for_bit(grouped):
+    assert fingerprint(stage_module(grouped.artifacts[0])) == grouped.network.fingerprint
+    assert fingerprint(models.build(grouped.network.recipe.model)) != grouped.network.fingerprint
+
+
+def test_any_batch_up_to_its_buffers_runs(grouped, images):
+    inputs = images(2)
+    with get("eager").load(grouped.artifacts[0], "cpu") as executable:
+        executable.write_inputs({"input": inputs})
+        executable.enqueue(1)
+        one = executable.outputs(1)["logits"]
+        executable.enqueue()
+        both = executable.outputs()["logits"]
+    assert (one.shape, both.shape) == ((1, 10), (2, 10))
+    np.testing.assert_allclose(one, both[:1], rtol=0, atol=1e-6)
+
+
+def test_weights_that_changed_between_build_and_load_end_the_cell(prepared, configured, tmp_path):
+    path = tmp_path / "weights.pt"
+
+    def save(seed: int) -> None:
+        torch.save(models.build(replace(configured().model, seed=seed)).state_dict(), path)
+
+    save(seed=1)
+    _, cells = prepared(f"model.weights={path}")
+    artifact = cells["baseline"].artifacts[0]
+    assert fingerprint(stage_module(artifact)) == cells["baseline"].network.fingerprint
+    save(seed=2)
+    with pytest.raises(CellError, match="weights differ from the exported ones"):
+        get("eager").load(artifact, "cpu").__enter__()
+
+
+def test_weights_that_are_gone_name_the_file(prepared, configured, tmp_path):
+    path = tmp_path / "weights.pt"
+    torch.save(models.build(replace(configured().model, seed=3)).state_dict(), path)
+    _, cells = prepared(f"model.weights={path}")
+    path.unlink()
+    with pytest.raises(UserError, match=r"weights\.pt: there is no such file"):
+        get("eager").load(cells["baseline"].artifacts[0], "cpu").__enter__()
+
+
+def test_fp16_on_eager_computes_in_half_precision_with_fp32_inputs_and_outputs(prepared, images):
+    _, cells = prepared("hw=fp16", engine="eager")
+    inputs = images(2)
+    with get("eager").load(cells["hw"].artifacts[0], "cpu") as executable:
+        assert executable.proof["parameter_dtype"] == "float16"
+        executable.write_inputs({"input": inputs})
+        assert executable.input_buffers()["input"].dtype == np.float32
+        executable.enqueue()
+        half = executable.outputs()["logits"]
+    with torch.inference_mode():
+        full = cells["hw"].network.module(torch.from_numpy(inputs)).numpy()
+    error = np.abs(half - full).max() / np.abs(full).max()
+    assert half.dtype == np.float32
+    assert 1e-6 < error < 2e-2
+
+
+def test_the_threads_of_the_plan_are_used(grouped):
+    artifact = replace(grouped.artifacts[0], plan=replace(grouped.artifacts[0].plan, options=(("threads", 1),)))
+    before = torch.get_num_threads()
+    try:
+        with get("eager").load(artifact, "cpu") as executable:
+            assert executable.proof["threads"] == torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_stage_that_is_not_there_is_named(grouped):
+    artifact = replace(grouped.artifacts[0], plan=replace(grouped.artifacts[0].plan, stage="stage9"))
+    with pytest.raises(CellError, match="no stage 'stage9'"):
+        stage_module(artifact)
+
+
+def test_a_recipe_is_all_of_the_artifact(grouped):
+    artifact = grouped.artifacts[0]
+    text = (artifact.path / artifact.main_file).read_text()
+    assert text == artifact.plan.recipe
+    assert Recipe.from_json(json.dumps(json.loads(text)["recipe"])) == grouped.network.recipe
+    assert artifact.size_mb * 1e6 == len(text)
+
+
+def test_a_build_for_another_chip_is_refused(grouped):
+    with pytest.raises(UserError, match="engine=tensorrt_rtx"):
+        get("eager").check(replace(grouped.artifacts[0].plan, compute_capability=(8, 9)))
+
+
+def test_an_unknown_engine_lists_the_known_ones_and_a_name_is_taken_once():
+    with pytest.raises(UserError) as refused:
+        get("openvino")
+    assert all(name in str(refused.value) for name in names())
+    with pytest.raises(ValueError, match="registered already"):
+        register("eager", "somewhere:ELSE")

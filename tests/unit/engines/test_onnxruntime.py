@@ -1,0 +1,205 @@
+"""ONNX Runtime behind the contract: it computes what eager does, its levels are real, and it never hides a failure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from harness.engines import get
+from harness.engines.onnxruntime import ONNXRUNTIME
+from harness.engines.onnxruntime.runtime import OnnxRuntimeExecutable
+from harness.errors import CellError, UserError
+from harness.measure.runner import WholeRunner
+
+
+@pytest.fixture(scope="module")
+def cells(prepared):
+    """Every level of the engine, built once."""
+    _, fused = prepared("hw=fusion", "reference=engine")
+    _, half = prepared("hw=fp16", "reference=engine")
+    _, dynamic = prepared("hw=dynamic_batching", "reference=engine")
+    _, compiled = prepared("hw=compiled")
+    return {
+        "off": fused["baseline"], "max": fused["hw"], "fp16": half["hw"],
+        "dynamic": dynamic["hw"], "compiled": compiled["hw"],
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def artifacts(cells):
+    return {name: cell.artifacts[0] for name, cell in cells.items()}
+
+
+def ops(artifact) -> Counter:
+    return Counter(node.op_type for node in onnx.load(artifact.path / artifact.main_file).graph.node)
+
+
+def outputs(artifact, inputs: np.ndarray) -> np.ndarray:
+    with get("onnxruntime").load(artifact, "cpu") as executable:
+        executable.write_inputs({"input": inputs})
+        executable.poison_outputs()
+        executable.enqueue(len(inputs))
+        executable.synchronize()
+        return executable.outputs(len(inputs))["logits"]
+
+
+def eager(cell, inputs: np.ndarray) -> np.ndarray:
+    with torch.inference_mode():
+        return cell.network.module(torch.from_numpy(inputs)).numpy()
+
+
+@pytest.mark.parametrize(
+    ("level", "tolerance"), [("off", 1e-5), ("compiled", 1e-5), ("max", 1e-5), ("dynamic", 1e-5), ("fp16", 1e-2)]
+)
+def test_every_level_computes_what_eager_computes(cells, artifacts, images, level, tolerance):
+    inputs = images(2)
+    expected = eager(cells[level], inputs)
+    np.testing.assert_allclose(
+        outputs(artifacts[level], inputs), expected, rtol=0, atol=tolerance * abs(expected).max()
+    )
+
+
+def test_fusion_off_keeps_every_operation_and_fusion_at_its_most_runs_fewer(artifacts):
+    off, most = ops(artifacts["off"]), ops(artifacts["max"])
+    assert off["BatchNormalization"] > most["BatchNormalization"] > 0  # one before a ReLU and after a Concat can't fold
+    assert (off["Relu"], most["Relu"]) == (21, 8)
+    assert off["FusedConv"] == off["ReorderInput"] == 0
+    reorders = most["ReorderInput"] + most["ReorderOutput"]  # layout changes around the blocked kernels
+    assert reorders > 0
+    assert sum(most.values()) - reorders < sum(off.values())
+
+
+def test_fusion_at_its_most_runs_convolutions_in_the_blocked_layout_with_their_relu_inside(artifacts):
+    def convolutions(level: str) -> list[onnx.NodeProto]:
+        graph = onnx.load(artifacts[level].path / artifacts[level].main_file).graph
+        return [node for node in graph.node if node.op_type == "Conv"]
+
+    def with_relu(nodes: list[onnx.NodeProto]) -> int:
+        return sum(any(a.name == "activation" and a.s == b"Relu" for a in node.attribute) for node in nodes)
+
+    assert {node.domain for node in convolutions("off")} == {""}
+    assert "com.microsoft.nchwc" in {node.domain for node in convolutions("max")}
+    assert with_relu(convolutions("off")) == 0
+    assert with_relu(convolutions("max")) == 21 - 8  # those that are no node of their own any more
+
+
+def test_the_proof_of_a_level_is_what_the_file_holds(artifacts):
+    for name, level in (("off", "ORT_ENABLE_BASIC"), ("compiled", "ORT_ENABLE_ALL"), ("max", "ORT_ENABLE_ALL")):
+        proof, found = artifacts[name].proof, ops(artifacts[name])
+        assert proof["level"] == level
+        assert proof["nodes"] == sum(found.values())
+        assert proof["fused_conv"] == found["FusedConv"]
+        assert proof["reorders"] == found["ReorderInput"] + found["ReorderOutput"]
+        assert proof["nodes_before"] == artifacts[name].plan.graph.nodes
+
+
+def test_fp16_on_a_cpu_is_emulated_and_says_so(artifacts):
+    half = artifacts["fp16"]
+    (reason,) = half.degraded
+    assert reason.startswith("fp16 emulated: ")
+    assert "CPUExecutionProvider" in reason
+    assert half.proof["precision_in_use"] == "fp32"
+    assert half.proof["casts"] == ops(half)["Cast"] > 0
+    assert half.proof["fp16_ops"] < half.proof["weighted_ops"] == 21
+    for name in ("off", "max", "dynamic", "compiled"):
+        assert artifacts[name].degraded == ()
+        assert artifacts[name].proof["casts"] == 0
+
+
+def test_a_static_engine_has_its_batch_pinned_and_refuses_another(artifacts, images):
+    artifact = artifacts["off"]
+    graph = onnx.load(artifact.path / artifact.main_file).graph
+    assert [dim.dim_value for dim in graph.input[0].type.tensor_type.shape.dim] == [2, 3, 64, 64]
+    assert artifact.proof["batch"] == "static"
+    with get("onnxruntime").load(artifact, "cpu") as executable:
+        executable.write_inputs({"input": images(1)})
+        with pytest.raises(Exception, match=r"(?i)dimension"):
+            executable.enqueue(1)
+
+
+def test_a_dynamic_engine_accepts_every_batch_of_its_profile(cells, artifacts, images):
+    artifact = artifacts["dynamic"]
+    graph = onnx.load(artifact.path / artifact.main_file).graph
+    assert graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    assert artifact.proof["batch"] == "dynamic"
+    inputs = images(4)
+    expected = eager(cells["dynamic"], inputs)
+    for size in (4, 1, 3, 2):
+        np.testing.assert_allclose(outputs(artifact, inputs[:size]), expected[:size], rtol=0, atol=1e-5)
+
+
+def test_a_run_without_a_size_is_the_usual_batch(artifacts, images):
+    with get("onnxruntime").load(artifacts["dynamic"], "cpu") as executable:
+        executable.write_inputs({"input": images(2)})
+        executable.poison_outputs()
+        executable.enqueue()
+        assert executable.outputs()["logits"].shape == (2, 10)
+        assert np.isfinite(executable.outputs()["logits"]).all()
+        assert np.isnan(executable.output_buffers()["logits"][2:]).all()
+
+
+def test_an_output_that_is_never_written_is_noticed(artifacts, images):
+    class Idle(OnnxRuntimeExecutable):
+        def enqueue(self, batch_size: int | None = None) -> None:
+            """Return at once, as an engine does that lost its work."""
+
+    with Idle(artifacts["off"], "cpu") as executable:
+        executable.write_inputs({"input": images(2)})
+        OnnxRuntimeExecutable.enqueue(executable)  # good results lie in the buffers now
+        with pytest.raises(CellError, match="20 of 20 values of 'logits' are not finite or were never written"):
+            WholeRunner(executable, 2).verify(images(2))
+
+
+def test_two_executables_of_one_artifact_do_not_share_buffers(artifacts, images):
+    load = get("onnxruntime").load
+    with load(artifacts["off"], "cpu") as one, load(artifacts["off"], "cpu") as other:
+        one.write_inputs({"input": images(2, seed=1)})
+        other.write_inputs({"input": images(2, seed=2)})
+        one.enqueue()
+        other.enqueue()
+        assert not np.allclose(one.outputs()["logits"], other.outputs()["logits"])
+
+
+def test_outputs_are_copies_that_the_next_run_does_not_change(artifacts, images):
+    with get("onnxruntime").load(artifacts["off"], "cpu") as executable:
+        executable.write_inputs({"input": images(2)})
+        executable.enqueue()
+        kept = executable.outputs()["logits"]
+        before = kept.copy()
+        executable.poison_outputs()
+        np.testing.assert_array_equal(kept, before)
+
+
+def test_an_unknown_provider_is_refused_with_those_that_are_there(artifacts):
+    plan = replace(artifacts["off"].plan, options=(("providers", "WarpExecutionProvider"), ("threads", 1)))
+    with pytest.raises(UserError) as refused:
+        ONNXRUNTIME.check(plan)
+    assert "no WarpExecutionProvider" in str(refused.value)
+    assert "CPUExecutionProvider" in str(refused.value)
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_a_provider_that_falls_back_is_an_error_and_not_another_speed(artifacts):
+    asked = (("providers", "CUDAExecutionProvider,CPUExecutionProvider"), ("threads", 1))
+    artifact = replace(artifacts["off"], plan=replace(artifacts["off"].plan, options=asked))
+    with pytest.raises(CellError, match=r"CUDAExecutionProvider could not be initialised|could not load"):
+        OnnxRuntimeExecutable(artifact, "cpu").__enter__()
+
+
+def test_the_number_of_threads_is_the_one_of_the_plan(artifacts):
+    plan = replace(artifacts["off"].plan, options=(("threads", 1),))
+    with get("onnxruntime").load(replace(artifacts["off"], plan=plan), "cpu") as executable:
+        assert executable._session.get_session_options().intra_op_num_threads == 1
+        assert executable.proof["threads"] == 1
+        assert executable.proof["provider"] == "CPUExecutionProvider"
+
+
+def test_a_damaged_model_is_one_line(artifacts, tmp_path):
+    (tmp_path / artifacts["off"].main_file).write_bytes(b"junk")
+    with pytest.raises(CellError, match=r"^onnxruntime could not load: [^\n]+$"):
+        get("onnxruntime").load(replace(artifacts["off"], path=tmp_path), "cpu").__enter__()

@@ -116,7 +116,7 @@ def build_plan(plan: QuartetPlan, cell: CellPlan, graph: Graph, recipe: str = ""
         instance=levels.instance,
         recipe=recipe if cell.engine in ENGINES_WITH_RECIPE else "",
         stage=stage if cell.engine in ENGINES_WITH_RECIPE else "",
-        options=_engine_options(plan),
+        options=_engine_options(plan, levels),
     )
 
 
@@ -131,7 +131,7 @@ def capability(config: HarnessConfig) -> tuple[int, int] | None:
     return int(major), int(minor)
 
 
-def _engine_options(plan: QuartetPlan) -> tuple[tuple[str, str | int | float | bool], ...]:
+def _engine_options(plan: QuartetPlan, levels: Levels) -> tuple[tuple[str, str | int | float | bool], ...]:
     engine = plan.config.engine
     options: dict[str, str | int | float | bool] = {}
     if plan.device == "cpu":
@@ -140,6 +140,8 @@ def _engine_options(plan: QuartetPlan) -> tuple[tuple[str, str | int | float | b
         options["providers"] = ",".join(engine.providers)
     if engine.workspace_mb:
         options["workspace_mb"] = engine.workspace_mb
+    if levels.fusion_step:
+        options["fusion_step"] = levels.fusion_step
     return tuple(sorted(options.items()))
 
 

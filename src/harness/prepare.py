@@ -16,6 +16,7 @@ from harness.arch.recipe import Recipe, assemble
 from harness.arch.stages import Stage, stages
 from harness.config import ArchConfig, HarnessConfig, ModelConfig
 from harness.data.synthetic import images
+from harness.engines import get
 from harness.engines.base import Artifact, BatchProfile
 from harness.engines.build import Built, fetch_or_build
 from harness.engines.cache import Cache
@@ -23,7 +24,7 @@ from harness.errors import CellError
 from harness.export import ExportRequest, export
 from harness.measure.cell import CellSpec
 from harness.measure.progress import Progress
-from harness.measure.protocol import CellTask
+from harness.measure.protocol import CellTask, try_out
 from harness.measure.verify import Expected
 from harness.models.fingerprint import fingerprint
 from harness.plan import CellPlan, QuartetPlan, build_plan
@@ -56,6 +57,7 @@ class PreparedCell:
     export_s: float
     engine_s: float
     cache_hit: bool  # every export and artifact of this cell was in the cache
+    notes: tuple[str, ...] = ()  # what had to be given up for it to work
 
     @property
     def engine_mb(self) -> float:
@@ -65,7 +67,8 @@ class PreparedCell:
     @property
     def degraded(self) -> tuple[str, ...]:
         """Why this cell is less than what was asked, without repetition."""
-        return tuple(dict.fromkeys(reason for artifact in self.artifacts for reason in artifact.degraded))
+        found = [*self.notes, *(reason for artifact in self.artifacts for reason in artifact.degraded)]
+        return tuple(dict.fromkeys(found))
 
 
 def prepare(plan: QuartetPlan, cache: Cache, progress: Progress) -> dict[str, PreparedCell]:
@@ -73,26 +76,50 @@ def prepare(plan: QuartetPlan, cache: Cache, progress: Progress) -> dict[str, Pr
     cells = {}
     for cell in plan.cells:
         progress.stage("assemble", cell.role)
-        cells[cell.role] = _prepare_cell(plan, cell, network(plan.config.model, cell.arch), cache, progress)
+        net = network(plan.config.model, cell.arch)
+        cells[cell.role] = _prepare_the_most(plan, cell, net, cache, progress)
     return cells
 
 
 def tasks(plan: QuartetPlan, cells: Mapping[str, PreparedCell]) -> list[CellTask]:
     """Return what the workers are to load, each with the reference its outputs must match."""
+    return [_task(plan, cell) for cell in cells.values()]
+
+
+def _task(plan: QuartetPlan, cell: PreparedCell) -> CellTask:
     config = plan.config
-    out = []
-    for role, cell in cells.items():
-        spec = CellSpec(
-            role=role,
-            artifacts=cell.artifacts,
-            device=plan.device,
-            batch_size=config.batch_size,
-            policy=cell.network.policy,
-            threads=int(dict(cell.artifacts[0].plan.options).get("threads", 0)),
-            input_seed=config.data.seed,
-        )
-        out.append(CellTask(spec, reference(cell.network, config)))
-    return out
+    spec = CellSpec(
+        role=cell.plan.role,
+        artifacts=cell.artifacts,
+        device=plan.device,
+        batch_size=config.batch_size,
+        policy=cell.network.policy,
+        threads=int(dict(cell.artifacts[0].plan.options).get("threads", 0)),
+        input_seed=config.data.seed,
+    )
+    return CellTask(spec, reference(cell.network, config))
+
+
+def _prepare_the_most(
+    plan: QuartetPlan, cell: CellPlan, net: Network, cache: Cache, progress: Progress
+) -> PreparedCell:
+    """Prepare a cell; with `fusion` on, at the highest level that builds and verifies in a worker of its own."""
+    steps = get(cell.engine).fusion_steps if cell.levels.fusion == "max" else ()
+    if not steps or plan.config.engine.build_only:
+        return _prepare_cell(plan, cell, net, cache, progress)
+    notes: tuple[str, ...] = ()
+    for step in ("", *steps):
+        tried = replace(cell, levels=replace(cell.levels, fusion_step=step))
+        try:
+            prepared = replace(_prepare_cell(plan, tried, net, cache, progress), notes=notes)
+            progress.stage("try out", cell.role)
+            try_out(_task(plan, prepared), plan.config.protocol)
+            return prepared
+        except CellError as error:
+            if step == steps[-1]:
+                raise
+            notes = (*notes, f"fusion below its most, which broke this cell ({error})")
+    raise AssertionError("the last step returns or raises")
 
 
 def network(model: ModelConfig, arch: ArchConfig) -> Network:

@@ -141,6 +141,7 @@ class Engine(Protocol):
     """A compiler with its runtime. Importing the module that defines one imports no GPU package."""
 
     name: str
+    fusion_steps: tuple[str, ...]  # levels below its most that `fusion` may step down to, highest first
 
     def version(self) -> str:
         """Return the version of the package behind it."""

@@ -15,6 +15,7 @@ class Levels:
     precision: Precision = "fp32"
     fp16_io: bool = False  # fp16 inputs and outputs too
     fusion: FusionLevel = "off"
+    fusion_step: str = ""  # an engine's lower level by name, where its most broke this cell
     cuda_graph: bool = False
     instance: str = ""  # set by `identity`: built and loaded separately from what it equals
 

@@ -16,7 +16,7 @@ from harness.config import ProtocolConfig
 from harness.errors import CellError
 from harness.measure.cell import CellOutputs, CellSpec, Loaded, Warmup
 from harness.measure.coordinator import Worker, workers
-from harness.measure.progress import Progress
+from harness.measure.progress import Progress, Silent
 from harness.measure.samples import Samples
 from harness.measure.stopping import Standing, host_bound, standing
 from harness.measure.verify import Expected, Fidelity, compare
@@ -86,6 +86,12 @@ def measure(tasks: Sequence[CellTask], settings: ProtocolConfig, primary: str, p
         coursework_ms=coursework_ms,
         note=note,
     )
+
+
+def try_out(task: CellTask, settings: ProtocolConfig) -> None:
+    """Load and verify one cell in a worker of its own; raise CellError with the reason if that goes wrong."""
+    with workers([task.spec]) as handles:
+        _bring_up([task], handles, settings, Silent())
 
 
 def _primary(asked: str, loaded: Mapping[str, Loaded], settings: ProtocolConfig) -> tuple[str, str]:

@@ -14,11 +14,13 @@ def strategy(plan: QuartetPlan, analysis: Analysis) -> str:
     singles = {arch: gains.arch, hw: gains.hw}
     better = max(singles, key=lambda name: singles[name])
     numbers = (
-        f"{gains.combined:.2f}x together against {gains.expected:.2f}x expected "
+        f"Measured {gains.combined:.2f}x together against {gains.expected:.2f}x expected "
         f"({arch} {gains.arch:.2f}x, {hw} {gains.hw:.2f}x; "
-        f"factor {found.factor:.3f} [{found.low:.3f}, {found.high:.3f}])"
+        f"factor {found.factor:.3f} [{found.low:.3f}, {found.high:.3f}])."
     )
     verdict = str(found.verdict)
+    if arch == hw == "identity":
+        return f"A/A control: nothing was changed, so every gain and the factor should be 1. {numbers}"
     if verdict == "amplify":
         advice = f"Use {arch} and {hw} together: each makes the other worth more."
     elif verdict == "conflict" and gains.combined <= singles[better]:
@@ -31,4 +33,4 @@ def strategy(plan: QuartetPlan, analysis: Analysis) -> str:
         advice = f"Choose {arch} and {hw} each on its own merit: their gains multiply."
     else:
         advice = f"Measure longer before deciding ({found.reason})."
-    return f"{advice} {numbers[0].upper()}{numbers[1:]}."
+    return f"{advice} {numbers}"

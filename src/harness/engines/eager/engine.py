@@ -15,6 +15,7 @@ class EagerEngine:
     """PyTorch eager behind the engine contract."""
 
     name = "eager"
+    fusion_steps = ()
 
     def version(self) -> str:
         """Return torch's version."""

@@ -18,6 +18,7 @@ class InductorEngine:
     """torch.compile with the Inductor backend behind the engine contract."""
 
     name = "inductor"
+    fusion_steps = ()
 
     def version(self) -> str:
         """Return torch's version: Inductor is a part of it."""

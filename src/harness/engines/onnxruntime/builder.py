@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 MODEL_FILE = "optimised.onnx"
 # off: the least that ONNX Runtime accepts as a normal set-up; default: what a plain session does, which is ALL
 LEVELS = {"off": "ORT_ENABLE_BASIC", "default": "ORT_ENABLE_ALL", "max": "ORT_ENABLE_ALL"}
-# what `fusion` steps down to where the most does not build or verify
-STEP_DOWN = {"max": ("ORT_ENABLE_ALL", "ORT_ENABLE_EXTENDED")}
 WEIGHTED = {"Conv", "FusedConv", "NhwcFusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", "NhwcConv"}
 
 
@@ -30,7 +28,7 @@ def build(plan: BuildPlan, workdir: Path, version: str) -> Artifact:
     import onnx
     import onnxruntime as ort
 
-    level = dict(plan.options).get("level") or LEVELS[plan.fusion]
+    level = dict(plan.options).get("fusion_step") or LEVELS[plan.fusion]
     source = _pinned(plan, workdir) if plan.batch.is_static else plan.graph.path
     options = session_options(plan)
     options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, str(level))

@@ -15,6 +15,7 @@ class OnnxRuntimeEngine:
     """ONNX Runtime behind the engine contract (https://onnxruntime.ai/docs/)."""
 
     name = "onnxruntime"
+    fusion_steps = ("ORT_ENABLE_EXTENDED",)
 
     def version(self) -> str:
         """Return the version of the installed package, CPU or GPU build."""

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 class TensorRtEngine:
     """TensorRT or TensorRT-RTX, by flavour. Holds nothing but the flavour."""
 
+    fusion_steps: tuple[str, ...] = ()  # its builder steps down by itself
+
     def __init__(self, flavour: Flavour) -> None:
         self.flavour = flavour
         self.name = flavour.name

@@ -96,3 +96,9 @@ def children():
         return [one for one in found if one.is_running() and "resource_tracker" not in " ".join(one.cmdline())]
 
     return list_them
+
+
+@pytest.fixture(scope="session")
+def grouped_fusion(prepared):
+    """Return (plan, cells) of the quartet that most tests of measuring share: two cells on eager, two fused."""
+    return prepared("arch=grouped", "hw=fusion")

@@ -1,0 +1,138 @@
+"""The protocol: blocks visit every cell once in random order, as many as it takes, in as many restarts as asked."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from harness.config import ProtocolConfig
+from harness.errors import CellError
+from harness.measure.cell import ROLES
+from harness.measure.progress import Silent
+from harness.measure.protocol import measure
+from harness.prepare import tasks
+
+QUICK = ProtocolConfig(slice_s=0.01, warmup_max_s=0.2, min_blocks=5, max_blocks=400, budget_s=60)
+
+
+class Log(Silent):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.stages: list[tuple[str, str]] = []
+        self.standings = []
+
+    def stage(self, name: str, cell: str = "") -> None:
+        self.stages.append((name, cell))
+
+    def block(self, standing) -> None:
+        self.standings.append(standing)
+
+
+@pytest.fixture(scope="module")
+def log() -> Log:
+    return Log()
+
+
+@pytest.fixture(scope="module")
+def measured(grouped_fusion, log):
+    """Return a real measurement of a quartet: two restarts, a budget that is used up at once."""
+    settings = replace(QUICK, min_blocks=6, restarts=2, budget_s=0.01, half_width=1e-9, coursework=True)
+    return measure(tasks(*grouped_fusion), settings, "wall", log)
+
+
+@pytest.fixture(scope="module")
+def alone(prepared):
+    return tasks(*prepared("reference=engine"))
+
+
+def test_a_block_visits_every_cell_once(measured):
+    visits = measured.samples.frame().groupby("block")[["cell", "order"]].apply(lambda rows: rows.drop_duplicates())
+    for _, block in visits.groupby(level=0):
+        assert sorted(block["cell"]) == sorted(ROLES)
+        assert sorted(block["order"]) == [0, 1, 2, 3]
+
+
+def test_the_order_within_a_block_is_random_and_follows_the_seed(measured):
+    frame = measured.samples.frame().drop_duplicates(["block", "order"]).sort_values(["block", "order"])
+    orders = [tuple(rows["cell"]) for _, rows in frame.groupby("block")]
+    generator = np.random.default_rng(QUICK.seed)
+    assert orders == [tuple(ROLES[i] for i in generator.permutation(4)) for _ in range(12)]
+    assert len(set(orders)) > 6
+
+
+def test_blocks_and_restarts_are_numbered_without_a_gap(measured):
+    frame = measured.samples.frame()
+    assert frame["block"].is_monotonic_increasing
+    assert sorted(frame["block"].unique()) == list(range(12))
+    assert dict(frame.groupby("block")["restart"].unique().map(list)) == {n: [n // 6] for n in range(12)}
+    assert measured.samples.groups == [0] * 6 + [1] * 6
+    assert measured.restarts == 2
+
+
+def test_the_least_number_of_blocks_is_measured_in_every_restart_even_without_a_budget(measured):
+    assert measured.samples.blocks == 12
+    assert not measured.converged
+
+
+def test_on_a_cpu_there_is_only_the_wall(measured):
+    assert measured.samples.boundaries == ("wall",)
+    assert measured.primary == "wall"
+    assert (measured.samples.frame()["milliseconds"] > 0).all()
+
+
+def test_every_cell_was_verified_before_anything_was_timed(measured, log):
+    assert set(measured.fidelity) == set(ROLES)
+    assert all(found.max_relative < 1e-3 and found.top1_agreement == 1 for found in measured.fidelity.values())
+    names = [name for name, _ in log.stages]
+    first_timed = min(names.index("coursework recipe"), names.index("warm-up"))
+    assert [cell for name, cell in log.stages[:first_timed] if name == "verify"] == list(ROLES)
+
+
+def test_who_watches_is_told_of_every_block(measured, log):
+    assert [standing.blocks for standing in log.standings] == list(range(1, 13))
+    assert log.standings[-1] == measured.standing
+
+
+def test_the_usual_recipe_is_twenty_iterations_of_each_cell_on_the_same_executables(measured):
+    assert {role: len(ms) for role, ms in measured.coursework_ms.items()} == dict.fromkeys(ROLES, 20)
+    assert all(ms > 0 for series in measured.coursework_ms.values() for ms in series)
+
+
+def test_what_the_workers_said_is_kept(measured):
+    assert len({loaded.pid for loaded in measured.loaded.values()}) == 4
+    assert measured.loaded["hw"].proof["provider"] == "CPUExecutionProvider"
+    assert measured.loaded["baseline"].proof["parameter_dtype"] == "float32"
+    assert all(warmup.iterations >= 3 for warmup in measured.warmups.values())
+
+
+def test_no_process_is_left(measured, children):
+    assert children() == []
+
+
+def test_a_measurement_that_converged_stops_at_the_least_number_of_blocks(alone):
+    found = measure(alone, replace(QUICK, half_width=50.0), "wall", Silent())
+    assert (found.samples.blocks, found.converged) == (5, True)
+
+
+def test_a_measurement_never_has_more_than_the_largest_number_of_blocks(alone):
+    found = measure(alone, replace(QUICK, half_width=1e-12, max_blocks=7), "wall", Silent())
+    assert (found.samples.blocks, found.converged) == (7, False)
+
+
+def test_a_budget_ends_a_measurement_that_does_not_converge(alone):
+    found = measure(alone, replace(QUICK, half_width=1e-12, budget_s=3.0, max_blocks=100_000), "wall", Silent())
+    assert not found.converged
+    assert found.samples.blocks > 5
+    assert 3.0 <= found.seconds < 10
+
+
+def test_a_cell_that_computes_something_else_is_not_measured(alone):
+    wrong = {name: 2 * values for name, values in alone[0].expected.heads.items()}
+    log = Log()
+    with pytest.raises(CellError, match=r"^baseline: wrong output: 'logits' is off by"):
+        measure([replace(alone[0], expected=replace(alone[0].expected, heads=wrong))], QUICK, "wall", log)
+    assert log.standings == []
+    assert "warm-up" not in [name for name, _ in log.stages]

@@ -1,0 +1,167 @@
+"""One batch through one cell: who leaves early gets the exit's answer, who stays the network's, each its own."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+import numpy as np
+import pytest
+import torch
+
+from harness.arch.exit_policy import ExitPolicy, confidence
+from harness.engines import get
+from harness.errors import CellError
+from harness.measure.runner import EarlyExitRunner, WholeRunner, make_runner
+
+BATCH = 6
+
+
+@pytest.fixture(scope="module")
+def cells(prepared):
+    """Return an early exit of a batch of 6 of which 2 leave: `arch` on eager, `combined` on ONNX Runtime, fused."""
+    options = ("arch=early_exit", "arch.early_exit.exit_share=0.33", f"batch_size={BATCH}", "hw=fusion")
+    return prepared(*options)[1]
+
+
+@pytest.fixture(params=["arch", "combined"], ids=["eager", "onnxruntime"])
+def cell(request, cells):
+    return cells[request.param]
+
+
+@pytest.fixture
+def runner(cell):
+    with ExitStack() as stack:
+        executables = tuple(
+            stack.enter_context(get(artifact.plan.engine).load(artifact, "cpu")) for artifact in cell.artifacts
+        )
+        yield make_runner(executables, cell.network.policy, BATCH)
+
+
+def heads(cell, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return (exit logits, last logits) of all samples in eager."""
+    first, second = (stage.module for stage in cell.network.stages)
+    with torch.inference_mode():
+        features, early = first(torch.from_numpy(inputs))
+        return early.numpy(), second(features).numpy()
+
+
+def test_who_leaves_has_the_exits_answer_and_who_stays_the_networks_in_the_samples_order(cell, runner, images):
+    inputs = images(BATCH)
+    early, last = heads(cell, inputs)
+    leaving = np.argsort(-confidence(early), kind="stable")[:2]
+    staying = np.setdiff1d(np.arange(BATCH), leaving)
+    runner.write(inputs)
+    runner.launch()
+    runner.wait()
+    final = np.array(runner.result)
+    np.testing.assert_allclose(final[leaving], early[leaving], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(final[staying], last[staying], rtol=0, atol=1e-5)
+    assert np.abs(early - last).max() > 0.01  # the two heads do differ, so the above tells them apart
+
+
+def test_another_batch_has_nothing_of_the_one_before(cell, runner, images):
+    for seed in (1, 2):
+        inputs = images(BATCH, seed)
+        runner.write(inputs)
+        runner.launch()
+        runner.wait()
+    with torch.inference_mode():
+        expected = cell.network.module(torch.from_numpy(inputs)).numpy()
+    np.testing.assert_allclose(np.array(runner.result), expected, rtol=0, atol=1e-5)
+
+
+def test_samples_keep_their_answers_when_the_batch_is_reordered(runner, images):
+    inputs = images(BATCH)
+    order = np.array([3, 0, 5, 1, 4, 2])
+    results = []
+    for batch in (inputs, inputs[order]):
+        runner.write(batch)
+        runner.launch()
+        runner.wait()
+        results.append(np.array(runner.result))
+    np.testing.assert_allclose(results[1], results[0][order], rtol=0, atol=1e-5)
+
+
+def test_verification_gives_both_heads_for_all_samples_and_an_exact_share_of_exits(cell, runner, images):
+    inputs = images(BATCH)
+    early, last = heads(cell, inputs)
+    found = runner.verify(inputs)
+    np.testing.assert_allclose(found.heads["exit_logits"], early, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(found.heads["logits"], last, rtol=0, atol=1e-5)
+    assert found.exited.sum() == 2
+    np.testing.assert_allclose(found.final, np.where(found.exited[:, None], early, last), rtol=0, atol=1e-5)
+
+
+def test_a_run_of_verification_does_not_stay_in_the_way_of_timed_ones(cell, runner, images):
+    runner.verify(images(BATCH, seed=1))
+    inputs = images(BATCH, seed=2)
+    runner.write(inputs)
+    runner.launch()
+    runner.wait()
+    with torch.inference_mode():
+        expected = cell.network.module(torch.from_numpy(inputs)).numpy()
+    np.testing.assert_allclose(np.array(runner.result), expected, rtol=0, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def roomy(prepared):
+    """Return an early exit on eager whose second stage has room for the whole batch."""
+    return prepared("arch=early_exit", "arch.early_exit.exit_share=0.0", f"batch_size={BATCH}")[1]["arch"]
+
+
+def verified(cell, policy: ExitPolicy, inputs: np.ndarray):
+    with ExitStack() as stack:
+        executables = tuple(stack.enter_context(get("eager").load(artifact, "cpu")) for artifact in cell.artifacts)
+        return make_runner(executables, policy, BATCH).verify(inputs)
+
+
+@pytest.mark.parametrize(("share", "leave"), [(0.0, 0), (0.5, 3), (1.0, 6)])
+def test_every_share_is_exact_none_and_all_included(roomy, images, share, leave):
+    inputs = images(BATCH)
+    early, last = heads(roomy, inputs)
+    found = verified(roomy, ExitPolicy("share", share), inputs)
+    assert found.exited.sum() == leave
+    np.testing.assert_allclose(found.final, np.where(found.exited[:, None], early, last), rtol=0, atol=1e-5)
+
+
+def test_a_threshold_lets_go_whoever_reaches_it(roomy, images):
+    inputs = images(BATCH)
+    early, last = heads(roomy, inputs)
+    sure = confidence(early)
+    level = float(np.sort(sure)[::-1][3:5].mean())  # between the fourth and the fifth most confident one
+    found = verified(roomy, ExitPolicy("threshold", 0.5, level), inputs)
+    assert found.exited.tolist() == (sure >= level).tolist()
+    assert found.exited.sum() == 4
+    np.testing.assert_allclose(found.final, np.where(found.exited[:, None], early, last), rtol=0, atol=1e-5)
+
+
+def test_a_whole_network_gives_the_batch_that_was_written(prepared, images):
+    cell = prepared("hw=fusion", "reference=engine")[1]["hw"]
+    inputs = images(2)
+    with torch.inference_mode():
+        expected = cell.network.module(torch.from_numpy(inputs)).numpy()
+    with get("onnxruntime").load(cell.artifacts[0], "cpu") as executable:
+        runner = make_runner((executable,), None, 2)
+        assert isinstance(runner, WholeRunner)
+        found = runner.verify(inputs)
+        np.testing.assert_allclose(found.final, expected, rtol=0, atol=1e-5)
+        runner.write(inputs[::-1].copy())
+        runner.launch()
+        runner.wait()
+        np.testing.assert_allclose(np.array(runner.result), expected[::-1], rtol=0, atol=1e-5)
+
+
+def test_a_second_stage_that_writes_nothing_is_noticed(cells, images):
+    cell = cells["combined"]
+    with ExitStack() as stack:
+        executables = [stack.enter_context(get("onnxruntime").load(one, "cpu")) for one in cell.artifacts]
+        runner = EarlyExitRunner(executables[0], executables[1], cell.network.policy, BATCH)
+        runner.verify(images(BATCH))
+        executables[1].enqueue = lambda batch_size=None: None  # an engine that lost its work
+        with pytest.raises(CellError, match="values of 'logits' are not finite or were never written"):
+            runner.verify(images(BATCH))
+
+
+def test_two_stages_without_a_policy_are_a_bug_of_ours():
+    with pytest.raises(ValueError, match="expected one, or two with a policy"):
+        make_runner((None, None), None, 2)

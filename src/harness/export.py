@@ -1,8 +1,7 @@
 """nn.Module -> ONNX: one export a stage with a dynamic batch, checked, in the asked precision, cached.
 
 The batch is pinned later by the engine that wants it static, so that all cells of an architecture share one
-export. FP16 is put into the graph here (the one route that serves TensorRT 10, 11, RTX and ONNX Runtime):
-`onnxconverter_common.float16.convert_float_to_float16`.
+export. FP16 is put into the graph (`fp16_graph.py`): the one route that serves TensorRT 10, 11, RTX and ONNX Runtime.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from harness import __version__
 from harness.engines.base import Graph, Precision, TensorSpec
 from harness.engines.cache import Cache, key_of
 from harness.errors import CellError
+from harness.fp16_graph import to_fp16
 
 if TYPE_CHECKING:
     import onnx
@@ -99,12 +99,9 @@ def _write_fp32(module: nn.Module, request: ExportRequest, folder: Path) -> Mapp
 
 def _write_fp16(full: Graph, request: ExportRequest, folder: Path) -> Mapping[str, Any]:
     import onnx
-    from onnxconverter_common.float16 import convert_float_to_float16
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # one line for each weight too small for fp16
-            half = convert_float_to_float16(onnx.load(full.path), keep_io_types=list(request.fp32_io))
+        half = to_fp16(onnx.load(full.path), request.fp32_io)
     except Exception as error:
         raise CellError(f"conversion to fp16 failed: {_first_line(error)}") from error
     return _save(half, request, folder)

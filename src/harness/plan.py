@@ -112,7 +112,8 @@ def build_plan(plan: QuartetPlan, cell: CellPlan, graph: Graph, recipe: str = ""
         cuda_graph=levels.cuda_graph and plan.device == "cuda",
         tf32=config.precision.tf32,
         device=plan.device,
-        compute_capability=capability(config),
+        # the reference is not built for any chip; it is there to be compared with
+        compute_capability=None if cell.engine == "eager" else capability(config),
         instance=levels.instance,
         recipe=recipe if cell.engine in ENGINES_WITH_RECIPE else "",
         stage=stage if cell.engine in ENGINES_WITH_RECIPE else "",

@@ -23,6 +23,9 @@ def main(arguments: Sequence[str]) -> int:
     if "--version" in arguments:
         print(f"harness {__version__}")
         return 0
+    # argparse takes positional arguments in one run only, but people put -m anywhere
+    flags = [word for word in arguments if word in ("-m", "--multirun")]
+    arguments = [*flags[:1], *(word for word in arguments if word not in flags)]
     parser = get_args_parser()
     parser.error = _refuse  # type: ignore[method-assign]
     try:

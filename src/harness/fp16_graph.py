@@ -1,0 +1,51 @@
+"""An fp32 ONNX graph -> fp16: weights and compute by onnxconverter-common, chosen inputs and outputs kept fp32.
+
+The converter's own `keep_io_types` keeps all of them whatever list it is given, and lets inner consumers of a kept
+output read the fp32 copy, which makes a graph of mixed types. So all becomes fp16 there, and the casts are put here.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import onnx
+
+
+def to_fp16(model: onnx.ModelProto, fp32_io: Collection[str]) -> onnx.ModelProto:
+    """Return the graph in fp16, with a cast right behind each input and before each output in `fp32_io`."""
+    from onnx import TensorProto, helper
+    from onnxconverter_common.float16 import convert_float_to_float16
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # one line for each weight too small for fp16
+        half = convert_float_to_float16(model, keep_io_types=False)
+    graph = half.graph
+    casts_in, casts_out = [], []
+    for value in (*graph.input, *graph.output):
+        if value.name not in fp32_io:
+            continue
+        inner = f"{value.name}_fp16"
+        _rename(graph, value.name, inner)
+        value.type.tensor_type.elem_type = TensorProto.FLOAT
+        if value in graph.input:
+            casts_in.append(helper.make_node("Cast", [value.name], [inner], name=f"to_{inner}", to=TensorProto.FLOAT16))
+        else:
+            casts_out.append(
+                helper.make_node("Cast", [inner], [value.name], name=f"from_{inner}", to=TensorProto.FLOAT)
+            )
+    nodes = [*casts_in, *graph.node, *casts_out]  # a copy: nodes must stay in topological order
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return half
+
+
+def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
+    """Rename a value wherever a node reads or writes it."""
+    for node in graph.node:
+        for names in (node.input, node.output):
+            for index, name in enumerate(names):
+                if name == old:
+                    names[index] = new

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -102,3 +104,47 @@ def children():
 def grouped_fusion(prepared):
     """Return (plan, cells) of the quartet that most tests of measuring share: two cells on eager, two fused."""
     return prepared("arch=grouped", "hw=fusion")
+
+
+@pytest.fixture(scope="session")
+def store_root(tmp_path_factory) -> Path:
+    """One embedded store for the sweeps of the session: making its database takes seconds."""
+    return tmp_path_factory.mktemp("store") / "mlruns"
+
+
+@pytest.fixture(scope="session")
+def command(plain_environment, cache, store_root):
+    """Return a function: command("-m", "hw=fusion") -> (arguments, environment) of a real `python -m harness`.
+
+    A tiny network and a small budget, the session's store; its cache too, unless another one is named.
+    """
+
+    def make(*overrides, cache_dir=None):
+        arguments = [
+            sys.executable, "-m", "harness", "-m", *TINY, "protocol=quick", "protocol.budget_s=3",
+            "protocol.min_blocks=5", "protocol.max_blocks=8", "protocol.slice_s=0.02", "protocol.warmup_max_s=0.5",
+            f"tracking.root={store_root}", *overrides,
+        ]  # fmt: skip
+        return arguments, {**plain_environment, "HARNESS_CACHE": str(cache_dir or cache.root)}
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def swept(command, tmp_path_factory):
+    """Return a function: swept("hw=fusion") -> the finished process of that sweep, run in a folder of its own."""
+
+    def run(*overrides, cache_dir=None):
+        arguments, environment = command(*overrides, cache_dir=cache_dir)
+        folder = tmp_path_factory.mktemp("cwd")
+        done = subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+        assert list(folder.iterdir()) == []  # nothing is left where it was started
+        return done
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def study(swept):
+    """Return the finished sweep that many tests read: early exit by fusion and by fp16, the usual recipe beside it."""
+    return swept("sweep_name=study", "arch=early_exit", "hw=fusion,fp16", "protocol.coursework=true")

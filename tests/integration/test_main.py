@@ -1,0 +1,197 @@
+"""The command line as a person uses it: exit status, what is printed, what is left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+import harness
+from harness.run import main
+from harness.track.load import load
+
+ON_ENGINE = ("reference=engine", "engine=onnxruntime")
+
+
+def hydra_free(arguments, tmp_path, environment) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "harness", *arguments],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+
+
+def test_help_names_every_group_and_option_and_leaves_nothing(tmp_path, plain_environment):
+    done = hydra_free(["--help"], tmp_path, plain_environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "arch: early_exit, grouped, identity, low_rank, none, pruned, reduced_growth" in done.stdout
+    for group in ("model", "hw", "engine", "batch", "scenario", "data", "protocol", "tracking", "experiment"):
+        assert f"{group}: " in done.stdout
+    assert "budget_s: 240.0" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_does_not_import_what_takes_seconds(tmp_path, plain_environment):
+    code = (
+        "import sys; from harness.run import main; sys.argv = ['harness']; status = main(['--help'])\n"
+        "heavy = {'torch', 'mlflow', 'onnx', 'onnxruntime', 'tensorrt_rtx', 'pandas', 'scipy'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else status)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path, env=plain_environment, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_version(tmp_path, plain_environment):
+    done = hydra_free(["--version"], tmp_path, plain_environment)
+    assert (done.returncode, done.stdout.strip()) == (0, f"harness {harness.__version__}")
+
+
+BAD = {
+    "unknown group choice": (["arch=gruoped"], "grouped"),
+    "unknown option": (["arch=grouped", "arch.grouped.group=2"], "did you mean arch.grouped.groups?"),
+    "option of a technique that is off": (["hw=fusion", "arch.grouped.groups=2"], "add arch=grouped"),
+    "unknown engine": (["engine=tensorrtx"], "tensorrt_rtx"),
+    "new name": (["+foo=1"], "unknown option foo"),
+    "unknown flag": (["--frob"], "--frob"),
+    "impossible batch": (["batch_size=0"], "at least 1"),
+    "compiled without eager": (["hw=compiled", "reference=engine"], "use reference=eager"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_request_that_can_not_be_read_ends_with_status_2_and_creates_nothing(case, tmp_path, plain_environment):
+    arguments, says = BAD[case]
+    done = hydra_free(["model=densenet_tiny", *arguments], tmp_path, plain_environment)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert 1 <= len(done.stderr.splitlines()) <= 2
+    assert done.stderr.startswith("harness: ")
+    assert says in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+# these are found only with the network in hand: in this process, because importing torch takes seconds each time
+IMPOSSIBLE = {
+    "groups that don't divide": (["arch=grouped", "arch.grouped.groups=3"], "1, 2, 4, 8"),
+    "no such exit": (["arch=early_exit", "arch.early_exit.after_block=7"], "1, 2, 3, 4"),
+    "rank too large": (["arch=low_rank", "arch.low_rank.rank=100000"], "its limit is"),
+    "one of many jobs": (["-m", "arch=grouped", "arch.grouped.groups=2,4,3"], "1, 2, 4, 8"),
+    "engine not installed": (["engine=tensorrt", "hw=fusion"], "tensorrt is not installed"),
+    "engine that can't run here": (["engine=tensorrt_rtx", "hw=fusion"], "engine.build_only=true"),
+    "engine without a cell": (["engine=onnxruntime", "arch=grouped"], "reference=engine"),
+    "no such device": (["engine.device=cuda"], "no CUDA GPU"),
+    "boundary of a GPU": (["protocol.primary=device"], "only wall"),
+    "weights that are not there": (["model.weights=nowhere.pt"], "no such file"),
+    "unwritable cache": (["cache.dir=/proc/nowhere"], "cache.dir=/proc/nowhere"),
+}
+
+
+@pytest.mark.parametrize("case", IMPOSSIBLE)
+def test_what_can_not_be_done_ends_with_status_2_before_anything_is_created(case, tmp_path, monkeypatch, capsys):
+    if case == "engine not installed":
+        trt = pytest.importorskip("harness.engines.tensorrt").TENSORRT
+        if trt.availability("cpu").build is None:
+            pytest.skip("tensorrt is installed here")
+    arguments, says = IMPOSSIBLE[case]
+    flags = [argument for argument in arguments if argument.startswith("-")]
+    rest = [argument for argument in arguments if not argument.startswith("-")]
+    monkeypatch.chdir(tmp_path)
+    assert main([*flags, "model=densenet_tiny", *rest]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert 1 <= len(printed.err.splitlines()) <= 2
+    assert printed.err.startswith("harness: ")
+    assert says in printed.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sweep_prints_factor_interval_verdict_and_where_it_is_stored(study, store_root):
+    assert study.returncode == 0, study.stderr
+    assert study.stderr == ""
+    lines = study.stdout.splitlines()
+    assert [line for line in lines if line.startswith("[1/2] early_exit x fusion: done")]
+    assert [line for line in lines if line.startswith("[2/2] early_exit x fp16: done")]
+    frame = load("study", str(store_root))
+    for _, row in frame.iterrows():
+        (line,) = [line for line in lines if line.startswith(f"{row['run_name']} ") and row["verdict"] in line]
+        interval = f"[{row['interaction/low']:.3f}, {row['interaction/high']:.3f}]"
+        assert f"{row['interaction/factor']:.3f} {interval}" in line
+        assert f"{row['gain/combined']:.2f}x" in line
+    assert f"sqlite:///{store_root}/mlflow.db" in lines[-1]
+    assert [line for line in lines if "degraded" in line and "fp16 emulated" in line]
+    assert [line for line in lines if line.startswith("engine=onnxruntime: ")]
+
+
+def test_one_failed_job_keeps_its_reason_the_others_their_results_and_the_status_is_1(swept, store_root):
+    done = swept("sweep_name=one-fails", *ON_ENGINE, "protocol.worker_timeout_s=0.01,60")
+    assert done.returncode == 1
+    assert "FAILED" in done.stdout
+    frame = load("one-fails", str(store_root)).set_index("protocol.worker_timeout_s")
+    failed, fine = frame.loc["0.01"], frame.loc["60.0"]
+    assert (failed["status"], fine["status"]) == ("FAILED", "FINISHED")
+    assert failed["error"] == "baseline: hung: no answer to 'load' within 0.01 s, killed"
+    assert fine["error"] is None
+    assert fine["baseline/throughput/wall"] > 0
+    assert failed["error"] in done.stdout
+
+
+def test_the_same_sweep_again_builds_nothing_and_a_changed_option_does(swept, store_root, tmp_path):
+    builds = ("engine.build_only=true", "hw=fusion", *ON_ENGINE, "engine.threads=1")
+    for name, options in (("first", builds), ("again", builds), ("changed", (*builds[:-1], "engine.threads=2"))):
+        done = swept(f"sweep_name={name}", *options, cache_dir=tmp_path)
+        assert done.returncode == 0, done.stderr + done.stdout
+    rows = {name: load(name, str(store_root)).iloc[0] for name in ("first", "again", "changed")}
+    assert {name: row["build/cache_hit"] for name, row in rows.items()} == {"first": 0, "again": 1, "changed": 0}
+    assert rows["first"]["baseline/build/cache_hit"] == rows["first"]["hw/build/cache_hit"] == 0
+    assert rows["changed"]["baseline/build/cache_hit"] == 0
+    assert rows["first"]["hw/build/engine_s"] == rows["again"]["hw/build/engine_s"] > 0
+    assert "baseline/throughput/wall" not in rows["first"].dropna()
+
+
+def test_an_interrupt_ends_a_sweep_within_seconds_marks_it_and_leaves_no_process(command, store_root, tmp_path):
+    """As Ctrl-C in a terminal does it: the whole process group gets the signal, in the middle of measuring."""
+    arguments, environment = command(
+        "sweep_name=interrupted", *ON_ENGINE, "protocol.budget_s=600", "protocol.max_blocks=100000",
+        "protocol.half_width=1e-9",
+    )  # fmt: skip
+    process = subprocess.Popen(
+        arguments, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, start_new_session=True,
+    )  # fmt: skip
+    family: list[psutil.Process] = []
+    try:
+        deadline = time.monotonic() + 120
+        while not any(_works(child) for child in family) and time.monotonic() < deadline:
+            time.sleep(0.1)
+            family = psutil.Process(process.pid).children(recursive=True)
+            assert process.poll() is None, process.communicate()
+        assert family
+        started = time.monotonic()
+        os.killpg(process.pid, signal.SIGINT)
+        output, errors = process.communicate(timeout=30)
+        seconds = time.monotonic() - started
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 130
+    assert seconds < 10
+    assert errors.strip() == "harness: interrupted; what was finished is kept (make ui)."
+    assert "Traceback" not in output
+    _, alive = psutil.wait_procs(family, timeout=5)
+    assert alive == []
+    (row,) = load("interrupted", str(store_root)).to_dict("records")
+    assert (row["status"], row["error"]) == ("KILLED", "interrupted")
+
+
+def _works(process: psutil.Process) -> bool:
+    """Whether a worker has used the CPU for longer than loading takes: it is being timed."""
+    try:
+        return "spawn_main" in " ".join(process.cmdline()) and sum(process.cpu_times()[:2]) > 3
+    except psutil.NoSuchProcess:
+        return False

@@ -1,0 +1,216 @@
+"""What a sweep leaves: one row a quartet under the contract's names, and the samples from which its numbers follow."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas
+import pyarrow.parquet
+import pytest
+from mlflow import MlflowClient
+from omegaconf import OmegaConf
+
+import harness
+from harness.compose import compose_jobs
+from harness.config import from_omegaconf
+from harness.measure.cell import ROLES
+from harness.stats import estimate, percentile
+
+CELL_METRICS = (
+    "throughput/wall", "latency_ms/mean", "model/params_m", "model/gmacs", "build/export_s",
+    "build/engine_s", "build/engine_mb", "build/cache_hit", "fidelity/max_abs", "fidelity/cosine",
+    "fidelity/top1_agreement",
+)  # fmt: skip
+QUARTET_METRICS = (
+    *(f"gain/{boundary}{name}" for boundary in ("", "wall_") for name in ("arch", "hw", "combined", "expected")),
+    *(f"interaction/{boundary}{name}" for boundary in ("", "wall_") for name in ("factor", "low", "high")),
+    "measure/blocks", "measure/restarts", "measure/seconds",
+)  # fmt: skip
+PARAMS = {
+    "model": "densenet_tiny", "arch": "early_exit", "batch_size": "2", "engine": "onnxruntime", "reference": "eager",
+    "scenario": "fixed", "arch.early_exit.after_block": "2", "arch.early_exit.exit_share": "0.5",
+}  # fmt: skip
+TAGS = ("boundary", "verdict", "converged", "engine_version", "gpu", "git_sha")
+ARTIFACTS = {"samples.parquet", "interaction.json", "environment.json", "config.yaml"}
+
+
+@pytest.fixture(scope="module")
+def frame(study, store_root) -> pandas.DataFrame:
+    assert study.returncode == 0, study.stdout + study.stderr
+    return harness.load("study", str(store_root)).set_index("hw", drop=False)
+
+
+@pytest.fixture(scope="module", params=["fusion", "fp16"])
+def row(request, frame) -> pandas.Series:
+    return frame.loc[request.param]
+
+
+@pytest.fixture(scope="module")
+def folder(row, store_root, tmp_path_factory) -> Path:
+    """Return the artifacts of a row, fetched through MLflow."""
+    client = MlflowClient(f"sqlite:///{store_root}/mlflow.db")
+    return Path(client.download_artifacts(row["run_id"], "", str(tmp_path_factory.mktemp("artifacts"))))
+
+
+@pytest.fixture(scope="module")
+def throughput(row, folder) -> np.ndarray:
+    """Return images/s [blocks, cells], computed from the file alone."""
+    table = pyarrow.parquet.read_table(folder / "samples.parquet")
+    batch_size = int(table.schema.metadata[b"batch_size"])
+    visits = table.to_pandas().groupby(["block", "cell"])["milliseconds"].agg(["count", "sum"])
+    return (batch_size * visits["count"] / (visits["sum"] / 1e3)).unstack()[list(ROLES)].to_numpy()
+
+
+def test_there_is_one_finished_row_a_quartet(frame):
+    assert frame["status"].tolist() == ["FINISHED", "FINISHED"]
+    assert frame["hw"].tolist() == ["fusion", "fp16"]
+    assert frame["run_name"].tolist() == ["early_exit x fusion b2", "early_exit x fp16 b2"]
+    assert set(frame["kind"]) == {"quartet"}
+
+
+def test_every_metric_that_applies_on_a_cpu_has_a_number(row):
+    names = [f"{prefix}{name}" for prefix in ("", "baseline/", "arch/", "hw/") for name in CELL_METRICS]
+    missing = [name for name in (*names, *QUARTET_METRICS) if not math.isfinite(row.get(name, math.nan))]
+    assert missing == []
+
+
+def test_what_a_cpu_does_not_have_is_absent(frame):
+    known_only_on_a_gpu = ("device", "e2e", "end_to_end", "host_share", "gpu/", "accuracy")
+    assert [name for name in frame.columns if any(word in name for word in known_only_on_a_gpu)] == []
+
+
+def test_params_are_what_was_asked_with_the_options_of_the_techniques_that_are_on(row):
+    assert {name: row[name] for name in PARAMS} == PARAMS
+    assert row["precision"] == ("fp16" if row["hw"] == "fp16" else "fp32")
+    assert row["protocol.budget_s"] == "3.0"
+    assert not [name for name in row.index if name.startswith(("arch.grouped", "arch.low_rank"))]
+
+
+def test_tags_say_how_it_was_measured(row):
+    missing = [name for name in TAGS if not isinstance(row.get(name), str) or not row[name]]
+    assert missing == []
+    assert (row["boundary"], row["gpu"]) == ("wall", "none")
+    assert row["converged"] in ("true", "false")
+    assert row["verdict"] in ("amplify", "conflict", "independent", "inconclusive")
+
+
+def test_fp16_on_a_cpu_is_marked_degraded_and_fusion_is_not(frame):
+    assert "fp16 emulated" in frame.loc["fp16", "degraded"]
+    assert "hw: " in frame.loc["fp16", "degraded"]
+    assert not isinstance(frame.loc["fusion"].get("degraded"), str)
+
+
+def test_the_artifacts_are_there(folder):
+    assert {path.name for path in folder.iterdir()} >= ARTIFACTS
+
+
+def test_throughputs_gains_and_factor_follow_from_the_samples(row, throughput):
+    means = dict(zip(ROLES, np.exp(np.log(throughput).mean(axis=0)), strict=True))
+    for role, prefix in zip(ROLES, ("baseline/", "arch/", "hw/", ""), strict=True):
+        assert row[f"{prefix}throughput/wall"] == pytest.approx(means[role], rel=1e-9)
+    gains = {role: means[role] / means["baseline"] for role in ROLES[1:]}
+    gains["expected"] = gains["arch"] * gains["hw"]
+    for name, value in gains.items():
+        assert row[f"gain/{name}"] == row[f"gain/wall_{name}"] == pytest.approx(value, rel=1e-9)
+    assert row["interaction/factor"] == pytest.approx(gains["combined"] / gains["expected"], rel=1e-9)
+
+
+def test_interval_and_verdict_follow_from_the_samples(row, folder, throughput):
+    samples = pandas.read_parquet(folder / "samples.parquet")
+    found = estimate(throughput, samples.groupby("block")["restart"].first().to_numpy())
+    for name in ("factor", "low", "high"):
+        assert row[f"interaction/{name}"] == pytest.approx(getattr(found, name), rel=1e-9)
+    assert row["verdict"] == str(found.verdict)
+    assert row["measure/blocks"] == found.blocks == samples["block"].nunique() >= 5
+
+
+def test_latencies_follow_from_the_samples(row, folder):
+    samples = pandas.read_parquet(folder / "samples.parquet")
+    for role, prefix in zip(ROLES, ("baseline/", "arch/", "hw/", ""), strict=True):
+        ms = samples[samples["cell"] == role]["milliseconds"].to_numpy()
+        assert row[f"{prefix}latency_ms/mean"] == pytest.approx(ms.mean(), rel=1e-9)
+        for q in (50, 90, 95, 99):
+            expected = percentile(ms, q / 100)
+            logged = row.get(f"{prefix}latency_ms/p{q}", math.nan)
+            if expected is None:
+                assert math.isnan(logged)
+            else:
+                assert logged == pytest.approx(expected.value, rel=1e-9)
+
+
+def test_the_details_hold_the_proof_of_every_level(row, folder):
+    details = json.loads((folder / "interaction.json").read_text())
+    cells = details["cells"]
+    assert {role: cell["engine"] for role, cell in cells.items()} == {
+        "baseline": "eager", "arch": "eager", "hw": "onnxruntime", "combined": "onnxruntime",
+    }  # fmt: skip
+    assert [len(cells[role]["stages"]) for role in ROLES] == [1, 2, 1, 2]
+    precision = "fp16" if row["hw"] == "fp16" else "fp32"
+    assert [cells[role]["levels"]["precision"] for role in ROLES] == ["fp32", "fp32", precision, precision]
+    assert cells["hw"]["stages"][0]["proof"]["level"] == (
+        "ORT_ENABLE_ALL" if row["hw"] == "fusion" else "ORT_ENABLE_BASIC"
+    )
+    assert details["interaction"]["wall"]["factor"] == row["interaction/factor"]
+    assert {role: len(ms) for role, ms in details["coursework_ms"].items()} == dict.fromkeys(ROLES, 20)
+
+
+def test_the_usual_recipe_stands_beside_ours(row, folder):
+    series = json.loads((folder / "interaction.json").read_text())["coursework_ms"]
+    means = {role: 1 / sum(ms) for role, ms in series.items()}
+    factor = means["combined"] * means["baseline"] / (means["arch"] * means["hw"])
+    assert row["coursework/factor"] == pytest.approx(factor, rel=1e-9)
+    thresholds = "amplify" if factor > 1.05 else "conflict" if factor < 0.95 else "independent"
+    assert row["coursework_verdict"] == thresholds
+
+
+def test_the_environment_names_machine_and_versions(folder):
+    found = json.loads((folder / "environment.json").read_text())
+    assert found["gpu"] is None
+    assert found["harness"] == harness.__version__
+    assert found["cpu"]["cores_usable"] >= 1
+    assert {"torch", "onnx", "onnxruntime", "numpy", "mlflow"} <= set(found["packages"])
+
+
+def test_the_resolved_config_is_the_whole_config_of_the_quartet(row, folder):
+    config = from_omegaconf(OmegaConf.load(folder / "config.yaml"))
+    assert config.arch.early_exit.enabled
+    assert (config.hw.fp16.enabled, config.hw.fusion.enabled) == (row["hw"] == "fp16", row["hw"] == "fusion")
+    (job,) = compose_jobs(
+        [
+            "model=densenet_tiny",
+            "batch_size=2",
+            "arch=early_exit",
+            f"hw={row['hw']}",
+            "protocol=quick",
+            "protocol.budget_s=3",
+            "protocol.min_blocks=5",
+            "protocol.max_blocks=8",
+            "protocol.slice_s=0.02",
+            "protocol.warmup_max_s=0.5",
+            "protocol.coursework=true",
+            "sweep_name=study",
+            f"tracking.root={config.tracking.root}",
+            f"cache.dir={config.cache.dir}",
+        ]
+    )
+    assert job.config == config
+
+
+def test_early_exit_states_its_share_and_what_it_saves(row):
+    assert row["early_exit/exit_share"] == row["arch/early_exit/exit_share"] == 0.5
+    assert row["early_exit/gmacs_all_exit"] < row["model/gmacs"] < row["early_exit/gmacs_no_exit"]
+    assert math.isnan(row.get("baseline/early_exit/exit_share", math.nan))
+
+
+def test_the_sweep_itself_is_the_parent_and_says_what_was_run(frame, store_root):
+    client = MlflowClient(f"sqlite:///{store_root}/mlflow.db")
+    parents = {client.get_run(run_id).data.tags["mlflow.parentRunId"] for run_id in frame["run_id"]}
+    (parent,) = parents
+    run = client.get_run(parent)
+    assert (run.info.run_name, run.info.status) == ("study", "FINISHED")
+    assert run.data.tags["kind"] == "sweep"
+    assert "hw=fusion,fp16" in run.data.tags["command"]
+    assert harness.load(parent, str(store_root))["run_id"].tolist() == frame["run_id"].tolist()

@@ -7,6 +7,7 @@ its parent, whatever way that one ends.
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import signal
 import sys
@@ -75,6 +76,7 @@ class _Cell:
             prefix = f"stage{number}/" if len(executables) > 1 else ""
             proof |= {prefix + name: value for name, value in executable.proof.items()}
         counts = [executable.kernel_count() for executable in executables]
+        gc.freeze()  # what is loaded stays: a collection before a slice must not walk through all of torch
         return Loaded(
             proof=proof,
             degraded=tuple(reason for executable in executables for reason in executable.degraded),

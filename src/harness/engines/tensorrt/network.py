@@ -34,7 +34,7 @@ def _parser_reason(parser: Any, errors: list[str]) -> str:
     if parser.num_errors == 0:
         return tail(errors)
     error = parser.get_error(0)
-    reason = " ".join(error.desc().split())
+    reason = " ".join(error.desc().split()).split(" [")[0][:300]  # what follows are later errors of the same node
     if not error.node_operator():
         return reason
     return f"node {error.node_name() or error.node()!r}, op {error.node_operator()}: {reason}"

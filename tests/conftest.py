@@ -113,11 +113,12 @@ def store_root(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def command(plain_environment, cache, store_root):
+def command(plain_environment, cache, store_root, tmp_path_factory):
     """Return a function: command("-m", "hw=fusion") -> (arguments, environment) of a real `python -m harness`.
 
     A tiny network and a small budget, the session's store; its cache too, unless another one is named.
     """
+    temporary = tmp_path_factory.mktemp("temporary")
 
     def make(*overrides, cache_dir=None):
         arguments = [
@@ -125,7 +126,9 @@ def command(plain_environment, cache, store_root):
             "protocol.min_blocks=5", "protocol.max_blocks=8", "protocol.slice_s=0.02", "protocol.warmup_max_s=0.5",
             f"tracking.root={store_root}", *overrides,
         ]  # fmt: skip
-        return arguments, {**plain_environment, "HARNESS_CACHE": str(cache_dir or cache.root)}
+        # the device lock lies among the temporary files: a sweep of somebody else must not hold up the tests
+        own = {"HARNESS_CACHE": str(cache_dir or cache.root), "TMPDIR": str(temporary)}
+        return arguments, {**plain_environment, **own}
 
     return make
 

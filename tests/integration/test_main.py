@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import psutil
@@ -128,24 +129,58 @@ def test_a_sweep_prints_factor_interval_verdict_and_where_it_is_stored(study, st
     assert [line for line in lines if line.startswith("engine=onnxruntime: ")]
 
 
-def test_one_failed_job_keeps_its_reason_the_others_their_results_and_the_status_is_1(swept, store_root):
-    done = swept("sweep_name=one-fails", *ON_ENGINE, "protocol.worker_timeout_s=0.01,60")
-    assert done.returncode == 1
-    assert "FAILED" in done.stdout
+@pytest.fixture
+def sweep_here(command, tmp_path, monkeypatch, capsys):
+    """Return a function: sweep_here("hw=fusion") -> (exit status, output) of a sweep without a process of its own.
+
+    It builds and measures as ever, only torch and MLflow are imported already.
+    """
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HARNESS_SWEEP", "")  # put back at the end
+
+    def run(*overrides, cache_dir=None):
+        arguments, environment = command(*overrides, cache_dir=cache_dir)
+        monkeypatch.setenv("HARNESS_CACHE", environment["HARNESS_CACHE"])
+        monkeypatch.setattr(tempfile, "tempdir", environment["TMPDIR"])
+        status = main(arguments[arguments.index("harness") + 1 :])
+        return status, capsys.readouterr().out
+
+    return run
+
+
+def test_one_failed_job_keeps_its_reason_the_others_their_results_and_the_status_is_1(sweep_here, store_root):
+    status, output = sweep_here("sweep_name=one-fails", *ON_ENGINE, "protocol.worker_timeout_s=0.01,60")
+    assert status == 1
+    assert "FAILED" in output
     frame = load("one-fails", str(store_root)).set_index("protocol.worker_timeout_s")
     failed, fine = frame.loc["0.01"], frame.loc["60.0"]
     assert (failed["status"], fine["status"]) == ("FAILED", "FINISHED")
     assert failed["error"] == "baseline: hung: no answer to 'load' within 0.01 s, killed"
     assert fine["error"] is None
     assert fine["baseline/throughput/wall"] > 0
-    assert failed["error"] in done.stdout
+    assert failed["error"] in output
 
 
-def test_the_same_sweep_again_builds_nothing_and_a_changed_option_does(swept, store_root, tmp_path):
-    builds = ("engine.build_only=true", "hw=fusion", *ON_ENGINE, "engine.threads=1")
-    for name, options in (("first", builds), ("again", builds), ("changed", (*builds[:-1], "engine.threads=2"))):
-        done = swept(f"sweep_name={name}", *options, cache_dir=tmp_path)
-        assert done.returncode == 0, done.stderr + done.stdout
+def test_a_build_that_the_engine_itself_refuses_fails_its_own_quartet_alone(sweep_here, store_root):
+    pytest.importorskip("tensorrt_rtx", reason="needs pip install tensorrt-rtx")
+    turing = ("engine=tensorrt_rtx", "engine.build_only=true", "engine.compute_capability=7.5")
+    status, output = sweep_here("sweep_name=turing", *turing, "hw=fusion,fp16")
+    assert status == 1
+    frame = load("turing", str(store_root)).set_index("hw")
+    assert frame["status"].to_dict() == {"fusion": "FAILED", "fp16": "FINISHED"}
+    assert "FP32 GEMM is not supported" in frame.loc["fusion", "error"]
+    assert frame.loc["fp16", "hw/build/engine_mb"] > 0.1
+    assert "[1/2] none x fusion: FAILED: hw: engine tensorrt_rtx" in output
+    assert "[2/2] none x fp16: done" in output
+
+
+def test_the_same_sweep_again_builds_nothing_and_a_changed_option_does(sweep_here, store_root, tmp_path):
+    builds = ("engine.build_only=true", "hw=fusion", *ON_ENGINE)
+    for name, threads in (("first", 1), ("again", 1), ("changed", 2)):
+        status, output = sweep_here(
+            f"sweep_name={name}", *builds, f"engine.threads={threads}", cache_dir=tmp_path / "c"
+        )
+        assert status == 0, output
     rows = {name: load(name, str(store_root)).iloc[0] for name in ("first", "again", "changed")}
     assert {name: row["build/cache_hit"] for name, row in rows.items()} == {"first": 0, "again": 1, "changed": 0}
     assert rows["first"]["baseline/build/cache_hit"] == rows["first"]["hw/build/cache_hit"] == 0

@@ -1,0 +1,54 @@
+"""Collect a finished sweep into files that can be committed: one row a quartet, every sample, the environment.
+
+python experiments/collect.py --sweep NAME --out experiments/STUDY
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+from pathlib import Path
+
+import pandas
+
+import harness
+from harness.config import TrackingConfig
+from harness.track import find_store
+
+
+def main() -> None:
+    """Write results.csv, samples.parquet (all quartets, column `run_name`), environment.json and config.yaml."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sweep", help="name or run id (default: the newest)")
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+
+    frame = harness.load(arguments.sweep)
+    client = find_store(TrackingConfig()).client()
+    samples = []
+    for row in frame[frame["status"] == "FINISHED"].itertuples():
+        part = pandas.read_parquet(client.download_artifacts(row.run_id, "samples.parquet"))
+        samples.append(part.assign(run_id=row.run_id))
+        for name in ("environment.json", "config.yaml"):
+            shutil.copy(client.download_artifacts(row.run_id, name), arguments.out / name)
+    write(frame.drop(columns=["start_time"]), arguments.out / "results.csv")
+    merged = pandas.concat(samples)
+    for name in ("cell", "boundary", "run_id"):
+        merged[name] = merged[name].astype("category")
+    temporary = arguments.out / ".samples.parquet"
+    merged.to_parquet(temporary, compression="zstd", index=False)
+    os.replace(temporary, arguments.out / "samples.parquet")
+    print(f"{len(frame)} quartets, {len(merged)} samples -> {arguments.out}")
+
+
+def write(frame: pandas.DataFrame, path: Path) -> None:
+    """Write a CSV under a temporary name, then rename it."""
+    temporary = path.with_name(f".{path.name}")
+    frame.to_csv(temporary, index=False)
+    os.replace(temporary, path)
+
+
+if __name__ == "__main__":
+    main()

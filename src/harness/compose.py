@@ -127,6 +127,8 @@ def one_line(error: Exception) -> str:
     unknown = re.search(r"Could not override '([^']+)'", whole)
     if unknown and re.search(r"Key '[^']+' (is not in struct|not in)", whole):
         return f"unknown option {unknown[1]}{_suggestion(unknown[1])}"
+    if "Config group override" in text:
+        return f"can't read an argument: {text}; write key=value."
     syntax = re.search(
         r"(no viable alternative|mismatched input|extraneous input|token recognition|missing EQUAL)", whole
     )

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import tempfile
 import traceback
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from harness import __version__
 from harness.analyse import analyse
 from harness.config import from_omegaconf
-from harness.engines.cache import Cache
+from harness.engines import get
+from harness.engines.cache import Cache, key_of
 from harness.environment import git_sha, gpu
 from harness.errors import CellError, UserError
 from harness.measure.lock import device_lock
@@ -37,7 +41,12 @@ def run_job(composed: Any, context: SweepContext, store: Store, progress: Progre
         context.sweep_id,
         f"{plan.label} b{config.batch_size}",
         params(plan),
-        {"git_sha": git_sha(), "gpu": chip["name"] if chip else "none", "boundary": plan.primary},
+        {
+            "git_sha": git_sha(),
+            "gpu": chip["name"] if chip else "none",
+            "boundary": plan.primary,
+            "quartet_key": quartet_key(plan, chip),
+        },
     )
     try:
         with tempfile.TemporaryDirectory(prefix="harness-") as folder:
@@ -70,6 +79,21 @@ def run_quartet(
     with device_lock(_device_id(plan)):
         measurement = measure(todo, plan.config.protocol, plan.primary, progress)
     return record(plan, cells, measurement, analyse(measurement, plan.config.protocol), folder, resolved_config)
+
+
+def quartet_key(plan: QuartetPlan, chip: Mapping[str, Any] | None) -> str:
+    """Return the SHA-256 of all that makes two quartets the same measurement: config, code, engine, chip, driver."""
+    config = asdict(plan.config)
+    for elsewhere in ("tracking", "cache", "sweep_name"):  # where results and artifacts lie changes no number
+        config.pop(elsewhere)
+    return key_of(
+        {
+            "config": config,
+            "code": git_sha() or __version__,
+            "engine": [plan.engine, get(plan.engine).version()],
+            "chip": [chip[name] for name in ("name", "driver")] if chip else plan.device,
+        }
+    )
 
 
 def _device_id(plan: QuartetPlan) -> str:

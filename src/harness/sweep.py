@@ -55,7 +55,6 @@ def check_sweep(jobs: Sequence[Job]) -> tuple[str, str, str]:
     for config in configs:
         check_boundary(config, device)
     engine, reason = _engine(configs, device)
-    _check_writable(Path(configs[0].cache.dir), "cache.dir")
     return engine, reason, device
 
 
@@ -144,7 +143,7 @@ def _alternative(asked: str, configs: Sequence[HarnessConfig], device: str) -> s
     return text + "." if text else ""
 
 
-def _check_writable(folder: Path, option: str) -> None:
+def check_writable(folder: Path, option: str) -> None:
     """Raise UserError unless files can be written below `folder` (made if missing)."""
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -89,6 +89,8 @@ IMPOSSIBLE = {
     "no such device": (["engine.device=cuda"], "no CUDA GPU"),
     "boundary of a GPU": (["protocol.primary=device"], "only wall"),
     "weights that are not there": (["model.weights=nowhere.pt"], "no such file"),
+    "unwritable store": (["tracking.root=/proc/nowhere"], "tracking store"),
+    "a config group that is a number": (["=8"], "write key=value"),
     "unwritable cache": (["cache.dir=/proc/nowhere"], "cache.dir=/proc/nowhere"),
 }
 

@@ -10,6 +10,8 @@ from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 
+from harness.errors import CellError
+
 Precision = Literal["fp32", "fp16"]
 FusionLevel = Literal["off", "default", "max"]
 
@@ -35,6 +37,13 @@ class BatchProfile:
     def is_static(self) -> bool:
         """Whether the batch dimension is pinned."""
         return self.min_size == self.max_size
+
+
+def check_batch(batch_size: int, profile: BatchProfile) -> None:
+    """Raise CellError for a batch that an engine with this profile has no buffers for."""
+    if not profile.min_size <= batch_size <= profile.max_size:
+        limits = f"{profile.min_size} to {profile.max_size}"
+        raise CellError(f"batch size {batch_size} is outside the engine's profile ({limits})")
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,9 @@ def print_table(console: Console, frame: pandas.DataFrame, uri: str) -> None:
     elif len(measured):
         _print_built(console, measured)
     for _, row in frame[frame["status"] != "FINISHED"].iterrows():
-        console.print(Text(f"{row['status']}: {row['run_name']}: {row.get('error') or 'no reason'}", style="red"))
+        console.print(
+            Text(f"{row['status']}: {row['run_name']}: {row.get('error') or 'no reason'}", style="red"), soft_wrap=True
+        )
     console.print(f"Stored in {uri}. Browse: make ui (or python -m harness.ui).", highlight=False, soft_wrap=True)
 
 

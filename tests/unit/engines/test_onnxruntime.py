@@ -86,6 +86,9 @@ def test_fusion_at_its_most_runs_convolutions_in_the_blocked_layout_with_their_r
     assert "com.microsoft.nchwc" in {node.domain for node in convolutions("max")}
     assert with_relu(convolutions("off")) == 0
     assert with_relu(convolutions("max")) == 21 - 8  # those that are no node of their own any more
+    assert artifacts["max"].proof["activations_in_convs"] == 21 - 8
+    assert artifacts["off"].proof["activations_in_convs"] == artifacts["off"].proof["blocked_layout_convs"] == 0
+    assert artifacts["max"].proof["blocked_layout_convs"] > 0
 
 
 def test_the_proof_of_a_level_is_what_the_file_holds(artifacts):
@@ -93,7 +96,7 @@ def test_the_proof_of_a_level_is_what_the_file_holds(artifacts):
         proof, found = artifacts[name].proof, ops(artifacts[name])
         assert proof["level"] == level
         assert proof["nodes"] == sum(found.values())
-        assert proof["fused_conv"] == found["FusedConv"]
+        assert proof["batch_norms"] == found["BatchNormalization"]
         assert proof["reorders"] == found["ReorderInput"] + found["ReorderOutput"]
         assert proof["nodes_before"] == artifacts[name].plan.graph.nodes
 
@@ -203,3 +206,10 @@ def test_a_damaged_model_is_one_line(artifacts, tmp_path):
     (tmp_path / artifacts["off"].main_file).write_bytes(b"junk")
     with pytest.raises(CellError, match=r"^onnxruntime could not load: [^\n]+$"):
         get("onnxruntime").load(replace(artifacts["off"], path=tmp_path), "cpu").__enter__()
+
+
+def test_a_batch_beyond_the_buffers_is_refused_instead_of_overwriting_memory(artifacts):
+    artifact = artifacts["dynamic"]
+    too_many = artifact.plan.batch.max_size + 1
+    with ONNXRUNTIME.load(artifact, "cpu") as executable, pytest.raises(CellError, match=f"batch size {too_many} is"):
+        executable.enqueue(too_many)

@@ -121,3 +121,10 @@ def test_top1_agreement_is_the_share_of_samples_with_the_same_answer():
     got[0, 1] = 1.001
     expected = Expected(INPUTS[:4], {"logits": reference})
     assert compare(whole(got), expected, "fp16", tf32=False).top1_agreement == 0.75
+
+
+def test_one_value_that_is_no_number_is_wrong():
+    logits = LOGITS.copy()
+    logits[2, 2] = np.nan
+    with pytest.raises(CellError, match="wrong output"):
+        compare(whole(logits), WHOLE, "fp32", tf32=False)

@@ -12,7 +12,7 @@ import torch
 
 from harness.arch.recipe import Recipe, assemble
 from harness.arch.stages import stages
-from harness.engines.base import Artifact, TensorSpec
+from harness.engines.base import Artifact, TensorSpec, check_batch
 from harness.engines.eager.engine import RECIPE_FILE
 from harness.engines.streams import process_stream
 from harness.errors import CellError
@@ -115,6 +115,7 @@ class ModuleExecutable:
         graph.replay()
 
     def _launch(self, size: int) -> dict[str, torch.Tensor]:
+        check_batch(size, self._plan.batch)
         with torch.inference_mode():
             inputs = [tensor[:size].to(self._compute_dtype) for tensor in self._inputs.values()]
             results = self._call(*inputs)

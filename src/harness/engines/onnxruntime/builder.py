@@ -64,8 +64,14 @@ def build(plan: BuildPlan, workdir: Path, version: str) -> Artifact:
             "level": str(level),
             "nodes": len(model.graph.node),
             "nodes_before": plan.graph.nodes,
-            "fused_conv": sum(n for op, n in counts.items() if op in {"FusedConv", "NhwcFusedConv"}),
-            "reorders": counts["ReorderInput"] + counts["ReorderOutput"],
+            "batch_norms": counts["BatchNormalization"],  # those that could not be folded into a convolution
+            "activations_in_convs": sum(
+                any(attribute.name == "activation" for attribute in node.attribute) for node in model.graph.node
+            ),
+            "blocked_layout_convs": sum(
+                node.domain == "com.microsoft.nchwc" and node.op_type == "Conv" for node in model.graph.node
+            ),
+            "reorders": counts["ReorderInput"] + counts["ReorderOutput"],  # what the blocked layout costs
             "casts": counts["Cast"],
             "fp16_ops": half,
             "weighted_ops": weighted,

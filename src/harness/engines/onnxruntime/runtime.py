@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from harness.engines.base import Artifact, TensorSpec
+from harness.engines.base import Artifact, TensorSpec, check_batch
 from harness.engines.onnxruntime.session import provider_list, session_options
 from harness.engines.streams import process_stream
 from harness.errors import CellError
@@ -72,6 +72,7 @@ class OnnxRuntimeExecutable:
 
     def _binding(self, batch_size: int) -> Any:
         if batch_size not in self._bindings:
+            check_batch(batch_size, self._plan.batch)  # beyond the buffers lies somebody else's memory
             binding = self._session.io_binding()
             for specs, buffers, bind in (
                 (self.input_specs, self._inputs, binding.bind_input),

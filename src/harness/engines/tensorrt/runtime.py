@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from harness.engines.base import Artifact, TensorSpec
+from harness.engines.base import Artifact, TensorSpec, check_batch
 from harness.engines.tensorrt.buffers import Buffers
 from harness.engines.tensorrt.context import BoundContext
 from harness.engines.tensorrt.flavour import Flavour
@@ -86,9 +86,7 @@ class TensorRtExecutable:
         """Return the context of a batch size, made, run once and captured when it is first asked for."""
         if batch_size in self._contexts:
             return self._contexts[batch_size]
-        if not self._batch.min_size <= batch_size <= self._batch.max_size:
-            limits = f"{self._batch.min_size} to {self._batch.max_size}"
-            raise CellError(f"batch size {batch_size} is outside the engine's profile ({limits})")
+        check_batch(batch_size, self._batch)
         bound = BoundContext(self._flavour, self._engine, self._handle, self._errors)
         bound.bind(self._inputs.device, self._outputs.device, batch_size, self._scratch)
         bound.enqueue()  # deferred set-up and TensorRT-RTX's compilation happen here, not in a timed run

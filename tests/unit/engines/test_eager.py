@@ -12,7 +12,7 @@ import torch
 from harness import models
 from harness.arch.recipe import Recipe
 from harness.engines import get, names, register
-from harness.engines.eager.runtime import stage_module
+from harness.engines.eager.rebuild import stage_module
 from harness.errors import CellError, UserError
 from harness.models.fingerprint import fingerprint
 

@@ -6,9 +6,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from harness.engines.base import Artifact, Availability, BuildPlan, Executable
+from harness.engines.eager.rebuild import RECIPE_FILE
 from harness.errors import UserError
-
-RECIPE_FILE = "recipe.json"
 
 
 class EagerEngine:

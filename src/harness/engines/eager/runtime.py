@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -10,13 +9,9 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from harness.arch.recipe import Recipe, assemble
-from harness.arch.stages import stages
 from harness.engines.base import Artifact, TensorSpec, check_batch
-from harness.engines.eager.engine import RECIPE_FILE
+from harness.engines.eager.rebuild import stage_module
 from harness.engines.streams import process_stream
-from harness.errors import CellError
-from harness.models.fingerprint import fingerprint
 
 Transform = Callable[[torch.nn.Module], Callable[..., Any]]
 CAPTURE_WARMUPS = 3  # before a capture, as torch.cuda.graph's documentation asks for
@@ -155,17 +150,3 @@ class ModuleExecutable:
     def kernel_count(self) -> int | None:
         """Return None: eager launches what its operations need, and counting them takes a profiler."""
         return None
-
-
-def stage_module(artifact: Artifact) -> torch.nn.Module:
-    """Rebuild the stage an artifact names; raise CellError if its weights are not the ones that were exported."""
-    text = (artifact.path / RECIPE_FILE).read_text()
-    given = json.loads(text)
-    network = assemble(Recipe.from_json(json.dumps(given["recipe"])))
-    found = fingerprint(network)
-    if found != given["fingerprint"]:
-        raise CellError("the rebuilt network's weights differ from the exported ones: did the weights file change?")
-    for stage in stages(network):
-        if stage.name == artifact.plan.stage:
-            return stage.module.eval()
-    raise CellError(f"the rebuilt network has no stage {artifact.plan.stage!r}")

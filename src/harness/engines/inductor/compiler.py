@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from harness.engines.base import Artifact, BuildPlan
-from harness.engines.eager.engine import RECIPE_FILE
+from harness.engines.eager.rebuild import RECIPE_FILE
 from harness.errors import CellError
 
 CACHE_FILE = "inductor_cache.bin"

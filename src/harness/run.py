@@ -7,7 +7,6 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 from harness import __version__
@@ -46,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
 def _sweep(arguments: Sequence[str], overrides: Sequence[str]) -> int:
     jobs = compose_jobs(overrides)
 
-    from harness.sweep import SweepContext, check_sweep, check_writable, sweep_label
+    from harness.sweep import SweepContext, check_sweep, sweep_label
 
     engine, reason, device = check_sweep(jobs)
 
@@ -62,7 +61,6 @@ def _sweep(arguments: Sequence[str], overrides: Sequence[str]) -> int:
     console = Console() if sys.stdout.isatty() else Console(width=140)
     config = jobs[0].config
     store = open_store(config.tracking)
-    check_writable(Path(config.cache.dir), "cache.dir")
     install_views(store)
     plans = [plan_quartet(job.config, engine, device) for job in jobs]
     name = config.sweep_name or sweep_label(plans)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,6 +57,7 @@ def check_sweep(jobs: Sequence[Job]) -> tuple[str, str, str]:
     for config in configs:
         check_boundary(config, device)
     engine, reason = _engine(configs, device)
+    check_writable(Path(configs[0].cache.dir), "cache.dir")
     return engine, reason, device
 
 
@@ -144,14 +147,18 @@ def _alternative(asked: str, configs: Sequence[HarnessConfig], device: str) -> s
 
 
 def check_writable(folder: Path, option: str) -> None:
-    """Raise UserError unless files can be written below `folder` (made if missing)."""
+    """Raise UserError unless files can be written in `folder`; nothing is left behind, the folder included."""
+    made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".probe-{os.getpid()}"
-        probe.write_text("")
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
         raise UserError(f"{option}={folder}: can't write there ({error.strerror}); choose another folder.") from None
+    finally:
+        for parent in made:
+            with suppress(OSError):  # never made, or somebody else's files are in it by now
+                parent.rmdir()
 
 
 def sweep_label(plans: Sequence[QuartetPlan]) -> str:

@@ -69,6 +69,9 @@ def analyse(measurement: Measurement, settings: ProtocolConfig) -> Analysis:
         "measure/seconds": measurement.seconds,
         "measure/half_width": measurement.standing.half_width,
     }
+    if measurement.telemetry is not None:
+        metrics |= measurement.telemetry.metrics()
+        metrics["measure/discarded_blocks"] = samples.discarded
     shares = host_shares(samples)
     if shares:
         metrics["measure/host_share"] = max(shares.values())

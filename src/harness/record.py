@@ -8,6 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pandas
+
 from harness import arch, hw
 from harness.analyse import Analysis, prefix_of
 from harness.environment import environment
@@ -86,6 +88,9 @@ def record(
         }
         measurement.samples.write(folder / "samples.parquet")
         artifacts["samples.parquet"] = folder / "samples.parquet"
+        if measurement.telemetry is not None:
+            pandas.DataFrame(measurement.telemetry.rows).to_parquet(folder / "telemetry.parquet", index=False)
+            artifacts["telemetry.parquet"] = folder / "telemetry.parquet"
     for name, content in (
         ("interaction.json", json.dumps(details, indent=1, default=str)),
         ("environment.json", json.dumps(environment(), indent=1)),

@@ -19,6 +19,7 @@ from harness.measure.coordinator import Worker, workers
 from harness.measure.progress import Progress, Silent
 from harness.measure.samples import Samples
 from harness.measure.stopping import Standing, host_bound, standing
+from harness.measure.telemetry import Telemetry
 from harness.measure.verify import Expected, Fidelity, compare
 
 COURSEWORK_WARMUPS, COURSEWORK_ITERATIONS = 3, 20  # the coursework's own recipe
@@ -38,6 +39,7 @@ class Measurement:
     fidelity: Mapping[str, Fidelity] = field(default_factory=dict)
     warmups: Mapping[str, Warmup] = field(default_factory=dict)
     coursework_ms: Mapping[str, list[float]] = field(default_factory=dict)
+    telemetry: Telemetry | None = None
     note: str = ""  # why `primary` is not the boundary that was planned
 
 
@@ -55,24 +57,26 @@ def measure(tasks: Sequence[CellTask], settings: ProtocolConfig, primary: str, p
     order = np.random.default_rng(settings.seed)
     samples = Samples([task.spec.role for task in tasks], tasks[0].spec.batch_size)
     restarts, done = settings.restarts, 0
-    while done < restarts:
-        with workers([task.spec for task in tasks]) as handles:
-            loaded, fidelity = _bring_up(tasks, handles, settings, progress)
-            if not done:
-                first_loaded, first_fidelity = loaded, fidelity
-                primary, note = _primary(primary, loaded, settings)
-                coursework_ms = _coursework(handles, settings, progress) if settings.coursework else {}
-                warmups = _warm_up(handles, settings, tasks[0].spec.device, progress)
-            else:
-                _warm_up(handles, settings, tasks[0].spec.device, progress)
-            # every restart gets its part of the budget and of the blocks
-            until = started + (done + 1) / restarts * settings.budget_s
-            most = math.ceil((done + 1) / restarts * settings.max_blocks)
-            now = _blocks(handles, loaded, samples, done, until, most, settings, primary, order, progress)
-        done += 1
-        if done == 1 and primary == "wall" and host_bound(samples):
-            # such a cell keeps one of several modes for as long as its process lives: only fresh ones tell
-            restarts = max(restarts, settings.host_bound_restarts)
+    with Telemetry(tasks[0].spec.device) as telemetry:
+        while done < restarts:
+            with workers([task.spec for task in tasks]) as handles:
+                loaded, fidelity = _bring_up(tasks, handles, settings, progress)
+                if not done:
+                    first_loaded, first_fidelity = loaded, fidelity
+                    primary, note = _primary(primary, loaded, settings)
+                    coursework_ms = _coursework(handles, settings, progress) if settings.coursework else {}
+                    warmups = _warm_up(handles, settings, tasks[0].spec.device, progress)
+                else:
+                    _warm_up(handles, settings, tasks[0].spec.device, progress)
+                # every restart gets its part of the budget and of the blocks
+                until = started + (done + 1) / restarts * settings.budget_s
+                most = math.ceil((done + 1) / restarts * settings.max_blocks)
+                run = _Run(samples, settings, primary, order, telemetry, progress)
+                now = _blocks(run, handles, _common(loaded), done, until, most)
+            done += 1
+            if done == 1 and primary == "wall" and host_bound(samples):
+                # such a cell keeps one of several modes for as long as its process lives: only fresh ones tell
+                restarts = max(restarts, settings.host_bound_restarts)
     return Measurement(
         samples=samples,
         primary=primary,
@@ -84,8 +88,23 @@ def measure(tasks: Sequence[CellTask], settings: ProtocolConfig, primary: str, p
         fidelity=first_fidelity,
         warmups=warmups,
         coursework_ms=coursework_ms,
-        note=note,
+        telemetry=telemetry,
+        note="; ".join(part for part in (note, _slowed(samples)) if part),
     )
+
+
+def _slowed(samples: Samples) -> str:
+    return (
+        f"{samples.slowed} of {samples.blocks} blocks measured on a chip that was slowing down"
+        if samples.slowed
+        else ""
+    )
+
+
+def _common(loaded: Mapping[str, Loaded]) -> tuple[str, ...]:
+    """Return the boundaries that all cells offer: a quartet has only those."""
+    offered = [cell.boundaries for cell in loaded.values()]
+    return tuple(name for name in offered[0] if all(name in others for others in offered))
 
 
 def try_out(task: CellTask, settings: ProtocolConfig) -> None:
@@ -148,38 +167,46 @@ def _warm_up(
     return out
 
 
+@dataclass
+class _Run:
+    """What all restarts of one measurement share."""
+
+    samples: Samples
+    settings: ProtocolConfig
+    primary: str
+    order: np.random.Generator
+    telemetry: Telemetry
+    progress: Progress
+
+
 def _blocks(
+    run: _Run,
     handles: Mapping[str, Worker],
-    loaded: Mapping[str, Loaded],
-    samples: Samples,
+    boundaries: tuple[str, ...],
     restart: int,
     until: float,
     most: int,
-    settings: ProtocolConfig,
-    primary: str,
-    order: np.random.Generator,
-    progress: Progress,
 ) -> Standing:
     """Measure blocks until the criterion holds, or the time `until` or `most` blocks in all are reached."""
-    roles = list(handles)
+    roles, samples, settings = list(handles), run.samples, run.settings
     first = samples.blocks
-    common = tuple(
-        name for name in ("device", "wall", "end_to_end") if all(name in cell.boundaries for cell in loaded.values())
-    )
+    turn = (boundaries, settings.ramp_iterations, settings.slice_s)
     while True:
-        block = samples.blocks
-        for position, index in enumerate(order.permutation(len(roles))):
+        block, slowed = samples.blocks, False
+        for position, index in enumerate(run.order.permutation(len(roles))):
             role = roles[index]
-            visit = handles[role].ask(
-                "slice", (common, settings.ramp_iterations, settings.slice_s), settings.worker_timeout_s
-            )
-            samples.add(role, restart, block, position, visit)
-        samples.close_block(restart)
-        now = standing(samples, primary, settings)
-        progress.block(now)
+            samples.add(role, restart, block, position, handles[role].ask("slice", turn, settings.worker_timeout_s))
+            slowed = run.telemetry.read(role, restart, block) or slowed
+        spent = time.monotonic() >= until
+        if slowed and not spent:  # past the budget it is kept, and told, or a hot chip would never end
+            samples.discard_block()
+            continue
+        samples.close_block(restart, slowed)
+        now = standing(samples, run.primary, settings)
+        run.progress.block(now)
         here = samples.blocks - first
         enough = here >= settings.min_blocks and now.converged(settings)
-        spent = samples.blocks >= most or time.monotonic() >= until
+        over = spent or samples.blocks >= most
         # a verdict needs replicates: the minimum of blocks is measured even where the budget is too small for it
-        if enough or (spent and here >= min(settings.min_blocks, settings.max_blocks)):
+        if enough or (over and here >= min(settings.min_blocks, settings.max_blocks)):
             return now

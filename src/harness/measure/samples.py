@@ -25,7 +25,9 @@ class Samples:
         self.groups: list[int] = []  # the restart of each complete block
         self._rows: list[tuple[str, int, int, int, str, float]] = []
         self._milliseconds: dict[tuple[str, str], list[float]] = {}
-        self._open: dict[str, dict[str, float]] = {}
+        self._open: list[tuple[str, int, int, int, Slice]] = []
+        self.discarded = 0  # blocks forgotten because the chip was slowing down
+        self.slowed = 0  # blocks kept although it was
         self._blocks: dict[str, list[list[float]]] = {}
 
     @property
@@ -34,20 +36,29 @@ class Samples:
         return len(self.groups)
 
     def add(self, role: str, restart: int, block: int, order: int, visit: Slice) -> None:
-        """Add one visit of a cell: its iterations' milliseconds by boundary."""
-        for boundary, milliseconds in visit.milliseconds.items():
-            self._rows += [(role, restart, block, order, boundary, ms) for ms in milliseconds]
-            self._milliseconds.setdefault((role, boundary), []).extend(milliseconds)
-            images = self.batch_size * len(milliseconds)
-            self._open.setdefault(boundary, {})[role] = images / (sum(milliseconds) / 1e3)
+        """Add one visit of a cell to the open block: its iterations' milliseconds by boundary."""
+        self._open.append((role, restart, block, order, visit))
 
-    def close_block(self, restart: int) -> None:
+    def close_block(self, restart: int, slowed: bool = False) -> None:
         """Complete the block: its value per cell is images / seconds."""
-        for boundary, values in self._open.items():
-            if set(values) == set(self.roles):  # a boundary that a cell can't offer has no quartet
-                self._blocks.setdefault(boundary, []).append([values[role] for role in self.roles])
-        self._open = {}
+        self.slowed += slowed
+        values: dict[str, dict[str, float]] = {}
+        for role, _, block, order, visit in self._open:
+            for boundary, milliseconds in visit.milliseconds.items():
+                self._rows += [(role, restart, block, order, boundary, ms) for ms in milliseconds]
+                self._milliseconds.setdefault((role, boundary), []).extend(milliseconds)
+                images = self.batch_size * len(milliseconds)
+                values.setdefault(boundary, {})[role] = images / (sum(milliseconds) / 1e3)
+        for boundary, by_role in values.items():
+            if set(by_role) == set(self.roles):  # a boundary that a cell can't offer has no quartet
+                self._blocks.setdefault(boundary, []).append([by_role[role] for role in self.roles])
+        self._open = []
         self.groups.append(restart)
+
+    def discard_block(self) -> None:
+        """Forget the open block: the chip was slowed down while it was measured."""
+        self._open = []
+        self.discarded += 1
 
     def throughput(self, boundary: str) -> np.ndarray:
         """Return images/s [blocks, cells] of a boundary, cells in the order of `roles`."""

@@ -1,0 +1,114 @@
+"""What the machine was doing: clocks, temperature, power, throttling, memory, load; read between slices, never in one.
+
+The coordinator reads after each visit, while every worker waits, so a reading can't disturb what is timed. GPU figures
+come from NVML (https://docs.nvidia.com/deploy/nvml-api), the host's from psutil.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+# reasons that slow a chip down against what it was asked for; idling, an application's clock setting or the power cap
+# (which every cell of a quartet meets alike, and which is part of the chip) are not among them
+SLOWDOWNS = (
+    "nvmlClocksEventReasonSwThermalSlowdown",
+    "nvmlClocksEventReasonHwThermalSlowdown",
+    "nvmlClocksEventReasonHwPowerBrakeSlowdown",
+    "nvmlClocksEventReasonHwSlowdown",
+)
+
+
+class Telemetry:
+    """Readings of one quartet's measurement; enter it to open NVML, leave it to close."""
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+        self._nvml: Any = None
+        self._started = time.monotonic()
+        self.rows: list[dict[str, float | int | str]] = []
+
+    def __enter__(self) -> Self:
+        """Open NVML where the device is a GPU; without it there are host readings only."""
+        import psutil
+
+        psutil.cpu_percent()  # the first reading is since boot: start the window here
+        if self._device == "cuda":
+            import pynvml
+
+            try:
+                pynvml.nvmlInit()
+                self._handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+                self._nvml = pynvml
+            except pynvml.NVMLError:
+                self._nvml = None
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close NVML."""
+        if self._nvml is not None:
+            self._nvml.nvmlShutdown()
+            self._nvml = None
+
+    def read(self, role: str, restart: int, block: int) -> bool:
+        """Take one reading, just after a visit of `role`; return whether the chip was being slowed down."""
+        import psutil
+
+        row: dict[str, float | int | str] = {
+            "seconds": time.monotonic() - self._started,
+            "cell": role,
+            "restart": restart,
+            "block": block,
+            "host_cpu_percent": psutil.cpu_percent(),
+            "host_memory_percent": psutil.virtual_memory().percent,
+        }
+        slowed = False
+        if self._nvml is not None:
+            gpu = self._read_gpu()
+            slowed = bool(gpu["gpu_slowdown"])
+            row |= gpu
+        self.rows.append(row)
+        return slowed
+
+    def _read_gpu(self) -> dict[str, float]:
+        nvml, handle = self._nvml, self._handle
+        asked = {
+            "gpu_sm_clock_mhz": lambda: nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM),
+            "gpu_memory_clock_mhz": lambda: nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_MEM),
+            "gpu_temperature_c": lambda: nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU),
+            "gpu_power_w": lambda: nvml.nvmlDeviceGetPowerUsage(handle) / 1e3,
+            "gpu_utilisation_percent": lambda: nvml.nvmlDeviceGetUtilizationRates(handle).gpu,
+            "gpu_memory_mb": lambda: nvml.nvmlDeviceGetMemoryInfo(handle).used / 1e6,
+            "gpu_slowdown": lambda: float(bool(self._slowdown())),
+        }
+        out = {}
+        for name, ask in asked.items():
+            try:
+                out[name] = float(ask())
+            except nvml.NVMLError:  # not every chip or driver tells everything
+                out[name] = float("nan")
+        out["gpu_slowdown"] = 0.0 if out["gpu_slowdown"] != out["gpu_slowdown"] else out["gpu_slowdown"]
+        return out
+
+    def _slowdown(self) -> int:
+        mask = 0
+        for name in SLOWDOWNS:
+            mask |= int(getattr(self._nvml, name, 0))
+        return int(self._nvml.nvmlDeviceGetCurrentClocksThrottleReasons(self._handle)) & mask
+
+    def metrics(self) -> Mapping[str, float]:
+        """Return the means over the measurement as `gpu/...` and `host/...`; the hottest, not the mean, temperature."""
+        import numpy as np
+
+        out: dict[str, float] = {}
+        for name in {key for row in self.rows for key in row} - {"seconds", "cell", "restart", "block"}:
+            values = np.array([row[name] for row in self.rows if name in row], dtype=float)
+            values = values[np.isfinite(values)]
+            if values.size:
+                family, _, rest = name.partition("_")
+                out[f"{family}/{rest}"] = float(values.max() if "temperature" in name else values.mean())
+        return out

@@ -16,6 +16,7 @@ from harness.environment import environment
 from harness.measure.protocol import Measurement
 from harness.plan import QuartetPlan
 from harness.prepare import PreparedCell
+from harness.report.figure import draw_quartet
 from harness.report.strategy import strategy
 from harness.track import QuartetRecord
 
@@ -77,6 +78,12 @@ def record(
             tags["reason"] = analysis.interactions[analysis.primary].reason
             description = strategy(plan, analysis)
             tags["strategy"] = description
+            draw_quartet(
+                analysis,
+                f"{plan.label}, {plan.config.model.name}, batch {plan.config.batch_size}",
+                folder / "quartet.png",
+            )
+            artifacts["figures/quartet.png"] = folder / "quartet.png"
         if analysis.coursework:
             metrics["coursework/factor"] = analysis.coursework["factor"]
             tags["coursework_verdict"] = analysis.coursework["verdict"]

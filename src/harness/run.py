@@ -79,7 +79,7 @@ def _sweep(arguments: Sequence[str], overrides: Sequence[str]) -> int:
         store_experiment=store.experiment,
     )
     context.publish()
-    if config.engine.name == "auto":
+    if config.engine.name == "auto" and any(plan.engine == engine for plan in plans):
         console.print(f"engine={engine}: {reason}", highlight=False, soft_wrap=True)
     with TerminalProgress(console, len(jobs)) as progress:
 

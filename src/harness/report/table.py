@@ -41,8 +41,10 @@ def _print_measured(console: Console, frame: pandas.DataFrame) -> None:
     roomy = console.width >= ROOMY
     coursework = _has(frame, "coursework/factor")
     table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("arch x hw, batch", overflow="fold")
-    for header in (*(["images/s"] if roomy else []), "arch", "hw", "expected", "both", "factor [95% interval]"):
+    table.add_column("arch x hw, batch", overflow="fold", min_width=16)
+    gains = ("arch", "hw", "expected", "combined") if roomy else ("arch", "hw", "combined")
+    headers = (*(["images/s"] if roomy else []), *gains, "factor [95% interval]")
+    for header in (name.replace("combined", "both") for name in headers):
         table.add_column(header, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     if coursework:
@@ -54,7 +56,7 @@ def _print_measured(console: Console, frame: pandas.DataFrame) -> None:
         cells = [
             Text(row["run_name"]),
             *([_throughput(row, boundary)] if roomy else []),
-            *(_number(row, f"gain/{name}", 2, "x") for name in ("arch", "hw", "expected", "combined")),
+            *(_number(row, f"gain/{name}", 2, "x") for name in gains),
             _factor(row),
             Text(verdict + marks, style=COLOURS.get(verdict, "")),
         ]

@@ -186,7 +186,7 @@ class ProtocolConfig:
     min_blocks: int = 10
     max_blocks: int = 400
     half_width: float = 0.03  # stop at this half-width of ln(factor) once the verdict is decided
-    budget_s: float = 240.0  # of measuring one quartet
+    budget_s: float = 240.0  # of timing one quartet, without bringing its cells up
     margin: float = 0.05
     level: float = 0.95
     restarts: int = 1

@@ -67,7 +67,7 @@ def _print_measured(console: Console, frame: pandas.DataFrame) -> None:
     for note in notes.lines:
         console.print(Text(note, style="yellow"), soft_wrap=True)
     for _, row in frame.iterrows():
-        if _text(row, "strategy"):
+        if _text(row, "strategy") and _text(row, "verdict") != "inconclusive":
             console.print(Text(f"{row['run_name']}: {row['strategy']}"), soft_wrap=True)
 
 

@@ -85,7 +85,7 @@ def analyse(measurement: Measurement, settings: ProtocolConfig) -> Analysis:
         primary=measurement.primary,
         verdict=str(primary.verdict) if primary else None,
         coursework=_coursework(measurement),
-        host_bound=host_bound(samples) if shares else None,
+        host_bound=host_bound(samples) if shares or samples.launch_bound else None,
     )
 
 

@@ -28,7 +28,7 @@ def environment() -> dict[str, Any]:
         "python": sys.version.split()[0],
         "platform": platform.platform(),
         "cpu": {
-            "name": _cpu_name(),
+            "name": cpu_name(),
             "cores_physical": psutil.cpu_count(logical=False),
             "cores_usable": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
             "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
@@ -47,7 +47,7 @@ def gpu() -> dict[str, Any] | None:
     except Exception:  # no package, no driver, no permission: there is no GPU for us
         return None
     try:
-        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+        handle = nvml_handle(pynvml)
         major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
         bus_bits = _asked(pynvml.nvmlDeviceGetMemoryBusWidth, handle)
         clock_mhz = _asked(pynvml.nvmlDeviceGetMaxClockInfo, handle, pynvml.NVML_CLOCK_MEM)
@@ -68,12 +68,22 @@ def gpu() -> dict[str, Any] | None:
         pynvml.nvmlShutdown()
 
 
+def nvml_handle(pynvml: Any) -> Any:
+    """Return NVML's handle of the GPU that CUDA calls device 0: NVML itself knows nothing of CUDA_VISIBLE_DEVICES."""
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()
+    if first.startswith(("GPU-", "MIG-")):
+        return pynvml.nvmlDeviceGetHandleByUUID(first)
+    return pynvml.nvmlDeviceGetHandleByIndex(int(first) if first.isdigit() else 0)
+
+
 def git_sha() -> str:
     """Return the commit this code is at, with "-dirty" where it was changed; "" outside a repository."""
-    here = Path(__file__).resolve().parent
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():  # an installed package may lie inside somebody else's repository
+        return ""
     try:
         out = subprocess.run(
-            ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
             capture_output=True, text=True, timeout=5, check=False,
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):
@@ -100,7 +110,8 @@ def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """Return the processor's model name."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

@@ -17,7 +17,7 @@ from harness.analyse import analyse
 from harness.config import from_omegaconf
 from harness.engines import get
 from harness.engines.cache import Cache, key_of
-from harness.environment import git_sha, gpu
+from harness.environment import cpu_name, git_sha, gpu
 from harness.errors import CellError, UserError
 from harness.measure.lock import device_lock
 from harness.measure.progress import Progress
@@ -50,7 +50,9 @@ def run_job(composed: Any, context: SweepContext, store: Store, progress: Progre
     )
     try:
         with tempfile.TemporaryDirectory(prefix="harness-") as folder:
-            row = run_quartet(plan, Cache(Path(config.cache.dir)), progress, Path(folder), OmegaConf.to_yaml(composed))
+            row = run_quartet(
+                plan, Cache(Path(config.cache.dir)), progress, Path(folder), OmegaConf.to_yaml(composed, resolve=True)
+            )
             progress.stage("log")
             log_quartet(store, run_id, row)
         finish(store, run_id, "FINISHED")
@@ -91,7 +93,7 @@ def quartet_key(plan: QuartetPlan, chip: Mapping[str, Any] | None) -> str:
             "config": config,
             "code": git_sha() or __version__,
             "engine": [plan.engine, get(plan.engine).version()],
-            "chip": [chip[name] for name in ("name", "driver")] if chip else plan.device,
+            "chip": [chip[name] for name in ("name", "driver")] if chip else cpu_name(),
         }
     )
 

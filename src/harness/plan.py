@@ -94,7 +94,9 @@ def plan_quartet(config: HarnessConfig, engine: str, device: str) -> QuartetPlan
 
 
 def check_boundary(config: HarnessConfig, device: str) -> None:
-    """Raise UserError for a primary boundary that the device does not have."""
+    """Raise UserError for a primary boundary or a precision that the device does not have."""
+    if config.precision.tf32 and device == "cpu":
+        raise UserError("precision.tf32=true: a CPU has no TF32; leave it out.")
     if config.protocol.primary not in ("auto", *BOUNDARIES[device]):
         known = ", ".join(BOUNDARIES[device])
         raise UserError(f"protocol.primary={config.protocol.primary}: on {device} there is only {known}.")
@@ -179,6 +181,9 @@ def check_config(config: HarnessConfig) -> None:
         "protocol.restarts": (protocol.restarts, 1),
         "protocol.warmup_windows": (protocol.warmup_windows, 1),
         "protocol.ramp_iterations": (protocol.ramp_iterations, 0),
+        "protocol.seed": (protocol.seed, 0),
+        "data.seed": (config.data.seed, 0),
+        "model.seed": (config.model.seed, 0),
     }
     for name, (number, least) in at_least.items():
         if number < least:

@@ -53,7 +53,7 @@ def record(
     """Return the row of a quartet, its files written below `folder`; without a measurement, what was built."""
     metrics: dict[str, float] = {}
     for role, cell in cells.items():
-        metrics |= _cell_metrics(prefix_of(role), cell)
+        metrics |= _cell_metrics(prefix_of(role), cell, plan.config.batch_size)
     metrics["build/cache_hit"] = float(all(cell.cache_hit for cell in cells.values()))
     tags: dict[str, Any] = {
         "engine_version": cells[plan.cells[-1].role].artifacts[0].engine_version,
@@ -109,19 +109,23 @@ def record(
     return QuartetRecord(params={}, metrics=metrics, tags=tags, artifacts=artifacts, description=description)
 
 
-def _cell_metrics(prefix: str, cell: PreparedCell) -> dict[str, float]:
-    accounting = cell.network.accounting
+def _cell_metrics(prefix: str, cell: PreparedCell, batch_size: int) -> dict[str, float]:
+    accounting, policy = cell.network.accounting, cell.network.policy
+    gmacs, exit_share = accounting.gmacs, 0.0
+    if policy is not None:
+        # of a small batch a whole number leaves: half of three is two
+        exit_share = policy.exits(batch_size) / batch_size if policy.decision == "share" else policy.exit_share
+        gmacs = accounting.gmacs_none_exit + exit_share * (accounting.gmacs_all_exit - accounting.gmacs_none_exit)
     out = {
         f"{prefix}model/params_m": accounting.params / 1e6,
-        f"{prefix}model/gmacs": accounting.gmacs,
+        f"{prefix}model/gmacs": gmacs,
         f"{prefix}build/export_s": cell.export_s,
         f"{prefix}build/engine_s": cell.engine_s,
         f"{prefix}build/engine_mb": cell.engine_mb,
         f"{prefix}build/cache_hit": float(cell.cache_hit),
     }
-    policy = cell.network.policy
     if policy is not None:
-        out[f"{prefix}early_exit/exit_share"] = policy.exit_share
+        out[f"{prefix}early_exit/exit_share"] = exit_share
         out[f"{prefix}early_exit/gmacs_no_exit"] = accounting.gmacs_none_exit
         out[f"{prefix}early_exit/gmacs_all_exit"] = accounting.gmacs_all_exit
         if policy.threshold is not None:

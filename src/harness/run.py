@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -33,6 +34,7 @@ def main(arguments: Sequence[str]) -> int:
         if any(getattr(parsed, flag) for flag in _HYDRA_ANSWERS):
             return _hydra(arguments, lambda config: None)
         _quiet()
+        signal.signal(signal.SIGTERM, _terminate)
         return _sweep(arguments, parsed.overrides)
     except UserError as error:
         print(f"harness: {error}", file=sys.stderr)
@@ -93,6 +95,10 @@ def _sweep(arguments: Sequence[str], overrides: Sequence[str]) -> int:
             counts = finish_sweep(store, sweep_id)
     print_table(console, load(sweep_id, store.uri), store.uri)
     return 0 if set(counts) == {"FINISHED"} else 1
+
+
+def _terminate(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt  # the same orderly end as Ctrl-C: runs KILLED, no process left
 
 
 def _refuse(message: str) -> NoReturn:

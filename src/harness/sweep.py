@@ -53,12 +53,22 @@ def check_sweep(jobs: Sequence[Job]) -> tuple[str, str, str]:
     for config in configs:
         check_config(config)
     _check_architectures(configs)
+    _check_shared(configs)
     device = _device(configs[0])
     for config in configs:
         check_boundary(config, device)
     engine, reason = _engine(configs, device)
     check_writable(Path(configs[0].cache.dir), "cache.dir")
     return engine, reason, device
+
+
+def _check_shared(configs: Sequence[HarnessConfig]) -> None:
+    """Raise UserError where jobs differ in what a sweep has once: its engine, its store, its cache."""
+    for group in ("engine", "tracking", "cache", "sweep_name"):
+        if any(getattr(config, group) != getattr(configs[0], group) for config in configs):
+            raise UserError(
+                f"{group} differs between the jobs of this sweep, but a sweep has one: run one sweep for each choice."
+            )
 
 
 def _check_architectures(configs: Sequence[HarnessConfig]) -> None:

@@ -27,7 +27,7 @@ def stacks(job) -> tuple[str, str, int]:
 def group_files() -> list[tuple[str, str]]:
     """Return (group, choice) of every file of a group in conf/."""
     root = config_dir()
-    return sorted((str(file.parent.relative_to(root)), file.stem) for file in root.glob("*/**/*.yaml"))
+    return sorted((str(file.parent.relative_to(root)), file.stem) for file in root.glob("*/*.yaml"))
 
 
 def test_a_grid_expands_to_every_combination_stacks_included():

@@ -15,7 +15,8 @@ from harness import __version__
 from harness.engines import get
 from harness.engines.base import Artifact, BuildPlan
 from harness.engines.cache import Cache, key_of
-from harness.environment import gpu
+from harness.engines.orphan import die_with_parent
+from harness.environment import cpu_name, gpu
 from harness.errors import CellError, UserError
 
 
@@ -55,6 +56,7 @@ def artifact_key(plan: BuildPlan) -> str:
     chip = gpu() if plan.device == "cuda" else None
     parts["engine_version"] = get(plan.engine).version()
     parts["harness"] = __version__
+    parts["cpu"] = cpu_name() if plan.device == "cpu" else None  # optimised for its vector instructions
     parts["gpu"] = [chip[name] for name in ("name", "compute_capability", "driver")] if chip else None
     return key_of(parts)
 
@@ -64,7 +66,7 @@ def _build_isolated(plan: BuildPlan, folder: Path, timeout_s: float) -> Mapping[
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(
-        target=_child, args=(theirs, plan, folder), name=f"harness-build-{plan.engine}", daemon=True
+        target=_child, args=(theirs, plan, folder, os.getpid()), name=f"harness-build-{plan.engine}", daemon=True
     )
     process.start()
     theirs.close()
@@ -96,7 +98,8 @@ def _build_isolated(plan: BuildPlan, folder: Path, timeout_s: float) -> Mapping[
     }
 
 
-def _child(connection: Connection, plan: BuildPlan, folder: Path) -> None:
+def _child(connection: Connection, plan: BuildPlan, folder: Path, parent: int) -> None:
+    die_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's; it ends us
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:

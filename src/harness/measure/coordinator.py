@@ -6,6 +6,7 @@ Only the worker that was given a command does anything; a reply is awaited befor
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -30,7 +31,7 @@ class Worker:
         self._connection: Connection
         self._connection, theirs = context.Pipe()
         self._process: BaseProcess = context.Process(
-            target=worker.main, args=(theirs, spec), name=f"harness-{spec.role}", daemon=True
+            target=worker.main, args=(theirs, spec, os.getpid()), name=f"harness-{spec.role}", daemon=True
         )
         self._process.start()
         theirs.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,5 +18,5 @@ def device_lock(device_id: str) -> Iterator[None]:
     It is an operating-system lock on a file, so a holder that dies in whatever way lets go of it.
     """
     safe = "".join(c if c.isalnum() else "-" for c in device_id)
-    with FileLock(Path(tempfile.gettempdir()) / f"harness-{getpass.getuser()}-{safe}.lock"):
+    with FileLock(Path(tempfile.gettempdir()) / f"harness-{os.getuid()}-{safe}.lock"):
         yield

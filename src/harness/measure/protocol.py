@@ -64,15 +64,18 @@ def measure(tasks: Sequence[CellTask], settings: ProtocolConfig, primary: str, p
                 if not done:
                     first_loaded, first_fidelity = loaded, fidelity
                     primary, note = _primary(primary, loaded, settings)
+                    boundaries = _common(loaded)
+                    samples.launch_bound = any(cell.no_device for cell in loaded.values())
                     coursework_ms = _coursework(handles, settings, progress) if settings.coursework else {}
                     warmups = _warm_up(handles, settings, tasks[0].spec.device, progress)
                 else:
+                    _check_same(boundaries, loaded)
                     _warm_up(handles, settings, tasks[0].spec.device, progress)
                 # every restart gets its part of the budget and of the blocks; bringing cells up costs none of it
                 until = time.monotonic() + settings.budget_s / restarts
                 most = math.ceil((done + 1) / restarts * settings.max_blocks)
                 run = _Run(samples, settings, primary, order, telemetry, progress)
-                now = _blocks(run, handles, _common(loaded), done, until, most)
+                now = _blocks(run, handles, boundaries, done, until, most)
             done += 1
             if done == 1 and primary == "wall" and host_bound(samples):
                 # such a cell keeps one of several modes for as long as its process lives: only fresh ones tell
@@ -105,6 +108,14 @@ def _common(loaded: Mapping[str, Loaded]) -> tuple[str, ...]:
     """Return the boundaries that all cells offer: a quartet has only those."""
     offered = [cell.boundaries for cell in loaded.values()]
     return tuple(name for name in offered[0] if all(name in others for others in offered))
+
+
+def _check_same(boundaries: Sequence[str], loaded: Mapping[str, Loaded]) -> None:
+    """Raise CellError where a restart lacks a boundary that the first one had: its blocks could not be joined."""
+    for role, cell in loaded.items():
+        missing = [name for name in boundaries if name not in cell.boundaries]
+        if missing:
+            raise CellError(f"{role}: no {missing[0]} boundary after a restart: {cell.no_device}")
 
 
 def try_out(task: CellTask, settings: ProtocolConfig) -> None:

@@ -27,6 +27,7 @@ class Samples:
         self._milliseconds: dict[tuple[str, str], list[float]] = {}
         self._open: list[tuple[str, int, int, int, Slice]] = []
         self.discarded = 0  # blocks forgotten because the chip was slowing down
+        self.launch_bound = False  # a cell has no device boundary because its launches take the host longer
         self.slowed = 0  # blocks kept although it was
         self._blocks: dict[str, list[list[float]]] = {}
 

@@ -69,4 +69,4 @@ def host_shares(samples: Samples) -> dict[str, float]:
 
 def host_bound(samples: Samples) -> bool:
     """Whether some cell waits for the host for more than a fifth of its time."""
-    return any(share > HOST_BOUND for share in host_shares(samples).values())
+    return samples.launch_bound or any(share > HOST_BOUND for share in host_shares(samples).values())

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
+from harness.environment import nvml_handle
+
 # reasons that slow a chip down against what it was asked for; idling, an application's clock setting or the power cap
 # (which every cell of a quartet meets alike, and which is part of the chip) are not among them
 SLOWDOWNS = (
@@ -40,7 +42,7 @@ class Telemetry:
 
             try:
                 pynvml.nvmlInit()
-                self._handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+                self._handle = nvml_handle(pynvml)
                 self._nvml = pynvml
             except pynvml.NVMLError:
                 self._nvml = None

@@ -6,11 +6,9 @@ its parent, whatever way that one ends.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
 import signal
-import sys
 from contextlib import ExitStack
 from multiprocessing.connection import Connection
 from typing import Any
@@ -18,15 +16,14 @@ from typing import Any
 import numpy as np
 
 from harness.config import ProtocolConfig
+from harness.engines.orphan import die_with_parent
 from harness.errors import CellError, UserError
 from harness.measure.cell import CellSpec, Loaded, Slice
 
-_PR_SET_PDEATHSIG = 1  # prctl(2)
 
-
-def main(connection: Connection, spec: CellSpec) -> None:
+def main(connection: Connection, spec: CellSpec, parent: int) -> None:
     """Serve commands `(name, argument)` until `stop`; every reply is `("ok", value)` or `("error", text)`."""
-    _die_with_parent()
+    die_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the coordinator's; it ends us
     _quiet_thread_pools(spec.threads)
     with ExitStack() as stack:
@@ -124,10 +121,3 @@ def _quiet_thread_pools(threads: int) -> None:
     if threads:
         os.environ["OMP_NUM_THREADS"] = str(threads)
         os.environ["MKL_NUM_THREADS"] = str(threads)
-
-
-def _die_with_parent() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() == 1:  # the parent was gone before we asked
-            os._exit(1)

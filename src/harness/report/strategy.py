@@ -21,10 +21,12 @@ def strategy(plan: QuartetPlan, analysis: Analysis) -> str:
     verdict = str(found.verdict)
     if arch == hw == "identity":
         return f"A/A control: nothing was changed, so every gain and the factor should be 1. {numbers}"
-    if verdict == "amplify":
+    if gains.combined <= 1 and verdict != "inconclusive":
+        advice = f"Use neither together: the pair is no faster than the baseline ({verdict})."
+    elif gains.combined <= singles[better] and verdict != "inconclusive":
+        advice = f"Use {better} alone: adding the other one makes it no faster ({verdict})."
+    elif verdict == "amplify":
         advice = f"Use {arch} and {hw} together: each makes the other worth more."
-    elif verdict == "conflict" and gains.combined <= singles[better]:
-        advice = f"Use {better} alone: adding the other one makes it no faster."
     elif verdict == "conflict":
         advice = (
             f"Use both only if what {arch if better == hw else hw} adds is worth its cost: they share a bottleneck."

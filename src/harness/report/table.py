@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from harness.track.client import shown
+
 if TYPE_CHECKING:
     import pandas
 
@@ -20,17 +22,34 @@ def print_table(console: Console, frame: pandas.DataFrame, uri: str) -> None:
     """Print gains, factors, intervals and verdicts of a sweep, failures and degraded cells with their reasons."""
     measured = frame[frame["status"] == "FINISHED"]
     if len(measured) and _has(measured, "throughput/wall", "baseline/throughput/wall", "baseline/throughput/device"):
-        _print_measured(console, measured)
+        labels = _labels(measured)
+        for _, rows in measured.groupby(["model", "reference", "engine", "boundary"], sort=False):
+            _print_measured(console, rows, labels)
     elif len(measured):
         _print_built(console, measured)
     for _, row in frame[frame["status"] != "FINISHED"].iterrows():
         console.print(
             Text(f"{row['status']}: {row['run_name']}: {row.get('error') or 'no reason'}", style="red"), soft_wrap=True
         )
-    console.print(f"Stored in {uri}. Browse: make ui (or python -m harness.ui).", highlight=False, soft_wrap=True)
+    console.print(
+        f"Stored in {shown(uri)}. Browse: make ui (or python -m harness.ui).", highlight=False, soft_wrap=True
+    )
 
 
-def _print_measured(console: Console, frame: pandas.DataFrame) -> None:
+def _labels(frame: pandas.DataFrame) -> dict[str, str]:
+    """Return what to call each run: its name, and every option in which the runs of the sweep differ."""
+    options = [name for name in frame if str(name).startswith(("arch.", "hw.", "protocol.", "image_size", "weights"))]
+    varied = [name for name in options if frame[name].nunique(dropna=False) > 1]
+    labels = {}
+    for _, row in frame.iterrows():
+        own = [f"{str(name).rpartition('.')[2]}={row[name]}" for name in varied if isinstance(row[name], str)]
+        same_name = frame[frame["run_name"] == row["run_name"]]
+        told_apart = len(same_name) > 1 and own
+        labels[row["run_id"]] = " ".join([row["run_name"], *own]) if told_apart else row["run_name"]
+    return labels
+
+
+def _print_measured(console: Console, frame: pandas.DataFrame, labels: dict[str, str]) -> None:
     first = frame.iloc[0]
     boundary = first["boundary"]
     console.print(
@@ -54,7 +73,7 @@ def _print_measured(console: Console, frame: pandas.DataFrame) -> None:
         verdict = _text(row, "verdict") or "-"
         marks = notes.marks(row)
         cells = [
-            Text(row["run_name"]),
+            Text(labels[row["run_id"]]),
             *([_throughput(row, boundary)] if roomy else []),
             *(_number(row, f"gain/{name}", 2, "x") for name in gains),
             _factor(row),
@@ -68,7 +87,7 @@ def _print_measured(console: Console, frame: pandas.DataFrame) -> None:
         console.print(Text(note, style="yellow"), soft_wrap=True)
     for _, row in frame.iterrows():
         if _text(row, "strategy") and _text(row, "verdict") != "inconclusive":
-            console.print(Text(f"{row['run_name']}: {row['strategy']}"), soft_wrap=True)
+            console.print(Text(f"{labels[row['run_id']]}: {row['strategy']}"), soft_wrap=True)
 
 
 class _Notes:

@@ -17,6 +17,7 @@ from harness.errors import CellError
 CACHE_FILE = "inductor_cache.bin"
 # off: the scheduler may put no two nodes into one kernel, and no pattern or epilogue is merged. What lowering inlines
 # before the scheduler sees it (a chain of element-wise operations) stays one kernel: Inductor has no switch for that.
+STILL_FUSED = "Inductor can't switch all fusion off: chains of element-wise operations stay one kernel"
 OPTIONS: dict[str, dict[str, Any]] = {
     "off": {"max_fusion_size": 1, "epilogue_fusion": False, "pattern_matcher": False},
     "default": {},
@@ -57,6 +58,7 @@ def build(plan: BuildPlan, workdir: Path, version: str) -> Artifact:
             "precision_in_use": plan.precision,
             "batch": "static" if plan.batch.is_static else "dynamic",
         },
+        degraded=(STILL_FUSED,) if plan.fusion == "off" else (),
     )
 
 

@@ -53,7 +53,9 @@ def analyse(measurement: Measurement, settings: ProtocolConfig) -> Analysis:
         names = [f"{SHORT[boundary]}_", *([""] if boundary == measurement.primary else [])]
         if len(samples.roles) == 4:
             waits = boundary != "device" and host_bound(samples)
-            found = estimate(throughput, samples.groups, settings.margin, settings.level, host_bound=waits)
+            found = estimate(
+                throughput, samples.groups, settings.margin, settings.level, host_bound=waits, builds=samples.builds
+            )
             interactions[boundary] = found
             gains["expected"] = gains["arch"] * gains["hw"]
             for name in names:
@@ -66,6 +68,7 @@ def analyse(measurement: Measurement, settings: ProtocolConfig) -> Analysis:
     metrics |= {
         "measure/blocks": samples.blocks,
         "measure/restarts": measurement.restarts,
+        "measure/builds": len(set(samples.builds)),
         "measure/seconds": measurement.seconds,
         "measure/half_width": measurement.standing.half_width,
     }
@@ -79,6 +82,8 @@ def analyse(measurement: Measurement, settings: ProtocolConfig) -> Analysis:
             f"{prefix_of(role)}measure/host_share": share for role, share in shares.items() if role != "combined"
         }
     primary = interactions.get(measurement.primary)
+    if primary is not None:
+        metrics["interaction/p_value"] = primary.p_value
     return Analysis(
         metrics={name: float(value) for name, value in metrics.items() if math.isfinite(value)},
         interactions=interactions,

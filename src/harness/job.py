@@ -19,7 +19,7 @@ from harness.engines import get
 from harness.engines.cache import Cache, key_of
 from harness.environment import cpu_name, git_sha, gpu
 from harness.errors import CellError, UserError
-from harness.measure.lock import device_lock
+from harness.measure.lock import building, device_lock
 from harness.measure.progress import Progress
 from harness.measure.protocol import measure
 from harness.plan import QuartetPlan, plan_quartet
@@ -73,13 +73,15 @@ def run_quartet(
     plan: QuartetPlan, cache: Cache, progress: Progress, folder: Path, resolved_config: str
 ) -> QuartetRecord:
     """Return the row of one quartet; raise CellError with the reason why there is none."""
-    cells = prepare(plan, cache, progress)
-    if plan.config.engine.build_only:
-        return record(plan, cells, None, None, folder, resolved_config)
-    todo = tasks(plan, cells)
+    progress.stage("wait until nothing is timed")
+    with building():
+        cells, *rebuilt = (prepare(plan, cache, progress, build) for build in range(plan.config.protocol.builds))
+        if plan.config.engine.build_only:
+            return record(plan, cells, None, None, folder, resolved_config)
+        todo, *others = (tasks(plan, replica) for replica in (cells, *rebuilt))
     progress.stage("wait for the device")
     with device_lock(_device_id(plan)):
-        measurement = measure(todo, plan.config.protocol, plan.primary, progress)
+        measurement = measure(todo, plan.config.protocol, plan.primary, progress, others)
     return record(plan, cells, measurement, analyse(measurement, plan.config.protocol), folder, resolved_config)
 
 

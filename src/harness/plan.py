@@ -12,6 +12,7 @@ from harness.engines import get
 from harness.engines.base import BuildPlan, Graph
 from harness.errors import UserError
 from harness.hw.levels import Levels, off
+from harness.measure.settings import settled
 
 ENGINES_WITH_RECIPE = ("eager", "inductor")  # they run the nn.Module itself, rebuilt in the worker
 BOUNDARIES = {"cpu": ("wall",), "cuda": ("device", "wall", "end_to_end")}
@@ -56,6 +57,7 @@ class QuartetPlan:
 def plan_quartet(config: HarnessConfig, engine: str, device: str) -> QuartetPlan:
     """Return the plan of a validated config on a resolved engine; raise UserError for what can't be combined."""
     check_config(config)
+    config = replace(config, protocol=settled(config.protocol, device))
     arch_stack = arch.enabled(config.arch)
     hw_stack = hw.enabled(config.hw)
     plain = ArchConfig()
@@ -179,6 +181,7 @@ def check_config(config: HarnessConfig) -> None:
         "protocol.min_blocks": (protocol.min_blocks, 1),
         "protocol.max_blocks": (protocol.max_blocks, protocol.min_blocks),
         "protocol.restarts": (protocol.restarts, 1),
+        "protocol.builds": (protocol.builds, 1),
         "protocol.warmup_windows": (protocol.warmup_windows, 1),
         "protocol.ramp_iterations": (protocol.ramp_iterations, 0),
         "protocol.seed": (protocol.seed, 0),
@@ -191,8 +194,10 @@ def check_config(config: HarnessConfig) -> None:
     positive = ("slice_s", "half_width", "budget_s", "worker_timeout_s", "warmup_max_s", "warmup_tolerance")
     for name in positive:
         value = getattr(protocol, name)
-        if not (math.isfinite(value) and value > 0):
+        if value is not None and not (math.isfinite(value) and value > 0):
             raise UserError(f"protocol.{name}={value}: must be a positive number.")
+    if not (math.isfinite(protocol.energy_s) and protocol.energy_s >= 0):
+        raise UserError(f"protocol.energy_s={protocol.energy_s}: must be a number of seconds, 0 for none.")
     for name in ("margin", "level"):
         if not 0 < getattr(protocol, name) < 1:
             raise UserError(f"protocol.{name}={getattr(protocol, name)}: must be between 0 and 1.")

@@ -22,9 +22,9 @@ from harness.engines.build import Built, fetch_or_build
 from harness.engines.cache import Cache
 from harness.errors import CellError
 from harness.export import ExportRequest, export
+from harness.measure.bring_up import CellTask, try_out
 from harness.measure.cell import CellSpec
 from harness.measure.progress import Progress
-from harness.measure.protocol import CellTask, try_out
 from harness.measure.verify import Expected
 from harness.models.fingerprint import fingerprint
 from harness.plan import CellPlan, QuartetPlan, build_plan
@@ -71,11 +71,17 @@ class PreparedCell:
         return tuple(dict.fromkeys(found))
 
 
-def prepare(plan: QuartetPlan, cache: Cache, progress: Progress) -> dict[str, PreparedCell]:
-    """Return every cell of a quartet with its engines built, by role; raise CellError with the reason."""
+def prepare(plan: QuartetPlan, cache: Cache, progress: Progress, build: int = 0) -> dict[str, PreparedCell]:
+    """Return every cell of a quartet with its engines built, by role; raise CellError with the reason.
+
+    `build` numbers replicated builds: each of them is built on its own, from the same exports.
+    """
     cells = {}
     for cell in plan.cells:
         progress.stage("assemble", cell.role)
+        if build:
+            instance = f"{cell.levels.instance} build {build}".strip()
+            cell = replace(cell, levels=replace(cell.levels, instance=instance))
         net = network(plan.config.model, cell.arch)
         cells[cell.role] = _prepare_the_most(plan, cell, net, cache, progress)
     return cells

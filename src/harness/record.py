@@ -66,7 +66,7 @@ def record(
     artifacts = {}
     description = ""
     if measurement is not None and analysis is not None:
-        metrics |= {**analysis.metrics, **_fidelity(measurement)}
+        metrics |= {**analysis.metrics, **_fidelity(measurement), **_consumption(measurement)}
         tags |= {
             "boundary": analysis.primary,
             "converged": str(measurement.converged).lower(),
@@ -139,6 +139,19 @@ def _fidelity(measurement: Measurement) -> dict[str, float]:
         out |= {
             f"{prefix_of(role)}fidelity/{name}": value for name, value in asdict(found).items() if value is not None
         }
+    return out
+
+
+def _consumption(measurement: Measurement) -> dict[str, float]:
+    """Return energy and memory of each cell; what the machine does not tell is absent."""
+    out: dict[str, float] = {}
+    for role, found in measurement.consumption.items():
+        named = {
+            "gpu/energy_j_per_image": found.energy_j_per_image,
+            "gpu/peak_memory_mb": found.device_memory_mb,
+            "host/peak_memory_mb": found.host_memory_mb,
+        }
+        out |= {f"{prefix_of(role)}{name}": value for name, value in named.items() if value is not None}
     return out
 
 

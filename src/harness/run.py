@@ -53,6 +53,7 @@ def _sweep(arguments: Sequence[str], overrides: Sequence[str]) -> int:
 
     from rich.console import Console
 
+    from harness.family import adjust
     from harness.job import run_job
     from harness.plan import plan_quartet
     from harness.report.table import print_table
@@ -93,6 +94,7 @@ def _sweep(arguments: Sequence[str], overrides: Sequence[str]) -> int:
             _hydra(arguments, job)
         finally:
             counts = finish_sweep(store, sweep_id)
+    adjust(store, load(sweep_id, store.uri))
     print_table(console, load(sweep_id, store.uri), store.uri)
     return 0 if set(counts) == {"FINISHED"} else 1
 

@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from harness.measure.clocks import device_slice, timed_slice
+from harness.measure.cell import Sustained
+from harness.measure.clocks import device_slice, sustained, timed_slice
 from harness.measure.runner import Runner
 
 PROBES = 5  # batches to find out whether the host launches faster than the device works
@@ -43,6 +44,16 @@ class Boundaries:
         if name == "device":
             return device_slice(self._enqueue_on_device, self._runner.stream, ramp_iterations, slice_s)
         return timed_slice(self.run if name == "wall" else self._run_end_to_end, ramp_iterations, slice_s)
+
+    @property
+    def steadiest(self) -> str:
+        """The boundary to judge a warm-up by: where there is a device's own clock, the host's noise is left out."""
+        return "device" if "device" in self.names else "wall"
+
+    def sustain(self, seconds: float) -> Sustained:
+        """Keep the device busy with batches of this cell, replayed where they can be."""
+        enqueue = self._enqueue_on_device if "device" in self.names else self._runner.launch
+        return sustained(enqueue, self._runner.wait, seconds)
 
     def run(self) -> None:
         """Run one batch as a synchronous caller does."""

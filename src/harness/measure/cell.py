@@ -56,6 +56,14 @@ class Warmup:
 
 
 @dataclass(frozen=True)
+class Sustained:
+    """How many batches a cell ran in one go, and how long that took."""
+
+    iterations: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Slice:
     """One timed visit: milliseconds of each iteration, by boundary."""
 

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from harness.config import ProtocolConfig
-from harness.measure.cell import Warmup
+from harness.measure.cell import Sustained, Warmup
 
-WINDOW_S = 0.05  # shortest warm-up window: below it the clock and the scheduler would be what is compared
+WINDOW_S = 0.05  # of a warm-up window: below it the clock and the scheduler would be what is compared
 
 
 @contextmanager
@@ -90,23 +90,20 @@ def counted_slice(run: Callable[[], None], warmups: int, iterations: int) -> lis
     return milliseconds
 
 
-def warm_up(run: Callable[[], None], settings: ProtocolConfig, min_s: float) -> Warmup:
+def warm_up(timed: Callable[[float], list[float]], settings: ProtocolConfig, min_s: float) -> Warmup:
     """Run until `min_s` and the minimum of iterations are past and the last windows agree, or time is up.
 
-    A window is at least 50 ms of iterations; windows agree if the slowest mean is within the tolerance of the
-    fastest.
+    `timed(seconds)` returns the milliseconds of the iterations of that many seconds: one window. Windows agree if the
+    slowest mean is within the tolerance of the fastest.
     """
+    assert settings.warmup_tolerance is not None, "settle the protocol first"
     started = time.perf_counter()
     iterations = 0
     windows: list[float] = []
     while True:
-        window_started = time.perf_counter()
-        count = 0
-        while count == 0 or time.perf_counter() - window_started < WINDOW_S:
-            run()
-            count += 1
-        windows.append((time.perf_counter() - window_started) / count)
-        iterations += count
+        milliseconds = timed(WINDOW_S)
+        windows.append(sum(milliseconds) / len(milliseconds))
+        iterations += len(milliseconds)
         seconds = time.perf_counter() - started
         last = windows[-settings.warmup_windows :]
         steady = len(last) == settings.warmup_windows and max(last) <= min(last) * (1 + settings.warmup_tolerance)
@@ -114,3 +111,15 @@ def warm_up(run: Callable[[], None], settings: ProtocolConfig, min_s: float) -> 
             return Warmup(iterations, seconds, steady=True)
         if seconds >= settings.warmup_max_s:
             return Warmup(iterations, seconds, steady=False)
+
+
+def sustained(enqueue: Callable[[], None], wait: Callable[[], None], seconds: float, ahead: int = 8) -> Sustained:
+    """Keep a device busy for `seconds`, `ahead` batches in its queue at a time; not a timed slice."""
+    iterations = 0
+    started = time.perf_counter()
+    while time.perf_counter() - started < seconds:
+        for _ in range(ahead):
+            enqueue()
+        wait()
+        iterations += ahead
+    return Sustained(iterations, time.perf_counter() - started)

@@ -13,13 +13,26 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, Protocol
 
 from harness.errors import CellError
 from harness.measure import worker
 from harness.measure.cell import CellSpec
 
 STOP_TIMEOUT_S = 5.0
+
+
+class Handle(Protocol):
+    """What the protocol needs of a cell's process, however long that one lives."""
+
+    def send(self, command: str, argument: Any = None) -> None:
+        """Give a command without waiting."""
+
+    def receive(self, command: str, timeout_s: float) -> Any:
+        """Return the reply to the command given last."""
+
+    def ask(self, command: str, argument: Any = None, timeout_s: float = 300.0) -> Any:
+        """Give a command and return its reply."""
 
 
 class Worker:

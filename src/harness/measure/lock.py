@@ -1,22 +1,43 @@
-"""One quartet is timed on a device at a time: a lock by device, shared by all sweeps of a user on this machine."""
+"""Who may use the machine: one quartet is timed on a device at a time, and nobody builds while anybody is timed.
+
+The locks lie among the temporary files, by user, and are shared by all sweeps of that user on this machine. They are
+the operating system's (flock), so a holder that dies in whatever way lets go.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock
-
 
 @contextmanager
 def device_lock(device_id: str) -> Iterator[None]:
-    """Hold the lock of a device (a GPU's UUID, or "cpu"); wait for whoever has it.
-
-    It is an operating-system lock on a file, so a holder that dies in whatever way lets go of it.
-    """
-    safe = "".join(c if c.isalnum() else "-" for c in device_id)
-    with FileLock(Path(tempfile.gettempdir()) / f"harness-{os.getuid()}-{safe}.lock"):
+    """Time on a device (a GPU's UUID, or "cpu"): wait for whoever is timed on it, and until nobody builds."""
+    with _locked(device_id, fcntl.LOCK_EX), _locked("quiet", fcntl.LOCK_SH):
         yield
+
+
+@contextmanager
+def building() -> Iterator[None]:
+    """Export, build or try out: wait until nothing is timed on any device, for this is heavy work for the host.
+
+    Two sweeps never build at once either; one that builds in several processes holds this once for all of them.
+    """
+    with _locked("quiet", fcntl.LOCK_EX):
+        yield
+
+
+@contextmanager
+def _locked(name: str, kind: int) -> Iterator[None]:
+    safe = "".join(c if c.isalnum() else "-" for c in name)
+    path = Path(tempfile.gettempdir()) / f"harness-{os.getuid()}-{safe}.lock"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, kind)
+        yield
+    finally:
+        os.close(descriptor)

@@ -8,21 +8,32 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from harness.config import ProtocolConfig
 from harness.errors import CellError
-from harness.measure.cell import CellOutputs, CellSpec, Loaded, Warmup
-from harness.measure.coordinator import Worker, workers
-from harness.measure.progress import Progress, Silent
+from harness.measure.bring_up import (
+    CellTask,
+    bring_up,
+    check_same_boundaries,
+    common_boundaries,
+    primary_boundary,
+    usual_recipe,
+    warm_up,
+)
+from harness.measure.cell import Loaded, Warmup
+from harness.measure.consumption import Consumption, consumption
+from harness.measure.coordinator import Handle, Worker, workers
+from harness.measure.progress import Progress
 from harness.measure.samples import Samples
+from harness.measure.settings import settled
 from harness.measure.stopping import Standing, host_bound, standing
 from harness.measure.telemetry import Telemetry
-from harness.measure.verify import Expected, Fidelity, compare
-
-COURSEWORK_WARMUPS, COURSEWORK_ITERATIONS = 3, 20  # the coursework's own recipe
+from harness.measure.turns import BUSY, NOTE, admits_one_process, turns
+from harness.measure.verify import Fidelity
 
 
 @dataclass(frozen=True)
@@ -39,143 +50,102 @@ class Measurement:
     fidelity: Mapping[str, Fidelity] = field(default_factory=dict)
     warmups: Mapping[str, Warmup] = field(default_factory=dict)
     coursework_ms: Mapping[str, list[float]] = field(default_factory=dict)
+    consumption: Mapping[str, Consumption] = field(default_factory=dict)
     telemetry: Telemetry | None = None
-    note: str = ""  # why `primary` is not the boundary that was planned
+    note: str = ""  # what a reader of the result must know: another boundary, a chip that slowed down, ...
 
 
-@dataclass(frozen=True)
-class CellTask:
-    """One cell to measure: its spec, and the reference its outputs must match."""
+def measure(
+    tasks: Sequence[CellTask],
+    settings: ProtocolConfig,
+    primary: str,
+    progress: Progress,
+    rebuilt: Sequence[Sequence[CellTask]] = (),
+) -> Measurement:
+    """Measure all cells of a quartet (1, 2 or 4) side by side; raise CellError where one can't be trusted.
 
-    spec: CellSpec
-    expected: Expected
-
-
-def measure(tasks: Sequence[CellTask], settings: ProtocolConfig, primary: str, progress: Progress) -> Measurement:
-    """Measure all cells of a quartet (1, 2 or 4) side by side; raise CellError where one can't be trusted."""
+    `rebuilt` holds the same cells from further builds of their engines; each build gets restarts of its own.
+    """
     started = time.monotonic()
-    order = np.random.default_rng(settings.seed)
-    samples = Samples([task.spec.role for task in tasks], tasks[0].spec.batch_size)
-    restarts, done = settings.restarts, 0
-    with Telemetry(tasks[0].spec.device) as telemetry:
+    device = tasks[0].spec.device
+    settings = settled(settings, device)
+    run = _Run(
+        samples=Samples([task.spec.role for task in tasks], tasks[0].spec.batch_size),
+        settings=settings,
+        primary=primary,
+        order=np.random.default_rng(settings.seed),
+        progress=progress,
+        fresh=admits_one_process(device),
+    )
+    replicas = [tasks, *rebuilt]
+    restarts = -(-max(settings.restarts, len(replicas)) // len(replicas)) * len(replicas)  # the same for each build
+    notes: list[str] = []
+    with Telemetry(device) as telemetry:
+        run.telemetry = telemetry
+        done = 0
         while done < restarts:
-            with workers([task.spec for task in tasks]) as handles:
-                loaded, fidelity = _bring_up(tasks, handles, settings, progress)
-                if not done:
-                    first_loaded, first_fidelity = loaded, fidelity
-                    primary, note = _primary(primary, loaded, settings)
-                    boundaries = _common(loaded)
-                    samples.launch_bound = any(cell.no_device for cell in loaded.values())
-                    coursework_ms = _coursework(handles, settings, progress) if settings.coursework else {}
-                    warmups = _warm_up(handles, settings, tasks[0].spec.device, progress)
-                else:
-                    _check_same(boundaries, loaded)
-                    _warm_up(handles, settings, tasks[0].spec.device, progress)
-                # every restart gets its part of the budget and of the blocks; bringing cells up costs none of it
-                until = time.monotonic() + settings.budget_s / restarts
-                most = math.ceil((done + 1) / restarts * settings.max_blocks)
-                run = _Run(samples, settings, primary, order, telemetry, progress)
-                now = _blocks(run, handles, boundaries, done, until, most)
+            build = done % len(replicas)
+            try:
+                with run.processes(replicas[build]) as handles:
+                    loaded, fidelity = bring_up(replicas[build], handles, settings, progress)
+                    if not done:
+                        first_loaded, first_fidelity = loaded, fidelity
+                        run.primary, note = primary_boundary(primary, loaded, settings)
+                        notes.append(note)
+                        run.boundaries = common_boundaries(loaded)
+                        run.samples.launch_bound = any(cell.no_device for cell in loaded.values())
+                        coursework_ms = usual_recipe(handles, settings, progress) if settings.coursework else {}
+                        warmups = warm_up(handles, settings, device, progress)
+                    else:
+                        check_same_boundaries(run.boundaries, loaded)
+                        warm_up(handles, settings, device, progress)
+                    # every restart gets its part of the budget and of the blocks; bringing cells up costs none of it
+                    until = time.monotonic() + settings.budget_s / restarts
+                    most = math.ceil((done + 1) / restarts * settings.max_blocks)
+                    now = _blocks(run, handles, done, build, until, most)
+                    if not done:
+                        consumed = _consumption(run, handles)
+            except CellError as error:
+                if run.fresh or run.samples.blocks or BUSY not in str(error):
+                    raise
+                run.fresh = True  # nothing was timed yet: begin anew, one process at a time
+                continue
             done += 1
-            if done == 1 and primary == "wall" and host_bound(samples):
+            if done == 1 and run.primary != "device" and not run.fresh and host_bound(run.samples):
                 # such a cell keeps one of several modes for as long as its process lives: only fresh ones tell
                 restarts = max(restarts, settings.host_bound_restarts)
+    notes += [NOTE if run.fresh else "", telemetry.blind, _unsteady(warmups), _slowed(run.samples)]
     return Measurement(
-        samples=samples,
-        primary=primary,
+        samples=run.samples,
+        primary=run.primary,
         standing=now,
         converged=now.converged(settings),
         seconds=time.monotonic() - started,
-        restarts=done,
+        restarts=len(set(run.samples.groups)),
         loaded=first_loaded,
         fidelity=first_fidelity,
         warmups=warmups,
         coursework_ms=coursework_ms,
+        consumption=consumed,
         telemetry=telemetry,
-        note="; ".join(part for part in (note, _slowed(samples)) if part),
+        note="; ".join(note for note in notes if note),
     )
+
+
+def _unsteady(warmups: Mapping[str, Warmup]) -> str:
+    roles = [role for role, found in warmups.items() if not found.steady]
+    return f"{', '.join(roles)}: no steady state within the warm-up's time" if roles else ""
 
 
 def _slowed(samples: Samples) -> str:
-    return (
-        f"{samples.slowed} of {samples.blocks} blocks measured on a chip that was slowing down"
-        if samples.slowed
-        else ""
-    )
+    slowed = f"{samples.slowed} of {samples.blocks} blocks measured on a chip that was slowing down"
+    return slowed if samples.slowed else ""
 
 
-def _common(loaded: Mapping[str, Loaded]) -> tuple[str, ...]:
-    """Return the boundaries that all cells offer: a quartet has only those."""
-    offered = [cell.boundaries for cell in loaded.values()]
-    return tuple(name for name in offered[0] if all(name in others for others in offered))
-
-
-def _check_same(boundaries: Sequence[str], loaded: Mapping[str, Loaded]) -> None:
-    """Raise CellError where a restart lacks a boundary that the first one had: its blocks could not be joined."""
-    for role, cell in loaded.items():
-        missing = [name for name in boundaries if name not in cell.boundaries]
-        if missing:
-            raise CellError(f"{role}: no {missing[0]} boundary after a restart: {cell.no_device}")
-
-
-def try_out(task: CellTask, settings: ProtocolConfig) -> None:
-    """Load and verify one cell in a worker of its own; raise CellError with the reason if that goes wrong."""
-    with workers([task.spec]) as handles:
-        _bring_up([task], handles, settings, Silent())
-
-
-def _primary(asked: str, loaded: Mapping[str, Loaded], settings: ProtocolConfig) -> tuple[str, str]:
-    """Return the boundary for verdicts, and why it is another one than was planned ("" if it is not)."""
-    lacking = {role: cell.no_device for role, cell in loaded.items() if asked not in cell.boundaries}
-    if not lacking:
-        return asked, ""
-    reason = "; ".join(f"{role}: {why}" for role, why in lacking.items())
-    if settings.primary != "auto":
-        raise CellError(f"protocol.primary={asked}: not every cell has it: {reason}")
-    return "wall", f"verdict on wall, because there is no device boundary: {reason}"
-
-
-def _bring_up(
-    tasks: Sequence[CellTask], handles: Mapping[str, Worker], settings: ProtocolConfig, progress: Progress
-) -> tuple[dict[str, Loaded], dict[str, Fidelity]]:
-    """Load all cells at once (nothing is timed yet), then verify them one after the other."""
-    progress.stage("load")
-    for handle in handles.values():
-        handle.send("load")
-    loaded = {role: handle.receive("load", settings.worker_timeout_s) for role, handle in handles.items()}
-    fidelity = {}
-    for task in tasks:
-        role = task.spec.role
-        progress.stage("verify", role)
-        outputs: CellOutputs = handles[role].ask("verify", task.expected.inputs, settings.worker_timeout_s)
-        plan = task.spec.artifacts[0].plan
-        try:
-            fidelity[role] = compare(outputs, task.expected, plan.precision, plan.tf32)
-        except CellError as error:
-            raise CellError(f"{role}: {error}") from None
-    return loaded, fidelity
-
-
-def _coursework(handles: Mapping[str, Worker], settings: ProtocolConfig, progress: Progress) -> dict[str, list[float]]:
-    """Run the usual recipe on the same executables: one cell after the other, milliseconds of each iteration."""
-    out = {}
-    for role, handle in handles.items():
-        progress.stage("coursework recipe", role)
-        out[role] = handle.ask(
-            "coursework", (COURSEWORK_WARMUPS, COURSEWORK_ITERATIONS), timeout_s=settings.worker_timeout_s
-        )
-    return out
-
-
-def _warm_up(
-    handles: Mapping[str, Worker], settings: ProtocolConfig, device: str, progress: Progress
-) -> dict[str, Warmup]:
-    out = {}
-    for role, handle in handles.items():
-        progress.stage("warm-up", role)
-        min_s = settings.warmup_min_s if device == "cuda" else 0.0
-        out[role] = handle.ask("warm_up", (settings, min_s), settings.worker_timeout_s + settings.warmup_max_s)
-    return out
+def _consumption(run: _Run, handles: Mapping[str, Handle]) -> dict[str, Consumption]:
+    held = {role: handle for role, handle in handles.items() if isinstance(handle, Worker)}  # not one for each command
+    run.progress.stage("energy and memory")
+    return consumption(held, run.samples.batch_size, run.settings, run.telemetry)
 
 
 @dataclass
@@ -186,35 +156,37 @@ class _Run:
     settings: ProtocolConfig
     primary: str
     order: np.random.Generator
-    telemetry: Telemetry
     progress: Progress
+    fresh: bool  # a process for each visit
+    telemetry: Telemetry = field(init=False)
+    boundaries: tuple[str, ...] = ()
+
+    def processes(self, tasks: Sequence[CellTask]) -> AbstractContextManager[Mapping[str, Handle]]:
+        """Return the processes of one restart, still to be entered."""
+        specs = [task.spec for task in tasks]
+        return turns(specs) if self.fresh else workers(specs)
 
 
-def _blocks(
-    run: _Run,
-    handles: Mapping[str, Worker],
-    boundaries: tuple[str, ...],
-    restart: int,
-    until: float,
-    most: int,
-) -> Standing:
+def _blocks(run: _Run, handles: Mapping[str, Handle], restart: int, build: int, until: float, most: int) -> Standing:
     """Measure blocks until the criterion holds, or the time `until` or `most` blocks in all are reached."""
     roles, samples, settings = list(handles), run.samples, run.settings
     first = samples.blocks
     last = roles[-1]  # was warmed up last
-    turn = (boundaries, settings.ramp_iterations, settings.slice_s)
+    turn = (run.boundaries, settings.ramp_iterations, settings.slice_s)
     while True:
         block, slowed = samples.blocks, False
+        restart = block if run.fresh else restart
         visits = _order(roles, last, run.order)
         last = visits[-1]
         for position, role in enumerate(visits):
+            began = time.monotonic()
             samples.add(role, restart, block, position, handles[role].ask("slice", turn, settings.worker_timeout_s))
-            slowed = run.telemetry.read(role, restart, block) or slowed
+            slowed = run.telemetry.read(role, restart, block, time.monotonic() - began) or slowed
         spent = time.monotonic() >= until
         if slowed and not spent:  # past the budget it is kept, and told, or a hot chip would never end
             samples.discard_block()
             continue
-        samples.close_block(restart, slowed)
+        samples.close_block(restart, slowed, build)
         now = standing(samples, run.primary, settings)
         run.progress.block(now)
         here = samples.blocks - first

@@ -13,7 +13,7 @@ from harness.measure.cell import Slice
 if TYPE_CHECKING:
     import pandas
 
-COLUMNS = ("cell", "restart", "block", "order", "boundary", "milliseconds")
+COLUMNS = ("cell", "build", "restart", "block", "order", "boundary", "milliseconds")
 
 
 class Samples:
@@ -23,7 +23,8 @@ class Samples:
         self.roles = tuple(roles)
         self.batch_size = batch_size
         self.groups: list[int] = []  # the restart of each complete block
-        self._rows: list[tuple[str, int, int, int, str, float]] = []
+        self.builds: list[int] = []  # the build of each complete block
+        self._rows: list[tuple[str, int, int, int, int, str, float]] = []
         self._milliseconds: dict[tuple[str, str], list[float]] = {}
         self._open: list[tuple[str, int, int, int, Slice]] = []
         self.discarded = 0  # blocks forgotten because the chip was slowing down
@@ -40,13 +41,13 @@ class Samples:
         """Add one visit of a cell to the open block: its iterations' milliseconds by boundary."""
         self._open.append((role, restart, block, order, visit))
 
-    def close_block(self, restart: int, slowed: bool = False) -> None:
+    def close_block(self, restart: int, slowed: bool = False, build: int = 0) -> None:
         """Complete the block: its value per cell is images / seconds."""
         self.slowed += slowed
         values: dict[str, dict[str, float]] = {}
         for role, _, block, order, visit in self._open:
             for boundary, milliseconds in visit.milliseconds.items():
-                self._rows += [(role, restart, block, order, boundary, ms) for ms in milliseconds]
+                self._rows += [(role, build, restart, block, order, boundary, ms) for ms in milliseconds]
                 self._milliseconds.setdefault((role, boundary), []).extend(milliseconds)
                 images = self.batch_size * len(milliseconds)
                 values.setdefault(boundary, {})[role] = images / (sum(milliseconds) / 1e3)
@@ -55,6 +56,7 @@ class Samples:
                 self._blocks.setdefault(boundary, []).append([by_role[role] for role in self.roles])
         self._open = []
         self.groups.append(restart)
+        self.builds.append(build)
 
     def discard_block(self) -> None:
         """Forget the open block: the chip was slowed down while it was measured."""

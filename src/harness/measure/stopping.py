@@ -32,6 +32,7 @@ class Standing:
 
     def converged(self, settings: ProtocolConfig) -> bool:
         """Whether the stopping criterion holds."""
+        assert settings.half_width is not None, "settle the protocol first"
         narrow = math.isfinite(self.half_width) and self.half_width <= settings.half_width
         return narrow and (self.verdict is None or is_decided(self.verdict))
 
@@ -42,11 +43,13 @@ def standing(samples: Samples, boundary: str, settings: ProtocolConfig) -> Stand
     cells = throughput.shape[1]
     if cells == 4:
         waits = boundary != "device" and host_bound(samples)
-        found = estimate(throughput, samples.groups, settings.margin, settings.level, host_bound=waits)
+        found = estimate(
+            throughput, samples.groups, settings.margin, settings.level, host_bound=waits, builds=samples.builds
+        )
         return Standing("factor", found.factor, found.half_width, str(found.verdict), samples.blocks)
     logs = np.log(throughput)
     series = logs[:, 0] if cells == 1 else logs[:, 1] - logs[:, 0]
-    interval = mean_interval(series, np.array(samples.groups, dtype=np.intp))
+    interval = mean_interval(series, np.array(samples.groups, dtype=np.intp), np.array(samples.builds, dtype=np.intp))
     return Standing(
         "throughput" if cells == 1 else "gain",
         float(np.exp(interval.mean)),

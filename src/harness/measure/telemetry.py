@@ -22,6 +22,8 @@ SLOWDOWNS = (
     "nvmlClocksEventReasonHwSlowdown",
 )
 
+POSITION = {"seconds", "unix_s", "visit_s", "cell", "restart", "block"}  # where and when a reading was taken
+
 
 class Telemetry:
     """Readings of one quartet's measurement; enter it to open NVML, leave it to close."""
@@ -29,6 +31,7 @@ class Telemetry:
     def __init__(self, device: str) -> None:
         self._device = device
         self._nvml: Any = None
+        self.blind = ""  # why nothing is known about the GPU
         self._started = time.monotonic()
         self.rows: list[dict[str, float | int | str]] = []
 
@@ -44,8 +47,9 @@ class Telemetry:
                 pynvml.nvmlInit()
                 self._handle = nvml_handle(pynvml)
                 self._nvml = pynvml
-            except pynvml.NVMLError:
+            except pynvml.NVMLError as error:
                 self._nvml = None
+                self.blind = f"NVML can't be read ({error}): a throttled block would not be noticed"
         return self
 
     def __exit__(
@@ -56,12 +60,14 @@ class Telemetry:
             self._nvml.nvmlShutdown()
             self._nvml = None
 
-    def read(self, role: str, restart: int, block: int) -> bool:
-        """Take one reading, just after a visit of `role`; return whether the chip was being slowed down."""
+    def read(self, role: str, restart: int, block: int, visit_s: float = 0.0) -> bool:
+        """Take one reading, just after a visit of `role` that took `visit_s`; return whether the chip slowed down."""
         import psutil
 
         row: dict[str, float | int | str] = {
             "seconds": time.monotonic() - self._started,
+            "unix_s": time.time(),
+            "visit_s": visit_s,
             "cell": role,
             "restart": restart,
             "block": block,
@@ -102,12 +108,33 @@ class Telemetry:
             mask |= int(getattr(self._nvml, name, 0))
         return int(self._nvml.nvmlDeviceGetCurrentClocksThrottleReasons(self._handle)) & mask
 
+    def joules(self) -> float | None:
+        """Return the GPU's energy counter (since the driver was loaded), or None where it has none."""
+        if self._nvml is None:
+            return None
+        try:
+            return float(self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)) / 1e3
+        except self._nvml.NVMLError:  # Volta and later only
+            return None
+
+    def device_memory_mb(self, pid: int) -> float | None:
+        """Return the GPU memory of one process, its CUDA context included; None where the driver does not tell."""
+        if self._nvml is None:
+            return None
+        try:
+            processes = self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle)
+        except self._nvml.NVMLError:
+            return None
+        # in a container with process ids of its own none of them may be ours
+        used = [process.usedGpuMemory for process in processes if process.pid == pid]
+        return used[0] / 1e6 if used and used[0] is not None else None
+
     def metrics(self) -> Mapping[str, float]:
         """Return the means over the measurement as `gpu/...` and `host/...`; the hottest, not the mean, temperature."""
         import numpy as np
 
         out: dict[str, float] = {}
-        for name in {key for row in self.rows for key in row} - {"seconds", "cell", "restart", "block"}:
+        for name in {key for row in self.rows for key in row} - POSITION:
             values = np.array([row[name] for row in self.rows if name in row], dtype=float)
             values = values[np.isfinite(values)]
             if values.size:

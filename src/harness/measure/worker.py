@@ -18,7 +18,7 @@ import numpy as np
 from harness.config import ProtocolConfig
 from harness.engines.orphan import die_with_parent
 from harness.errors import CellError, UserError
-from harness.measure.cell import CellSpec, Loaded, Slice
+from harness.measure.cell import CellSpec, Loaded, Slice, Sustained
 
 
 def main(connection: Connection, spec: CellSpec, parent: int) -> None:
@@ -99,12 +99,19 @@ class _Cell:
         from harness.measure.clocks import warm_up
 
         settings, min_s = argument
-        return warm_up(self._boundaries.run, settings, min_s)
+        for _ in range(settings.warmup_min_iterations):  # as a caller does, whatever the windows are judged by
+            self._boundaries.run()
+        name = self._boundaries.steadiest
+        return warm_up(lambda seconds: self._boundaries.slice(name, 0, seconds), settings, min_s)
 
     def slice(self, argument: tuple[tuple[str, ...], int, float]) -> Slice:
         """Run one timed visit: a slice of each boundary."""
         names, ramp_iterations, slice_s = argument
         return Slice({name: self._boundaries.slice(name, ramp_iterations, slice_s) for name in names})
+
+    def sustain(self, seconds: float) -> Sustained:
+        """Keep the device busy; the coordinator reads its energy meanwhile."""
+        return self._boundaries.sustain(seconds)
 
     def coursework(self, argument: tuple[int, int]) -> list[float]:
         """Run the usual recipe: fixed warm-ups, fixed synchronised iterations."""

@@ -62,6 +62,11 @@ def log_quartet(store: Store, run_id: str, record: QuartetRecord) -> None:
     _log(mlflow, run_id, record.params, tags, record.metrics)
 
 
+def log_family_verdict(store: Store, run_id: str, p_holm: float, verdict: str) -> None:
+    """Write to a finished quartet what of its verdict stands beside the others of its sweep."""
+    _log(store.client(), run_id, {}, {"verdict_holm": verdict}, {"interaction/p_holm": p_holm})
+
+
 def finish(store: Store, run_id: str, status: str, error: str | None = None) -> None:
     """End a run as FINISHED, FAILED or KILLED, with the reason as its tag `error`.
 

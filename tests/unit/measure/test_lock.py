@@ -1,4 +1,4 @@
-"""The device lock: one holder at a time, whatever way a holder ends."""
+"""Locks: one holder a device, nobody builds while anybody is timed; whatever way a holder ends, it lets go."""
 
 from __future__ import annotations
 

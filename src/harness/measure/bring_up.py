@@ -1,0 +1,98 @@
+"""From processes to cells that can be timed: load, verify, find the common boundaries, warm up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from harness.config import ProtocolConfig
+from harness.errors import CellError
+from harness.measure.cell import CellOutputs, CellSpec, Loaded, Warmup
+from harness.measure.coordinator import Handle, workers
+from harness.measure.progress import Progress, Silent
+from harness.measure.settings import settled
+from harness.measure.verify import Expected, Fidelity, compare
+
+COURSEWORK_WARMUPS, COURSEWORK_ITERATIONS = 3, 20  # the coursework's own recipe
+
+
+@dataclass(frozen=True)
+class CellTask:
+    """One cell to measure: its spec, and the reference its outputs must match."""
+
+    spec: CellSpec
+    expected: Expected
+
+
+def bring_up(
+    tasks: Sequence[CellTask], handles: Mapping[str, Handle], settings: ProtocolConfig, progress: Progress
+) -> tuple[dict[str, Loaded], dict[str, Fidelity]]:
+    """Load all cells at once (nothing is timed yet), then verify them one after the other."""
+    progress.stage("load")
+    for handle in handles.values():
+        handle.send("load")
+    loaded = {role: handle.receive("load", settings.worker_timeout_s) for role, handle in handles.items()}
+    fidelity = {}
+    for task in tasks:
+        role = task.spec.role
+        progress.stage("verify", role)
+        outputs: CellOutputs = handles[role].ask("verify", task.expected.inputs, settings.worker_timeout_s)
+        plan = task.spec.artifacts[0].plan
+        try:
+            fidelity[role] = compare(outputs, task.expected, plan.precision, plan.tf32)
+        except CellError as error:
+            raise CellError(f"{role}: {error}") from None
+    return loaded, fidelity
+
+
+def try_out(task: CellTask, settings: ProtocolConfig) -> None:
+    """Load and verify one cell in a worker of its own; raise CellError with the reason if that goes wrong."""
+    with workers([task.spec]) as handles:
+        bring_up([task], handles, settled(settings, task.spec.device), Silent())
+
+
+def warm_up(
+    handles: Mapping[str, Handle], settings: ProtocolConfig, device: str, progress: Progress
+) -> dict[str, Warmup]:
+    """Warm up one cell after the other; return how each of them got there."""
+    out = {}
+    for role, handle in handles.items():
+        progress.stage("warm-up", role)
+        min_s = settings.warmup_min_s if device == "cuda" else 0.0
+        out[role] = handle.ask("warm_up", (settings, min_s), settings.worker_timeout_s + settings.warmup_max_s)
+    return out
+
+
+def usual_recipe(handles: Mapping[str, Handle], settings: ProtocolConfig, progress: Progress) -> dict[str, list[float]]:
+    """Run the coursework's recipe on the same executables, cell after cell: milliseconds of each iteration."""
+    out = {}
+    for role, handle in handles.items():
+        progress.stage("coursework recipe", role)
+        counts = (COURSEWORK_WARMUPS, COURSEWORK_ITERATIONS)
+        out[role] = handle.ask("coursework", counts, settings.worker_timeout_s)
+    return out
+
+
+def common_boundaries(loaded: Mapping[str, Loaded]) -> tuple[str, ...]:
+    """Return the boundaries that all cells offer: a quartet has only those."""
+    offered = [cell.boundaries for cell in loaded.values()]
+    return tuple(name for name in offered[0] if all(name in others for others in offered))
+
+
+def check_same_boundaries(boundaries: Sequence[str], loaded: Mapping[str, Loaded]) -> None:
+    """Raise CellError where a restart lacks a boundary that the first one had: its blocks could not be joined."""
+    for role, cell in loaded.items():
+        missing = [name for name in boundaries if name not in cell.boundaries]
+        if missing:
+            raise CellError(f"{role}: no {missing[0]} boundary after a restart: {cell.no_device}")
+
+
+def primary_boundary(asked: str, loaded: Mapping[str, Loaded], settings: ProtocolConfig) -> tuple[str, str]:
+    """Return the boundary for verdicts, and why it is another one than was planned ("" if it is not)."""
+    lacking = {role: cell.no_device for role, cell in loaded.items() if asked not in cell.boundaries}
+    if not lacking:
+        return asked, ""
+    reason = "; ".join(f"{role}: {why}" for role, why in lacking.items())
+    if settings.primary != "auto":
+        raise CellError(f"protocol.primary={asked}: not every cell has it: {reason}")
+    return "wall", f"verdict on wall, because there is no device boundary: {reason}"

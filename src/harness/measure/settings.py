@@ -1,0 +1,23 @@
+"""The settings that depend on where a quartet is measured, filled in once so that what is recorded is what was used."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from harness.config import ProtocolConfig
+
+# of ln(factor): a captured graph repeats itself to 0.1%, a host does not (the measurements are in experiments/)
+HALF_WIDTH = {"device": 0.01, "wall": 0.03, "end_to_end": 0.03}
+WARMUP_TOLERANCE = {"cuda": 0.01, "cpu": 0.05}
+
+
+def settled(protocol: ProtocolConfig, device: str) -> ProtocolConfig:
+    """Return the protocol with nothing left open, for a quartet on `device` ("cpu" or "cuda")."""
+    primary = protocol.primary
+    if primary == "auto":
+        primary = "device" if device == "cuda" else "wall"
+    return replace(
+        protocol,
+        half_width=HALF_WIDTH[primary] if protocol.half_width is None else protocol.half_width,
+        warmup_tolerance=WARMUP_TOLERANCE[device] if protocol.warmup_tolerance is None else protocol.warmup_tolerance,
+    )

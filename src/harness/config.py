@@ -137,6 +137,11 @@ class EngineConfig:
     threads: int | None = None  # intra-op threads on a CPU; None: the physical cores this process may use
     providers: list[str] | None = None  # onnxruntime, in order of preference; None: by device
     workspace_mb: int | None = None  # TensorRT builder workspace, MiB; None: its own limit
+    # NHWC: eager and inductor convert the network, onnxruntime prefers such kernels; None: on for inductor alone
+    channels_last: bool | None = None  # GPU only
+    cudnn_benchmark: bool = False  # eager and inductor on a GPU: try cuDNN's algorithms on the first batch
+    max_autotune: bool = False  # inductor with `fusion` on: time its own templates too; builds take minutes
+    build_jobs: int | None = None  # quartets built ahead at once; None: a quarter of the cores, at most 8
 
 
 @dataclass

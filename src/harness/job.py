@@ -34,7 +34,7 @@ def run_job(composed: Any, context: SweepContext, store: Store, progress: Progre
     from omegaconf import OmegaConf
 
     config = from_omegaconf(composed)
-    plan = plan_quartet(config, context.engine, context.device)
+    plan = plan_quartet(config, context.engines[config.engine.name], context.device)
     chip = gpu() if context.device == "cuda" else None
     run_id = start_quartet(
         store,

@@ -121,7 +121,7 @@ def build_plan(plan: QuartetPlan, cell: CellPlan, graph: Graph, recipe: str = ""
         instance=levels.instance,
         recipe=recipe if cell.engine in ENGINES_WITH_RECIPE else "",
         stage=stage if cell.engine in ENGINES_WITH_RECIPE else "",
-        options=_engine_options(plan, levels),
+        options=_engine_options(plan, cell),
     )
 
 
@@ -136,8 +136,8 @@ def capability(config: HarnessConfig) -> tuple[int, int] | None:
     return int(major), int(minor)
 
 
-def _engine_options(plan: QuartetPlan, levels: Levels) -> tuple[tuple[str, str | int | float | bool], ...]:
-    engine = plan.config.engine
+def _engine_options(plan: QuartetPlan, cell: CellPlan) -> tuple[tuple[str, str | int | float | bool], ...]:
+    engine, levels = plan.config.engine, cell.levels
     options: dict[str, str | int | float | bool] = {}
     if plan.device == "cpu":
         options["threads"] = engine.threads or cpu_threads()
@@ -147,6 +147,13 @@ def _engine_options(plan: QuartetPlan, levels: Levels) -> tuple[tuple[str, str |
         options["workspace_mb"] = engine.workspace_mb
     if levels.fusion_step:
         options["fusion_step"] = levels.fusion_step
+    if plan.device == "cuda" and cell.engine in ("eager", "inductor", "onnxruntime"):
+        inductor = cell.engine == "inductor"
+        options["channels_last"] = inductor if engine.channels_last is None else engine.channels_last
+    if plan.device == "cuda" and cell.engine in ENGINES_WITH_RECIPE:
+        options["cudnn_benchmark"] = engine.cudnn_benchmark
+    if cell.engine == "inductor" and levels.fusion == "max":
+        options["max_autotune"] = engine.max_autotune
     return tuple(sorted(options.items()))
 
 
@@ -178,6 +185,7 @@ def check_config(config: HarnessConfig) -> None:
         "model.image_size": (config.model.image_size, 32),
         "model.num_classes": (config.model.num_classes, 2),
         "engine.threads": (config.engine.threads or 1, 1),
+        "engine.build_jobs": (config.engine.build_jobs or 1, 1),
         "protocol.min_blocks": (protocol.min_blocks, 1),
         "protocol.max_blocks": (protocol.max_blocks, protocol.min_blocks),
         "protocol.restarts": (protocol.restarts, 1),

@@ -49,10 +49,11 @@ def _sweep(arguments: Sequence[str], overrides: Sequence[str]) -> int:
 
     from harness.sweep import SweepContext, check_sweep, sweep_label
 
-    engine, reason, device = check_sweep(jobs)
+    resolved = check_sweep(jobs)
 
     from rich.console import Console
 
+    from harness.ahead import build_ahead
     from harness.family import adjust
     from harness.job import run_job
     from harness.plan import plan_quartet
@@ -65,32 +66,40 @@ def _sweep(arguments: Sequence[str], overrides: Sequence[str]) -> int:
     config = jobs[0].config
     store = open_store(config.tracking)
     install_views(store)
-    plans = [plan_quartet(job.config, engine, device) for job in jobs]
+    configs = [job.config for job in jobs]
+    engines = [resolved.engine_of(one) for one in configs]
+    plans = [plan_quartet(*one, resolved.device) for one in zip(configs, engines, strict=True)]
     name = config.sweep_name or sweep_label(plans)
     sweep_id = start_sweep(
-        store, name, {"engine": engine, "command": " ".join(["python -m harness", *arguments])}, {"jobs": len(jobs)}
+        store,
+        name,
+        {"engine": ", ".join(dict.fromkeys(engines)), "command": " ".join(["python -m harness", *arguments])},
+        {"jobs": len(jobs)},
     )
     context = SweepContext(
         sweep_id=sweep_id,
         name=name,
-        engine=engine,
-        engine_reason=reason,
-        device=device,
+        engines=resolved.engines,
+        device=resolved.device,
         total=len(jobs),
         store_uri=store.uri,
         store_root=str(store.root or ""),
         store_experiment=store.experiment,
     )
     context.publish()
-    if config.engine.name == "auto" and any(plan.engine == engine for plan in plans):
-        console.print(f"engine={engine}: {reason}", highlight=False, soft_wrap=True)
+    auto = resolved.engines.get("auto")
+    if auto is not None and any(plan.engine == auto for plan in plans):
+        console.print(f"engine={auto}: {resolved.reason}", highlight=False, soft_wrap=True)
     with TerminalProgress(console, len(jobs)) as progress:
 
         def job(composed: Any) -> None:
-            progress.begin(plan_quartet(_typed(composed), engine, device).label)
+            typed = _typed(composed)
+            progress.begin(plan_quartet(typed, resolved.engine_of(typed), resolved.device).label)
             progress.end(run_job(composed, context, store, progress))
 
         try:
+            progress.begin("the sweep")
+            build_ahead(configs, engines, resolved.device, progress)
             _hydra(arguments, job)
         finally:
             counts = finish_sweep(store, sweep_id)

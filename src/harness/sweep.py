@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,8 +30,7 @@ class SweepContext:
 
     sweep_id: str
     name: str
-    engine: str
-    engine_reason: str  # why this engine, in one line
+    engines: dict[str, str]  # as asked for ("auto", or a name) -> resolved
     device: str
     total: int  # jobs
     store_uri: str
@@ -47,8 +47,21 @@ class SweepContext:
         return SweepContext(**json.loads(os.environ[CONTEXT_VARIABLE]))
 
 
-def check_sweep(jobs: Sequence[Job]) -> tuple[str, str, str]:
-    """Return (engine, why this one, device) for a sweep all of whose jobs can be done; raise UserError if not."""
+@dataclass(frozen=True)
+class Resolved:
+    """What a sweep runs on."""
+
+    engines: dict[str, str]  # as asked for ("auto", or a name) -> resolved
+    reason: str  # why `auto` became what it is; "" where nothing was left open
+    device: str
+
+    def engine_of(self, config: HarnessConfig) -> str:
+        """Return the engine of one job."""
+        return self.engines[config.engine.name]
+
+
+def check_sweep(jobs: Sequence[Job]) -> Resolved:
+    """Return what a sweep runs on, all of whose jobs can be done; raise UserError if one can't."""
     configs = [job.config for job in jobs]
     for config in configs:
         check_config(config)
@@ -57,17 +70,19 @@ def check_sweep(jobs: Sequence[Job]) -> tuple[str, str, str]:
     device = _device(configs[0])
     for config in configs:
         check_boundary(config, device)
-    engine, reason = _engine(configs, device)
+    engines, reasons = {}, {}
+    for asked in dict.fromkeys(config.engine.name for config in configs):
+        engines[asked], reasons[asked] = _engine([c for c in configs if c.engine.name == asked], device)
     check_writable(Path(configs[0].cache.dir), "cache.dir")
-    return engine, reason, device
+    return Resolved(engines, reasons.get("auto", ""), device)
 
 
 def _check_shared(configs: Sequence[HarnessConfig]) -> None:
-    """Raise UserError where jobs differ in what a sweep has once: its engine, its store, its cache."""
-    for group in ("engine", "tracking", "cache", "sweep_name"):
-        if any(getattr(config, group) != getattr(configs[0], group) for config in configs):
+    """Raise UserError where jobs differ in what a sweep has once: its device, its store, its cache."""
+    for name in ("engine.device", "engine.build_only", "engine.build_jobs", "tracking", "cache", "sweep_name"):
+        if any(attrgetter(name)(config) != attrgetter(name)(configs[0]) for config in configs):
             raise UserError(
-                f"{group} differs between the jobs of this sweep, but a sweep has one: run one sweep for each choice."
+                f"{name} differs between the jobs of this sweep, but a sweep has one: run one sweep for each choice."
             )
 
 
@@ -100,7 +115,7 @@ def _device(config: HarnessConfig) -> str:
 
 
 def _engine(configs: Sequence[HarnessConfig], device: str) -> tuple[str, str]:
-    """Return the engine of a sweep and why: the named one if it can do every job, else the first that can."""
+    """Return the engine of jobs that ask for the same one, and why: the named one, or the first that can do all."""
     asked = configs[0].engine.name
     build_only = configs[0].engine.build_only
     if asked != "auto":

@@ -14,6 +14,7 @@ from harness.track.client import shown
 if TYPE_CHECKING:
     import pandas
 
+TABLE = ("model", "reference", "engine", "boundary")  # what the rows of one table have in common
 ROOMY = 100  # terminal columns from which on all columns fit
 COLOURS = {"amplify": "green", "conflict": "red", "independent": "cyan", "inconclusive": "yellow"}
 
@@ -23,7 +24,7 @@ def print_table(console: Console, frame: pandas.DataFrame, uri: str) -> None:
     measured = frame[frame["status"] == "FINISHED"]
     if len(measured) and _has(measured, "throughput/wall", "baseline/throughput/wall", "baseline/throughput/device"):
         labels = _labels(measured)
-        for _, rows in measured.groupby(["model", "reference", "engine", "boundary"], sort=False):
+        for _, rows in measured.groupby(list(TABLE), sort=False):
             _print_measured(console, rows, labels)
     elif len(measured):
         _print_built(console, measured)
@@ -43,8 +44,8 @@ def _labels(frame: pandas.DataFrame) -> dict[str, str]:
     labels = {}
     for _, row in frame.iterrows():
         own = [f"{str(name).rpartition('.')[2]}={row[name]}" for name in varied if isinstance(row[name], str)]
-        same_name = frame[frame["run_name"] == row["run_name"]]
-        told_apart = len(same_name) > 1 and own
+        beside = frame[(frame[["run_name", *TABLE]] == row[["run_name", *TABLE]]).all(axis=1)]
+        told_apart = len(beside) > 1 and own
         labels[row["run_id"]] = " ".join([row["run_name"], *own]) if told_apart else row["run_name"]
     return labels
 

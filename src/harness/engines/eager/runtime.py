@@ -41,11 +41,15 @@ class ModuleExecutable:
             torch.set_num_threads(threads)
         torch.backends.cuda.matmul.allow_tf32 = self._plan.tf32
         torch.backends.cudnn.allow_tf32 = self._plan.tf32
+        options = dict(self._plan.options)
         if self._device == "cuda":
             self.stream = process_stream()
+            torch.backends.cudnn.benchmark = bool(options.get("cudnn_benchmark"))
         self._module = stage_module(self._artifact).to(self._device)
         if self._plan.precision == "fp16":
             self._module = self._module.half()
+        if options.get("channels_last"):
+            self._module = self._module.to(memory_format=torch.channels_last)
         self._inputs = {
             spec.name: torch.zeros(
                 self._plan.batch.max_size, *spec.shape[1:], dtype=getattr(torch, spec.dtype), device=self._device
@@ -59,6 +63,8 @@ class ModuleExecutable:
         self.proof = {
             "threads": torch.get_num_threads(),
             "tf32": int(self._plan.tf32),
+            "layout": "channels_last" if options.get("channels_last") else "contiguous",
+            "cudnn_benchmark": int(bool(options.get("cudnn_benchmark"))),
             "parameter_dtype": str(next(self._module.parameters()).dtype).removeprefix("torch."),
         }
         if self._plan.cuda_graph:

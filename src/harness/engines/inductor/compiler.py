@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from collections.abc import Callable
@@ -14,6 +15,9 @@ from harness.engines.base import Artifact, BuildPlan
 from harness.engines.eager.rebuild import RECIPE_FILE
 from harness.errors import CellError
 
+# it says on every CPU that there is no CUDA
+logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+
 CACHE_FILE = "inductor_cache.bin"
 # off: the scheduler may put no two nodes into one kernel, and no pattern or epilogue is merged. What lowering inlines
 # before the scheduler sees it (a chain of element-wise operations) stays one kernel: Inductor has no switch for that.
@@ -23,6 +27,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "default": {},
     "max": {"epilogue_fusion": True},
 }
+AUTOTUNE = {"max_autotune": True}
 
 
 def build(plan: BuildPlan, workdir: Path, version: str) -> Artifact:
@@ -54,7 +59,7 @@ def build(plan: BuildPlan, workdir: Path, version: str) -> Artifact:
         proof={
             "nodes_before": plan.graph.nodes,
             "generated_kernels": int(metrics.generated_kernel_count),
-            "options": str(OPTIONS[plan.fusion]),
+            "options": str(_options(plan)),
             "precision_in_use": plan.precision,
             "batch": "static" if plan.batch.is_static else "dynamic",
         },
@@ -66,14 +71,18 @@ def compile_for(plan: BuildPlan) -> Callable[[torch.nn.Module], Callable[..., An
     """Return what turns a module into its compiled form."""
 
     def transform(module: torch.nn.Module) -> Callable[..., Any]:
-        if plan.device == "cuda":
-            module = module.to(memory_format=torch.channels_last)
         compiled: Callable[..., Any] = torch.compile(
-            module, fullgraph=True, dynamic=not plan.batch.is_static, options=OPTIONS[plan.fusion]
+            module, fullgraph=True, dynamic=not plan.batch.is_static, options=_options(plan)
         )
         return compiled
 
     return transform
+
+
+def _options(plan: BuildPlan) -> dict[str, Any]:
+    """Return Inductor's settings for the level of a plan."""
+    tuned = plan.fusion == "max" and dict(plan.options).get("max_autotune")
+    return {**OPTIONS[plan.fusion], **(AUTOTUNE if tuned else {})}
 
 
 def warm_compile(artifact: Artifact) -> Callable[[torch.nn.Module], Callable[..., Any]]:

@@ -48,10 +48,7 @@ class OnnxRuntimeExecutable:
         self.proof = {"provider": in_use[0], "threads": int(dict(self._plan.options).get("threads", 0))}
         self._inputs = {spec.name: self._allocate(spec) for spec in self.input_specs}
         self._outputs = {spec.name: self._allocate(spec) for spec in self.output_specs}
-        self._bindings: dict[int, ort.IOBinding] = {}
-        self._run_options = ort.RunOptions()
-        if self._device == "cuda":
-            self._run_options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+        self._bindings: dict[int, tuple[ort.IOBinding, ort.RunOptions]] = {}
         return self
 
     def __exit__(
@@ -70,6 +67,17 @@ class OnnxRuntimeExecutable:
 
         return torch.zeros(shape, dtype=getattr(torch, spec.dtype), device=self._device)
 
+    def _run_options(self, batch_size: int) -> Any:
+        """Return how a batch of this size is run: on a GPU without waiting, and from a CUDA graph of its own."""
+        import onnxruntime as ort
+
+        options = ort.RunOptions()
+        if self._device == "cuda":
+            options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+            if self._plan.cuda_graph:  # a graph holds one shape: under one number it would be replayed for all
+                options.add_run_config_entry("gpu_graph_id", str(batch_size))
+        return options
+
     def _binding(self, batch_size: int) -> Any:
         if batch_size not in self._bindings:
             check_batch(batch_size, self._plan.batch)  # beyond the buffers lies somebody else's memory
@@ -83,7 +91,7 @@ class OnnxRuntimeExecutable:
                     pointer = buffer.ctypes.data if self._device == "cpu" else buffer.data_ptr()
                     shape = (batch_size, *spec.shape[1:])
                     bind(spec.name, self._device, 0, np.dtype(spec.dtype), shape, pointer)
-            self._bindings[batch_size] = binding
+            self._bindings[batch_size] = binding, self._run_options(batch_size)
         return self._bindings[batch_size]
 
     def input_buffers(self) -> Mapping[str, Any]:
@@ -112,7 +120,7 @@ class OnnxRuntimeExecutable:
     def enqueue(self, batch_size: int | None = None) -> None:
         """Run the session on the first `batch_size` samples."""
         size = batch_size or self._plan.batch.opt_size
-        self._session.run_with_iobinding(self._binding(size), self._run_options)
+        self._session.run_with_iobinding(*self._binding(size))
 
     def synchronize(self) -> None:
         """Wait for the device; a CPU session has returned only when it is done."""

@@ -37,7 +37,11 @@ def provider_list(plan: BuildPlan, stream: Any = None) -> list[str | tuple[str, 
     out: list[str | tuple[str, dict[str, str]]] = []
     for name in providers_of(plan):
         if name == "CUDAExecutionProvider":
-            options = {"use_tf32": str(int(plan.tf32)), "enable_cuda_graph": str(int(plan.cuda_graph))}
+            options = {
+                "use_tf32": str(int(plan.tf32)),
+                "enable_cuda_graph": str(int(plan.cuda_graph)),
+                "prefer_nhwc": str(int(bool(dict(plan.options).get("channels_last")))),
+            }
             if stream is not None:
                 options["user_compute_stream"] = str(stream.cuda_stream)
             out.append((name, options))

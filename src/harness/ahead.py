@@ -1,0 +1,73 @@
+"""Build ahead: before the first quartet is timed, prepare all of them in a small pool, so that timing never waits.
+
+Nothing is kept but what the cache keeps: the job of a quartet fetches it there. What goes wrong here is not an error
+yet; the quartet's own job meets it again and fails with the reason.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+from harness.config import HarnessConfig
+from harness.engines.orphan import die_with_parent
+from harness.measure.lock import building
+from harness.measure.progress import Progress
+
+MOST_JOBS = 8
+CORES_PER_JOB = 4  # an export or a compilation keeps several cores busy
+
+
+def build_ahead(configs: Sequence[HarnessConfig], engines: Sequence[str], device: str, progress: Progress) -> None:
+    """Prepare every quartet of a sweep, several at once; return at once where one at a time is all there is room for.
+
+    `engines` holds the resolved engine of each config.
+    """
+    jobs = min(configs[0].engine.build_jobs or default_jobs(), len(configs))
+    if jobs < 2:
+        return
+    progress.stage("wait until nothing is timed")
+    context = multiprocessing.get_context("spawn")
+    with building():
+        pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start, initargs=(os.getpid(),))
+        try:
+            work = [pool.submit(_prepare, *one, device) for one in zip(configs, engines, strict=True)]
+            for done, _ in enumerate(as_completed(work), start=1):
+                progress.stage(f"build ahead, {done} of {len(work)} quartets")
+        except BaseException:
+            for process in list((pool._processes or {}).values()):
+                process.kill()  # their builds end with them
+            raise
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def default_jobs() -> int:
+    """Return how many quartets are prepared at once on this machine."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(MOST_JOBS, cores // CORES_PER_JOB))
+
+
+def _start(parent: int) -> None:
+    die_with_parent(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's; it ends us
+
+
+def _prepare(config: HarnessConfig, engine: str, device: str) -> None:
+    """Put all that a quartet needs into the cache."""
+    from harness.engines.cache import Cache
+    from harness.errors import CellError, UserError
+    from harness.measure.progress import Silent
+    from harness.plan import plan_quartet
+    from harness.prepare import prepare
+
+    try:
+        plan = plan_quartet(config, engine, device)
+        for build in range(plan.config.protocol.builds):
+            prepare(plan, Cache(Path(config.cache.dir)), Silent(), build)
+    except (CellError, UserError):
+        return

@@ -80,7 +80,7 @@ def run_quartet(
             return record(plan, cells, None, None, folder, resolved_config)
         todo, *others = (tasks(plan, replica) for replica in (cells, *rebuilt))
     progress.stage("wait for the device")
-    with device_lock(_device_id(plan)):
+    with device_lock(device_id(plan)):
         measurement = measure(todo, plan.config.protocol, plan.primary, progress, others)
     return record(plan, cells, measurement, analyse(measurement, plan.config.protocol), folder, resolved_config)
 
@@ -100,7 +100,8 @@ def quartet_key(plan: QuartetPlan, chip: Mapping[str, Any] | None) -> str:
     )
 
 
-def _device_id(plan: QuartetPlan) -> str:
+def device_id(plan: QuartetPlan) -> str:
+    """Return what the device lock is named by: the GPU's UUID, or "cpu"."""
     chip = gpu() if plan.device == "cuda" else None
     return chip["uuid"] if chip else plan.device
 

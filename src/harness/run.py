@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
         parsed = parser.parse_args(list(arguments))
         if any(getattr(parsed, flag) for flag in _HYDRA_ANSWERS):
             return _hydra(arguments, lambda config: None)
-        _quiet()
+        quiet()
         signal.signal(signal.SIGTERM, _terminate)
         return _sweep(arguments, parsed.overrides)
     except UserError as error:
@@ -136,7 +136,7 @@ def _hydra(arguments: Sequence[str], job: Any) -> int:
     return 0
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Keep third-party warnings off the screen: a user can do nothing about them."""
     warnings.filterwarnings("ignore")
     os.environ.setdefault("PYTHONWARNINGS", "ignore")  # worker processes too

@@ -1,0 +1,153 @@
+"""`python -m harness.doctor`: which engines can build here, which can run, why the others can't, and do they work."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from harness.self_test import SelfTest, self_test
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What one engine can do on this machine; a text is the reason why not."""
+
+    engine: str
+    version: str
+    cannot_build: str | None
+    cannot_run: str | None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the report; return 0, or 1 if an engine that can run fails its self-test."""
+    from harness.run import quiet
+
+    options = _parser().parse_args(arguments)
+    quiet()
+    from harness.environment import environment
+
+    device = _device()
+    found = diagnose(device)
+    machine = environment()
+    able = [one for one in found if one.cannot_build is None or one.cannot_run is None]
+    chosen = [one for one in able if options.engine in (None, one.engine)]
+    if options.engine is not None and not chosen:
+        reason = next((one.cannot_build for one in found if one.engine == options.engine), "no such engine")
+        print(f"harness.doctor: {options.engine}: {reason}", file=sys.stderr)
+        return 2
+    console = Console(stderr=options.json)  # so that --json leaves nothing but JSON on the standard output
+    if not options.json:
+        _print_machine(console, machine, device)
+        _print_engines(console, found)
+    tests: list[SelfTest] = []
+    if not options.no_test:
+        try:
+            for one in chosen:
+                steps = "build, load, verify, capture, time" if one.cannot_run is None else "build"
+                console.print(f"\nself-test of {one.engine}: {steps} ...", highlight=False)
+                tests.append(self_test(one.engine, device, build_only=one.cannot_run is not None))
+                _print_test(console, tests[-1])
+        except KeyboardInterrupt:
+            console.print("harness.doctor: interrupted.")
+            return 130
+    if options.json:
+        whole = {"machine": machine, "device": device, "engines": [asdict(one) for one in found]}
+        print(json.dumps({**whole, "self_tests": [asdict(one) for one in tests]}, indent=1))
+    return 0 if all(one.passed for one in tests) else 1
+
+
+def diagnose(device: str) -> list[Diagnosis]:
+    """Return what each engine can do on `device`, in the order of their names' registration."""
+    from harness import engines
+    from harness.errors import UserError
+
+    out = []
+    for name in engines.names():
+        try:
+            engine = engines.get(name)
+            can = engine.availability(device)
+            version = engine.version() if can.build is None or can.run is None else "-"
+            out.append(Diagnosis(name, version, can.build, can.run))
+        except UserError as error:
+            out.append(Diagnosis(name, "-", str(error), str(error)))
+    return out
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m harness.doctor", description=__doc__)
+    parser.add_argument("--engine", help="test this engine only")
+    parser.add_argument("--no-test", action="store_true", help="only say what can be built and run")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead")
+    return parser
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _print_machine(console: Console, machine: dict[str, Any], device: str) -> None:
+    cpu, gpu = machine["cpu"], machine["gpu"]
+    line = f"{cpu['name']}, {cpu['cores_usable']} cores usable, {cpu['memory_gib']} GiB; Python {machine['python']}"
+    console.print(line, highlight=False, soft_wrap=True)
+    if gpu is None:
+        console.print("no NVIDIA GPU is visible (NVML finds no driver): engines run on the CPU", highlight=False)
+        return
+    figures = [f"compute capability {gpu['compute_capability']}", f"{gpu['memory_gib']} GiB", f"driver {gpu['driver']}"]
+    figures += [f"{gpu['sms']} SMs"] if gpu["sms"] else []
+    figures += [f"{gpu['bandwidth_nominal_gb_s']} GB/s nominal"] if gpu["bandwidth_nominal_gb_s"] else []
+    console.print(f"{gpu['name']}: {', '.join(figures)}", highlight=False, soft_wrap=True)
+    if device == "cpu":
+        console.print(
+            "torch sees no CUDA GPU: is it the CPU build, or CUDA_VISIBLE_DEVICES set to "
+            f"{os.environ.get('CUDA_VISIBLE_DEVICES', 'nothing')}?",
+            style="yellow", highlight=False,
+        )  # fmt: skip
+
+
+def _print_engines(console: Console, found: Sequence[Diagnosis]) -> None:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for header in ("engine", "version", "builds", "runs"):
+        table.add_column(header, no_wrap=True)
+    for one in found:
+        able = ["no" if reason else "yes" for reason in (one.cannot_build, one.cannot_run)]
+        table.add_row(one.engine, one.version, *able)
+    console.print()
+    console.print(table)
+    for one in found:
+        for what, reason in (("build", one.cannot_build), ("run", one.cannot_run)):
+            if reason and not (what == "run" and reason == one.cannot_build):
+                also = "build or run" if what == "build" and one.cannot_run == reason else what
+                console.print(f"  {one.engine} can't {also}: {reason}", highlight=False, soft_wrap=True, style="yellow")
+
+
+def _print_test(console: Console, test: SelfTest) -> None:
+    if not test.passed:
+        text = f"  FAILED after {test.seconds:.0f} s: {test.error}"
+        console.print(text, style="red", highlight=False, markup=False, soft_wrap=True)
+        return
+    lines = [f"  passed in {test.seconds:.0f} s: hw={test.hw} built in {test.build_s:.1f} s"]
+    if test.boundaries:
+        lines += [
+            f"  outputs within {test.max_relative_error:.1e} of fp32 eager; {test.images_per_s:.0f} images/s, "
+            f"{test.gain:.2f}x its off level",
+            f"  boundaries: {', '.join(test.boundaries)}",
+        ]
+    if test.no_device:
+        lines.append(f"  no device boundary: {test.no_device}")
+    lines += [f"  note: {note}" for note in test.notes]
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -22,12 +22,12 @@ MOST_JOBS = 8
 CORES_PER_JOB = 4  # an export or a compilation keeps several cores busy
 
 
-def build_ahead(configs: Sequence[HarnessConfig], engines: Sequence[str], device: str, progress: Progress) -> None:
-    """Prepare every quartet of a sweep, several at once; return at once where one at a time is all there is room for.
+def build_ahead(quartets: Sequence[tuple[HarnessConfig, str]], device: str, progress: Progress) -> None:
+    """Prepare quartets (a config and its resolved engine), several at once.
 
-    `engines` holds the resolved engine of each config.
+    Return at once where one at a time is all there is room for: then each job builds for itself.
     """
-    jobs = min(configs[0].engine.build_jobs or default_jobs(), len(configs))
+    jobs = min(quartets[0][0].engine.build_jobs or default_jobs(), len(quartets)) if quartets else 0
     if jobs < 2:
         return
     progress.stage("wait until nothing is timed")
@@ -35,7 +35,7 @@ def build_ahead(configs: Sequence[HarnessConfig], engines: Sequence[str], device
     with building():
         pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start, initargs=(os.getpid(),))
         try:
-            work = [pool.submit(_prepare, *one, device) for one in zip(configs, engines, strict=True)]
+            work = [pool.submit(_prepare, *one, device) for one in quartets]
             for done, _ in enumerate(as_completed(work), start=1):
                 progress.stage(f"build ahead, {done} of {len(work)} quartets")
         except BaseException:

@@ -237,6 +237,7 @@ class HarnessConfig:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
     sweep_name: str | None = None
+    resume: str = "auto"  # auto | never | a sweep's name or run id
 
 
 def from_omegaconf(cfg: Any) -> HarnessConfig:

@@ -12,12 +12,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from harness import __version__
 from harness.analyse import analyse
 from harness.config import from_omegaconf
 from harness.engines import get
 from harness.engines.cache import Cache, key_of
-from harness.environment import cpu_name, git_sha, gpu
+from harness.environment import code_digest, cpu_name, git_sha, gpu
 from harness.errors import CellError, UserError
 from harness.measure.lock import building, device_lock
 from harness.measure.progress import Progress
@@ -88,12 +87,12 @@ def run_quartet(
 def quartet_key(plan: QuartetPlan, chip: Mapping[str, Any] | None) -> str:
     """Return the SHA-256 of all that makes two quartets the same measurement: config, code, engine, chip, driver."""
     config = asdict(plan.config)
-    for elsewhere in ("tracking", "cache", "sweep_name"):  # where results and artifacts lie changes no number
+    for elsewhere in ("tracking", "cache", "sweep_name", "resume"):  # where results and artifacts lie changes no number
         config.pop(elsewhere)
     return key_of(
         {
             "config": config,
-            "code": git_sha() or __version__,
+            "code": code_digest(),
             "engine": [plan.engine, get(plan.engine).version()],
             "chip": [chip[name] for name in ("name", "driver")] if chip else cpu_name(),
         }

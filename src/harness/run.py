@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from harness import __version__
@@ -47,65 +47,12 @@ def main(arguments: Sequence[str]) -> int:
 def _sweep(arguments: Sequence[str], overrides: Sequence[str]) -> int:
     jobs = compose_jobs(overrides)
 
-    from harness.sweep import SweepContext, check_sweep, sweep_label
+    from harness.conduct import conduct
+    from harness.sweep import check_sweep
 
     resolved = check_sweep(jobs)
-
-    from rich.console import Console
-
-    from harness.ahead import build_ahead
-    from harness.family import adjust
-    from harness.job import run_job
-    from harness.plan import plan_quartet
-    from harness.report.table import print_table
-    from harness.terminal import TerminalProgress
-    from harness.track import finish_sweep, install_views, open_store, start_sweep
-    from harness.track.load import load
-
-    console = Console() if sys.stdout.isatty() else Console(width=140)
-    config = jobs[0].config
-    store = open_store(config.tracking)
-    install_views(store)
-    configs = [job.config for job in jobs]
-    engines = [resolved.engine_of(one) for one in configs]
-    plans = [plan_quartet(*one, resolved.device) for one in zip(configs, engines, strict=True)]
-    name = config.sweep_name or sweep_label(plans)
-    sweep_id = start_sweep(
-        store,
-        name,
-        {"engine": ", ".join(dict.fromkeys(engines)), "command": " ".join(["python -m harness", *arguments])},
-        {"jobs": len(jobs)},
-    )
-    context = SweepContext(
-        sweep_id=sweep_id,
-        name=name,
-        engines=resolved.engines,
-        device=resolved.device,
-        total=len(jobs),
-        store_uri=store.uri,
-        store_root=str(store.root or ""),
-        store_experiment=store.experiment,
-    )
-    context.publish()
-    auto = resolved.engines.get("auto")
-    if auto is not None and any(plan.engine == auto for plan in plans):
-        console.print(f"engine={auto}: {resolved.reason}", highlight=False, soft_wrap=True)
-    with TerminalProgress(console, len(jobs)) as progress:
-
-        def job(composed: Any) -> None:
-            typed = _typed(composed)
-            progress.begin(plan_quartet(typed, resolved.engine_of(typed), resolved.device).label)
-            progress.end(run_job(composed, context, store, progress))
-
-        try:
-            progress.begin("the sweep")
-            build_ahead(configs, engines, resolved.device, progress)
-            _hydra(arguments, job)
-        finally:
-            counts = finish_sweep(store, sweep_id)
-    adjust(store, load(sweep_id, store.uri))
-    print_table(console, load(sweep_id, store.uri), store.uri)
-    return 0 if set(counts) == {"FINISHED"} else 1
+    command = " ".join(["python -m harness", *arguments])
+    return conduct([job.config for job in jobs], resolved, command, lambda job: _hydra(arguments, job))
 
 
 def _terminate(number: int, frame: Any) -> None:
@@ -116,13 +63,7 @@ def _refuse(message: str) -> NoReturn:
     raise UserError(f"{message}; options are written key=value, see python -m harness --help.")
 
 
-def _typed(composed: Any) -> Any:
-    from harness.config import from_omegaconf
-
-    return from_omegaconf(composed)
-
-
-def _hydra(arguments: Sequence[str], job: Any) -> int:
+def _hydra(arguments: Sequence[str], job: Callable[[Any], None]) -> int:
     """Let Hydra run the jobs of the command line through `job`."""
     import hydra
 

@@ -79,7 +79,15 @@ def check_sweep(jobs: Sequence[Job]) -> Resolved:
 
 def _check_shared(configs: Sequence[HarnessConfig]) -> None:
     """Raise UserError where jobs differ in what a sweep has once: its device, its store, its cache."""
-    for name in ("engine.device", "engine.build_only", "engine.build_jobs", "tracking", "cache", "sweep_name"):
+    for name in (
+        "engine.device",
+        "engine.build_only",
+        "engine.build_jobs",
+        "tracking",
+        "cache",
+        "sweep_name",
+        "resume",
+    ):
         if any(attrgetter(name)(config) != attrgetter(name)(configs[0]) for config in configs):
             raise UserError(
                 f"{name} differs between the jobs of this sweep, but a sweep has one: run one sweep for each choice."

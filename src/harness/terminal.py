@@ -53,11 +53,12 @@ class TerminalProgress:
         """A block is complete."""
         self._stage, self._standing = "measure", standing
 
-    def end(self, error: str | None) -> None:
-        """A quartet has ended; `error` is the reason if it failed."""
+    def end(self, error: str | None, kept: bool = False) -> None:
+        """A quartet has ended; `error` is the reason if it failed, `kept` if it was measured before."""
         self._done += 1
         seconds = time.monotonic() - self._started
-        outcome = Text("done", style="green") if error is None else Text(f"FAILED: {error}", style="red")
+        good = Text("kept" if kept else "done", style="green")
+        outcome = good if error is None else Text(f"FAILED: {error}", style="red")
         line = Text(f"[{self._done}/{self._total}] {self._label}: ").append(outcome).append(f" ({seconds:.0f} s)")
         self._console.print(line, highlight=False, soft_wrap=True)
         self._label = ""

@@ -9,8 +9,10 @@ from harness.track.runs import (
     finish_sweep,
     log_family_verdict,
     log_quartet,
+    move,
     start_quartet,
     start_sweep,
+    sweeps,
 )
 from harness.track.store import Store, find_store, open_store
 from harness.track.view import install_views, view_url
@@ -25,8 +27,10 @@ __all__ = [
     "install_views",
     "log_family_verdict",
     "log_quartet",
+    "move",
     "open_store",
     "start_quartet",
     "start_sweep",
+    "sweeps",
     "view_url",
 ]

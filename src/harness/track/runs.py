@@ -111,6 +111,18 @@ def children(store: Store, sweep_id: str) -> list[Run]:
     return search(store.client(), [store.experiment_id], f"tags.`{PARENT_TAG}` = '{sweep_id}'")
 
 
+def sweeps(store: Store) -> list[Run]:
+    """Return the parent runs of all sweeps in the store's experiment, newest first."""
+    return search(store.client(), [store.experiment_id], "tags.kind = 'sweep'", newest_first=True)
+
+
+def move(store: Store, run_id: str, sweep_id: str, origin: str) -> None:
+    """Make a quartet the child of another sweep, with a note of where it was measured."""
+    mlflow = store.client()
+    mlflow.set_tag(run_id, "adopted", origin)
+    mlflow.set_tag(run_id, PARENT_TAG, sweep_id)
+
+
 def search(
     mlflow: MlflowClient, experiment_ids: list[str], filter_string: str, newest_first: bool = False
 ) -> list[Run]:

@@ -11,6 +11,7 @@ import os
 import signal
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
 from pathlib import Path
 
 from harness.config import HarnessConfig
@@ -35,7 +36,7 @@ def build_ahead(quartets: Sequence[tuple[HarnessConfig, str]], device: str, prog
     with building():
         pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start, initargs=(os.getpid(),))
         try:
-            work = [pool.submit(_prepare, *one, device) for one in quartets]
+            work = [pool.submit(_prepare, *one, device, turn) for turn, one in enumerate(quartets)]
             for done, _ in enumerate(as_completed(work), start=1):
                 progress.stage(f"build ahead, {done} of {len(work)} quartets")
         except BaseException:
@@ -57,8 +58,11 @@ def _start(parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's; it ends us
 
 
-def _prepare(config: HarnessConfig, engine: str, device: str) -> None:
-    """Put all that a quartet needs into the cache."""
+def _prepare(config: HarnessConfig, engine: str, device: str, turn: int) -> None:
+    """Put all that a quartet needs into the cache.
+
+    Quartets share cells, and who comes second waits for the first one's build: so each begins with another cell.
+    """
     from harness.engines.cache import Cache
     from harness.errors import CellError, UserError
     from harness.measure.progress import Silent
@@ -67,6 +71,8 @@ def _prepare(config: HarnessConfig, engine: str, device: str) -> None:
 
     try:
         plan = plan_quartet(config, engine, device)
+        first = turn % len(plan.cells)
+        plan = replace(plan, cells=plan.cells[first:] + plan.cells[:first])
         for build in range(plan.config.protocol.builds):
             prepare(plan, Cache(Path(config.cache.dir)), Silent(), build)
     except (CellError, UserError):

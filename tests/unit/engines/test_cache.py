@@ -256,5 +256,5 @@ def test_an_engine_that_refuses_the_graph_says_why_in_one_line(tmp_path):
     junk = tmp_path / "junk.onnx"
     junk.write_bytes(b"not a model")
     plan = replace(PLAN, graph=replace(GRAPH, path=junk), batch=BatchProfile(1, 2, 4))
-    with pytest.raises(CellError, match=r"^engine onnxruntime: onnxruntime could not build: [^\n]+$"):
+    with pytest.raises(CellError, match=r"^engine onnxruntime: onnxruntime could not load: [^\n]+$"):
         fetch_or_build(plan, Cache(tmp_path / "cache"))

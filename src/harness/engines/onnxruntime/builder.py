@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.engines.base import Artifact, BuildPlan
-from harness.engines.onnxruntime.session import provider_list, session_options
-from harness.errors import CellError
+from harness.engines.onnxruntime.session import open_session, session_options
 
 if TYPE_CHECKING:
     import onnx
@@ -33,10 +32,7 @@ def build(plan: BuildPlan, workdir: Path, version: str) -> Artifact:
     options = session_options(plan)
     options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, str(level))
     options.optimized_model_filepath = str(workdir / MODEL_FILE)
-    try:
-        session = ort.InferenceSession(str(source), options, providers=provider_list(plan))
-    except Exception as error:
-        raise CellError(f"onnxruntime could not build: {str(error).strip().splitlines()[0]}") from error
+    session = open_session(source, options, plan)
     in_use = tuple(session.get_providers())
     del session
     if source != plan.graph.path:

@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from harness.engines.base import Artifact, TensorSpec, check_batch
-from harness.engines.onnxruntime.session import provider_list, session_options
+from harness.engines.onnxruntime.session import open_session, session_options
 from harness.engines.streams import process_stream
 from harness.errors import CellError
 
@@ -36,15 +36,8 @@ class OnnxRuntimeExecutable:
         path = self._artifact.path / self._artifact.main_file
         if self._device == "cuda":
             self.stream = process_stream()
-        asked = provider_list(self._plan, self.stream)
-        try:
-            self._session = ort.InferenceSession(str(path), options, providers=asked)
-        except Exception as error:
-            raise CellError(f"onnxruntime could not load: {str(error).strip().splitlines()[0]}") from error
-        wanted = asked[0] if isinstance(asked[0], str) else asked[0][0]
+        self._session = open_session(path, options, self._plan, self.stream)
         in_use = self._session.get_providers()
-        if in_use[0] != wanted:  # ONNX Runtime falls back silently
-            raise CellError(f"onnxruntime fell back to {in_use[0]}: {wanted} could not be initialised here")
         self.proof = {"provider": in_use[0], "threads": int(dict(self._plan.options).get("threads", 0))}
         self._inputs = {spec.name: self._allocate(spec) for spec in self.input_specs}
         self._outputs = {spec.name: self._allocate(spec) for spec in self.output_specs}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.engines.base import BuildPlan
+from harness.errors import CellError
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -16,6 +18,27 @@ def providers_of(plan: BuildPlan) -> tuple[str, ...]:
     """Return the execution providers a plan asks for, in order: its own option, else by device."""
     asked = dict(plan.options).get("providers")
     return tuple(str(asked).split(",")) if asked else (PROVIDERS[plan.device],)
+
+
+def open_session(path: Path, options: onnxruntime.SessionOptions, plan: BuildPlan, stream: Any = None) -> Any:
+    """Return the session of a model on the plan's providers; raise CellError with the reason why there is none.
+
+    ONNX Runtime falls back to the CPU without a word, so the provider that came out is compared with the one asked for.
+    """
+    import onnxruntime as ort
+
+    asked = provider_list(plan, stream)
+    if plan.device == "cuda" and hasattr(ort, "preload_dlls"):
+        ort.preload_dlls()  # CUDA and cuDNN from wherever pip or torch put them; without it they may not be found
+    try:
+        session = ort.InferenceSession(str(path), options, providers=asked)
+    except Exception as error:
+        raise CellError(f"onnxruntime could not load: {str(error).strip().splitlines()[0]}") from error
+    wanted = asked[0] if isinstance(asked[0], str) else asked[0][0]
+    in_use = session.get_providers()[0]
+    if in_use != wanted:
+        raise CellError(f"onnxruntime fell back to {in_use}: {wanted} could not be initialised here")
+    return session
 
 
 def session_options(plan: BuildPlan) -> onnxruntime.SessionOptions:

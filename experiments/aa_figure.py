@@ -66,12 +66,12 @@ def draw(frame: pandas.DataFrame, folder: Path) -> None:
     """Write aa.png and aa.svg into the folder."""
     plt.rcParams.update({"font.size": 9, "svg.hashsalt": "aa", "svg.fonttype": "none"})
     fig, panels = plt.subplots(2, 1, figsize=(10, 6.4), layout="constrained", sharex=True, height_ratios=(2.2, 1))
-    seeds = frame["protocol.seed"].to_numpy(float)
+    places = np.arange(len(frame), dtype=float)
     for axes, names in zip(panels, (STYLE, ["device"]), strict=True):
         axes.axhline(1, color="0.4", linewidth=0.8)
         for name in names:
             label, colour, marker, shift = STYLE[name]
-            x = seeds + (shift if axes is panels[0] else 0)
+            x = places + (shift if axes is panels[0] else 0)
             if name == "coursework":
                 axes.plot(x, frame["coursework/factor"], marker, color=colour, label=label)
                 continue
@@ -86,7 +86,13 @@ def draw(frame: pandas.DataFrame, folder: Path) -> None:
     panels[0].axhspan(LOW, HIGH, color="0.9", zorder=0, label="margin, 0.95 to 1.05")
     panels[0].set(title="A/A control: four identical cells, so the true factor is 1")
     fig.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
-    panels[1].set(title="Device alone, enlarged", xlabel="quartet (protocol.seed)", xticks=seeds)
+    names = [f"{seed:.0f}" for seed in frame["protocol.seed"]]
+    panels[1].set(title="Device alone, enlarged", xlabel="quartet (protocol.seed)", xticks=places, xticklabels=names)
+    for engine, rows in frame.copy().reset_index().groupby("engine", sort=False):
+        first = rows.index.min()
+        panels[1].annotate(str(engine), (first - 0.4, 0.97), xycoords=("data", "axes fraction"), va="top")
+        for axes in panels if first else ():
+            axes.axvline(first - 0.5, color="0.7", linewidth=0.8, linestyle=":")
     for suffix in (".png", ".svg"):
         fig.savefig(folder / f"aa{suffix}", dpi=150, metadata={"Date": None} if suffix == ".svg" else None)
 
@@ -94,7 +100,10 @@ def draw(frame: pandas.DataFrame, folder: Path) -> None:
 if __name__ == "__main__":
     study = Path(sys.argv[1])
     results = pandas.read_csv(study / "results.csv")
-    results = results[results["status"] == "FINISHED"].sort_values("protocol.seed")
-    summarise(results)
-    summarise_visits(pandas.read_parquet(study / "samples.parquet"))
+    results = results[results["status"] == "FINISHED"].sort_values(["engine", "protocol.seed"])
+    samples = pandas.read_parquet(study / "samples.parquet")
+    for engine, rows in results.groupby("engine", sort=False):
+        print(f"--- {engine}: {len(rows)} quartets")
+        summarise(rows)
+        summarise_visits(samples[samples["run_id"].isin(rows["run_id"])])
     draw(results, study)

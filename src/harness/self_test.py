@@ -11,8 +11,10 @@ from harness.errors import CellError, UserError
 
 BATCH_SIZE = 4
 ELSEWHERE = "8.9"  # the chip to build for where an engine can only build: every such engine knows it
-QUICK = ("protocol=quick", "protocol.budget_s=3", "protocol.min_blocks=5", "protocol.max_blocks=10",
-         "protocol.slice_s=0.05", "protocol.warmup_min_s=0.5", "protocol.warmup_max_s=3", "protocol.host_bound_restarts=1")  # fmt: skip
+QUICK = (
+    "protocol=quick", "protocol.budget_s=3", "protocol.min_blocks=5", "protocol.max_blocks=10",
+    "protocol.slice_s=0.05", "protocol.warmup_min_s=0.5", "protocol.warmup_max_s=3", "protocol.host_bound_restarts=1",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -22,18 +22,19 @@ from harness.stats import estimate, percentile
 CELL_METRICS = (
     "throughput/wall", "latency_ms/mean", "model/params_m", "model/gmacs", "build/export_s",
     "build/engine_s", "build/engine_mb", "build/cache_hit", "fidelity/max_abs", "fidelity/cosine",
-    "fidelity/top1_agreement",
+    "fidelity/top1_agreement", "host/peak_memory_mb",
 )  # fmt: skip
 QUARTET_METRICS = (
     *(f"gain/{boundary}{name}" for boundary in ("", "wall_") for name in ("arch", "hw", "combined", "expected")),
     *(f"interaction/{boundary}{name}" for boundary in ("", "wall_") for name in ("factor", "low", "high")),
-    "measure/blocks", "measure/restarts", "measure/seconds",
+    "interaction/p_value", "interaction/p_holm",
+    "measure/blocks", "measure/restarts", "measure/builds", "measure/seconds",
 )  # fmt: skip
 PARAMS = {
     "model": "densenet_tiny", "arch": "early_exit", "batch_size": "2", "engine": "onnxruntime", "reference": "eager",
     "scenario": "fixed", "arch.early_exit.after_block": "2", "arch.early_exit.exit_share": "0.5",
 }  # fmt: skip
-TAGS = ("boundary", "verdict", "converged", "engine_version", "gpu", "git_sha")
+TAGS = ("boundary", "verdict", "verdict_holm", "converged", "engine_version", "gpu", "git_sha")
 ARTIFACTS = {"samples.parquet", "interaction.json", "environment.json", "config.yaml"}
 
 
@@ -86,6 +87,7 @@ def test_params_are_what_was_asked_with_the_options_of_the_techniques_that_are_o
     assert {name: row[name] for name in PARAMS} == PARAMS
     assert row["precision"] == ("fp16" if row["hw"] == "fp16" else "fp32")
     assert row["protocol.budget_s"] == "3.0"
+    assert (row["protocol.half_width"], row["protocol.warmup_tolerance"]) == ("0.05", "0.05")  # given; a CPU's own
     assert not [name for name in row.index if name.startswith(("arch.grouped", "arch.low_rank"))]
 
 
@@ -95,6 +97,19 @@ def test_tags_say_how_it_was_measured(row):
     assert (row["boundary"], row["gpu"]) == ("wall", "none")
     assert row["converged"] in ("true", "false")
     assert row["verdict"] in ("amplify", "conflict", "independent", "inconclusive")
+
+
+def test_every_cell_says_how_much_memory_its_process_held(row):
+    assert all(50 < row[f"{prefix}host/peak_memory_mb"] < 20_000 for prefix in ("", "baseline/", "arch/", "hw/"))
+
+
+def test_what_stands_beside_the_other_quartet_follows_from_both_p_values(frame):
+    finished = frame.sort_values("interaction/p_value")
+    low, high = finished["interaction/p_value"]
+    assert finished["interaction/p_holm"].tolist() == [min(1, 2 * low), max(min(1, 2 * low), high)]
+    for _, one in frame.iterrows():
+        stands = one["interaction/p_holm"] < 0.05
+        assert one["verdict_holm"] == (one["verdict"] if stands else "inconclusive")
 
 
 def test_fp16_on_a_cpu_is_marked_degraded_and_fusion_is_not(frame):

@@ -12,7 +12,7 @@ from harness.config import ProtocolConfig
 from harness.measure.cell import ROLES, Slice
 from harness.measure.protocol import Measurement
 from harness.measure.samples import Samples
-from harness.measure.stopping import Standing
+from harness.measure.stopping import Standing, standing
 from harness.stats import estimate
 
 SETTINGS = ProtocolConfig()
@@ -69,6 +69,27 @@ def test_interval_and_verdict_are_those_of_the_estimator():
         assert found.metrics[f"interaction/{name}"] == pytest.approx(getattr(right, name), rel=1e-12)
     assert found.metrics["interaction/low"] < 1.0 < found.metrics["interaction/high"]
     assert (found.verdict, found.primary) == (str(right.verdict), "wall") == ("independent", "wall")
+
+
+def test_builds_that_differ_widen_the_interval():
+    """Build 0 has a factor of 1.5, build 1 of 2: within each of them, and of its restarts, all blocks are the same."""
+    generator = np.random.default_rng(4)
+    samples = Samples(ROLES, batch_size=4)
+    for number in range(24):
+        build, restart = number // 6 % 2, number // 6
+        for order, (role, ms) in enumerate(zip(ROLES, (40.0, 20.0, 10.0, 10 / (3 + build)), strict=True)):
+            samples.add(role, restart, number, order, Slice({"wall": [ms * math.exp(generator.normal(0, 1e-4))]}))
+        samples.close_block(restart, build=build)
+    now = standing(samples, "wall", ProtocolConfig(half_width=0.03))
+    found = analyse(Measurement(samples, "wall", now, False, 1.0, 4), SETTINGS)
+    throughput = samples.throughput("wall")
+    right = estimate(throughput, samples.groups, builds=samples.builds)
+    assert found.interactions["wall"] == right
+    assert (right.builds, right.restarts) == (2, 4)
+    assert now.half_width == right.half_width > 1.5 * estimate(throughput, samples.groups).half_width
+    assert found.metrics["measure/builds"] == 2
+    assert found.metrics["interaction/p_value"] == right.p_value
+    assert analyse(measurement([FAST] * 5), SETTINGS).metrics["measure/builds"] == 1
 
 
 def test_margin_and_level_of_the_protocol_count():

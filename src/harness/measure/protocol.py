@@ -200,7 +200,8 @@ def _blocks(run: _Run, handles: Mapping[str, Handle], restart: int, build: int, 
 def _order(roles: Sequence[str], last: str, generator: np.random.Generator) -> list[str]:
     """Return a random order of the cells that does not begin with the one that ran last.
 
-    On a GPU a cell that runs twice in a row was slower by 1.3% than after another process (experiments/aa_h200_first_order).
+    On a GPU a cell that ran twice in a row was slower by 1.3% than after another process: see
+    experiments/aa_h200_first_order.
     """
     while True:
         order = [roles[index] for index in generator.permutation(len(roles))]

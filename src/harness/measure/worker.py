@@ -18,6 +18,7 @@ import numpy as np
 from harness.config import ProtocolConfig
 from harness.engines.orphan import die_with_parent
 from harness.errors import CellError, UserError
+from harness.measure.allocator import keep_freed_memory
 from harness.measure.cell import CellSpec, Loaded, Slice, Sustained
 
 
@@ -26,6 +27,8 @@ def main(connection: Connection, spec: CellSpec, parent: int) -> None:
     die_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the coordinator's; it ends us
     _quiet_thread_pools(spec.threads)
+    if spec.device == "cpu":
+        keep_freed_memory()
     with ExitStack() as stack:
         cell = _Cell(spec, stack)
         while True:

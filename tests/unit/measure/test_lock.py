@@ -5,33 +5,65 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import tempfile
 import time
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
-from harness.measure.lock import device_lock
+import pytest
 
-DEVICE = f"GPU-test-{os.getpid()}"
+from harness.measure.lock import building, device_lock
+
+ENTERS_S = 60  # until a process that may enter has done so, on a busy machine
+STAYS_OUT_S = 0.5  # for which a process that must wait is watched
+SPAWN = multiprocessing.get_context("spawn")
 
 
-def _hold_often(device: str, log: Path, name: str) -> None:
+@pytest.fixture(autouse=True)
+def _locks_of_this_test_alone(tmp_path, monkeypatch):
+    """Whoever else measures or builds on this machine must not hold up a test, nor a test them."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # of the processes that are started
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
+def lock_of(who: str) -> AbstractContextManager[None]:
+    return building() if who == "builder" else device_lock(who)
+
+
+def _hold(who: str, waits, held) -> None:
+    waits.set()
+    with lock_of(who):
+        held.set()
+        time.sleep(600)
+
+
+@contextmanager
+def other_process(who: str):
+    """Start a process that takes a lock and keeps it; yield (process, that it has it: an event), kill it in the end."""
+    waits, held = SPAWN.Event(), SPAWN.Event()
+    process = SPAWN.Process(target=_hold, args=(who, waits, held), daemon=True)
+    process.start()
+    try:
+        assert waits.wait(ENTERS_S)
+        yield process, held
+    finally:
+        process.kill()
+        process.join(ENTERS_S)
+
+
+def _hold_often(who: str, log: Path, name: str) -> None:
     for _ in range(10):
-        with device_lock(device):
+        with lock_of(who):
             for word in ("in", "out"):
                 with open(log, "a") as handle:
                     handle.write(f"{name} {word}\n")
                 time.sleep(0.005)
 
 
-def _hold_for_ever(device: str, held) -> None:
-    with device_lock(device):
-        held.set()
-        time.sleep(600)
-
-
-def test_two_processes_never_hold_it_at_once(tmp_path):
-    context = multiprocessing.get_context("spawn")
+@pytest.mark.parametrize("who", ["GPU-a", "builder"])
+def test_two_processes_never_hold_it_at_once(who, tmp_path):
     log = tmp_path / "log"
-    processes = [context.Process(target=_hold_often, args=(DEVICE, log, name)) for name in ("one", "other")]
+    processes = [SPAWN.Process(target=_hold_often, args=(who, log, name)) for name in ("one", "other")]
     for process in processes:
         process.start()
     for process in processes:
@@ -44,19 +76,28 @@ def test_two_processes_never_hold_it_at_once(tmp_path):
     assert {line.split()[0] for line in lines} == {"one", "other"}
 
 
-def test_a_holder_that_is_killed_lets_go(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    held = context.Event()
-    process = context.Process(target=_hold_for_ever, args=(DEVICE, held), daemon=True)
-    process.start()
-    assert held.wait(60)
-    os.kill(process.pid, signal.SIGKILL)
-    process.join(10)
-    started = time.monotonic()
-    with device_lock(DEVICE):
-        assert time.monotonic() - started < 5
+@pytest.mark.parametrize(("holds", "waits"), [("GPU-a", "builder"), ("builder", "GPU-a"), ("cpu", "builder")])
+def test_who_builds_waits_for_whoever_is_timed_and_the_other_way_round(holds, waits):
+    with ExitStack() as other:
+        with lock_of(holds):
+            _, entered = other.enter_context(other_process(waits))
+            assert not entered.wait(STAYS_OUT_S)
+        assert entered.wait(ENTERS_S)
 
 
-def test_another_device_is_another_lock():
-    with device_lock(DEVICE), device_lock(DEVICE + "-other"):
-        pass
+def test_two_devices_are_timed_at_once_and_a_builder_waits_for_both():
+    with other_process("GPU-b") as (_, timed):
+        with device_lock("GPU-a"):
+            assert timed.wait(ENTERS_S)
+        with other_process("builder") as (_, built):
+            assert not built.wait(STAYS_OUT_S)
+
+
+@pytest.mark.parametrize(("killed", "next_one"), [("GPU-a", "GPU-a"), ("builder", "builder"), ("builder", "GPU-a")])
+def test_a_holder_that_is_killed_lets_go(killed, next_one):
+    with other_process(killed) as (process, held):
+        assert held.wait(ENTERS_S)
+        os.kill(process.pid, signal.SIGKILL)
+        process.join(ENTERS_S)
+        with other_process(next_one) as (_, entered):
+            assert entered.wait(ENTERS_S)

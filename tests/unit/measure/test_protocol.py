@@ -13,6 +13,7 @@ from harness.errors import CellError
 from harness.measure.cell import ROLES
 from harness.measure.progress import Silent
 from harness.measure.protocol import measure
+from harness.measure.telemetry import Telemetry
 from harness.prepare import tasks
 
 QUICK = ProtocolConfig(slice_s=0.01, warmup_max_s=0.2, min_blocks=5, max_blocks=400, budget_s=60)
@@ -127,6 +128,16 @@ def test_what_the_workers_said_is_kept(measured):
     assert all(warmup.iterations >= 3 for warmup in measured.warmups.values())
 
 
+def test_every_cell_says_what_its_process_held_and_on_a_cpu_no_energy(measured, log):
+    assert set(measured.consumption) == set(ROLES)
+    for found in measured.consumption.values():
+        assert found.host_memory_mb > 50
+        assert (found.energy_j_per_image, found.device_memory_mb) == (None, None)
+    names = [name for name, _ in log.stages]
+    assert names.count("energy and memory") == 1  # of the first restart, after its blocks
+    assert names.index("warm-up") < names.index("energy and memory") < len(names) - 1 - names[::-1].index("load")
+
+
 def test_no_process_is_left(measured, children):
     assert children() == []
 
@@ -155,3 +166,30 @@ def test_a_cell_that_computes_something_else_is_not_measured(alone):
         measure([replace(alone[0], expected=replace(alone[0].expected, heads=wrong))], QUICK, "wall", log)
     assert log.standings == []
     assert "warm-up" not in [name for name, _ in log.stages]
+
+
+class Blind(Telemetry):
+    """Telemetry of a GPU whose driver tells nothing."""
+
+    def __init__(self, device: str) -> None:
+        super().__init__("cuda")
+
+
+def test_what_a_reader_must_know_of_the_measurement_is_in_its_note(alone, monkeypatch):
+    pynvml = pytest.importorskip("pynvml")
+
+    def refuse() -> None:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_NO_PERMISSION)
+
+    monkeypatch.setattr(pynvml, "nvmlInit", refuse)
+    monkeypatch.setattr("harness.measure.protocol.Telemetry", Blind)
+    settings = replace(QUICK, half_width=50.0, warmup_tolerance=1e-12)
+    found = measure(alone, settings, "wall", Silent())
+    assert not found.warmups["baseline"].steady
+    blind, unsteady = found.note.split("; ")
+    assert blind.startswith("NVML can't be read (Insufficient Permissions)")
+    assert unsteady == "baseline: no steady state within the warm-up's time"
+
+
+def test_where_there_is_nothing_to_tell_the_note_is_empty(alone):
+    assert measure(alone, replace(QUICK, half_width=50.0, warmup_tolerance=9.0), "wall", Silent()).note == ""

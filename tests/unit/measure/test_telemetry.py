@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
+import time
+
+import pytest
 
 from harness.measure.cell import Slice
 from harness.measure.samples import Samples
@@ -17,6 +21,37 @@ def test_a_reading_names_its_cell_and_block_and_sees_the_host():
     assert 0 < row["host_memory_percent"] <= 100
     assert not any(name.startswith("gpu") for name in row)
     assert telemetry.metrics()["host/memory_percent"] == row["host_memory_percent"]
+
+
+def test_a_reading_says_when_its_visit_ended_and_how_long_it_took():
+    with Telemetry("cpu") as telemetry:
+        before = time.time()
+        telemetry.read("arch", restart=0, block=0, visit_s=1.25)
+    (row,) = telemetry.rows
+    assert row["visit_s"] == 1.25
+    assert before <= row["unix_s"] <= time.time()
+    assert set(telemetry.metrics()) == {"host/cpu_percent", "host/memory_percent"}
+
+
+def test_a_cpu_has_no_energy_counter_and_no_memory_of_its_own():
+    with Telemetry("cpu") as telemetry:
+        assert telemetry.joules() is None
+        assert telemetry.device_memory_mb(os.getpid()) is None
+        assert telemetry.blind == ""
+
+
+def test_a_gpu_whose_readings_can_not_be_had_is_told_and_measured_all_the_same(monkeypatch):
+    pynvml = pytest.importorskip("pynvml")
+
+    def refuse() -> None:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_DRIVER_NOT_LOADED)
+
+    monkeypatch.setattr(pynvml, "nvmlInit", refuse)
+    with Telemetry("cuda") as telemetry:
+        assert telemetry.read("hw", restart=0, block=0) is False
+        assert (telemetry.joules(), telemetry.device_memory_mb(os.getpid())) == (None, None)
+    assert telemetry.blind == "NVML can't be read (Driver Not Loaded): a throttled block would not be noticed"
+    assert not any(name.startswith("gpu") for name in telemetry.rows[0])
 
 
 def test_means_are_over_readings_but_the_temperature_is_the_hottest():

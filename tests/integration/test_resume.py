@@ -1,0 +1,73 @@
+"""A sweep that was killed goes on where it stopped: finished quartets are kept, nothing finished is measured twice."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+
+import pytest
+
+import harness
+from harness.config import TrackingConfig
+from harness.errors import UserError
+from harness.resume import find_kept
+from harness.track import open_store, sweeps
+
+GRID = ("reference=engine", "engine=onnxruntime", "arch=grouped,low_rank", "hw=identity")
+
+
+@pytest.fixture(scope="module")
+def killed(command, tmp_path_factory):
+    """Return the folder of the store of a sweep that was killed after the first of its two quartets."""
+    root = tmp_path_factory.mktemp("resume") / "mlruns"
+    arguments, environment = command(*GRID, f"tracking.root={root}", "sweep_name=killed")
+    process = subprocess.Popen(
+        arguments, cwd=root.parent, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    for line in process.stdout:
+        if line.startswith("[1/2]"):
+            time.sleep(0.3)
+            process.send_signal(signal.SIGKILL)
+            break
+    process.wait(60)
+    assert process.returncode == -signal.SIGKILL
+    return root
+
+
+@pytest.fixture(scope="module")
+def resumed(killed, swept):
+    """Return the finished process of the same grid, started again."""
+    return swept(*GRID, f"tracking.root={killed}", "sweep_name=again")
+
+
+def test_what_was_finished_is_kept_and_the_rest_is_measured(killed, resumed):
+    assert resumed.returncode == 0, resumed.stderr
+    assert "Going on with sweep killed: 1 of 2 quartets are kept" in resumed.stdout
+    assert "[1/2] grouped x identity: kept" in resumed.stdout
+    assert "[2/2] low_rank x identity: done" in resumed.stdout
+    frame = harness.load("again", str(killed))
+    assert list(frame["status"]) == ["FINISHED", "FINISHED"]
+    assert frame["adopted"].notna().tolist() == [True, False]
+
+
+def test_the_killed_sweep_says_so_and_keeps_nothing_running(killed, resumed):
+    by_name = {run.info.run_name: run for run in sweeps(open_store(TrackingConfig(root=str(killed))))}
+    assert by_name["killed"].info.status == "KILLED"
+    assert "process ended" in by_name["killed"].data.tags["error"]
+    left = harness.load("killed", str(killed))
+    assert set(left["status"]) <= {"KILLED"}  # the second quartet, if it had begun
+
+
+def test_a_finished_sweep_is_measured_anew_and_never_keeps_nothing(killed, resumed):
+    store = open_store(TrackingConfig(root=str(killed)))
+    keys = harness.load("again", str(killed))["quartet_key"].tolist()
+    assert find_kept(store, keys, "auto").finished == {}
+    assert find_kept(store, keys[:1], "auto").finished == {}  # another grid, although its quartet is there
+    assert find_kept(store, keys, "never").finished == {}
+    assert set(find_kept(store, keys, "again").finished) == set(keys)
+
+
+def test_a_sweep_that_is_not_there_is_refused(killed, resumed):
+    with pytest.raises(UserError, match="resume=nowhere: no such sweep"):
+        find_kept(open_store(TrackingConfig(root=str(killed))), ["x"], "nowhere")

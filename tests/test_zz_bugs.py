@@ -1,0 +1,97 @@
+from contextlib import contextmanager
+from dataclasses import replace
+import io
+import pandas, pytest
+from rich.console import Console
+from harness.config import ProtocolConfig
+from harness.errors import CellError
+from harness.measure import protocol, turns, coordinator
+from harness.measure.progress import Silent
+from harness.measure.protocol import measure
+from harness.measure.settings import settled
+from harness.measure.stopping import Standing
+from harness.prepare import tasks
+
+QUICK = ProtocolConfig(slice_s=0.005, warmup_tolerance=9.0, min_blocks=2, max_blocks=2)
+
+
+@pytest.fixture(scope="module")
+def quartet(prepared):
+    return tasks(*prepared("arch=identity", "hw=identity", "reference=engine"))
+
+
+def test_a_quartet_that_falls_back_to_the_wall_stops_at_the_walls_half_width(quartet, monkeypatch):
+    used = set()
+    real = Standing.converged
+    monkeypatch.setattr(Standing, "converged", lambda self, s: used.add(s.half_width) or real(self, s))
+    found = measure(quartet[:1], settled(QUICK, "cuda"), "device", Silent())  # as planned for a GPU; no device boundary
+    assert found.primary == "wall"
+    assert used == {0.03}
+
+
+def test_a_visit_before_the_fallback_to_turns_is_forgotten(quartet, monkeypatch):
+    real = protocol.workers
+
+    @contextmanager
+    def workers(specs):
+        with real(specs) as handles:
+            seen = []
+            for h in handles.values():
+                ask = h.ask
+
+                def patched(command, argument=None, timeout_s=300.0, ask=ask):
+                    if command == "slice":
+                        seen.append(1)
+                        if len(seen) == 2:
+                            raise CellError("x: CUDA-capable device(s) is/are busy or unavailable")
+                    return ask(command, argument, timeout_s)
+
+                h.ask = patched
+            yield handles
+
+    monkeypatch.setattr(protocol, "workers", workers)
+    found = measure(quartet[:2], QUICK, "wall", Silent())
+    first = found.samples.frame().query("block == 0").groupby("cell")["order"].unique()
+    assert [len(x) for x in first] == [1, 1]
+
+
+def test_no_advice_for_a_verdict_that_does_not_stand():
+    from harness.report.table import print_table
+
+    row = {
+        "run_id": "a",
+        "run_name": "falls",
+        "status": "FINISHED",
+        "error": None,
+        "model": "m",
+        "reference": "eager",
+        "engine": "e",
+        "engine_version": "1",
+        "boundary": "wall",
+        "baseline/throughput/wall": 100.0,
+        "throughput/wall": 300.0,
+        "interaction/factor": 1.3,
+        "interaction/low": 1.1,
+        "interaction/high": 1.6,
+        "verdict": "amplify",
+        "verdict_holm": "inconclusive",
+        "strategy": "Use grouped and fusion together.",
+    }
+    out = io.StringIO()
+    print_table(Console(file=out, width=140), pandas.DataFrame([row]), "sqlite:///x.db")
+    assert "Use grouped and fusion together" not in out.getvalue()
+
+
+def test_a_reading_is_taken_while_the_cells_process_still_holds_the_chip(quartet, monkeypatch, children):
+    alive = []
+    monkeypatch.setattr(protocol, "admits_one_process", lambda d: True)
+    real = protocol.Telemetry
+
+    class T(real):
+        def read(self, *a, **k):
+            alive.append(len(children()))
+            return super().read(*a, **k)
+
+    monkeypatch.setattr(protocol, "Telemetry", T)
+    measure(quartet[:1], QUICK, "wall", Silent())
+    assert min(alive) == 1

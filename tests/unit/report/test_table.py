@@ -1,0 +1,72 @@
+"""The table at the end of a sweep: what a reader must know of a verdict is a footnote."""
+
+from __future__ import annotations
+
+import io
+
+import pandas
+import pytest
+from rich.console import Console
+
+from harness.report.table import print_table
+
+HOLM = "decided alone, but not beside the other quartets of this sweep (Holm)"
+
+
+def row(name: str, **values) -> dict:
+    return {
+        "run_id": name, "run_name": name, "status": "FINISHED", "error": None,
+        "model": "densenet_tiny", "reference": "eager", "engine": "onnxruntime", "engine_version": "1",
+        "boundary": "wall", "baseline/throughput/wall": 100.0, "throughput/wall": 300.0,
+        "gain/arch": 1.5, "gain/hw": 1.5, "gain/combined": 3.0, "gain/expected": 2.25,
+        "interaction/factor": 1.333, "interaction/low": 1.1, "interaction/high": 1.6,
+        "verdict": "amplify", "converged": "true", **values,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def printed():
+    """Return a function: printed(row, ...) -> the lines of their table."""
+
+    def lines(*rows) -> list[str]:
+        out = io.StringIO()
+        print_table(Console(file=out, width=140), pandas.DataFrame(rows), "sqlite:///x.db")
+        return out.getvalue().splitlines()
+
+    return lines
+
+
+def line_of(lines: list[str], name: str) -> str:
+    (found,) = [line for line in lines if line.startswith(f"{name} ")]
+    return found.rstrip()
+
+
+def test_a_verdict_that_does_not_stand_beside_the_others_has_a_footnote(printed):
+    lines = printed(
+        row("stands", verdict_holm="amplify"),
+        row("falls", verdict_holm="inconclusive"),
+        row("also-falls", verdict="conflict", verdict_holm="inconclusive"),
+        row("undecided", verdict="inconclusive", verdict_holm="inconclusive"),
+    )
+    assert line_of(lines, "stands").endswith(" amplify")
+    assert line_of(lines, "falls").endswith(" amplify *1")
+    assert line_of(lines, "also-falls").endswith(" conflict *1")
+    assert line_of(lines, "undecided").endswith(" inconclusive")
+    assert [line for line in lines if "Holm" in line] == [f" *1 {HOLM}: measure longer"]
+
+
+def test_where_nothing_was_adjusted_there_is_no_footnote(printed):
+    lines = printed(row("alone"), row("built", verdict_holm=None))
+    assert line_of(lines, "alone").endswith(" amplify")
+    assert not [line for line in lines if "*" in line]
+
+
+def test_footnotes_are_numbered_in_the_order_of_their_rows(printed):
+    lines = printed(
+        row("slow", converged="false", verdict_holm="amplify"),
+        row("both", converged="false", verdict_holm="inconclusive"),
+    )
+    assert line_of(lines, "slow").endswith(" *1")
+    assert line_of(lines, "both").endswith(" *1 *2")
+    assert [line[:3] for line in lines if line.startswith(" *")] == [" *1", " *2"]
+    assert [line for line in lines if line.startswith(" *2") and HOLM in line]

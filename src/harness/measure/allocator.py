@@ -1,9 +1,9 @@
 """Keep what a cell frees with its process: no page fault inside a timed slice because memory went back and forth.
 
 Eager PyTorch on a CPU allocates its activations anew in every batch. With glibc's defaults some of them are given back
-to the kernel and faulted in again each time, how many depends on how a process's heap happens to lie, and that stays
-for its whole life: of four identical DenseNet121 processes (batch 8) two took 68 thousand page faults a batch and two 111 to
-123 thousand, 10% slower at equal user time. No interval from one set of processes can know that.
+to the kernel and faulted in again each time. How many depends on how a process's heap happens to lie, and that stays
+for its whole life: of four identical DenseNet121 processes (batch 8) two took 68 thousand page faults a batch and two
+111 to 123 thousand, 10% slower at equal user time. No interval from one set of processes can know that.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from harness.measure.consumption import Consumption, consumption
 from harness.measure.coordinator import Handle, Worker, workers
 from harness.measure.progress import Progress
 from harness.measure.samples import Samples
-from harness.measure.settings import settled
+from harness.measure.settings import fallen_back, settled
 from harness.measure.stopping import Standing, host_bound, standing
 from harness.measure.telemetry import Telemetry
 from harness.measure.turns import BUSY, NOTE, admits_one_process, turns
@@ -92,6 +92,7 @@ def measure(
                         first_loaded, first_fidelity = loaded, fidelity
                         run.primary, note = primary_boundary(primary, loaded, settings)
                         notes.append(note)
+                        settings = run.settings = fallen_back(settings, primary, run.primary)
                         run.boundaries = common_boundaries(loaded)
                         run.samples.launch_bound = any(cell.no_device for cell in loaded.values())
                         coursework_ms = usual_recipe(handles, settings, progress) if settings.coursework else {}
@@ -108,7 +109,9 @@ def measure(
             except CellError as error:
                 if run.fresh or run.samples.blocks or BUSY not in str(error):
                     raise
-                run.fresh = True  # nothing was timed yet: begin anew, one process at a time
+                run.fresh = True  # no block is complete yet: begin anew, one process at a time
+                run.samples.forget_visits()
+                notes.clear()
                 continue
             done += 1
             if done == 1 and run.primary != "device" and not run.fresh and host_bound(run.samples):

@@ -58,9 +58,13 @@ class Samples:
         self.groups.append(restart)
         self.builds.append(build)
 
+    def forget_visits(self) -> None:
+        """Forget the visits of the open block: it begins anew."""
+        self._open = []
+
     def discard_block(self) -> None:
         """Forget the open block: the chip was slowed down while it was measured."""
-        self._open = []
+        self.forget_visits()
         self.discarded += 1
 
     def throughput(self, boundary: str) -> np.ndarray:

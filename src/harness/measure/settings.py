@@ -21,3 +21,10 @@ def settled(protocol: ProtocolConfig, device: str) -> ProtocolConfig:
         half_width=HALF_WIDTH[primary] if protocol.half_width is None else protocol.half_width,
         warmup_tolerance=WARMUP_TOLERANCE[device] if protocol.warmup_tolerance is None else protocol.warmup_tolerance,
     )
+
+
+def fallen_back(protocol: ProtocolConfig, planned: str, primary: str) -> ProtocolConfig:
+    """Return the protocol for another boundary than was planned: with its own half-width, unless one was asked for."""
+    if planned == primary or protocol.half_width != HALF_WIDTH[planned]:
+        return protocol
+    return replace(protocol, half_width=HALF_WIDTH[primary])

@@ -19,11 +19,31 @@ BUSY = "busy or unavailable"
 NOTE = "the GPU admits one process at a time: each visit had a fresh process, so each block is a restart"
 
 
-class TurnWorker:
-    """Looks like a `Worker`; starts one for each command and ends it before the next cell's turn."""
+class Place:
+    """The one place on the GPU: who took it last keeps it until somebody else needs it, so that it can be looked at."""
 
-    def __init__(self, spec: CellSpec) -> None:
+    def __init__(self) -> None:
+        self._holder: Worker | None = None
+
+    def take(self, spec: CellSpec) -> Worker:
+        """End whoever has the place and start a cell's process in it."""
+        self.clear()
+        self._holder = Worker(spec)
+        return self._holder
+
+    def clear(self, orderly: bool = True) -> None:
+        """End whoever has the place."""
+        if self._holder is not None:
+            self._holder.close() if orderly else self._holder.kill()
+            self._holder = None
+
+
+class TurnWorker:
+    """Looks like a `Worker`; starts a process for each command, which ends before the next one's."""
+
+    def __init__(self, spec: CellSpec, place: Place) -> None:
         self.spec = spec
+        self._place = place
         self._sent: tuple[str, Any] = ("load", None)
         self._warm_up: Any = None
 
@@ -36,26 +56,30 @@ class TurnWorker:
         return self.ask(command, self._sent[1], timeout_s)
 
     def ask(self, command: str, argument: Any = None, timeout_s: float = 300.0) -> Any:
-        """Start, load, warm up before a slice, carry out the command, end."""
-        worker = Worker(self.spec)
-        orderly = False
+        """Start, load, warm up before a slice, carry out the command."""
+        worker = self._place.take(self.spec)
         try:
             loaded = worker.ask("load", None, timeout_s)
             if command == "warm_up":
                 self._warm_up = argument
             elif command == "slice" and self._warm_up is not None:
                 worker.ask("warm_up", self._warm_up, timeout_s)
-            reply = loaded if command == "load" else worker.ask(command, argument, timeout_s)
-            orderly = True
-            return reply
-        finally:
-            worker.close() if orderly else worker.kill()
+            return loaded if command == "load" else worker.ask(command, argument, timeout_s)
+        except BaseException:
+            self._place.clear(orderly=False)
+            raise
 
 
 @contextmanager
 def turns(specs: Sequence[CellSpec]) -> Iterator[dict[str, TurnWorker]]:
-    """Return one handle a cell, as `coordinator.workers` does; there is no process between two commands."""
-    yield {spec.role: TurnWorker(spec) for spec in specs}
+    """Return one handle a cell, as `coordinator.workers` does; at most one process is there at any time."""
+    place = Place()
+    orderly = False
+    try:
+        yield {spec.role: TurnWorker(spec, place) for spec in specs}
+        orderly = True
+    finally:
+        place.clear(orderly)
 
 
 def admits_one_process(device: str) -> bool:

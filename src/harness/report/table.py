@@ -87,7 +87,8 @@ def _print_measured(console: Console, frame: pandas.DataFrame, labels: dict[str,
     for note in notes.lines:
         console.print(Text(note, style="yellow"), soft_wrap=True)
     for _, row in frame.iterrows():
-        if _text(row, "strategy") and _text(row, "verdict") != "inconclusive":
+        verdict = _text(row, "verdict_holm") or _text(row, "verdict")
+        if _text(row, "strategy") and verdict != "inconclusive":
             console.print(Text(f"{labels[row['run_id']]}: {row['strategy']}"), soft_wrap=True)
 
 

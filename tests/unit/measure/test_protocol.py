@@ -192,4 +192,5 @@ def test_what_a_reader_must_know_of_the_measurement_is_in_its_note(alone, monkey
 
 
 def test_where_there_is_nothing_to_tell_the_note_is_empty(alone):
-    assert measure(alone, replace(QUICK, half_width=50.0, warmup_tolerance=9.0), "wall", Silent()).note == ""
+    settings = replace(QUICK, half_width=50.0, warmup_tolerance=9.0, warmup_max_s=30.0)
+    assert measure(alone, settings, "wall", Silent()).note == ""

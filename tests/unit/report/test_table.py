@@ -70,3 +70,11 @@ def test_footnotes_are_numbered_in_the_order_of_their_rows(printed):
     assert line_of(lines, "both").endswith(" *1 *2")
     assert [line[:3] for line in lines if line.startswith(" *")] == [" *1", " *2"]
     assert [line for line in lines if line.startswith(" *2") and HOLM in line]
+
+
+def test_no_advice_is_given_for_a_verdict_that_does_not_stand(printed):
+    advice = "Use both together."
+    stands = printed(row("stands", verdict_holm="amplify", strategy=advice))
+    falls = printed(row("falls", verdict_holm="inconclusive", strategy=advice))
+    assert [line for line in stands if advice in line]
+    assert not [line for line in falls if advice in line]

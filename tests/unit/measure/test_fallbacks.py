@@ -1,11 +1,14 @@
+"""What happens where a machine gives less than was planned: another boundary, a process at a time."""
+
+from __future__ import annotations
+
 from contextlib import contextmanager
-from dataclasses import replace
-import io
-import pandas, pytest
-from rich.console import Console
+
+import pytest
+
 from harness.config import ProtocolConfig
 from harness.errors import CellError
-from harness.measure import protocol, turns, coordinator
+from harness.measure import protocol
 from harness.measure.progress import Silent
 from harness.measure.protocol import measure
 from harness.measure.settings import settled
@@ -53,33 +56,6 @@ def test_a_visit_before_the_fallback_to_turns_is_forgotten(quartet, monkeypatch)
     found = measure(quartet[:2], QUICK, "wall", Silent())
     first = found.samples.frame().query("block == 0").groupby("cell")["order"].unique()
     assert [len(x) for x in first] == [1, 1]
-
-
-def test_no_advice_for_a_verdict_that_does_not_stand():
-    from harness.report.table import print_table
-
-    row = {
-        "run_id": "a",
-        "run_name": "falls",
-        "status": "FINISHED",
-        "error": None,
-        "model": "m",
-        "reference": "eager",
-        "engine": "e",
-        "engine_version": "1",
-        "boundary": "wall",
-        "baseline/throughput/wall": 100.0,
-        "throughput/wall": 300.0,
-        "interaction/factor": 1.3,
-        "interaction/low": 1.1,
-        "interaction/high": 1.6,
-        "verdict": "amplify",
-        "verdict_holm": "inconclusive",
-        "strategy": "Use grouped and fusion together.",
-    }
-    out = io.StringIO()
-    print_table(Console(file=out, width=140), pandas.DataFrame([row]), "sqlite:///x.db")
-    assert "Use grouped and fusion together" not in out.getvalue()
 
 
 def test_a_reading_is_taken_while_the_cells_process_still_holds_the_chip(quartet, monkeypatch, children):

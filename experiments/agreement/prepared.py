@@ -1,0 +1,30 @@
+"""One cell made by harness's own code, as a sweep would make it: composed, checked, planned, exported and built."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.compose import compose_jobs
+from harness.engines.cache import Cache
+from harness.errors import UserError
+from harness.measure.bring_up import CellTask
+from harness.measure.lock import building
+from harness.measure.progress import Silent
+from harness.plan import QuartetPlan, plan_quartet
+from harness.prepare import prepare, tasks
+from harness.sweep import check_sweep
+
+
+def prepared(engine: str, batch_size: int, overrides: Sequence[str]) -> tuple[QuartetPlan, CellTask]:
+    """Return the plan and its one cell, ready to be loaded; raise UserError or CellError with the reason."""
+    fixed = ["arch=none", "hw=none", "reference=engine", f"engine={engine}", f"batch_size={batch_size}"]
+    jobs = compose_jobs([*fixed, *overrides])
+    resolved = check_sweep(jobs)
+    plans = [plan_quartet(job.config, resolved.engine_of(job.config), resolved.device) for job in jobs]
+    if len(plans) != 1 or len(plans[0].cells) != 1:
+        raise UserError(f"{' '.join(overrides)}: this study looks at one cell, without techniques and without a sweep.")
+    with building():
+        cells = prepare(plans[0], Cache(Path(plans[0].config.cache.dir)), Silent())
+        (task,) = tasks(plans[0], cells)
+    return plans[0], task

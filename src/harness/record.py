@@ -58,6 +58,7 @@ def record(
     tags: dict[str, Any] = {
         "engine_version": cells[plan.cells[-1].role].artifacts[0].engine_version,
         "degraded": "; ".join(_degraded(cells, measurement)),
+        "note": measurement.note if measurement is not None else "",
     }
     details: dict[str, Any] = {
         "quartet": plan.label,
@@ -164,8 +165,7 @@ def _degraded(cells: Mapping[str, PreparedCell], measurement: Measurement | None
             found += [reason for reason in measurement.loaded[role].degraded if reason not in found]
         for reason in found:
             by_reason.setdefault(reason, []).append(role)
-    notes = [measurement.note] if measurement is not None and measurement.note else []
-    return [f"{', '.join(roles)}: {reason}" for reason, roles in by_reason.items()] + notes
+    return [f"{', '.join(roles)}: {reason}" for reason, roles in by_reason.items()]
 
 
 def _cell_details(cell: PreparedCell, measurement: Measurement | None, role: str) -> dict[str, Any]:

@@ -115,8 +115,7 @@ def test_what_stands_beside_the_other_quartet_follows_from_both_p_values(frame):
 def test_fp16_on_a_cpu_is_marked_degraded_and_fusion_is_not(frame):
     assert "fp16 emulated" in frame.loc["fp16", "degraded"]
     assert "hw: " in frame.loc["fp16", "degraded"]
-    told = frame.loc["fusion"].get("degraded") or ""  # a busy machine may not settle, which is told as well
-    assert [reason for reason in told.split("; ") if reason and "no steady state" not in reason] == []
+    assert not frame.loc["fusion"].get("degraded")
 
 
 def test_the_artifacts_are_there(folder):

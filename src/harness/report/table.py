@@ -103,6 +103,8 @@ class _Notes:
         texts = []
         if _text(row, "degraded"):
             texts.append(f"degraded: {row['degraded']}")
+        if _text(row, "note"):
+            texts.append(row["note"])
         if _text(row, "converged") == "false":
             texts.append("not converged within its budget: protocol=default or protocol.budget_s=... measures longer")
         if _text(row, "verdict_holm") not in ("", _text(row, "verdict")):

@@ -78,3 +78,10 @@ def test_no_advice_is_given_for_a_verdict_that_does_not_stand(printed):
     falls = printed(row("falls", verdict_holm="inconclusive", strategy=advice))
     assert [line for line in stands if advice in line]
     assert not [line for line in falls if advice in line]
+
+
+def test_what_else_must_be_known_of_a_measurement_is_a_footnote(printed):
+    lines = printed(row("plain"), row("busy", note="hw: no steady state within the warm-up's time"))
+    assert line_of(lines, "busy").endswith(" amplify *1")
+    assert " *1 hw: no steady state within the warm-up's time" in lines
+    assert line_of(lines, "plain").endswith(" amplify")

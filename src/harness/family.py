@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.stats.multiplicity import holm_p_values
-from harness.stats.verdict import Verdict, is_decided
+from harness.stats.multiplicity import holm_p_values, standing_verdict
 from harness.track import Store, log_family_verdict
 
 if TYPE_CHECKING:
@@ -22,5 +21,5 @@ def adjust(store: Store, frame: pandas.DataFrame) -> None:
     family = frame[(frame["status"] == "FINISHED") & frame["interaction/p_value"].notna()]
     adjusted = holm_p_values(family["interaction/p_value"].tolist())
     for (_, row), p_holm in zip(family.iterrows(), adjusted, strict=True):
-        stands = is_decided(row["verdict"]) and p_holm < 1 - float(row["protocol.level"])
-        log_family_verdict(store, row["run_id"], p_holm, row["verdict"] if stands else str(Verdict.INCONCLUSIVE))
+        stands = standing_verdict(row["verdict"], p_holm, float(row["protocol.level"]))
+        log_family_verdict(store, row["run_id"], p_holm, str(stands))

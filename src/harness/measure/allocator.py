@@ -2,8 +2,8 @@
 
 Eager PyTorch on a CPU allocates its activations anew in every batch. With glibc's defaults some of them are given back
 to the kernel and faulted in again each time. How many depends on how a process's heap happens to lie, and that stays
-for its whole life: of four identical DenseNet121 processes (batch 8) two took 68 thousand page faults a batch and two
-111 to 123 thousand, 10% slower at equal user time. No interval from one set of processes can know that.
+for its whole life: four identical DenseNet121 processes (batch 8) took 12 to 92 thousand page faults a batch, and 558
+to 667 ms at equal user time (experiments/page_faults). No interval from one set of processes can know that.
 """
 
 from __future__ import annotations

@@ -27,10 +27,9 @@ def main(connection: Connection, spec: CellSpec, parent: int) -> None:
     die_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the coordinator's; it ends us
     _quiet_thread_pools(spec.threads)
-    if spec.device == "cpu":
-        keep_freed_memory()
+    kept = keep_freed_memory() if spec.device == "cpu" else False
     with ExitStack() as stack:
-        cell = _Cell(spec, stack)
+        cell = _Cell(spec, stack, kept)
         while True:
             try:
                 name, argument = connection.recv()
@@ -51,8 +50,9 @@ def main(connection: Connection, spec: CellSpec, parent: int) -> None:
 class _Cell:
     """The commands of one cell; each public method is one."""
 
-    def __init__(self, spec: CellSpec, stack: ExitStack) -> None:
+    def __init__(self, spec: CellSpec, stack: ExitStack, keeps_freed_memory: bool) -> None:
         self._spec = spec
+        self._keeps_freed_memory = keeps_freed_memory
         self._stack = stack
 
     def load(self, _: Any) -> Loaded:
@@ -75,6 +75,8 @@ class _Cell:
         for number, executable in enumerate(executables, start=1):
             prefix = f"stage{number}/" if len(executables) > 1 else ""
             proof |= {prefix + name: value for name, value in executable.proof.items()}
+        if self._spec.device == "cpu":
+            proof["keeps_freed_memory"] = int(self._keeps_freed_memory)  # 0: page faults may tell processes apart
         counts = [executable.kernel_count() for executable in executables]
         gc.freeze()  # what is loaded stays: a collection before a slice must not walk through all of torch
         return Loaded(

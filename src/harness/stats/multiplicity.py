@@ -25,9 +25,14 @@ def holm(interactions: Sequence[Interaction]) -> list[Verdict]:
         raise ValueError(f"all interactions must have the same level, got {sorted(1 - a for a in alphas)}")
     adjusted = holm_p_values([interaction.p_value for interaction in interactions])
     return [
-        interaction.verdict if is_decided(interaction.verdict) and p < 1 - interaction.level else Verdict.INCONCLUSIVE
+        standing_verdict(interaction.verdict, p, interaction.level)
         for interaction, p in zip(interactions, adjusted, strict=True)
     ]
+
+
+def standing_verdict(verdict: str, p_holm: float, level: float) -> Verdict:
+    """Return what of a verdict stands at its adjusted p-value: itself, or `inconclusive`."""
+    return Verdict(verdict) if is_decided(verdict) and p_holm < 1 - level else Verdict.INCONCLUSIVE
 
 
 def holm_p_values(p_values: Sequence[float]) -> list[float]:

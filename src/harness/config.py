@@ -103,6 +103,7 @@ class FusionOptions:
 
     enabled: bool = False
     cuda_graph: bool = True
+    dense_blocks: bool = False  # inductor on a GPU, with fp16: our own kernels, which never copy a concatenation
 
 
 @dataclass

@@ -154,6 +154,7 @@ def _engine_options(plan: QuartetPlan, cell: CellPlan) -> tuple[tuple[str, str |
         options["cudnn_benchmark"] = engine.cudnn_benchmark
     if cell.engine == "inductor" and levels.fusion == "max":
         options["max_autotune"] = engine.max_autotune
+        options["dense_blocks"] = levels.dense_blocks
     return tuple(sorted(options.items()))
 
 

@@ -17,6 +17,7 @@ class Levels:
     fusion: FusionLevel = "off"
     fusion_step: str = ""  # an engine's lower level by name, where its most broke this cell
     cuda_graph: bool = False
+    dense_blocks: bool = False  # dense blocks by our own kernels
     instance: str = ""  # set by `identity`: built and loaded separately from what it equals
 
 

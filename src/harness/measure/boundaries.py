@@ -11,12 +11,14 @@ from collections.abc import Callable
 
 import numpy as np
 
+from harness.errors import CellError
 from harness.measure.cell import Sustained
 from harness.measure.clocks import device_slice, sustained, timed_slice
 from harness.measure.runner import Runner
 
 PROBES = 5  # batches to find out whether the host launches faster than the device works
 LAUNCH_SHARE = 0.8  # of the device's time: below it the queue never runs dry
+REPLAY_TOLERANCE = 1e-3  # of the largest output: the kernels are the same, only their order of addition may differ
 
 
 class Boundaries:
@@ -35,6 +37,8 @@ class Boundaries:
         runner.wait()
         self._host_output = torch.empty_like(runner.result, device="cpu").pin_memory()
         reason = runner.capture()
+        if reason is None:
+            check_replay(runner)
         self._enqueue_on_device: Callable[[], None] = runner.launch if reason else runner.replay
         self.missing = reason and self._launches_slower(reason)
         self.names = ("wall", "end_to_end") if self.missing else ("device", "wall", "end_to_end")
@@ -84,3 +88,23 @@ class Boundaries:
         if launched <= LAUNCH_SHARE * done:
             return None
         return f"{reason}, and launching takes the host {launched / done:.0%} of the time"
+
+
+def check_replay(runner: Runner) -> None:
+    """Raise CellError unless a replay into poisoned outputs gives what a launch gives: else its time means nothing."""
+    import torch
+
+    with torch.inference_mode():  # what a module returned there may be written only there
+        runner.launch()
+        runner.wait()
+        launched = runner.result.float().clone()
+        runner.replay()
+        runner.wait()
+        runner.result.fill_(float("nan"))
+        torch.cuda.synchronize()
+        runner.replay()
+        runner.wait()
+        apart = float((runner.result.float() - launched).abs().max())
+        limit = REPLAY_TOLERANCE * float(launched.abs().max())
+    if not apart <= limit:  # so that NaN is caught too
+        raise CellError(f"a captured graph computes something else than a launch: outputs differ by {apart:.3g}")

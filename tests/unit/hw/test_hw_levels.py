@@ -65,4 +65,4 @@ def test_only_options_of_techniques_that_are_on_are_recorded():
     assert hw.flat_options(config.hw) == {}
     config.hw.fusion.enabled = True
     config.hw.fp16.io = "fp16"
-    assert hw.flat_options(config.hw) == {"hw.fusion.cuda_graph": True}
+    assert hw.flat_options(config.hw) == {"hw.fusion.cuda_graph": True, "hw.fusion.dense_blocks": False}

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 
 from harness.engines.base import Artifact, BatchProfile, TensorSpec, check_batch
+from harness.engines.cuda_graphs import kernel_nodes, record
 from harness.engines.eager.rebuild import stage_module
 from harness.engines.streams import process_stream
 
 Transform = Callable[[torch.nn.Module], Callable[..., Any]]
-CAPTURE_WARMUPS = 3  # before a capture, as torch.cuda.graph's documentation asks for
 
 
 class ModuleExecutable:
@@ -82,6 +82,11 @@ class ModuleExecutable:
         self._inputs, self._outputs = {}, {}
         del self._module
 
+    @property
+    def module(self) -> torch.nn.Module:
+        """The stage as it runs: moved, in its precision, changed by the transform."""
+        return self._module
+
     def input_buffers(self) -> Mapping[str, Any]:
         """Return the inputs, [max batch, ...]: numpy views of the tensors on a CPU."""
         return {name: self._view(tensor) for name, tensor in self._inputs.items()}
@@ -132,13 +137,7 @@ class ModuleExecutable:
         if batch_size in self._graphs:
             return None
         try:
-            for _ in range(CAPTURE_WARMUPS):  # lazy set-up must be over before a capture
-                self._launch(batch_size)
-            self.stream.synchronize()
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, stream=self.stream):
-                outputs = self._launch(batch_size)
-            self._graphs[batch_size] = (graph, outputs)
+            self._graphs[batch_size] = record(self.stream, lambda: self._launch(batch_size))
             self.proof = {**self.proof, "captured": 1}
         except RuntimeError as error:
             return str(error).strip().splitlines()[0]
@@ -154,5 +153,6 @@ class ModuleExecutable:
         return {name: tensor.cpu().numpy().copy() for name, tensor in self._outputs.items()}
 
     def kernel_count(self) -> int | None:
-        """Return None: eager launches what its operations need, and counting them takes a profiler."""
-        return None
+        """Return the kernels of a captured batch; None where none was captured: counting launches takes a profiler."""
+        captured = next(iter(self._graphs.values()), None)
+        return None if captured is None else kernel_nodes(captured[0])

@@ -44,6 +44,7 @@ def build(plan: BuildPlan, workdir: Path, version: str) -> Artifact:
             with ModuleExecutable(artifact, plan.device, compile_for(plan)) as executable:
                 executable.enqueue()
                 executable.synchronize()
+                proof, degraded = _dense_blocks(plan, executable.module)
         except Exception as error:
             raise CellError(f"torch.compile failed: {type(error).__name__}: {str(error).strip()[:200]}") from error
         saved = torch.compiler.save_cache_artifacts()
@@ -62,8 +63,9 @@ def build(plan: BuildPlan, workdir: Path, version: str) -> Artifact:
             "options": str(_options(plan)),
             "precision_in_use": plan.precision,
             "batch": "static" if plan.batch.is_static else "dynamic",
+            **proof,
         },
-        degraded=(STILL_FUSED,) if plan.fusion == "off" else (),
+        degraded=(*((STILL_FUSED,) if plan.fusion == "off" else ()), *degraded),
     )
 
 
@@ -71,12 +73,30 @@ def compile_for(plan: BuildPlan) -> Callable[[torch.nn.Module], Callable[..., An
     """Return what turns a module into its compiled form."""
 
     def transform(module: torch.nn.Module) -> Callable[..., Any]:
+        if _asks_for_dense_blocks(plan):
+            from harness.engines.inductor.dense_blocks import fuse_dense_blocks
+
+            fuse_dense_blocks(module)
         compiled: Callable[..., Any] = torch.compile(
             module, fullgraph=True, dynamic=not plan.batch.is_static, options=_options(plan)
         )
         return compiled
 
     return transform
+
+
+def _asks_for_dense_blocks(plan: BuildPlan) -> bool:
+    return bool(dict(plan.options).get("dense_blocks"))
+
+
+def _dense_blocks(plan: BuildPlan, module: torch.nn.Module) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Return the proof that our kernels run the dense blocks, and which ones they could not take."""
+    if not _asks_for_dense_blocks(plan):
+        return {}, ()
+    from harness.engines.inductor.dense_blocks import FusedDenseBlock, left_alone
+
+    fused = sum(isinstance(part, FusedDenseBlock) for part in module.modules())
+    return {"fused_dense_blocks": fused}, left_alone(module)
 
 
 def _options(plan: BuildPlan) -> dict[str, Any]:

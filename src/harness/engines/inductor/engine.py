@@ -36,12 +36,14 @@ class InductorEngine:
         return Availability(build=reason, run=reason)
 
     def check(self, plan: BuildPlan) -> None:
-        """Raise UserError for a build for another chip: Inductor compiles for the one it sees."""
+        """Raise UserError for a build for another chip, and for GPU kernels on a CPU."""
         if plan.compute_capability is not None:
             raise UserError(
                 "engine.compute_capability: inductor compiles for the machine it runs on; "
                 "engine=tensorrt_rtx builds for another chip."
             )
+        if dict(plan.options).get("dense_blocks") and plan.device != "cuda":
+            raise UserError("hw.fusion.dense_blocks=true: the kernels run on a GPU; leave it out on a CPU.")
 
     def build(self, plan: BuildPlan, workdir: Path) -> Artifact:
         """Compile by running one batch, and save the compiler's cache; see `compiler.build`."""

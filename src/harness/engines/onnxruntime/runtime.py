@@ -9,9 +9,9 @@ from typing import Any, Self
 import numpy as np
 
 from harness.engines.base import Artifact, TensorSpec, check_batch
+from harness.engines.cuda_graphs import kernel_nodes, record
 from harness.engines.onnxruntime.session import open_session, session_options
 from harness.engines.streams import process_stream
-from harness.errors import CellError
 
 
 class OnnxRuntimeExecutable:
@@ -41,13 +41,22 @@ class OnnxRuntimeExecutable:
         self.proof = {"provider": in_use[0], "threads": int(dict(self._plan.options).get("threads", 0))}
         self._inputs = {spec.name: self._allocate(spec) for spec in self.input_specs}
         self._outputs = {spec.name: self._allocate(spec) for spec in self.output_specs}
-        self._bindings: dict[int, tuple[ort.IOBinding, ort.RunOptions]] = {}
+        self._bindings: dict[int, ort.IOBinding] = {}
+        self._graphs: dict[int, Any] = {}
+        self._run_options = ort.RunOptions()
+        if self._device == "cuda":
+            self._run_options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+        if self._plan.cuda_graph:
+            reason = self.capture(self._plan.batch.opt_size)
+            if reason is not None:
+                self.degraded = (*self.degraded, f"no CUDA graph: {reason}")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Drop bindings, buffers and session, in this order."""
+        """Drop graphs, bindings, buffers and session, in this order."""
+        self._graphs.clear()
         self._bindings.clear()
         self._inputs, self._outputs = {}, {}
         del self._session
@@ -59,17 +68,6 @@ class OnnxRuntimeExecutable:
         import torch
 
         return torch.zeros(shape, dtype=getattr(torch, spec.dtype), device=self._device)
-
-    def _run_options(self, batch_size: int) -> Any:
-        """Return how a batch of this size is run: on a GPU without waiting, and from a CUDA graph of its own."""
-        import onnxruntime as ort
-
-        options = ort.RunOptions()
-        if self._device == "cuda":
-            options.add_run_config_entry("disable_synchronize_execution_providers", "1")
-            if self._plan.cuda_graph:  # a graph holds one shape: under one number it would be replayed for all
-                options.add_run_config_entry("gpu_graph_id", str(batch_size))
-        return options
 
     def _binding(self, batch_size: int) -> Any:
         if batch_size not in self._bindings:
@@ -84,7 +82,7 @@ class OnnxRuntimeExecutable:
                     pointer = buffer.ctypes.data if self._device == "cpu" else buffer.data_ptr()
                     shape = (batch_size, *spec.shape[1:])
                     bind(spec.name, self._device, 0, np.dtype(spec.dtype), shape, pointer)
-            self._bindings[batch_size] = binding, self._run_options(batch_size)
+            self._bindings[batch_size] = binding
         return self._bindings[batch_size]
 
     def input_buffers(self) -> Mapping[str, Any]:
@@ -111,9 +109,15 @@ class OnnxRuntimeExecutable:
             buffer.fill(np.nan) if self._device == "cpu" else buffer.fill_(float("nan"))
 
     def enqueue(self, batch_size: int | None = None) -> None:
-        """Run the session on the first `batch_size` samples."""
+        """Run the first `batch_size` samples: replayed where that size was captured, else launched by the host."""
         size = batch_size or self._plan.batch.opt_size
-        self._session.run_with_iobinding(*self._binding(size))
+        if size in self._graphs and self._plan.cuda_graph:
+            self.replay(size)
+        else:
+            self._launch(size)
+
+    def _launch(self, size: int) -> None:
+        self._session.run_with_iobinding(self._binding(size), self._run_options)
 
     def synchronize(self) -> None:
         """Wait for the device; a CPU session has returned only when it is done."""
@@ -128,13 +132,25 @@ class OnnxRuntimeExecutable:
         return {name: buffer[:size].cpu().numpy() for name, buffer in self._outputs.items()}
 
     def capture(self, batch_size: int) -> str | None:
-        """Return why there is nothing to replay: ONNX Runtime keeps its own CUDA graph to itself."""
-        return "onnxruntime offers no graph to replay"
+        """Capture one batch as a CUDA graph; return None, or the reason why that can't be done.
+
+        ONNX Runtime can keep a graph to itself (`enable_cuda_graph`), but waits for it after each replay; a capture of
+        our own around a run on our stream is replayed without waiting, like every other engine's.
+        """
+        if batch_size in self._graphs:
+            return None
+        try:
+            self._graphs[batch_size], _ = record(self.stream, lambda: self._launch(batch_size))
+        except Exception as error:  # ONNX Runtime's own exceptions have no common base but this
+            return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+        self.proof = {**self.proof, "captured": 1}
+        return None
 
     def replay(self, batch_size: int) -> None:
-        """Never called: `capture` says no."""
-        raise CellError("onnxruntime offers no graph to replay")
+        """Enqueue the captured graph of `batch_size` samples."""
+        self._graphs[batch_size].replay()
 
     def kernel_count(self) -> int | None:
-        """Return the nodes of the optimised graph: ONNX Runtime launches at least one kernel for each."""
-        return int(self._artifact.proof["nodes"])
+        """Return the kernels of a captured batch, else the nodes of the graph: each launches at least one kernel."""
+        captured = next(iter(self._graphs.values()), None)
+        return int(self._artifact.proof["nodes"]) if captured is None else kernel_nodes(captured)

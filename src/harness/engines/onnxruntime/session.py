@@ -62,7 +62,6 @@ def provider_list(plan: BuildPlan, stream: Any = None) -> list[str | tuple[str, 
         if name == "CUDAExecutionProvider":
             options = {
                 "use_tf32": str(int(plan.tf32)),
-                "enable_cuda_graph": str(int(plan.cuda_graph)),
                 "prefer_nhwc": str(int(bool(dict(plan.options).get("channels_last")))),
             }
             if stream is not None:

@@ -1,0 +1,132 @@
+"""Dense blocks without concatenation: one buffer a block, two Triton kernels a layer (`hw.fusion.dense_blocks`).
+
+What Inductor makes of a dense block copies the growing concatenation once more for each of its layers (normalised,
+since the copy is fused with BatchNorm and ReLU). Here each layer reads its inputs where they are and writes its output
+behind them. A block is one opaque operation to torch.compile, which does all the rest of the network.
+
+The transitions pool before they convolve: a mean over 2x2 pixels and a 1x1 convolution are linear and commute, and the
+convolution then sees a quarter of the pixels.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torchvision.models.densenet import _DenseBlock, _DenseLayer, _Transition
+
+
+@torch.library.custom_op("harness::dense_block", mutates_args=())
+def dense_block(x: torch.Tensor, weights: list[torch.Tensor]) -> torch.Tensor:
+    """Run a whole block: x [B, C, H, W] fp16 -> [B, C + sum of growths, H, W] channels-last.
+
+    `weights` holds, for each layer, scale [K], shift [K], 1x1 weight [K, N], bias [N], 3x3 weight [3, 3, N, G].
+    """
+    from harness.engines.inductor.dense_kernels import bottleneck, grow
+
+    layers = _layers(weights)
+    buffer = _like(x, x.shape[1] + sum(layer[4].shape[3] for layer in layers))
+    buffer[:, : x.shape[1]].copy_(x)
+    channels = x.shape[1]
+    for scale, shift, pointwise, bias, spatial in layers:
+        narrow = _like(x, pointwise.shape[1])
+        bottleneck(buffer, channels, scale, shift, pointwise, bias, narrow)
+        grow(narrow, spatial, buffer, channels)
+        channels += spatial.shape[3]
+    return buffer
+
+
+@dense_block.register_fake
+def _(x: torch.Tensor, weights: list[torch.Tensor]) -> torch.Tensor:
+    return _like(x, x.shape[1] + sum(layer[4].shape[3] for layer in _layers(weights)))
+
+
+class FusedDenseBlock(nn.Module):
+    """A `_DenseBlock` in inference, its weights folded for the two kernels."""
+
+    def __init__(self, block: _DenseBlock) -> None:
+        super().__init__()
+        self._weights: list[str] = []
+        for index, layer in enumerate(block.children()):
+            scale, shift = _affine(layer.norm1)
+            scale2, shift2 = _affine(layer.norm2)
+            pointwise = (layer.conv1.weight[:, :, 0, 0].float() * scale2[:, None]).t().contiguous().half()
+            spatial = layer.conv2.weight.permute(2, 3, 1, 0).contiguous().half()
+            tensors = {"scale": scale, "shift": shift, "pointwise": pointwise, "bias": shift2, "spatial": spatial}
+            for name, tensor in tensors.items():
+                self.register_buffer(f"{name}{index}", tensor)
+                self._weights.append(f"{name}{index}")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the block's output, [B, C + layers x growth, H, W]."""
+        return dense_block(x, [getattr(self, name) for name in self._weights])
+
+
+class PooledTransition(nn.Module):
+    """A `_Transition` that pools before it convolves."""
+
+    def __init__(self, transition: _Transition) -> None:
+        super().__init__()
+        self.norm, self.conv = transition.norm, transition.conv
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return [B, C / 2, H / 2, W / 2]."""
+        return self.conv(F.avg_pool2d(F.relu(self.norm(x)), 2))
+
+
+def fuse_dense_blocks(module: nn.Module) -> None:
+    """Replace, within `module` (fp16, eval), the dense blocks that the kernels can take, and the transitions."""
+    for parent in list(module.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, _DenseBlock) and _refusal(child) is None:
+                setattr(parent, name, FusedDenseBlock(child))
+            elif isinstance(child, _Transition) and _is_pointwise(child.conv):
+                setattr(parent, name, PooledTransition(child))
+
+
+def left_alone(module: nn.Module) -> tuple[str, ...]:
+    """Return a line for each reason why a dense block of `module` was left to the compiler."""
+    by_reason: dict[str, list[str]] = {}
+    for name, part in module.named_modules():
+        if isinstance(part, _DenseBlock):
+            by_reason.setdefault(str(_refusal(part)), []).append(name.rpartition(".")[2])
+    return tuple(f"{', '.join(names)} without our kernels: {reason}" for reason, names in by_reason.items())
+
+
+def _refusal(block: _DenseBlock) -> str | None:
+    """Return why a block's layers are not what the kernels compute, or None."""
+    channels = None
+    for layer in block.children():
+        if not isinstance(layer, _DenseLayer) or not isinstance(layer.conv1, nn.Conv2d):
+            return "its 1x1 convolutions are factorised"
+        if not _is_pointwise(layer.conv1):
+            return f"its 1x1 convolutions have {layer.conv1.groups} groups"
+        conv = layer.conv2
+        if not isinstance(conv, nn.Conv2d) or conv.groups != 1 or conv.bias is not None:
+            return "its 3x3 convolutions are not plain ones"
+        if (conv.kernel_size, conv.stride, conv.padding) != ((3, 3), (1, 1), (1, 1)):
+            return "its 3x3 convolutions are not plain ones"
+        if channels is not None and layer.norm1.num_features != channels:
+            return "its layers do not read everything before them"
+        channels = layer.norm1.num_features + conv.out_channels
+    return None
+
+
+def _is_pointwise(conv: nn.Module) -> bool:
+    return isinstance(conv, nn.Conv2d) and conv.kernel_size == (1, 1) and conv.groups == 1 and conv.bias is None
+
+
+def _affine(norm: nn.BatchNorm2d) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return BatchNorm in inference as scale and shift, each [C] fp32."""
+    assert norm.running_var is not None and norm.running_mean is not None
+    scale = norm.weight.float() / torch.sqrt(norm.running_var.float() + norm.eps)
+    return scale.contiguous(), (norm.bias.float() - norm.running_mean.float() * scale).contiguous()
+
+
+def _layers(weights: list[torch.Tensor]) -> list[list[torch.Tensor]]:
+    return [weights[start : start + 5] for start in range(0, len(weights), 5)]
+
+
+def _like(x: torch.Tensor, channels: int) -> torch.Tensor:
+    shape = (x.shape[0], channels, x.shape[2], x.shape[3])
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)

@@ -52,12 +52,13 @@ def timed_slice(run: Callable[[], None], ramp_iterations: int, slice_s: float) -
 
 
 def device_slice(
-    enqueue: Callable[[], None], stream: Any, ramp_iterations: int, slice_s: float, ahead: int = 8
+    enqueue: Callable[[], None], stream: Any, ramp_iterations: int, slice_s: float, most: int = 8
 ) -> list[float]:
     """Return the milliseconds of device time of each iteration, until `slice_s` seconds are used up.
 
-    Iterations are enqueued `ahead` at a time behind one that is not timed, so that the device never waits for the
-    host; an event stands between each two.
+    Iterations are enqueued several at a time behind one that is not timed, so that the device never waits for the
+    host; an event stands between each two. Two in the first round, twice as many in each later one, up to `most`:
+    a slow cell is not held much longer than its slice.
     """
     import torch
 
@@ -66,15 +67,17 @@ def device_slice(
         for _ in range(ramp_iterations):
             enqueue()
         stream.synchronize()
-        events = [torch.cuda.Event(enable_timing=True) for _ in range(ahead + 1)]
+        events = [torch.cuda.Event(enable_timing=True) for _ in range(most + 1)]
+        count = min(2, most)
         while sum(milliseconds) < slice_s * 1e3:
             enqueue()
             events[0].record(stream)
-            for event in events[1:]:
+            for event in events[1 : count + 1]:
                 enqueue()
                 event.record(stream)
             stream.synchronize()
-            milliseconds += [a.elapsed_time(b) for a, b in itertools.pairwise(events)]
+            milliseconds += [a.elapsed_time(b) for a, b in itertools.pairwise(events[: count + 1])]
+            count = min(2 * count, most)
     return milliseconds
 
 

@@ -1,0 +1,115 @@
+"""Engines on a GPU: captured batches replay what is launched, our kernels compute the network, a build is kept."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from harness.engines import get
+from harness.engines.build import fetch_or_build
+from harness.measure.boundaries import Boundaries
+from harness.measure.progress import Silent
+from harness.measure.runner import make_runner
+from harness.measure.verify import compare
+from harness.plan import plan_quartet
+from harness.prepare import prepare, reference
+
+torch = pytest.importorskip("torch")
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU with CUDA"),
+]
+
+
+@pytest.fixture
+def built(configured, cache):
+    """Return a function: built("hw=fp16", engine="inductor") -> (plan, cells), built for the GPU."""
+
+    def make(*overrides, engine):
+        reason = get(engine).availability("cuda").run
+        if reason is not None:
+            pytest.skip(reason)
+        plan = plan_quartet(configured("batch_size=4", *overrides), engine, "cuda")
+        return plan, prepare(plan, cache, Silent())
+
+    return make
+
+
+def opened(cell, batch_size, stack):
+    """Return the runner of a prepared cell in this process."""
+    executables = tuple(
+        stack.enter_context(get(artifact.plan.engine).load(artifact, "cuda")) for artifact in cell.artifacts
+    )
+    return executables, make_runner(executables, cell.network.policy, batch_size)
+
+
+@pytest.fixture
+def stack():
+    from contextlib import ExitStack
+
+    with ExitStack() as entered:
+        yield entered
+
+
+ACCELERATED = [
+    ("eager", ("hw=fp16",)),
+    ("onnxruntime", ("hw=[fp16,fusion]",)),
+    ("onnxruntime", ("hw=fp16", "reference=engine")),
+    ("inductor", ("hw=[fp16,fusion]",)),
+    ("inductor", ("hw=[fp16,fusion]", "hw.fusion.dense_blocks=true")),
+    ("inductor", ("hw=[fp16,fusion]", "hw.fusion.dense_blocks=true", "arch=early_exit")),
+]
+
+
+@pytest.mark.parametrize(("engine", "overrides"), ACCELERATED)
+def test_every_engine_computes_the_network_and_has_a_device_boundary(built, stack, engine, overrides):
+    plan, cells = built(*overrides, engine=engine)
+    for role in ("baseline", "combined" if "combined" in cells else "hw"):
+        cell = cells[role]
+        executables, runner = opened(cell, 4, stack)
+        expected = reference(cell.network, plan.config)
+        compare(runner.verify(expected.inputs.astype(np.float32)), expected, cell.plan.levels.precision, False)
+        boundaries = Boundaries(runner, expected.inputs)  # compares a replay with a launch
+        assert boundaries.names == ("device", "wall", "end_to_end"), boundaries.missing
+        assert all(not executable.degraded for executable in executables)
+        counts = [executable.kernel_count() for executable in executables]
+        assert all(count and count > 5 for count in counts), counts
+
+
+def test_a_graph_that_replays_another_result_has_no_time(built, stack):
+    _, cells = built("hw=fp16", engine="eager")
+    (executable,), runner = opened(cells["hw"], 4, stack)
+    assert runner.capture() is None
+    replay = executable.replay
+
+    def wrong(batch_size):
+        replay(batch_size)
+        with torch.inference_mode(), torch.cuda.stream(executable.stream):
+            executable.output_buffers()["logits"].mul_(1.1)
+
+    executable.replay = wrong
+    from harness.errors import CellError
+    from harness.measure.boundaries import check_replay
+
+    with pytest.raises(CellError, match="computes something else"):
+        check_replay(runner)
+
+
+def test_our_kernels_run_all_dense_blocks_with_fewer_kernels(built, stack):
+    _, plain = built("hw=[fp16,fusion]", engine="inductor")
+    _, ours = built("hw=[fp16,fusion]", "hw.fusion.dense_blocks=true", engine="inductor")
+    artifact = ours["hw"].artifacts[0]
+    assert artifact.proof["fused_dense_blocks"] > 0
+    assert artifact.degraded == ()
+    counts = []
+    for cells in (plain, ours):
+        (executable,), _ = opened(cells["hw"], 4, stack)
+        counts.append(executable.kernel_count())
+    assert counts[1] < counts[0]
+
+
+@pytest.mark.parametrize("engine", ["inductor", "onnxruntime"])
+def test_what_was_built_on_this_gpu_is_not_built_again(built, cache, engine):
+    _, cells = built("hw=[fp16,fusion]", engine=engine)
+    again = [fetch_or_build(artifact.plan, cache) for artifact in cells["hw"].artifacts]
+    assert all(one.hit for one in again)

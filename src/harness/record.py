@@ -114,8 +114,7 @@ def _cell_metrics(prefix: str, cell: PreparedCell, batch_size: int) -> dict[str,
     accounting, policy = cell.network.accounting, cell.network.policy
     gmacs, exit_share = accounting.gmacs, 0.0
     if policy is not None:
-        # of a small batch a whole number leaves: half of three is two
-        exit_share = policy.exits(batch_size) / batch_size if policy.decision == "share" else policy.exit_share
+        exit_share = policy.leaving(batch_size)
         gmacs = accounting.gmacs_none_exit + exit_share * (accounting.gmacs_all_exit - accounting.gmacs_none_exit)
     out = {
         f"{prefix}model/params_m": accounting.params / 1e6,

@@ -150,4 +150,6 @@ def swept(command, tmp_path_factory):
 @pytest.fixture(scope="session")
 def study(swept):
     """Return the finished sweep that many tests read: early exit by fusion and by fp16, the usual recipe beside it."""
-    return swept("sweep_name=study", "arch=early_exit", "hw=fusion,fp16", "protocol.coursework=true")
+    return swept(
+        "sweep_name=study", "arch=early_exit", "hw=fusion,fp16", "protocol.coursework=true", "protocol.ceilings=true"
+    )

@@ -199,6 +199,7 @@ class ProtocolConfig:
     host_bound_restarts: int = 8  # at least, where a verdict on wall or end_to_end waits for the host
     builds: int = 1  # replicated builds of every engine; each is measured in restarts of its own
     energy_s: float = 1.0  # of sustained load a cell, untimed, to read its energy from; 0: none. GPU only
+    ceilings: bool = True  # measure what a copy and a matrix product reach here, untimed, for the roofline's share
     coursework: bool = False  # also run the usual recipe on the same executables
     worker_timeout_s: float = 300.0
     seed: int = 0

@@ -18,6 +18,7 @@ from harness.plan import QuartetPlan
 from harness.prepare import PreparedCell
 from harness.report.figure import draw_quartet
 from harness.report.strategy import strategy
+from harness.roofline import cell_metrics, machine_metrics
 from harness.track import QuartetRecord
 
 
@@ -54,6 +55,7 @@ def record(
     metrics: dict[str, float] = {}
     for role, cell in cells.items():
         metrics |= _cell_metrics(prefix_of(role), cell, plan.config.batch_size)
+        metrics |= _roofline(role, cell, plan.config.batch_size, measurement, analysis)
     metrics["build/cache_hit"] = float(all(cell.cache_hit for cell in cells.values()))
     tags: dict[str, Any] = {
         "engine_version": cells[plan.cells[-1].role].artifacts[0].engine_version,
@@ -68,6 +70,7 @@ def record(
     description = ""
     if measurement is not None and analysis is not None:
         metrics |= {**analysis.metrics, **_fidelity(measurement), **_consumption(measurement)}
+        metrics |= machine_metrics(measurement.ceilings)
         tags |= {
             "boundary": analysis.primary,
             "converged": str(measurement.converged).lower(),
@@ -114,8 +117,7 @@ def _cell_metrics(prefix: str, cell: PreparedCell, batch_size: int) -> dict[str,
     accounting, policy = cell.network.accounting, cell.network.policy
     gmacs, exit_share = accounting.gmacs, 0.0
     if policy is not None:
-        # of a small batch a whole number leaves: half of three is two
-        exit_share = policy.exits(batch_size) / batch_size if policy.decision == "share" else policy.exit_share
+        exit_share = policy.leaving(batch_size)
         gmacs = accounting.gmacs_none_exit + exit_share * (accounting.gmacs_all_exit - accounting.gmacs_none_exit)
     out = {
         f"{prefix}model/params_m": accounting.params / 1e6,
@@ -132,6 +134,17 @@ def _cell_metrics(prefix: str, cell: PreparedCell, batch_size: int) -> dict[str,
         if policy.threshold is not None:
             out[f"{prefix}early_exit/threshold"] = policy.threshold
     return out
+
+
+def _roofline(
+    role: str, cell: PreparedCell, batch_size: int, measurement: Measurement | None, analysis: Analysis | None
+) -> dict[str, float]:
+    """Return what a cell takes on paper, and where it was measured, how near that came to the machine's ceiling."""
+    prefix = prefix_of(role)
+    throughput_ips = analysis.metrics.get(f"{prefix}throughput/{analysis.primary}") if analysis is not None else None
+    ceilings = measurement.ceilings if measurement is not None else None
+    found = cell_metrics(cell.artifacts, cell.network.policy, batch_size, throughput_ips, ceilings)
+    return {f"{prefix}{name}": value for name, value in found.items()}
 
 
 def _fidelity(measurement: Measurement) -> dict[str, float]:

@@ -61,6 +61,9 @@ def test_every_cell_has_all_boundaries_its_energy_and_its_memory(quartet):
         assert cell.host_memory_mb > 500
         assert cell.energy_j_per_image is None or 1e-5 < cell.energy_j_per_image < 10
     assert {row["cell"] for row in found.telemetry.rows if row["gpu_power_w"] > 10} == set(used)
+    roof = found.ceilings
+    assert 50 < roof.copy_gb_s < 20_000
+    assert 1 < roof.matmul_fp32_tflops < roof.matmul_fp16_tflops < 5000
 
 
 def test_a_waiting_worker_burns_no_cpu_and_launches_nothing(quartet):

@@ -23,12 +23,14 @@ CELL_METRICS = (
     "throughput/wall", "latency_ms/mean", "model/params_m", "model/gmacs", "build/export_s",
     "build/engine_s", "build/engine_mb", "build/cache_hit", "fidelity/max_abs", "fidelity/cosine",
     "fidelity/top1_agreement", "host/peak_memory_mb",
+    "roofline/gflop_per_image", "roofline/mb_per_image",
 )  # fmt: skip
 QUARTET_METRICS = (
     *(f"gain/{boundary}{name}" for boundary in ("", "wall_") for name in ("arch", "hw", "combined", "expected")),
     *(f"interaction/{boundary}{name}" for boundary in ("", "wall_") for name in ("factor", "low", "high")),
     "interaction/p_value", "interaction/p_holm",
     "measure/blocks", "measure/restarts", "measure/builds", "measure/seconds",
+    "machine/copy_gb_s", "machine/matmul_fp32_tflops",
 )  # fmt: skip
 PARAMS = {
     "model": "densenet_tiny", "arch": "early_exit", "batch_size": "2", "engine": "onnxruntime", "reference": "eager",
@@ -79,7 +81,7 @@ def test_every_metric_that_applies_on_a_cpu_has_a_number(row):
 
 
 def test_what_a_cpu_does_not_have_is_absent(frame):
-    known_only_on_a_gpu = ("device", "e2e", "end_to_end", "host_share", "gpu/", "accuracy")
+    known_only_on_a_gpu = ("device", "e2e", "end_to_end", "host_share", "gpu/", "accuracy", "matmul_fp16")
     assert [name for name in frame.columns if any(word in name for word in known_only_on_a_gpu)] == []
 
 
@@ -101,6 +103,20 @@ def test_tags_say_how_it_was_measured(row):
 
 def test_every_cell_says_how_much_memory_its_process_held(row):
     assert all(50 < row[f"{prefix}host/peak_memory_mb"] < 20_000 for prefix in ("", "baseline/", "arch/", "hw/"))
+
+
+def test_every_cell_has_its_place_under_the_roof_and_it_follows_from_what_is_logged(row):
+    for role, prefix in zip(ROLES, ("baseline/", "arch/", "hw/", ""), strict=True):
+        gflop, mb = row[f"{prefix}roofline/gflop_per_image"], row[f"{prefix}roofline/mb_per_image"]
+        assert gflop == pytest.approx(2 * row[f"{prefix}model/gmacs"], rel=1e-9)
+        if row["hw"] == "fp16" and role in ("hw", "combined"):  # a CPU has no ceiling of its own in fp16
+            assert math.isnan(row.get(f"{prefix}roofline/share", math.nan))
+            continue
+        compute_s, memory_s = gflop / row["machine/matmul_fp32_tflops"] / 1e3, mb / row["machine/copy_gb_s"] / 1e3
+        share = max(compute_s, memory_s) * row[f"{prefix}throughput/wall"]
+        assert row[f"{prefix}roofline/share"] == pytest.approx(share, rel=1e-9)
+        assert row[f"{prefix}roofline/memory_bound"] == float(memory_s > compute_s)
+    assert row["roofline/mb_per_image"] < row["hw/roofline/mb_per_image"]  # half of the images leave early
 
 
 def test_what_stands_beside_the_other_quartet_follows_from_both_p_values(frame):
@@ -206,6 +222,7 @@ def test_the_resolved_config_is_the_whole_config_of_the_quartet(row, folder):
             "protocol.slice_s=0.02",
             "protocol.warmup_max_s=0.5",
             "protocol.coursework=true",
+            "protocol.ceilings=true",
             "sweep_name=study",
             f"tracking.root={config.tracking.root}",
             f"cache.dir={config.cache.dir}",

@@ -39,6 +39,10 @@ class ExitPolicy:
         """Return how many of `batch_size` samples go on: exact for `share`, expected for `threshold`."""
         return batch_size - self.exits(batch_size)
 
+    def leaving(self, batch_size: int) -> float:
+        """Return the share of a batch that leaves: of a small one a whole number does, so half of three is two."""
+        return self.exits(batch_size) / batch_size if self.decision == "share" else self.exit_share
+
 
 def confidence(logits: Any) -> Any:
     """Return the largest softmax probability of each sample: [B, C] of any float type -> [B] float32.

@@ -34,6 +34,7 @@ from harness.measure.stopping import Standing, host_bound, standing
 from harness.measure.telemetry import Telemetry
 from harness.measure.turns import BUSY, NOTE, admits_one_process, turns
 from harness.measure.verify import Fidelity
+from harness.roofline.ceilings import SIZES, Ceilings
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Measurement:
     warmups: Mapping[str, Warmup] = field(default_factory=dict)
     coursework_ms: Mapping[str, list[float]] = field(default_factory=dict)
     consumption: Mapping[str, Consumption] = field(default_factory=dict)
+    ceilings: Ceilings | None = None  # of the machine; None: not asked for, or they could not be measured
     telemetry: Telemetry | None = None
     note: str = ""  # what a reader of the result must know: another boundary, a chip that slowed down, ...
 
@@ -106,6 +108,7 @@ def measure(
                     now = _blocks(run, handles, done, build, until, most)
                     if not done:
                         consumed = _consumption(run, handles)
+                        ceilings = _ceilings(run, handles, device)  # last: it takes memory, and its worker may end
             except CellError as error:
                 if run.fresh or run.samples.blocks or BUSY not in str(error):
                     raise
@@ -130,6 +133,7 @@ def measure(
         warmups=warmups,
         coursework_ms=coursework_ms,
         consumption=consumed,
+        ceilings=ceilings,
         telemetry=telemetry,
         note="; ".join(note for note in notes if note),
     )
@@ -146,9 +150,26 @@ def _slowed(samples: Samples) -> str:
 
 
 def _consumption(run: _Run, handles: Mapping[str, Handle]) -> dict[str, Consumption]:
-    held = {role: handle for role, handle in handles.items() if isinstance(handle, Worker)}  # not one for each command
     run.progress.stage("energy and memory")
-    return consumption(held, run.samples.batch_size, run.settings, run.telemetry)
+    return consumption(_held(handles), run.samples.batch_size, run.settings, run.telemetry)
+
+
+def _ceilings(run: _Run, handles: Mapping[str, Handle], device: str) -> Ceilings | None:
+    """Return what the machine can at most, measured in the first cell's process while all others wait."""
+    held = list(_held(handles).values())
+    if not held or not run.settings.ceilings:
+        return None
+    run.progress.stage("ceilings of the machine")
+    try:
+        found: Ceilings = held[0].ask("ceilings", SIZES[device], run.settings.worker_timeout_s)
+    except CellError:  # too little memory, say: no reason to lose a quartet that is measured
+        return None
+    return found
+
+
+def _held(handles: Mapping[str, Handle]) -> dict[str, Worker]:
+    """Return the cells whose process lives on: none of those that have one for each command."""
+    return {role: handle for role, handle in handles.items() if isinstance(handle, Worker)}
 
 
 @dataclass

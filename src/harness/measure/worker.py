@@ -20,6 +20,7 @@ from harness.engines.orphan import die_with_parent
 from harness.errors import CellError, UserError
 from harness.measure.allocator import keep_freed_memory
 from harness.measure.cell import CellSpec, Loaded, Slice, Sustained
+from harness.roofline.ceilings import Ceilings
 
 
 def main(connection: Connection, spec: CellSpec, parent: int) -> None:
@@ -117,6 +118,13 @@ class _Cell:
     def sustain(self, seconds: float) -> Sustained:
         """Keep the device busy; the coordinator reads its energy meanwhile."""
         return self._boundaries.sustain(seconds)
+
+    def ceilings(self, argument: tuple[int, int]) -> Ceilings:
+        """Measure what the machine can at most; nothing may be timed in this process after it."""
+        from harness.roofline.ceilings import measure_ceilings
+
+        spec = self._spec
+        return measure_ceilings(spec.device, spec.threads, spec.artifacts[0].plan.tf32, *argument)
 
     def coursework(self, argument: tuple[int, int]) -> list[float]:
         """Run the usual recipe: fixed warm-ups, fixed synchronised iterations."""

@@ -39,6 +39,11 @@ def test_a_share_rounds_half_up_to_a_known_number(share, batch_size, exits):
     policy = ExitPolicy("share", share)
     assert policy.exits(batch_size) == exits
     assert policy.survivors(batch_size) == batch_size - exits
+    assert policy.leaving(batch_size) == exits / batch_size
+
+
+def test_what_leaves_by_a_threshold_is_expected_not_a_whole_number():
+    assert ExitPolicy("threshold", 0.3, threshold=0.8).leaving(2) == 0.3
 
 
 @settings(max_examples=60, deadline=None)

@@ -15,7 +15,7 @@ from harness.measure.settings import settled
 from harness.measure.stopping import Standing
 from harness.prepare import tasks
 
-QUICK = ProtocolConfig(slice_s=0.005, warmup_tolerance=9.0, min_blocks=2, max_blocks=2)
+QUICK = ProtocolConfig(slice_s=0.005, warmup_tolerance=9.0, min_blocks=2, max_blocks=2, ceilings=False)
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,9 @@ from harness.measure.progress import Silent
 from harness.measure.protocol import measure
 from harness.measure.telemetry import Telemetry
 from harness.prepare import tasks
+from harness.roofline.ceilings import SIZES
 
-QUICK = ProtocolConfig(slice_s=0.01, warmup_max_s=0.2, min_blocks=5, max_blocks=400, budget_s=60)
+QUICK = ProtocolConfig(slice_s=0.01, warmup_max_s=0.2, min_blocks=5, max_blocks=400, budget_s=60, ceilings=False)
 
 
 class Log(Silent):
@@ -136,6 +137,30 @@ def test_every_cell_says_what_its_process_held_and_on_a_cpu_no_energy(measured, 
     names = [name for name, _ in log.stages]
     assert names.count("energy and memory") == 1  # of the first restart, after its blocks
     assert names.index("warm-up") < names.index("energy and memory") < len(names) - 1 - names[::-1].index("load")
+
+
+def test_the_ceilings_of_the_machine_are_measured_last_and_once(alone, monkeypatch):
+    monkeypatch.setitem(SIZES, "cpu", (1 << 20, 64))
+    log = Log()
+    found = measure(alone, replace(QUICK, half_width=50.0, restarts=2, ceilings=True), "wall", log)
+    assert found.ceilings.copy_gb_s > 0
+    assert found.ceilings.matmul_fp32_tflops > 0
+    names = [name for name, _ in log.stages]
+    assert names.count("ceilings of the machine") == 1
+    assert names[names.index("ceilings of the machine") - 1] == "energy and memory"
+
+
+def test_ceilings_that_can_not_be_measured_are_absent_and_cost_no_quartet(alone, monkeypatch, children):
+    monkeypatch.setitem(SIZES, "cpu", (1 << 60, 64))  # an exbibyte: torch refuses
+    found = measure(alone, replace(QUICK, half_width=50.0, ceilings=True), "wall", Silent())
+    assert found.ceilings is None
+    assert (found.samples.blocks, found.converged) == (5, True)
+    assert children() == []
+
+
+def test_ceilings_are_not_measured_where_nobody_asked(measured, log):
+    assert measured.ceilings is None
+    assert "ceilings of the machine" not in [name for name, _ in log.stages]
 
 
 def test_no_process_is_left(measured, children):

@@ -18,6 +18,7 @@ class Levels:
     fusion_step: str = ""  # an engine's lower level by name, where its most broke this cell
     cuda_graph: bool = False
     instance: str = ""  # set by `identity`: built and loaded separately from what it equals
+    replica: int = 0  # of `protocol.builds`; 0: the first build
 
 
 def off(batch_size: int) -> Levels:

@@ -15,6 +15,7 @@ from harness.engines.tensorrt import network as networks
 from harness.engines.tensorrt import profiles, timing_cache
 from harness.engines.tensorrt.flavour import Flavour
 from harness.engines.tensorrt.gpu import local_gpu, sm_text
+from harness.engines.tensorrt.inspector import inspect
 from harness.engines.tensorrt.messages import logger_of, tail
 from harness.errors import CellError
 
@@ -32,6 +33,7 @@ def build(flavour: Flavour, plan: BuildPlan, target: tuple[int, int], workdir: P
             raise
         except Exception as error:  # the bindings raise TypeError, ValueError and RuntimeError alike
             raise CellError(f"{flavour.name} failed to build: {error}; {tail(errors)}") from error
+        proof["inspector"] = inspect(flavour, serialised, target, workdir, errors)
     (workdir / ENGINE_FILE).write_bytes(serialised)
     proof["engine_bytes"] = len(serialised)
     return Artifact(
@@ -82,6 +84,7 @@ def configure(flavour: Flavour, builder: Any, plan: BuildPlan, target: tuple[int
     """Return a builder config with every setting of the plan made explicitly, whatever the package's default."""
     trt = flavour.module()
     config = builder.create_builder_config()
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # else the inspector names no layers
     config.builder_optimization_level = level
     config.tiling_optimization_level = getattr(trt.TilingOptimizationLevel, _tiling(plan).upper())
     if plan.tf32:

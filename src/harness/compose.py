@@ -136,7 +136,8 @@ def one_line(error: Exception) -> str:
         return f"can't read an argument: {text}; write key=value, lists as 'key=[a,b]' in quotes."
     if "ConfigLoader is not set" in text:
         return "glob(...) can't be expanded here: list the choices, as in arch=early_exit,grouped."
-    wrong_type = next((line for line in lines if "could not be converted" in line or "Invalid value" in line), "")
+    signs = ("could not be converted", "Invalid value", "is incompatible with type")
+    wrong_type = next((line for line in lines if any(sign in line for sign in signs)), "")
     return ": ".join(part for part in (text.removeprefix("Error merging override "), wrong_type) if part)
 
 

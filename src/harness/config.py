@@ -138,6 +138,11 @@ class EngineConfig:
     threads: int | None = None  # intra-op threads on a CPU; None: the physical cores this process may use
     providers: list[str] | None = None  # onnxruntime, in order of preference; None: by device
     workspace_mb: int | None = None  # TensorRT builder workspace, MiB; None: its own limit
+    builder_level: int | None = None  # TensorRT's optimisation level, 0 to 5; None: by `fusion`
+    tiling: str | None = None  # TensorRT: none | fast | moderate | full; None: full with `fusion`, else none
+    profiles: list[list[int]] | None = None  # TensorRT, dynamic batch: a [min, opt, max] each; None: one profile
+    timing_cache: bool = True  # tensorrt: what one build timed the next one takes; a replicated build has its own
+    timing_cache_pinned: bool = False  # tensorrt: a build that would have to time anything fails
     # NHWC: eager and inductor convert the network, onnxruntime prefers such kernels; None: on for inductor alone
     channels_last: bool | None = None  # GPU only
     cudnn_benchmark: bool = False  # eager and inductor on a GPU: try cuDNN's algorithms on the first batch

@@ -9,12 +9,13 @@ from pathlib import Path
 from harness import arch, hw
 from harness.config import ArchConfig, HarnessConfig
 from harness.engines import get
-from harness.engines.base import BuildPlan, Graph
+from harness.engines.base import BatchProfile, BuildPlan, Graph
 from harness.errors import UserError
 from harness.hw.levels import Levels, off
 from harness.measure.settings import settled
 
 ENGINES_WITH_RECIPE = ("eager", "inductor")  # they run the nn.Module itself, rebuilt in the worker
+TENSORRT_ENGINES = ("tensorrt", "tensorrt_rtx")
 BOUNDARIES = {"cpu": ("wall",), "cuda": ("device", "wall", "end_to_end")}
 _NO_GRAPH = Graph(Path(), "", (), (), 0)  # stands in where only the options of a plan are looked at
 
@@ -66,6 +67,7 @@ def plan_quartet(config: HarnessConfig, engine: str, device: str) -> QuartetPlan
     hw_engine = reference if hw_stack == ("identity",) else engine
     if hw_stack:
         hw.check_stack(config, hw_engine)
+        _check_builder(config, hw_stack, hw_engine)
     levels_off = off(config.batch_size)
     levels_on = hw.apply_stack(levels_off, config)
 
@@ -122,6 +124,8 @@ def build_plan(plan: QuartetPlan, cell: CellPlan, graph: Graph, recipe: str = ""
         recipe=recipe if cell.engine in ENGINES_WITH_RECIPE else "",
         stage=stage if cell.engine in ENGINES_WITH_RECIPE else "",
         options=_engine_options(plan, cell),
+        profiles=_profiles(config) if cell.engine in TENSORRT_ENGINES and not levels.batch.is_static else (),
+        timing_dir=_timing_dir(config, levels) if cell.engine == "tensorrt" and config.engine.timing_cache else "",
     )
 
 
@@ -143,8 +147,13 @@ def _engine_options(plan: QuartetPlan, cell: CellPlan) -> tuple[tuple[str, str |
         options["threads"] = engine.threads or cpu_threads()
     if engine.providers:
         options["providers"] = ",".join(engine.providers)
-    if engine.workspace_mb:
-        options["workspace_mb"] = engine.workspace_mb
+    if cell.engine in TENSORRT_ENGINES:
+        asked = {"workspace_mb": engine.workspace_mb, "builder_level": engine.builder_level, "tiling": engine.tiling}
+        options |= {name: value for name, value in asked.items() if value is not None}
+        if engine.timing_cache_pinned:
+            options["timing_cache"] = "pinned"
+        elif engine.timing_cache and cell.engine == "tensorrt":
+            options["timing_cache"] = "shared"
     if levels.fusion_step:
         options["fusion_step"] = levels.fusion_step
     if plan.device == "cuda" and cell.engine in ("eager", "inductor", "onnxruntime"):
@@ -156,6 +165,33 @@ def _engine_options(plan: QuartetPlan, cell: CellPlan) -> tuple[tuple[str, str |
         options["max_autotune"] = engine.max_autotune
         options["dense_blocks"] = levels.dense_blocks
     return tuple(sorted(options.items()))
+
+
+def _profiles(config: HarnessConfig) -> tuple[BatchProfile, ...]:
+    return tuple(BatchProfile(*sizes) for sizes in config.engine.profiles or ())
+
+
+def _timing_dir(config: HarnessConfig, levels: Levels) -> str:
+    """Return where timings are kept: a replicated build with those of the first would be the first once more."""
+    folder = Path(config.cache.dir).absolute() / "timing"
+    return str(folder / f"build{levels.replica}" if levels.replica else folder)
+
+
+def _check_builder(config: HarnessConfig, hw_stack: tuple[str, ...], engine: str) -> None:
+    """Raise UserError where a technique is the builder's level itself, so that an option would take it away."""
+    if engine not in TENSORRT_ENGINES:
+        return
+    for name in ("builder_level", "tiling"):
+        value = getattr(config.engine, name)
+        if value is None:
+            continue
+        if "compiled" in hw_stack:
+            raise UserError(f"engine.{name}={value}: hw=compiled is the engine at its own settings; leave one out.")
+        if "fusion" in hw_stack and config.reference == "engine":
+            raise UserError(
+                f"engine.{name}={value}: hw=fusion with reference=engine compares the builder's least with its most, "
+                "which this would make one; leave one out."
+            )
 
 
 def cpu_threads() -> int:
@@ -186,6 +222,7 @@ def check_config(config: HarnessConfig) -> None:
         "model.image_size": (config.model.image_size, 32),
         "model.num_classes": (config.model.num_classes, 2),
         "engine.threads": (1 if config.engine.threads is None else config.engine.threads, 1),
+        "engine.workspace_mb": (1 if config.engine.workspace_mb is None else config.engine.workspace_mb, 1),
         "engine.build_jobs": (1 if config.engine.build_jobs is None else config.engine.build_jobs, 1),
         "protocol.min_blocks": (protocol.min_blocks, 1),
         "protocol.max_blocks": (protocol.max_blocks, protocol.min_blocks),
@@ -200,6 +237,11 @@ def check_config(config: HarnessConfig) -> None:
     for name, (number, least) in at_least.items():
         if number < least:
             raise UserError(f"{name}={number}: must be at least {least}.")
+    for sizes in config.engine.profiles or ():
+        if len(sizes) != 3 or not 1 <= sizes[0] <= sizes[1] <= sizes[2]:
+            raise UserError(f"engine.profiles={config.engine.profiles}: each must be [min,opt,max], 1 or more, rising.")
+    if config.engine.timing_cache_pinned and not config.engine.timing_cache:
+        raise UserError("engine.timing_cache_pinned=true needs engine.timing_cache=true: drop one of the two.")
     positive = ("slice_s", "half_width", "budget_s", "worker_timeout_s", "warmup_max_s", "warmup_tolerance")
     for name in positive:
         value = getattr(protocol, name)

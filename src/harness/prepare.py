@@ -81,7 +81,7 @@ def prepare(plan: QuartetPlan, cache: Cache, progress: Progress, build: int = 0)
         progress.stage("assemble", cell.role)
         if build:
             instance = f"{cell.levels.instance} build {build}".strip()
-            cell = replace(cell, levels=replace(cell.levels, instance=instance))
+            cell = replace(cell, levels=replace(cell.levels, instance=instance, replica=build))
         net = network(plan.config.model, cell.arch)
         cells[cell.role] = _prepare_the_most(plan, cell, net, cache, progress)
     return cells
@@ -176,7 +176,9 @@ def _prepare_cell(plan: QuartetPlan, cell: CellPlan, net: Network, cache: Cache,
         export_s, exports_hit = export_s + seconds, exports_hit and hit
         progress.stage("build", f"{cell.role} {stage.name}")
         asked = build_plan(plan, cell, graph, recipe, stage.name)
-        asked = replace(asked, batch=_stage_batch(stage, asked.batch, plan.config.batch_size, net.policy))
+        batch = _stage_batch(stage, asked.batch, plan.config.batch_size, net.policy)
+        # ranges were chosen for the whole batch; survivors have the one that their usual number is the best of
+        asked = replace(asked, batch=batch, profiles=asked.profiles if batch == asked.batch else ())
         try:
             built.append(fetch_or_build(asked, cache))
         except CellError as error:

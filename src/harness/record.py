@@ -12,6 +12,7 @@ import pandas
 
 from harness import arch, hw
 from harness.analyse import Analysis, prefix_of
+from harness.engines.base import INSPECTOR_FILE
 from harness.environment import environment
 from harness.measure.protocol import Measurement
 from harness.plan import QuartetPlan
@@ -66,7 +67,7 @@ def record(
         "quartet": plan.label,
         "cells": {role: _cell_details(cell, measurement, role) for role, cell in cells.items()},
     }
-    artifacts = {}
+    artifacts = _inspections(cells)
     description = ""
     if measurement is not None and analysis is not None:
         metrics |= {**analysis.metrics, **_fidelity(measurement), **_consumption(measurement)}
@@ -179,6 +180,17 @@ def _degraded(cells: Mapping[str, PreparedCell], measurement: Measurement | None
         for reason in found:
             by_reason.setdefault(reason, []).append(role)
     return [f"{', '.join(roles)}: {reason}" for reason, roles in by_reason.items()]
+
+
+def _inspections(cells: Mapping[str, PreparedCell]) -> dict[str, Path]:
+    """Return what engines tell of their layers, where they could, by artifact name."""
+    out: dict[str, Path] = {}
+    for role, cell in cells.items():
+        for number, artifact in enumerate(cell.artifacts, start=1):
+            if (artifact.path / INSPECTOR_FILE).is_file():
+                stage = artifact.plan.stage or f"stage{number}"
+                out[f"inspector/{role}-{stage}.json"] = artifact.path / INSPECTOR_FILE
+    return out
 
 
 def _cell_details(cell: PreparedCell, measurement: Measurement | None, role: str) -> dict[str, Any]:

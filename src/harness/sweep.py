@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from operator import attrgetter
@@ -16,7 +16,7 @@ from harness.compose import Job
 from harness.config import HarnessConfig
 from harness.engines import PREFERENCE, get
 from harness.errors import UserError
-from harness.plan import QuartetPlan, check_boundary, check_config, plan_quartet
+from harness.plan import TENSORRT_ENGINES, QuartetPlan, check_boundary, check_config, plan_quartet
 
 if TYPE_CHECKING:
     from torch import nn
@@ -73,6 +73,7 @@ def check_sweep(jobs: Sequence[Job]) -> Resolved:
     engines, reasons = {}, {}
     for asked in dict.fromkeys(config.engine.name for config in configs):
         engines[asked], reasons[asked] = _engine([c for c in configs if c.engine.name == asked], device)
+    _check_engine_options(configs, engines)
     check_writable(Path(configs[0].cache.dir), "cache.dir")
     return Resolved(engines, reasons.get("auto", ""), device)
 
@@ -92,6 +93,20 @@ def _check_shared(configs: Sequence[HarnessConfig]) -> None:
             raise UserError(
                 f"{name} differs between the jobs of this sweep, but a sweep has one: run one sweep for each choice."
             )
+
+
+def _check_engine_options(configs: Sequence[HarnessConfig], engines: Mapping[str, str]) -> None:
+    """Raise UserError for an option of TensorRT that no job of the sweep uses: it would look as if it did."""
+    for name in ("workspace_mb", "builder_level", "tiling", "profiles", "timing_cache_pinned"):
+        asked = [config for config in configs if getattr(config.engine, name) not in (None, False)]
+        using = [config for config in asked if engines[config.engine.name] in TENSORRT_ENGINES]
+        if asked and not using:
+            found = ", ".join(sorted({engines[config.engine.name] for config in asked}))
+            raise UserError(
+                f"engine.{name} is TensorRT's, and this sweep runs on {found}: drop it, or engine=tensorrt."
+            )
+        if name == "profiles" and using and not any(config.hw.dynamic_batching.enabled for config in using):
+            raise UserError("engine.profiles needs hw=dynamic_batching: a static batch has no ranges.")
 
 
 def _check_architectures(configs: Sequence[HarnessConfig]) -> None:

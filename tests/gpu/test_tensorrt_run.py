@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from harness.engines.base import BatchProfile, BuildPlan, Graph, TensorSpec
+from harness.engines.base import INSPECTOR_FILE, BatchProfile, BuildPlan, Graph, TensorSpec
 from harness.engines.tensorrt import TENSORRT, TENSORRT_RTX, TensorRtEngine
 from harness.errors import CellError
 
@@ -114,17 +116,21 @@ def small_network(path: Path) -> tuple[Graph, torch.nn.Module]:
     return Graph(path, "", (INPUT,), (OUTPUT,), 5), network
 
 
+def skip_unless_it_runs(engine: TensorRtEngine) -> None:
+    reason = engine.availability("cuda").run
+    if reason is not None:
+        pytest.skip(reason)
+    if engine is TENSORRT_RTX and torch.cuda.get_device_capability() < (8, 0):
+        pytest.skip("TensorRT-RTX refuses fp32 products on compute capability 7.5")
+
+
 @pytest.mark.parametrize("engine", [TENSORRT, TENSORRT_RTX], ids=lambda engine: engine.name)
 @pytest.mark.parametrize("batch", [BatchProfile(4, 4, 4), BatchProfile(1, 4, 8)], ids=["static", "dynamic"])
 @pytest.mark.parametrize("cuda_graph", [False, True], ids=["plain", "captured"])
 def test_an_engine_computes_what_eager_computes(
     engine: TensorRtEngine, batch: BatchProfile, cuda_graph: bool, tmp_path
 ):
-    reason = engine.availability("cuda").run
-    if reason is not None:
-        pytest.skip(reason)
-    if engine is TENSORRT_RTX and torch.cuda.get_device_capability() < (8, 0):
-        pytest.skip("TensorRT-RTX refuses fp32 products on compute capability 7.5")
+    skip_unless_it_runs(engine)
     graph, network = small_network(tmp_path / "small.onnx")
     plan = BuildPlan(engine.name, graph, batch, device="cuda", cuda_graph=cuda_graph, fusion="max")
     (tmp_path / "engine").mkdir()
@@ -144,3 +150,42 @@ def test_an_engine_computes_what_eager_computes(
         assert executable.kernel_count() is None or executable.kernel_count() > 0
         with pytest.raises(CellError, match="outside the engine's profile"):
             executable.enqueue(batch.max_size + 1)
+
+
+RANGES = (BatchProfile(1, 1, 2), BatchProfile(2, 8, 8))
+
+
+@pytest.mark.parametrize("engine", [TENSORRT, TENSORRT_RTX], ids=lambda engine: engine.name)
+def test_an_engine_with_two_profiles_computes_the_same_in_both_and_tells_its_layers(engine: TensorRtEngine, tmp_path):
+    skip_unless_it_runs(engine)
+    graph, network = small_network(tmp_path / "small.onnx")
+    plan = BuildPlan(engine.name, graph, BatchProfile(1, 4, 8), device="cuda", cuda_graph=True, profiles=RANGES)
+    (tmp_path / "engine").mkdir()
+    artifact = engine.build(plan, tmp_path / "engine")
+    assert artifact.proof["inspector"] == "kept"
+    assert json.loads((artifact.path / INSPECTOR_FILE).read_text())["Layers"]
+    x = np.random.default_rng(0).standard_normal((8, 3, 32, 32)).astype(np.float32)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(x)).numpy()
+    with engine.load(artifact, "cuda") as executable:
+        executable.write_inputs({"x": x})
+        for size in (1, 8, 2, 3, 1):
+            executable.poison_outputs()
+            executable.enqueue(size)
+            executable.synchronize()
+            assert np.allclose(executable.outputs(size)["y"], expected[:size], atol=1e-3)
+
+
+def test_a_pinned_timing_cache_builds_what_it_knows_and_fails_on_what_it_does_not(tmp_path):
+    skip_unless_it_runs(TENSORRT)
+    graph, _ = small_network(tmp_path / "small.onnx")
+    shared = BuildPlan("tensorrt", graph, BatchProfile(4, 4, 4), device="cuda", timing_dir=str(tmp_path / "timing"))
+    pinned = replace(shared, options=(("timing_cache", "pinned"),))
+
+    def build(plan: BuildPlan, name: str) -> str:
+        (tmp_path / name).mkdir()
+        return str(TENSORRT.build(plan, tmp_path / name).proof["timing_cache"])
+
+    assert [build(shared, "new"), build(shared, "warm"), build(pinned, "pinned")] == ["new", "warm", "pinned"]
+    with pytest.raises(CellError, match="lacks a kernel of this network"):
+        build(replace(pinned, batch=BatchProfile(64, 64, 64)), "miss")

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.engines.base import Artifact, BatchProfile, BuildPlan, Graph, TensorSpec
-from harness.engines.tensorrt import TENSORRT_RTX
+from harness.engines.base import INSPECTOR_FILE, Artifact, BatchProfile, BuildPlan, Graph, TensorSpec
+from harness.engines.tensorrt import TENSORRT_RTX, builder
+from harness.engines.tensorrt.flavour import TENSORRT_RTX_FLAVOUR
+from harness.engines.tensorrt.gpu import LocalGpu, local_gpu
 from harness.errors import CellError
 
 pytest.importorskip("tensorrt_rtx", reason="needs pip install tensorrt-rtx")
@@ -114,6 +116,54 @@ def test_a_static_plan_leaves_no_dynamic_dimension_and_a_dynamic_one_keeps_it(fp
     assert static["outputs"] == "logits fp32 [4, 10]"
     assert (static["profile"], dynamic["profile"]) == ("static 4", "dynamic 1/4/8")
     assert "-1" in dynamic["inputs"]
+
+
+def test_a_dynamic_batch_in_two_profiles_reaches_the_builder_as_two(fp16_onnx, tmp_path):
+    ranges = (BatchProfile(1, 1, 2), BatchProfile(2, 8, 8))
+    proof = build(plan_of(fp16_onnx, "fp16", profiles=ranges), tmp_path / "two").proof
+    assert (proof["profile"], proof["profiles"]) == ("dynamic 1/1/2, 2/8/8", 2)
+    assert build(plan_of(fp16_onnx, "fp16"), tmp_path / "one").proof["profiles"] == 1
+
+
+def test_builder_level_tiling_and_workspace_are_set_as_asked_and_read_back(fp16_onnx, tmp_path):
+    asked = (("builder_level", 2), ("tiling", "moderate"), ("workspace_mb", 512))
+    plan = plan_of(fp16_onnx, "fp16", fusion="max", options=asked)
+    proof = build(plan, tmp_path / "asked").proof
+    assert (proof["builder_level"], proof["tiling_level"], proof["workspace_mb"]) == (2, "MODERATE", 512)
+    by_fusion = build(replace(plan, options=()), tmp_path / "by fusion").proof
+    assert (by_fusion["builder_level"], by_fusion["tiling_level"]) == (5, "FULL")
+
+
+def test_where_levels_matter_fusion_held_below_its_most_is_degraded_and_at_its_most_it_is_not(fp16_onnx, tmp_path):
+    flavour = replace(TENSORRT_RTX_FLAVOUR, levels_matter=True)  # as plain TensorRT's do
+    for options, reasons in (((), 0), ((("builder_level", 3),), 1), ((("tiling", "fast"),), 1)):
+        plan = plan_of(fp16_onnx, "fp16", fusion="max", options=options)
+        degraded = builder.build(flavour, plan, ADA, tmp_path).degraded
+        assert len(degraded) == reasons
+        assert all("fusion below its most, as asked: builder level" in reason for reason in degraded)
+
+
+def test_the_survivors_of_an_early_exit_have_one_profile_whatever_the_whole_batch_has(prepared):
+    profiles = "engine.profiles=[[1,2,2],[3,4,4]]"
+    chip = ("engine.compute_capability=8.9", "engine.build_only=true", "arch=early_exit", "hw=[fp16,dynamic_batching]")
+    _, cells = prepared(*chip, profiles, engine="tensorrt_rtx")
+    whole, survivors = cells["combined"].artifacts
+    assert (whole.proof["profile"], whole.proof["profiles"]) == ("dynamic 1/2/2, 3/4/4", 2)
+    assert survivors.proof["profiles"] == 1
+
+
+@pytest.mark.skipif(local_gpu() is not None, reason="is about a machine without a GPU")
+def test_without_a_gpu_there_is_no_account_of_the_layers_and_the_proof_says_why(fp16_onnx, tmp_path):
+    assert build(plan_of(fp16_onnx, "fp16"), tmp_path).proof["inspector"] == "none: no GPU where it was built"
+    assert not (tmp_path / INSPECTOR_FILE).exists()
+
+
+@pytest.mark.skipif(local_gpu() is not None, reason="is about a machine without a GPU")
+def test_an_account_of_the_layers_that_fails_leaves_the_engine_as_it_is(fp16_onnx, tmp_path, monkeypatch):
+    monkeypatch.setattr("harness.engines.tensorrt.inspector.local_gpu", lambda: LocalGpu("not really here", ADA))
+    artifact = build(plan_of(fp16_onnx, "fp16"), tmp_path)
+    assert "CUDA driver version is insufficient" in artifact.proof["inspector"]
+    assert artifact.degraded == build(plan_of(fp16_onnx, "fp16"), tmp_path / "again").degraded
 
 
 @pytest.mark.parametrize("tf32", [False, True])

@@ -14,6 +14,7 @@ from harness.errors import CellError
 
 Precision = Literal["fp32", "fp16"]
 FusionLevel = Literal["off", "default", "max"]
+INSPECTOR_FILE = "inspector.json"  # in an artifact's folder, where its engine could tell what layers it made
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,8 @@ class BuildPlan:
     recipe: str = ""  # JSON that rebuilds the nn.Module in a worker (eager, inductor); "" if not needed
     stage: str = ""  # which stage of the recipe's network this graph is
     options: tuple[tuple[str, str | int | float | bool], ...] = ()  # the engine's own, sorted by name
+    profiles: tuple[BatchProfile, ...] = ()  # TensorRT: the dynamic batch in several ranges; (): as the one it is
+    timing_dir: str = ""  # folder of TensorRT's timing cache; where it lies is no part of the artifact's key
 
 
 @dataclass(frozen=True)

@@ -48,10 +48,10 @@ def fetch_or_build(plan: BuildPlan, cache: Cache, timeout_s: float = 1800.0) -> 
 def artifact_key(plan: BuildPlan) -> str:
     """Return the SHA-256 of everything that can change the result of a build.
 
-    The graph's content counts, not where it lies; engine version, chip and driver count, because a plan built
-    for others must never be loaded.
+    The graph's content counts, not where it or a timing cache lies; engine version, chip and driver count, because a
+    plan built for others must never be loaded.
     """
-    parts: dict[str, Any] = asdict(replace(plan, graph=replace(plan.graph, path=Path())))
+    parts: dict[str, Any] = asdict(replace(plan, graph=replace(plan.graph, path=Path()), timing_dir=""))
     parts["graph"] = plan.graph.sha256
     chip = gpu() if plan.device == "cuda" else None
     parts["engine_version"] = get(plan.engine).version()

@@ -19,6 +19,7 @@ class Levels:
     cuda_graph: bool = False
     dense_blocks: bool = False  # dense blocks by our own kernels
     instance: str = ""  # set by `identity`: built and loaded separately from what it equals
+    replica: int = 0  # of `protocol.builds`; 0: the first build
 
 
 def off(batch_size: int) -> Levels:

@@ -44,6 +44,7 @@ CHANGES = {
     "recipe": "{}",
     "stage": "stage1",
     "options": (("threads", 1),),
+    "profiles": (BatchProfile(2, 2, 2), BatchProfile(1, 1, 1)),
 }
 
 
@@ -195,8 +196,8 @@ def test_a_key_does_not_depend_on_the_order_of_names_and_refuses_what_has_no_one
         key_of({"a": float("nan")})
 
 
-@pytest.mark.parametrize("field", [field.name for field in fields(BuildPlan)])
-def test_every_field_of_a_plan_is_in_its_key(field):
+@pytest.mark.parametrize("field", [field.name for field in fields(BuildPlan) if field.name != "timing_dir"])
+def test_every_field_of_a_plan_that_changes_what_is_built_is_in_its_key(field):
     changed = replace(PLAN, **{field: CHANGES[field]})
     assert getattr(changed, field) != getattr(PLAN, field)
     assert artifact_key(changed) != artifact_key(PLAN)
@@ -207,6 +208,22 @@ def test_every_bound_of_the_batch_is_in_the_key(batch):
     others = {(1, 4, 8), (1, 4, 9), (1, 5, 8), (2, 4, 8)} - {batch}
     keys = {artifact_key(replace(PLAN, batch=BatchProfile(*other))) for other in others}
     assert artifact_key(replace(PLAN, batch=BatchProfile(*batch))) not in keys
+
+
+def test_where_a_timing_cache_lies_is_not_in_the_key():
+    assert artifact_key(replace(PLAN, timing_dir="/elsewhere")) == artifact_key(PLAN)
+
+
+@pytest.mark.parametrize("fact", ["driver", "name", "compute_capability"])
+def test_another_driver_or_gpu_has_another_key_where_the_gpu_counts(monkeypatch, fact):
+    chip = {"name": "an L4", "compute_capability": "8.9", "driver": "580.1"}
+    on_gpu = replace(PLAN, device="cuda")
+    keys = {"cuda": set(), "cpu": set()}
+    for found in (chip, {**chip, fact: "another"}):
+        monkeypatch.setattr("harness.engines.build.gpu", lambda found=found: found)
+        keys["cuda"].add(artifact_key(on_gpu))
+        keys["cpu"].add(artifact_key(PLAN))
+    assert (len(keys["cuda"]), len(keys["cpu"])) == (2, 1)
 
 
 def test_where_the_graph_lies_is_not_in_the_key():

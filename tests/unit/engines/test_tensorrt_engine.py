@@ -107,14 +107,70 @@ def test_decreasing_batch_sizes_are_refused(rtx):
         TENSORRT_RTX.check(replace(PLAN, batch=BatchProfile(4, 2, 8)))
 
 
-def test_a_timing_cache_is_refused_where_it_does_nothing(rtx):
-    with pytest.raises(UserError, match="timing_cache does nothing"):
-        TENSORRT_RTX.check(replace(PLAN, options=(("timing_cache", "here"),)))
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        (("builder_level", 6), "builder_level=6: must be from 0 to 5"),
+        (("builder_level", -1), "builder_level=-1: must be from 0 to 5"),
+        (("tiling", "most"), "tiling=most: choose one of none, fast, moderate, full"),
+        (("timing_cache", "pinned"), "TensorRT-RTX has no timing cache"),
+    ],
+)
+def test_an_option_out_of_range_or_of_the_other_flavour_is_refused_in_one_line(option, said):
+    with pytest.raises(UserError, match=said) as refusal:
+        TENSORRT_RTX.check(replace(PLAN, options=(option,)))
+    assert "\n" not in str(refusal.value)
+
+
+DYNAMIC = replace(PLAN, batch=BatchProfile(1, 4, 8))
+
+
+@pytest.mark.parametrize(
+    ("profiles", "said"),
+    [
+        ([(1, 2, 4), (6, 8, 8)], "1..8 exactly, and 5 is in none"),
+        ([(1, 2, 4)], "1..8 exactly, and 5 is in none"),
+        ([(1, 2, 4), (4, 8, 16)], "1..8 exactly, and 9 is outside"),
+    ],
+)
+def test_profiles_that_leave_a_batch_size_out_or_go_beyond_are_refused_with_that_size(profiles, said):
+    with pytest.raises(UserError, match=said):
+        TENSORRT_RTX.check(replace(DYNAMIC, profiles=tuple(BatchProfile(*one) for one in profiles)))
+
+
+def test_profiles_may_touch_and_overlap(rtx):
+    for profiles in ([(1, 2, 4), (5, 8, 8)], [(1, 2, 4), (2, 8, 8)]):
+        TENSORRT_RTX.check(replace(DYNAMIC, profiles=tuple(BatchProfile(*one) for one in profiles)))
+
+
+def test_a_pinned_timing_cache_that_is_not_there_is_refused_before_any_work(monkeypatch, tmp_path):
+    library = types.ModuleType("tensorrt")
+    library.Logger, library.__version__ = object, "10.13"
+    monkeypatch.setitem(sys.modules, "tensorrt", library)
+    use_gpu(monkeypatch, LocalGpu("an L4", (8, 9)))
+    pinned = replace(PLAN, options=(("timing_cache", "pinned"),), timing_dir=str(tmp_path))
+    with pytest.raises(UserError, match=r"there is no .*an-L4_sm8\.9_10\.13\.timing; build once without it"):
+        TENSORRT.check(pinned)
+    (tmp_path / "an-L4_sm8.9_10.13.timing").write_bytes(b"timings")
+    TENSORRT.check(pinned)
 
 
 def test_a_hidden_gpu_is_no_gpu(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert local_gpu() is None
+
+
+@pytest.mark.parametrize(("visible", "asked"), [("1", 1), ("GPU-6d1c,0", "GPU-6d1c"), ("MIG-4f2a", "MIG-4f2a")])
+def test_the_gpu_is_the_one_that_cuda_is_told_to_show(monkeypatch, visible, asked):
+    nvml = types.ModuleType("pynvml")
+    nvml.NVMLError = type("NVMLError", (Exception,), {})
+    nvml.nvmlInit = nvml.nvmlShutdown = lambda: None
+    nvml.nvmlDeviceGetHandleByIndex = nvml.nvmlDeviceGetHandleByUUID = lambda which: which
+    nvml.nvmlDeviceGetCudaComputeCapability = lambda handle: (9, 0)
+    nvml.nvmlDeviceGetName = str
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert local_gpu() == LocalGpu(str(asked), (9, 0))
 
 
 def test_messages_keep_errors_of_the_time_they_were_watched_and_lose_nvidias_file_names():

@@ -1,95 +1,75 @@
-"""The TensorRT runtime as far as a CPU can hold it: the names it uses exist, and it says clearly why it can't load."""
+"""The TensorRT runtime as far as a CPU can hold it: which profile a batch runs in, and why an engine can't load."""
 
 from __future__ import annotations
 
-import ast
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-import harness.engines.tensorrt as package
 from harness.engines.base import Artifact, BatchProfile, BuildPlan, Graph, TensorSpec
 from harness.engines.tensorrt import TENSORRT_RTX
+from harness.engines.tensorrt.context import BoundContext
 from harness.engines.tensorrt.flavour import TENSORRT_RTX_FLAVOUR
 from harness.engines.tensorrt.gpu import LocalGpu, local_gpu
-from harness.engines.tensorrt.loading import check_fits, deserialise
+from harness.engines.tensorrt.loading import check_fits, check_interface, deserialise
+from harness.engines.tensorrt.profiles import choose
 from harness.errors import CellError
 
 trt = pytest.importorskip("tensorrt_rtx", reason="needs pip install tensorrt-rtx")
 
-# How TensorRT's objects are called throughout this room.
-OBJECTS = {
-    "trt": trt,
-    "builder": trt.Builder,
-    "network": trt.INetworkDefinition,
-    "config": trt.IBuilderConfig,
-    "parser": trt.OnnxParser,
-    "profile": trt.IOptimizationProfile,
-    "cache": trt.ITimingCache,
-    "tensor": trt.ITensor,
-    "layer": trt.ILayer,
-    "runtime": trt.Runtime,
-    "engine": trt.ICudaEngine,
-    "context": trt.IExecutionContext,
-    "runtime_config": trt.IRuntimeConfig,
-}
-NOT_TENSORRT = {"stream.py", "buffers.py"}  # `runtime` is CUDA's there, `tensor` torch's
-TORCH = {"data_ptr", "numel"}  # asked of buffers in context.py, which are called tensors too
+
+SMALL, LARGE = BatchProfile(1, 2, 8), BatchProfile(4, 16, 16)
 
 
-def names_used() -> set[tuple[str, str]]:
-    """Every `object.name` in this room's sources, where the object is one of TensorRT's."""
-    found = set()
-    for path in Path(package.__file__).parent.glob("*.py"):
-        if path.name in NOT_TENSORRT:
-            continue
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Attribute):
-                owner = getattr(node.value, "attr", getattr(node.value, "id", "")).lstrip("_")
-                if owner in OBJECTS and node.attr not in TORCH:
-                    found.add((owner, node.attr))
-    return found
+@pytest.mark.parametrize(("batch_size", "index"), [(1, 0), (3, 0), (4, 0), (8, 0), (9, 1), (16, 1)])
+def test_a_batch_runs_in_the_profile_that_holds_it_with_the_nearest_opt(batch_size, index):
+    assert choose((SMALL, LARGE), batch_size) == index
+    assert choose((LARGE, SMALL), batch_size) == 1 - index
 
 
-def test_every_name_asked_of_tensorrt_exists_in_the_installed_package():
-    used = names_used()
-    assert {("context", "execute_async_v3"), ("runtime", "deserialize_cuda_engine")} <= used
-    assert {("engine", "device_memory_size_v2"), ("builder", "build_serialized_network")} <= used
-    assert len(used) > 40
-    assert [f"{owner}.{name}" for owner, name in sorted(used) if not hasattr(OBJECTS[owner], name)] == []
+def test_of_equally_near_profiles_the_first_is_taken():
+    assert choose((BatchProfile(1, 4, 8), BatchProfile(1, 8, 8)), 6) == 0
 
 
-@pytest.mark.parametrize(
-    ("enum", "member"),
-    [
-        ("ExecutionContextAllocationStrategy", "USER_MANAGED"),
-        ("DynamicShapesKernelSpecializationStrategy", "EAGER"),
-        ("CudaGraphStrategy", "DISABLED"),
-        ("EngineValidity", "INVALID"),
-        ("BuilderFlag", "TF32"),
-        ("BuilderFlag", "REQUIRE_USER_ALLOCATION"),
-        ("TilingOptimizationLevel", "FULL"),
-        ("ProfilingVerbosity", "DETAILED"),
-        ("MemoryPoolType", "WORKSPACE"),
-    ],
-)
-def test_every_enum_member_in_use_exists(enum, member):
-    assert member in getattr(trt, enum).__members__
+class FakeContext:
+    """Stands for IExecutionContext, which needs a GPU: takes every call and keeps it, in order."""
+
+    def __init__(self, refuses: str = "") -> None:
+        self.calls: list[tuple] = []
+        self.refuses = refuses
+
+    def __getattr__(self, name: str):
+        return lambda *arguments: self.calls.append((name, *arguments)) or name != self.refuses
 
 
-def test_every_cuda_function_in_use_exists():
-    from cuda.bindings import runtime
+def bound_to(context: FakeContext, **changes) -> BoundContext:
+    settings = SimpleNamespace(set_execution_context_allocation_strategy=lambda strategy: None)
+    engine = SimpleNamespace(create_runtime_config=lambda: settings, create_execution_context=lambda config: context)
+    buffer = SimpleNamespace(shape=(16, 4), data_ptr=lambda: 64, numel=lambda: 256)
+    bound = BoundContext(TENSORRT_RTX_FLAVOUR, engine, 7, [])
+    bound.bind({"x": buffer}, {"y": buffer}, 9, buffer, **changes)
+    return bound
 
-    source = Path(package.__file__).with_name("stream.py").read_text()
-    used = {
-        node.attr
-        for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.Attribute) and node.attr.startswith("cuda")
-    }
-    assert len(used) >= 8
-    places = (runtime, runtime.cudaGraphNodeType, runtime.cudaStreamCaptureMode, runtime.cudaError_t)
-    assert [name for name in used if not any(hasattr(place, name) for place in places)] == []
+
+def test_a_context_selects_its_profile_on_its_stream_before_it_sets_a_shape():
+    context = FakeContext()
+    bound_to(context, profile=1)
+    assert context.calls[0] == ("set_optimization_profile_async", 1, 7)
+    assert context.calls[1] == ("set_input_shape", "x", (9, 4))
+
+
+def test_a_profile_that_is_not_taken_is_named():
+    with pytest.raises(CellError, match="selecting profile 1 failed"):
+        bound_to(FakeContext(refuses="set_optimization_profile_async"), profile=1)
+
+
+def test_an_engine_with_other_profiles_than_planned_is_not_run():
+    engine = SimpleNamespace(num_optimization_profiles=1, num_io_tensors=0)
+    check_interface(TENSORRT_RTX_FLAVOUR, engine, (), 1)
+    with pytest.raises(CellError, match="has 1 optimisation profiles, planned: 2"):
+        check_interface(TENSORRT_RTX_FLAVOUR, engine, (), 2)
 
 
 def artifact(tmp_path: Path, **changes) -> Artifact:

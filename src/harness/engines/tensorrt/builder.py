@@ -12,9 +12,10 @@ from typing import Any
 
 from harness.engines.base import Artifact, BuildPlan
 from harness.engines.tensorrt import network as networks
-from harness.engines.tensorrt import timing_cache
+from harness.engines.tensorrt import profiles, timing_cache
 from harness.engines.tensorrt.flavour import Flavour
-from harness.engines.tensorrt.gpu import sm_text
+from harness.engines.tensorrt.gpu import local_gpu, sm_text
+from harness.engines.tensorrt.inspector import inspect
 from harness.engines.tensorrt.messages import logger_of, tail
 from harness.errors import CellError
 
@@ -32,6 +33,7 @@ def build(flavour: Flavour, plan: BuildPlan, target: tuple[int, int], workdir: P
             raise
         except Exception as error:  # the bindings raise TypeError, ValueError and RuntimeError alike
             raise CellError(f"{flavour.name} failed to build: {error}; {tail(errors)}") from error
+        proof["inspector"] = inspect(flavour, serialised, target, workdir, errors)
     (workdir / ENGINE_FILE).write_bytes(serialised)
     proof["engine_bytes"] = len(serialised)
     return Artifact(
@@ -55,21 +57,25 @@ def _build(
     network = networks.parse(flavour, builder, plan, logger, errors)
     proof: Proof = {"graph_nodes": plan.graph.nodes, "compute_capability": sm_text(target)}
     failures: list[str] = []
-    for level in flavour.levels[plan.fusion]:
+    timings = timing_cache.path_of(flavour, plan, local_gpu())
+    pinned = timing_cache.is_pinned(plan)
+    for level in _levels(flavour, plan):
         config = configure(flavour, builder, plan, target, level)
-        proof["profile"] = networks.set_batch(builder, network, config, plan.batch)
+        proof["timing_cache"] = timing_cache.attach(flavour, config, timings, pinned) if timings else "none"
+        networks.set_batch(builder, network, config, plan)
         del errors[:]
         host_memory = builder.build_serialized_network(network, config)
         if host_memory is not None:
             break
+        if pinned:  # another level times other kernels, and the reason may be that these are not there
+            raise CellError(_miss(flavour, timings, tail(errors)))
         failures.append(f"builder level {level} failed: {tail(errors)}")
         gc.collect()  # what a failed level held on the GPU must be free before the next one tries
     else:
         raise CellError(_refusal(flavour, plan, target, tail(errors)))
-    proof |= networks.describe(network) | _settings(trt, config)
-    path = _option(plan, "timing_cache")
-    if flavour.timing_cache and path:
-        timing_cache.save(config, Path(str(path)))
+    proof |= {"profile": profiles.in_words(plan)} | networks.describe(network) | _settings(trt, config)
+    if timings and not pinned:
+        timing_cache.keep(config, timings)
     degraded = (*failures, *networks.precision_shortfall(plan, proof), *_fusion_shortfall(flavour, plan))
     return bytes(host_memory), proof, degraded
 
@@ -80,8 +86,7 @@ def configure(flavour: Flavour, builder: Any, plan: BuildPlan, target: tuple[int
     config = builder.create_builder_config()
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # else the inspector names no layers
     config.builder_optimization_level = level
-    if plan.fusion == "max" and hasattr(trt, "TilingOptimizationLevel"):
-        config.tiling_optimization_level = trt.TilingOptimizationLevel.FULL
+    config.tiling_optimization_level = getattr(trt.TilingOptimizationLevel, _tiling(plan).upper())
     if plan.tf32:
         config.set_flag(trt.BuilderFlag.TF32)
     else:
@@ -96,28 +101,47 @@ def configure(flavour: Flavour, builder: Any, plan: BuildPlan, target: tuple[int
         chip = getattr(trt.ComputeCapability, f"SM{target[0]}{target[1]}")
         if not config.set_compute_capability(chip, 0):
             raise CellError(f"{flavour.name} does not take {sm_text(target)} as a compute capability to build for")
-    path = _option(plan, "timing_cache")
-    if flavour.timing_cache and path:
-        timing_cache.use(config, Path(str(path)))
     return config
+
+
+def _levels(flavour: Flavour, plan: BuildPlan) -> tuple[int, ...]:
+    asked = _option(plan, "builder_level")
+    return flavour.levels[plan.fusion] if asked is None else (int(asked),)
+
+
+def _tiling(plan: BuildPlan) -> str:
+    return str(_option(plan, "tiling") or ("full" if plan.fusion == "max" else "none"))
 
 
 def _settings(trt: Any, config: Any) -> Proof:
     """What the config holds after the build: read back, not repeated from the plan."""
-    tiling = getattr(config, "tiling_optimization_level", None)
     user_allocation = getattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION", None)
     return {
         "builder_level": int(config.builder_optimization_level),
-        "tiling_level": "unavailable" if tiling is None else tiling.name,
+        "tiling_level": config.tiling_optimization_level.name,
+        "profiles": int(config.num_optimization_profiles),  # 0: static, nothing to range over
+        "workspace_mb": int(config.get_memory_pool_limit(trt.MemoryPoolType.WORKSPACE)) >> 20,
         "tf32": int(config.get_flag(trt.BuilderFlag.TF32)),
         "user_allocation": int(user_allocation is not None and config.get_flag(user_allocation)),
     }
 
 
 def _fusion_shortfall(flavour: Flavour, plan: BuildPlan) -> tuple[str, ...]:
-    if plan.fusion != "off" or flavour.levels_matter:
-        return ()
-    return (f"{flavour.title} can't switch fusion off: builder level 0 gives the same engine as level 5",)
+    if not flavour.levels_matter:
+        text = f"{flavour.title} can't switch fusion off: builder level 0 gives the same engine as level 5"
+        return (text,) if plan.fusion == "off" else ()
+    level, tiling = _levels(flavour, plan)[0], _tiling(plan)
+    most = flavour.levels["max"][0]
+    if plan.fusion == "max" and (level < most or tiling != "full"):
+        return (f"fusion below its most, as asked: builder level {level} of {most}, tiling {tiling}",)
+    return ()
+
+
+def _miss(flavour: Flavour, path: Path | None, reason: str) -> str:
+    return (
+        f"{flavour.name} failed to build with engine.timing_cache_pinned=true: {reason}. "
+        f"If {path} lacks a kernel of this network, build once without it"
+    )
 
 
 def _refusal(flavour: Flavour, plan: BuildPlan, target: tuple[int, int], reason: str) -> str:

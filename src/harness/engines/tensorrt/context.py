@@ -29,10 +29,15 @@ class BoundContext:
             raise CellError(f"{flavour.name} could not create an execution context: {tail(errors)}")
         self._context = context
 
-    def bind(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any], batch_size: int, scratch: Any) -> None:
-        """Fix shapes (the buffers' own, with `batch_size` first), addresses and scratch; raise CellError."""
+    def bind(
+        self, inputs: Mapping[str, Any], outputs: Mapping[str, Any], batch_size: int, scratch: Any, profile: int = 0
+    ) -> None:
+        """Fix profile, shapes (the buffers' own, with `batch_size` first), addresses, scratch; raise CellError.
+
+        Contexts of several batch sizes share a profile, as any number may since TensorRT 10.
+        """
         context = self._context
-        self._must("selecting the profile", context.set_optimization_profile_async, 0, self._stream)
+        self._must(f"selecting profile {profile}", context.set_optimization_profile_async, profile, self._stream)
         for name, tensor in inputs.items():
             shape = (batch_size, *tensor.shape[1:])
             self._must(f"setting {name} to {shape}", context.set_input_shape, name, shape)

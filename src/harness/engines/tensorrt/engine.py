@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.engines.base import Artifact, Availability, BuildPlan
+from harness.engines.tensorrt import timing_cache
+from harness.engines.tensorrt.checks import check_options
 from harness.engines.tensorrt.flavour import Flavour
 from harness.engines.tensorrt.gpu import LocalGpu, local_gpu, sm_text
 from harness.errors import UserError
@@ -41,13 +43,12 @@ class TensorRtEngine:
 
         What only the compiler can know (TensorRT-RTX refuses fp32 products on 7.5) is left to the build.
         """
+        check_options(self.flavour, plan)
         self.target(plan)
-        if dict(plan.options).get("timing_cache") and not self.flavour.timing_cache:
-            raise UserError(f"timing_cache does nothing in {self.flavour.title}: leave it out, or use engine=tensorrt")
-        batch = plan.batch
-        if not 1 <= batch.min_size <= batch.opt_size <= batch.max_size:
-            sizes = f"{batch.min_size}/{batch.opt_size}/{batch.max_size}"
-            raise UserError(f"batch sizes min/opt/max are {sizes}: they must be at least 1 and must not decrease")
+        if timing_cache.is_pinned(plan):
+            path = timing_cache.path_of(self.flavour, plan, local_gpu())
+            if path is not None and not path.is_file():
+                raise UserError(timing_cache.missing(path))
 
     def target(self, plan: BuildPlan) -> tuple[int, int]:
         """Return the compute capability to build for; raise UserError if that is impossible here."""

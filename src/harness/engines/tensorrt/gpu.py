@@ -32,7 +32,7 @@ def local_gpu() -> LocalGpu | None:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
         if visible.isdigit():
             handle = pynvml.nvmlDeviceGetHandleByIndex(int(visible))
-        elif visible.startswith("GPU-"):
+        elif visible.startswith(("GPU-", "MIG-")):
             handle = pynvml.nvmlDeviceGetHandleByUUID(visible)
         else:
             return None  # empty or -1: hidden on purpose

@@ -48,8 +48,10 @@ def deserialise(flavour: Flavour, serialised: bytes, errors: list[str]) -> tuple
     return runtime, engine
 
 
-def check_interface(flavour: Flavour, engine: Any, specs: tuple[TensorSpec, ...]) -> None:
-    """Raise CellError if the engine's inputs and outputs are not the ones the buffers are made for."""
+def check_interface(flavour: Flavour, engine: Any, specs: tuple[TensorSpec, ...], profiles: int) -> None:
+    """Raise CellError if the engine's inputs, outputs and profiles are not the ones that were planned."""
+    if int(engine.num_optimization_profiles) != profiles:
+        raise CellError(f"the engine has {engine.num_optimization_profiles} optimisation profiles, planned: {profiles}")
     trt = flavour.module()
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     found = {name: np.dtype(trt.nptype(engine.get_tensor_dtype(name))).name for name in names}

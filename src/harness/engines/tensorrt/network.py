@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from harness.engines.base import BatchProfile, BuildPlan
+from harness.engines.base import BuildPlan
 from harness.engines.tensorrt.flavour import Flavour
 from harness.engines.tensorrt.messages import tail
+from harness.engines.tensorrt.profiles import profiles_of
 from harness.errors import CellError
 
 _COMPUTE = frozenset({"CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY", "EINSUM"})  # where the work is
@@ -50,8 +51,8 @@ def outputs_of(network: Any) -> list[Any]:
     return [network.get_output(index) for index in range(network.num_outputs)]
 
 
-def set_batch(builder: Any, network: Any, config: Any, batch: BatchProfile) -> str:
-    """Pin or range the first dimension of every input, and return in words what was set.
+def set_batch(builder: Any, network: Any, config: Any, plan: BuildPlan) -> None:
+    """Pin or range the first dimension of every input; raise CellError if that is impossible.
 
     A static batch is written into the network's input shapes, not into a profile with three equal sizes: such a
     profile leaves -1 in every shape and the engine's interface dynamic; pinned, the network has no -1 left.
@@ -61,20 +62,22 @@ def set_batch(builder: Any, network: Any, config: Any, batch: BatchProfile) -> s
             raise CellError(
                 f"input {tensor.name} has shape {tuple(tensor.shape)}: only the first dimension may be dynamic"
             )
+    batch = plan.batch
     if batch.is_static:
         for tensor in inputs_of(network):
             tensor.shape = (batch.opt_size, *tuple(tensor.shape)[1:])
         still_dynamic = [tensor.name for tensor in outputs_of(network) if -1 in tuple(tensor.shape)]
         if still_dynamic:
             raise CellError(f"outputs {still_dynamic} stay dynamic after the batch was set to {batch.opt_size}")
-        return f"static {batch.opt_size}"
-    profile = builder.create_optimization_profile()
-    for tensor in inputs_of(network):
-        sample = tuple(tensor.shape)[1:]
-        profile.set_shape(tensor.name, (batch.min_size, *sample), (batch.opt_size, *sample), (batch.max_size, *sample))
-    if config.add_optimization_profile(profile) < 0:
-        raise CellError(f"the profile {batch.min_size}/{batch.opt_size}/{batch.max_size} was not accepted")
-    return f"dynamic {batch.min_size}/{batch.opt_size}/{batch.max_size}"
+        return
+    for one in profiles_of(plan):
+        sizes = (one.min_size, one.opt_size, one.max_size)
+        profile = builder.create_optimization_profile()
+        for tensor in inputs_of(network):
+            sample = tuple(tensor.shape)[1:]
+            profile.set_shape(tensor.name, *((size, *sample) for size in sizes))
+        if config.add_optimization_profile(profile) < 0:
+            raise CellError(f"the profile {'/'.join(map(str, sizes))} was not accepted")
 
 
 def describe(network: Any) -> dict[str, str | int | float]:

@@ -16,6 +16,7 @@ from harness.engines.tensorrt.flavour import Flavour
 from harness.engines.tensorrt.gpu import local_gpu
 from harness.engines.tensorrt.loading import check_fits, check_interface, deserialise
 from harness.engines.tensorrt.messages import logger_of
+from harness.engines.tensorrt.profiles import choose, profiles_of
 from harness.engines.tensorrt.stream import open_stream
 from harness.errors import CellError
 
@@ -29,6 +30,7 @@ class TensorRtExecutable:
         self._flavour = flavour
         self._artifact = artifact
         self._batch = artifact.plan.batch
+        self._profiles = profiles_of(artifact.plan)
         self.input_specs: tuple[TensorSpec, ...] = artifact.plan.graph.inputs
         self.output_specs: tuple[TensorSpec, ...] = artifact.plan.graph.outputs
         self.proof: Mapping[str, str | int | float] = dict(artifact.proof)
@@ -68,7 +70,7 @@ class TensorRtExecutable:
         self.stream = torch.cuda.ExternalStream(self._handle, device=index)
         serialised = (self._artifact.path / self._artifact.main_file).read_bytes()
         self._runtime, self._engine = deserialise(self._flavour, serialised, self._errors)
-        check_interface(self._flavour, self._engine, self.input_specs + self.output_specs)
+        check_interface(self._flavour, self._engine, self.input_specs + self.output_specs, len(self._profiles))
         self._inputs = Buffers(self.input_specs, self._batch.max_size, index)
         self._outputs = Buffers(self.output_specs, self._batch.max_size, index)
         scratch_bytes = max(int(self._engine.device_memory_size_v2), 256)
@@ -88,7 +90,8 @@ class TensorRtExecutable:
             return self._contexts[batch_size]
         check_batch(batch_size, self._batch)
         bound = BoundContext(self._flavour, self._engine, self._handle, self._errors)
-        bound.bind(self._inputs.device, self._outputs.device, batch_size, self._scratch)
+        profile = choose(self._profiles, batch_size)
+        bound.bind(self._inputs.device, self._outputs.device, batch_size, self._scratch, profile)
         bound.enqueue()  # deferred set-up and TensorRT-RTX's compilation happen here, not in a timed run
         self.synchronize()
         self._contexts[batch_size] = bound

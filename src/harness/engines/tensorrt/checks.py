@@ -1,0 +1,45 @@
+"""What only this family can be asked for, checked before any work: builder level, tiling, profiles, timing cache."""
+
+from __future__ import annotations
+
+from harness.engines.base import BuildPlan
+from harness.engines.tensorrt.flavour import Flavour
+from harness.errors import UserError
+
+BUILDER_LEVELS = (0, 5)  # least and most
+TILINGS = ("none", "fast", "moderate", "full")
+
+
+def check_options(flavour: Flavour, plan: BuildPlan) -> None:
+    """Raise UserError for an option out of range, and for one that this flavour does not have."""
+    options = dict(plan.options)
+    level, tiling = options.get("builder_level"), options.get("tiling")
+    least, most = BUILDER_LEVELS
+    if level is not None and not least <= int(level) <= most:
+        raise UserError(f"engine.builder_level={level}: must be from {least} to {most}.")
+    if tiling is not None and tiling not in TILINGS:
+        raise UserError(f"engine.tiling={tiling}: choose one of {', '.join(TILINGS)}.")
+    if options.get("timing_cache") == "pinned" and not flavour.timing_cache:
+        raise UserError(
+            f"engine.timing_cache_pinned=true: {flavour.title} has no timing cache; drop it, or use engine=tensorrt."
+        )
+    check_profiles(plan)
+
+
+def check_profiles(plan: BuildPlan) -> None:
+    """Raise UserError unless batch sizes rise, and the profiles hold every size of the batch and no other."""
+    batch = plan.batch
+    if not 1 <= batch.min_size <= batch.opt_size <= batch.max_size:
+        sizes = f"{batch.min_size}/{batch.opt_size}/{batch.max_size}"
+        raise UserError(f"batch sizes min/opt/max are {sizes}: they must be at least 1 and must not decrease")
+    if not plan.profiles:
+        return
+    held = {size for one in plan.profiles for size in range(one.min_size, one.max_size + 1)}
+    wanted = set(range(batch.min_size, batch.max_size + 1))
+    if held != wanted:
+        first = min(held ^ wanted)
+        where = "is in none of them" if first in wanted else "is outside"
+        raise UserError(
+            f"engine.profiles must hold the dynamic batch {batch.min_size}..{batch.max_size} exactly, and {first} "
+            f"{where}: change them, or hw.dynamic_batching.{{min,opt,max}}_batch_size."
+        )

@@ -70,6 +70,7 @@ def analyse(measurement: Measurement, settings: ProtocolConfig) -> Analysis:
         "measure/restarts": measurement.restarts,
         "measure/builds": len(set(samples.builds)),
         "measure/seconds": measurement.seconds,
+        "measure/bring_up_s": measurement.bring_up_s,
         "measure/half_width": measurement.standing.half_width,
     }
     if measurement.telemetry is not None:

@@ -7,7 +7,8 @@ import pytest
 
 from harness.engines import get
 from harness.engines.build import fetch_or_build
-from harness.measure.boundaries import Boundaries
+from harness.errors import CellError
+from harness.measure.boundaries import Boundaries, check_replay
 from harness.measure.progress import Silent
 from harness.measure.runner import make_runner
 from harness.measure.verify import compare
@@ -79,7 +80,9 @@ def test_every_engine_computes_the_network_and_has_a_device_boundary(built, stac
 def test_a_graph_that_replays_another_result_has_no_time(built, stack):
     _, cells = built("hw=fp16", engine="eager")
     (executable,), runner = opened(cells["hw"], 4, stack)
+    runner.write(np.random.default_rng(0).standard_normal((4, 3, 64, 64)).astype(np.float32))
     assert runner.capture() is None
+    check_replay(runner)
     replay = executable.replay
 
     def wrong(batch_size):
@@ -88,9 +91,6 @@ def test_a_graph_that_replays_another_result_has_no_time(built, stack):
             executable.output_buffers()["logits"].mul_(1.1)
 
     executable.replay = wrong
-    from harness.errors import CellError
-    from harness.measure.boundaries import check_replay
-
     with pytest.raises(CellError, match="computes something else"):
         check_replay(runner)
 

@@ -47,6 +47,7 @@ class Measurement:
     converged: bool
     seconds: float  # from the first worker's start to the last one's end
     restarts: int
+    bring_up_s: float = 0.0  # of `seconds`, until the first block: starting, loading, verifying, warming up
     loaded: Mapping[str, Loaded] = field(default_factory=dict)
     fidelity: Mapping[str, Fidelity] = field(default_factory=dict)
     warmups: Mapping[str, Warmup] = field(default_factory=dict)
@@ -102,6 +103,8 @@ def measure(
                     else:
                         check_same_boundaries(run.boundaries, loaded)
                         warm_up(handles, settings, device, progress)
+                    if not done:
+                        bring_up_s = time.monotonic() - started
                     # every restart gets its part of the budget and of the blocks; bringing cells up costs none of it
                     until = time.monotonic() + settings.budget_s / restarts
                     most = math.ceil((done + 1) / restarts * settings.max_blocks)
@@ -128,6 +131,7 @@ def measure(
         converged=now.converged(settings),
         seconds=time.monotonic() - started,
         restarts=len(set(run.samples.groups)),
+        bring_up_s=bring_up_s,
         loaded=first_loaded,
         fidelity=first_fidelity,
         warmups=warmups,

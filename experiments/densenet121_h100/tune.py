@@ -48,7 +48,6 @@ def main() -> None:
             bias = torch.randn(width, device="cuda")
             spatial = torch.randn(growth, width, 3, 3, device="cuda").half() * 0.05
             taps, kernel = spatial.permute(2, 3, 1, 0).contiguous(), spatial.to(memory_format=torch.channels_last)
-            wanted = F.conv2d(narrow[:2].float(), spatial.float(), padding=1)
 
             one = microseconds(lambda: bottleneck(buffer, channels, scale, shift, pointwise, bias, narrow))  # noqa: B023
             narrow = channels_last(batch, width, side, side)

@@ -34,7 +34,7 @@ def build_ahead(quartets: Sequence[tuple[HarnessConfig, str]], device: str, prog
     progress.stage("wait until nothing is timed")
     context = multiprocessing.get_context("spawn")
     with building():
-        pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start, initargs=(os.getpid(),))
+        pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start, initargs=(os.getpid(), jobs))
         try:
             work = [pool.submit(_prepare, *one, device, turn) for turn, one in enumerate(quartets)]
             for done, _ in enumerate(as_completed(work), start=1):
@@ -49,12 +49,17 @@ def build_ahead(quartets: Sequence[tuple[HarnessConfig, str]], device: str, prog
 
 def default_jobs() -> int:
     """Return how many quartets are prepared at once on this machine."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(MOST_JOBS, cores // CORES_PER_JOB))
+    return max(1, min(MOST_JOBS, _cores() // CORES_PER_JOB))
 
 
-def _start(parent: int) -> None:
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _start(parent: int, jobs: int) -> None:
     die_with_parent(parent)
+    # Inductor compiles in a process for each core: those of all jobs together should be no more than there are
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(max(1, _cores() // jobs)))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's; it ends us
 
 

@@ -134,10 +134,12 @@ class _Cell:
 
 
 def _quiet_thread_pools(threads: int) -> None:
-    """Make OpenMP pools sleep at once when idle (read when the pool starts, so it must come before torch)."""
+    """Make OpenMP pools sleep at once when idle, and start no pool that is not needed; must come before torch."""
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     os.environ["GOMP_SPINCOUNT"] = "0"
     os.environ["KMP_BLOCKTIME"] = "0"
+    # Inductor would start a pool of compilers, one a core, to find everything in its cache
+    os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
     if threads:
         os.environ["OMP_NUM_THREADS"] = str(threads)
         os.environ["MKL_NUM_THREADS"] = str(threads)

@@ -1,0 +1,63 @@
+"""Inductor behind the contract, on the CPU: what it compiles computes the network, and its cache is our artifact."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from harness.engines import get
+from harness.engines.build import fetch_or_build
+from harness.engines.inductor.compiler import OPTIONS, _options
+from harness.errors import UserError
+from harness.plan import plan_quartet
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("g++") is None, reason="Inductor on a CPU needs a C++ compiler"),
+]
+
+
+@pytest.fixture(scope="module")
+def compiled(prepared):
+    """Return the cell that Inductor compiled at its most."""
+    _, cells = prepared("hw=fusion", "reference=eager", engine="inductor")
+    return cells["hw"]
+
+
+def test_a_compiled_network_computes_what_eager_computes(compiled, images):
+    inputs = images(2)
+    with get("inductor").load(compiled.artifacts[0], "cpu") as executable:
+        executable.write_inputs({"input": inputs})
+        executable.poison_outputs()
+        executable.enqueue(2)
+        executable.synchronize()
+        found = executable.outputs(2)["logits"]
+    with torch.inference_mode():
+        expected = compiled.network.module(torch.from_numpy(inputs)).numpy()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * abs(expected).max())
+
+
+def test_the_compilers_cache_is_kept_and_found_again(compiled, cache):
+    artifact = compiled.artifacts[0]
+    assert (artifact.path / artifact.main_file).stat().st_size > 10_000
+    assert artifact.proof["generated_kernels"] > 10
+    assert fetch_or_build(artifact.plan, cache).hit
+
+
+def test_each_level_of_fusion_asks_the_compiler_for_something_else(compiled):
+    plan = compiled.artifacts[0].plan
+    levels = [_options(replace(plan, fusion=level)) for level in OPTIONS]
+    assert all(a != b for a in levels for b in levels if a is not b)
+    tuned = _options(replace(plan, options=(*plan.options, ("max_autotune", True))))
+    assert tuned["max_autotune"] is True
+    assert "max_autotune" not in _options(replace(plan, fusion="off", options=(("max_autotune", True),)))
+
+
+def test_a_build_for_another_chip_is_refused(configured):
+    config = configured("hw=fusion", "engine.compute_capability=8.9")
+    with pytest.raises(UserError, match="inductor compiles for the machine it runs on"):
+        plan_quartet(config, "inductor", "cpu")

@@ -7,7 +7,6 @@ set -uo pipefail
 cd "$(dirname "$0")/../.."
 seconds=${1:-100000}
 gpus=$(nvidia-smi -L | wc -l)
-study="python3 -m harness experiment=densenet121_gpu"
 stacks='pruned,[pruned,early_exit],early_exit'
 
 lane() { # lane GPU: one GPU and its share of the cores for this shell
@@ -16,14 +15,18 @@ lane() { # lane GPU: one GPU and its share of the cores for this shell
   mkdir -p "$TMPDIR"
   taskset -cp $((share * $1))-$((share * ($1 + 1) - 1)) "$BASHPID" >/dev/null
 }
-sweeps() { # sweeps BATCH: everything at one batch size, what matters most first
-  $study batch_size="$1" sweep_name="inductor_b$1"
-  $study batch_size="$1" sweep_name="dense_blocks_b$1" hw.fusion.dense_blocks=true "arch=$stacks"
-  $study batch_size="$1" sweep_name="tf32_b$1" engine=eager precision.tf32=true arch=none hw=none
-  $study batch_size="$1" sweep_name="onnxruntime_b$1" engine=onnxruntime reference=engine hw=fp16,fusion
+sweep() { # sweep OVERRIDE...: one sweep; 130 means that time is up
+  python3 -m harness experiment=densenet121_gpu "$@"
+  [ $? -ne 130 ] || exit 130
 }
-export -f lane sweeps
-export gpus study stacks
+sweeps() { # sweeps BATCH: everything at one batch size, what matters most first
+  sweep batch_size="$1" sweep_name="inductor_b$1"
+  sweep batch_size="$1" sweep_name="dense_blocks_b$1" hw.fusion.dense_blocks=true "arch=$stacks"
+  sweep batch_size="$1" sweep_name="tf32_b$1" engine=eager precision.tf32=true arch=none hw=none
+  sweep batch_size="$1" sweep_name="onnxruntime_b$1" engine=onnxruntime reference=engine hw=fp16,fusion
+}
+export -f lane sweep sweeps
+export gpus stacks
 for index in 0 1; do
   batch=$((index == 0 ? 32 : 256))
   timeout --signal=INT "$seconds" bash -c "lane $((index % gpus)); sweeps $batch" > "lane$index.log" 2>&1 &

@@ -1,0 +1,84 @@
+"""Draw a study: the factor of each quartet on both clocks, and the throughput of its four cells.
+
+python experiments/study_figure.py experiments/densenet121_h100/first_pieces [MORE FOLDERS] --out FILE.png
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas
+
+# Okabe and Ito's colours; the markers say the same once more
+CLOCKS = {"device": ("#0072B2", "o", -0.15), "wall": ("#E69F00", "s", 0.15)}
+CELLS = {
+    "baseline/": ("baseline", "#BBBBBB"), "arch/": ("arch", "#E69F00"), "hw/": ("hw", "#56B4E9"),
+    "": ("combined", "#009E73"),
+}  # fmt: skip
+RANGE = (0.5, 1.6)  # an arrow where an interval leaves it
+
+
+def load(folders: list[Path]) -> pandas.DataFrame:
+    """Return the finished quartets of several result folders, in the order they are given."""
+    frame = pandas.concat([pandas.read_csv(folder / "results.csv") for folder in folders], ignore_index=True)
+    return frame[(frame["status"] == "FINISHED") & frame["interaction/factor"].notna()].reset_index(drop=True)
+
+
+def label(row: pandas.Series) -> str:
+    """Return what tells a quartet from the others."""
+    ours = " (our dense blocks)" if str(row.get("hw.fusion.dense_blocks")) == "True" else ""
+    return f"{row['arch']} x {row['hw']}, b{row['batch_size']:.0f}\n{row['engine']}{ours}, reference {row['reference']}"
+
+
+def draw(frame: pandas.DataFrame, path: Path) -> None:
+    """Write the figure under a temporary name, then rename it."""
+    plt.rcParams.update({"font.size": 9})
+    height = 1.6 + 0.62 * len(frame)
+    fig, (left, right) = plt.subplots(
+        1, 2, figsize=(12, height), layout="constrained", sharey=True, width_ratios=(3, 2)
+    )
+    places = np.arange(len(frame), dtype=float)
+    left.axvspan(0.95, 1.05, color="0.9", zorder=0, label="margin, 0.95 to 1.05")
+    left.axvline(1, color="0.4", linewidth=0.8)
+    for clock, (colour, marker, shift) in CLOCKS.items():
+        if f"interaction/{clock}_factor" not in frame:
+            continue
+        factor, low, high = (frame[f"interaction/{clock}_{key}"].to_numpy() for key in ("factor", "low", "high"))
+        shown = factor.clip(*RANGE)
+        errors = (shown - low.clip(*RANGE), high.clip(*RANGE) - shown)
+        y = places + shift
+        left.errorbar(shown, y, xerr=errors, fmt=marker, color=colour, markersize=5, label=f"{clock}, 95% interval")
+        left.plot(np.full((low < RANGE[0]).sum(), RANGE[0]), y[low < RANGE[0]], "<", color=colour)
+        left.plot(np.full((high > RANGE[1]).sum(), RANGE[1]), y[high > RANGE[1]], ">", color=colour)
+    left.set(xlabel="interaction factor", yticks=places, yticklabels=[label(row) for _, row in frame.iterrows()])
+    left.invert_yaxis()
+    for index, (prefix, (name, colour)) in enumerate(CELLS.items()):
+        values = frame[f"{prefix}throughput/device"].to_numpy()
+        bars = right.barh(places + (index - 1.5) * 0.2, values, 0.19, color=colour, edgecolor="black", linewidth=0.4,
+                          label=name)  # fmt: skip
+        right.bar_label(bars, labels=[f"{value:,.0f}" for value in values], padding=2, fontsize=7)
+    right.margins(x=0.15)
+    right.set_xlabel("images/s on the device boundary")
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+    legends = [axes.get_legend_handles_labels() for axes in (left, right)]
+    handles, names = ([*first, *second] for first, second in zip(*legends, strict=True))
+    fig.legend(handles, names, loc="outside lower center", ncols=4, frameon=False)
+    temporary = path.with_name(f".{path.name}")
+    fig.savefig(temporary, dpi=150, format=path.suffix.lstrip("."))
+    temporary.replace(path)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folders", nargs="+", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    draw(load(arguments.folders), arguments.out)

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Run the study on this machine's GPUs, one lane of sweeps a GPU, each with half (or its share) of the cores and locks of
-# its own: builds of one lane may overlap the timed slices of another, which the device boundary does not see.
+# its own. Builds of one lane may overlap the timed slices of another: the wall clock, host_share, and whatever the host
+# launches between graphs (an early exit's packing) feel that, so read the device boundary of such runs.
 #
 #   experiments/densenet121_h100/run.sh [SECONDS]      # what is not done by then is resumed by the next call
 set -uo pipefail

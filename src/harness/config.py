@@ -103,7 +103,8 @@ class FusionOptions:
 
     enabled: bool = False
     cuda_graph: bool = True
-    dense_blocks: bool = False  # inductor on a GPU, with fp16: our own kernels, which never copy a concatenation
+    # inductor on a GPU, with fp16: our kernels for DenseNet, which never copy a concatenation; transitions pool first
+    dense_blocks: bool = False
 
 
 @dataclass

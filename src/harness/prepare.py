@@ -140,12 +140,12 @@ def reference(net: Network, config: HarnessConfig) -> Expected:
 
     Two cells of a quartet are the same network, and so are cells of other quartets; 256 images take a CPU minutes.
     """
-    key = (net.fingerprint, net.policy, config.batch_size, config.data.seed)
-    if key not in _references:
-        while len(_references) >= KEPT_REFERENCES:
-            del _references[next(iter(_references))]
-        _references[key] = _reference(net, config)
-    return _references[key]
+    key = (net.fingerprint, net.stages[0].input_shape, net.policy, config.batch_size, config.data.seed)
+    found = _references.pop(key, None) or _reference(net, config)
+    _references[key] = found  # the one used last stands last
+    while len(_references) > KEPT_REFERENCES:
+        del _references[next(iter(_references))]
+    return found
 
 
 def _reference(net: Network, config: HarnessConfig) -> Expected:

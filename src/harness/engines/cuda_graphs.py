@@ -5,14 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from harness.errors import CellError
+
 CAPTURE_WARMUPS = 3  # before a capture, as torch.cuda.graph's documentation asks for
 
 
-def record(stream: Any, work: Callable[[], Any]) -> tuple[Any, Any]:
+def try_record(stream: Any, work: Callable[[], Any]) -> tuple[Any, Any] | str:
     """Capture what `work` enqueues on `stream`; return the `torch.cuda.CUDAGraph` and what `work` returned.
 
-    Raises RuntimeError, or what `work` raises, where that can't be captured.
+    Where that can't be captured, return the reason; a CellError passes through.
     """
+    try:
+        return _record(stream, work)
+    except CellError:
+        raise
+    except Exception as error:  # torch's are RuntimeErrors; ONNX Runtime's have no common base but this
+        return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+
+
+def _record(stream: Any, work: Callable[[], Any]) -> tuple[Any, Any]:
     import torch
 
     for _ in range(CAPTURE_WARMUPS):  # lazy set-up must be over before a capture

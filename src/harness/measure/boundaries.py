@@ -18,7 +18,7 @@ from harness.measure.runner import Runner
 
 PROBES = 5  # batches to find out whether the host launches faster than the device works
 LAUNCH_SHARE = 0.8  # of the device's time: below it the queue never runs dry
-REPLAY_TOLERANCE = 1e-3  # of the largest output: the kernels are the same, only their order of addition may differ
+REPLAY_TOLERANCE = 1e-2  # of the largest output: the kernels are the same, but fp16 sums may be added in another order
 
 
 class Boundaries:
@@ -91,16 +91,20 @@ class Boundaries:
 
 
 def check_replay(runner: Runner) -> None:
-    """Raise CellError unless a replay into poisoned outputs gives what a launch gives: else its time means nothing."""
+    """Raise CellError unless a replay into poisoned outputs gives what a launch gives: else its time means nothing.
+
+    Where `launch` itself replays (a cell with CUDA graphs on), this only shows that all is written anew; what it
+    computes is then shown by the verification, which goes through `launch`.
+    """
     import torch
 
     with torch.inference_mode():  # what a module returned there may be written only there
         runner.launch()
         runner.wait()
         launched = runner.result.float().clone()
-        runner.replay()
+        runner.replay()  # from here on the buffers are the graphs' own
         runner.wait()
-        runner.result.fill_(float("nan"))
+        runner.poison()
         torch.cuda.synchronize()
         runner.replay()
         runner.wait()

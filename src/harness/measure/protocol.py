@@ -47,7 +47,7 @@ class Measurement:
     converged: bool
     seconds: float  # from the first worker's start to the last one's end
     restarts: int
-    bring_up_s: float = 0.0  # of `seconds`, until the first block: starting, loading, verifying, warming up
+    bring_up_s: float = 0.0  # of `seconds`, until the first block; the usual recipe, where asked for, included
     loaded: Mapping[str, Loaded] = field(default_factory=dict)
     fidelity: Mapping[str, Fidelity] = field(default_factory=dict)
     warmups: Mapping[str, Warmup] = field(default_factory=dict)
@@ -100,18 +100,18 @@ def measure(
                         run.samples.launch_bound = any(cell.no_device for cell in loaded.values())
                         coursework_ms = usual_recipe(handles, settings, progress) if settings.coursework else {}
                         warmups = warm_up(handles, settings, device, progress)
+                        bring_up_s = time.monotonic() - started
                     else:
                         check_same_boundaries(run.boundaries, loaded)
                         warm_up(handles, settings, device, progress)
-                    if not done:
-                        bring_up_s = time.monotonic() - started
                     # every restart gets its part of the budget and of the blocks; bringing cells up costs none of it
                     until = time.monotonic() + settings.budget_s / restarts
                     most = math.ceil((done + 1) / restarts * settings.max_blocks)
                     now = _blocks(run, handles, done, build, until, most)
                     if not done:
                         consumed = _consumption(run, handles)
-                        ceilings = _ceilings(run, handles, device)  # last: it takes memory, and its worker may end
+                        # last: it takes memory, and its worker may end
+                        ceilings, no_ceilings = _ceilings(run, handles, device)
             except CellError as error:
                 if run.fresh or run.samples.blocks or BUSY not in str(error):
                     raise
@@ -123,7 +123,7 @@ def measure(
             if done == 1 and run.primary != "device" and not run.fresh and host_bound(run.samples):
                 # such a cell keeps one of several modes for as long as its process lives: only fresh ones tell
                 restarts = max(restarts, settings.host_bound_restarts)
-    notes += [NOTE if run.fresh else "", telemetry.blind, _unsteady(warmups), _slowed(run.samples)]
+    notes += [NOTE if run.fresh else "", telemetry.blind, no_ceilings, _unsteady(warmups), _slowed(run.samples)]
     return Measurement(
         samples=run.samples,
         primary=run.primary,
@@ -158,17 +158,19 @@ def _consumption(run: _Run, handles: Mapping[str, Handle]) -> dict[str, Consumpt
     return consumption(_held(handles), run.samples.batch_size, run.settings, run.telemetry)
 
 
-def _ceilings(run: _Run, handles: Mapping[str, Handle], device: str) -> Ceilings | None:
-    """Return what the machine can at most, measured in the first cell's process while all others wait."""
+def _ceilings(run: _Run, handles: Mapping[str, Handle], device: str) -> tuple[Ceilings | None, str]:
+    """Return what the machine can at most, measured in the first cell's process while all others wait, or why not."""
     held = list(_held(handles).values())
-    if not held or not run.settings.ceilings:
-        return None
+    if not run.settings.ceilings:
+        return None, ""
+    if not held:
+        return None, "no ceilings of the machine: no process stays to measure them in"
     run.progress.stage("ceilings of the machine")
     try:
         found: Ceilings = held[0].ask("ceilings", SIZES[device], run.settings.worker_timeout_s)
-    except CellError:  # too little memory, say: no reason to lose a quartet that is measured
-        return None
-    return found
+    except CellError as error:  # too little memory, say: no reason to lose a quartet that is measured
+        return None, f"no ceilings of the machine: {error}"
+    return found, ""
 
 
 def _held(handles: Mapping[str, Handle]) -> dict[str, Worker]:

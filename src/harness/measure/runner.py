@@ -6,6 +6,7 @@ exit's decision takes, and on a GPU nothing waits for the host where a fixed sha
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import nullcontext
 from typing import Any, Protocol
 
@@ -38,6 +39,9 @@ class Runner(Protocol):
 
     def replay(self) -> None:
         """Enqueue one batch from captured graphs, without the host in between."""
+
+    def poison(self) -> None:
+        """Fill everything that the last batch wrote for a caller or a later stage with NaN."""
 
     def verify(self, inputs: np.ndarray) -> CellOutputs:
         """Run `inputs` [batch, ...] into poisoned buffers; return all heads for all samples."""
@@ -81,6 +85,10 @@ class WholeRunner:
     def replay(self) -> None:
         """Replay the batch."""
         self._executable.replay(self._batch_size)
+
+    def poison(self) -> None:
+        """Fill the outputs."""
+        _fill(self._executable.output_buffers().values())
 
     def verify(self, inputs: np.ndarray) -> CellOutputs:
         """Return what the engine computes for `inputs`."""
@@ -180,6 +188,11 @@ class EarlyExitRunner:
         self._stage1.synchronize()
         self._stage2.synchronize()
 
+    def poison(self) -> None:
+        """Fill both stages' outputs, the second one's inputs and the result."""
+        stages = (*self._stage1.output_buffers().values(), *self._stage2.output_buffers().values())
+        _fill((*stages, self._stage2_input, self.result))
+
     def verify(self, inputs: np.ndarray) -> CellOutputs:
         """Return both heads for all samples, then what a real run gives and who left in it."""
         self.write(inputs)
@@ -189,7 +202,7 @@ class EarlyExitRunner:
         first = self._stage1.outputs(self._batch_size)
         exit_logits = _checked(first["exit_logits"], "exit_logits")
         logits = self._second_stage_of_all(_checked(first["features"], "features").astype(first["features"].dtype))
-        self.result.fill(np.nan) if isinstance(self.result, np.ndarray) else self.result.fill_(float("nan"))
+        _fill([self.result])
         self.launch()
         self.wait()
         final = self.result.copy() if isinstance(self.result, np.ndarray) else self.result.cpu().numpy()
@@ -219,6 +232,12 @@ def make_runner(executables: tuple[Executable, ...], policy: ExitPolicy | None, 
     if len(executables) == 2 and policy is not None:
         return EarlyExitRunner(executables[0], executables[1], policy, batch_size)
     raise ValueError(f"{len(executables)} stages with policy {policy}: expected one, or two with a policy")
+
+
+def _fill(buffers: Iterable[Any]) -> None:
+    """Fill arrays or tensors with NaN."""
+    for buffer in buffers:
+        buffer.fill(np.nan) if isinstance(buffer, np.ndarray) else buffer.fill_(float("nan"))
 
 
 def _on(stream: Any) -> Any:

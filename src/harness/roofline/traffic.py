@@ -4,8 +4,9 @@ What counts is each weighted operation (Conv, Gemm, MatMul): two operations a mu
 once and its output written once, in the graph's own precision; its weights once a batch, however many images share
 them. Normalisation, activation functions, pooling and concatenation count nothing, as if each were fused into a
 neighbour. So the bytes are a lower bound for whatever runs layer by layer, not what an engine moved: where every node
-of the graph stands alone, DenseNet121 moves over four times as much. Only a cache, or a kernel that fuses two weighted
-operations, could do with less.
+of the graph stands alone, DenseNet121 moves over four times as much. A cache, a kernel that
+fuses two weighted operations, or an engine that rewrites the network (`hw.fusion.dense_blocks` pools before it
+convolves) can do with less than the graph says.
 """
 
 from __future__ import annotations
@@ -71,12 +72,18 @@ def per_image(stages: Iterable[tuple[StageWork, float]], batch_size: int) -> Wor
 def count(path: Path) -> StageWork:
     """Count the graph in an ONNX file whose batch dimension is dynamic.
 
-    Raises ValueError for a tensor whose shape is not known but for the batch.
+    Raises ValueError for a file that is no ONNX, and for a tensor whose shape is not known but for the batch.
     """
     import onnx
 
+    try:
+        model = onnx.load(path)
+    except OSError:
+        raise
+    except Exception as error:  # protobuf's DecodeError, which is no ValueError
+        raise ValueError(f"{path} is no ONNX file: {error}") from error
     # shapes the exporter wrote stay; the fp16 conversion adds casts whose outputs have none yet
-    graph = onnx.shape_inference.infer_shapes(onnx.load(path)).graph
+    graph = onnx.shape_inference.infer_shapes(model).graph
     known = _tensors(graph)
     activations = {value.name for value in graph.input} - {weight.name for weight in graph.initializer}
     flop, moved, weights = 0, 0, 0

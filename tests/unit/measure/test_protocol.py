@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -154,6 +155,7 @@ def test_ceilings_that_can_not_be_measured_are_absent_and_cost_no_quartet(alone,
     monkeypatch.setitem(SIZES, "cpu", (1 << 60, 64))  # an exbibyte: torch refuses
     found = measure(alone, replace(QUICK, half_width=50.0, ceilings=True), "wall", Silent())
     assert found.ceilings is None
+    assert re.search(r"no ceilings of the machine: \w+: ", found.note)
     assert (found.samples.blocks, found.converged) == (5, True)
     assert children() == []
 

@@ -151,6 +151,17 @@ def test_a_whole_network_gives_the_batch_that_was_written(prepared, images):
         np.testing.assert_allclose(np.array(runner.result), expected[::-1], rtol=0, atol=1e-5)
 
 
+def test_what_is_poisoned_is_every_stages_output_and_the_result(runner, images):
+    runner.write(images(4))
+    runner.launch()
+    runner.wait()
+    assert np.isfinite(runner.result).all()
+    runner.poison()
+    assert np.isnan(runner.result).all()
+    for stage in (runner._stage1, runner._stage2):
+        assert all(np.isnan(buffer).all() for buffer in stage.output_buffers().values())
+
+
 def test_a_second_stage_that_writes_nothing_is_noticed(cells, images):
     cell = cells["combined"]
     with ExitStack() as stack:

@@ -36,7 +36,10 @@ def test_a_measured_cell_has_its_share_of_the_nearer_ceiling(grouped_fusion):
     assert (slow_memory["roofline/memory_bound"], slow_product["roofline/memory_bound"]) == (1.0, 0.0)
 
 
-def test_a_graph_that_is_gone_costs_no_measurement(grouped_fusion):
+def test_a_graph_that_is_gone_or_damaged_costs_no_measurement(grouped_fusion, tmp_path):
     artifact = grouped_fusion[1]["hw"].artifacts[0]
-    graph = replace(artifact.plan.graph, path=Path("nowhere.onnx"))
-    assert cell_metrics([replace(artifact, plan=replace(artifact.plan, graph=graph))], None, 2) == {}
+    damaged = tmp_path / "damaged.onnx"
+    damaged.write_bytes(b"\xff" * 100)
+    for path in (Path("nowhere.onnx"), damaged):
+        graph = replace(artifact.plan.graph, path=path)
+        assert cell_metrics([replace(artifact, plan=replace(artifact.plan, graph=graph))], None, 2) == {}

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from harness.engines.base import Artifact, BatchProfile, TensorSpec, check_batch
-from harness.engines.cuda_graphs import kernel_nodes, record
+from harness.engines.cuda_graphs import kernel_nodes, try_record
 from harness.engines.eager.rebuild import stage_module
 from harness.engines.streams import process_stream
 
@@ -136,11 +136,11 @@ class ModuleExecutable:
         """Capture one batch as a CUDA graph; return None, or the reason why that can't be done."""
         if batch_size in self._graphs:
             return None
-        try:
-            self._graphs[batch_size] = record(self.stream, lambda: self._launch(batch_size))
-            self.proof = {**self.proof, "captured": 1}
-        except RuntimeError as error:
-            return str(error).strip().splitlines()[0]
+        found = try_record(self.stream, lambda: self._launch(batch_size))
+        if isinstance(found, str):
+            return found
+        self._graphs[batch_size] = found
+        self.proof = {**self.proof, "captured": 1}
         return None
 
     def synchronize(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from harness.engines.base import Artifact, TensorSpec, check_batch
-from harness.engines.cuda_graphs import kernel_nodes, record
+from harness.engines.cuda_graphs import kernel_nodes, try_record
 from harness.engines.onnxruntime.session import open_session, session_options
 from harness.engines.streams import process_stream
 
@@ -139,10 +139,10 @@ class OnnxRuntimeExecutable:
         """
         if batch_size in self._graphs:
             return None
-        try:
-            self._graphs[batch_size], _ = record(self.stream, lambda: self._launch(batch_size))
-        except Exception as error:  # ONNX Runtime's own exceptions have no common base but this
-            return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+        found = try_record(self.stream, lambda: self._launch(batch_size))
+        if isinstance(found, str):
+            return found
+        self._graphs[batch_size] = found[0]
         self.proof = {**self.proof, "captured": 1}
         return None
 
@@ -151,6 +151,8 @@ class OnnxRuntimeExecutable:
         self._graphs[batch_size].replay()
 
     def kernel_count(self) -> int | None:
-        """Return the kernels of a captured batch, else the nodes of the graph: each launches at least one kernel."""
+        """Return the kernels of a captured batch; on a CPU the nodes of the graph; None on a GPU without a capture."""
         captured = next(iter(self._graphs.values()), None)
-        return int(self._artifact.proof["nodes"]) if captured is None else kernel_nodes(captured)
+        if captured is not None:
+            return kernel_nodes(captured)
+        return int(self._artifact.proof["nodes"]) if self._device == "cpu" else None

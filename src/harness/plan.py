@@ -9,13 +9,11 @@ from pathlib import Path
 from harness import arch, hw
 from harness.config import ArchConfig, HarnessConfig
 from harness.engines import get
-from harness.engines.base import BatchProfile, BuildPlan, Graph
+from harness.engines.base import BatchProfile, BuildPlan, Graph, Option
 from harness.errors import UserError
 from harness.hw.levels import Levels, off
 from harness.measure.settings import settled
 
-ENGINES_WITH_RECIPE = ("eager", "inductor")  # they run the nn.Module itself, rebuilt in the worker
-TENSORRT_ENGINES = ("tensorrt", "tensorrt_rtx")
 BOUNDARIES = {"cpu": ("wall",), "cuda": ("device", "wall", "end_to_end")}
 _NO_GRAPH = Graph(Path(), "", (), (), 0)  # stands in where only the options of a plan are looked at
 
@@ -108,7 +106,9 @@ def check_boundary(config: HarnessConfig, device: str) -> None:
 
 def build_plan(plan: QuartetPlan, cell: CellPlan, graph: Graph, recipe: str = "", stage: str = "") -> BuildPlan:
     """Return what an engine is asked to build of one stage of a cell."""
-    config, levels = plan.config, cell.levels
+    config, levels, engine = plan.config, cell.levels, get(cell.engine)
+    options = _engine_options(plan, cell)
+    has_ranges = "profiles" in engine.own_options and not levels.batch.is_static
     return BuildPlan(
         engine=cell.engine,
         graph=graph,
@@ -121,11 +121,11 @@ def build_plan(plan: QuartetPlan, cell: CellPlan, graph: Graph, recipe: str = ""
         # the reference is not built for any chip; it is there to be compared with
         compute_capability=None if cell.engine == "eager" else capability(config),
         instance=levels.instance,
-        recipe=recipe if cell.engine in ENGINES_WITH_RECIPE else "",
-        stage=stage if cell.engine in ENGINES_WITH_RECIPE else "",
-        options=_engine_options(plan, cell),
-        profiles=_profiles(config) if cell.engine in TENSORRT_ENGINES and not levels.batch.is_static else (),
-        timing_dir=_timing_dir(config, levels) if cell.engine == "tensorrt" and config.engine.timing_cache else "",
+        recipe=recipe if engine.runs_module else "",
+        stage=stage if engine.runs_module else "",
+        options=tuple(sorted(options.items())),
+        profiles=_profiles(config) if has_ranges else (),
+        timing_dir=_timing_dir(config, levels) if "timing_cache" in options else "",
     )
 
 
@@ -140,31 +140,15 @@ def capability(config: HarnessConfig) -> tuple[int, int] | None:
     return int(major), int(minor)
 
 
-def _engine_options(plan: QuartetPlan, cell: CellPlan) -> tuple[tuple[str, str | int | float | bool], ...]:
-    engine, levels = plan.config.engine, cell.levels
-    options: dict[str, str | int | float | bool] = {}
+def _engine_options(plan: QuartetPlan, cell: CellPlan) -> dict[str, Option]:
+    """Return what every engine is told, and what this one takes of the config."""
+    asked, levels = plan.config.engine, cell.levels
+    options: dict[str, Option] = {}
     if plan.device == "cpu":
-        options["threads"] = engine.threads or cpu_threads()
-    if engine.providers:
-        options["providers"] = ",".join(engine.providers)
-    if cell.engine in TENSORRT_ENGINES:
-        asked = {"workspace_mb": engine.workspace_mb, "builder_level": engine.builder_level, "tiling": engine.tiling}
-        options |= {name: value for name, value in asked.items() if value is not None}
-        if engine.timing_cache_pinned:
-            options["timing_cache"] = "pinned"
-        elif engine.timing_cache and cell.engine == "tensorrt":
-            options["timing_cache"] = "shared"
+        options["threads"] = asked.threads or cpu_threads()
     if levels.fusion_step:
         options["fusion_step"] = levels.fusion_step
-    if plan.device == "cuda" and cell.engine in ("eager", "inductor", "onnxruntime"):
-        inductor = cell.engine == "inductor"
-        options["channels_last"] = inductor if engine.channels_last is None else engine.channels_last
-    if plan.device == "cuda" and cell.engine in ENGINES_WITH_RECIPE:
-        options["cudnn_benchmark"] = engine.cudnn_benchmark
-    if cell.engine == "inductor" and levels.fusion == "max":
-        options["max_autotune"] = engine.max_autotune
-        options["dense_blocks"] = levels.dense_blocks
-    return tuple(sorted(options.items()))
+    return options | get(cell.engine).options(asked, levels, plan.device)
 
 
 def _profiles(config: HarnessConfig) -> tuple[BatchProfile, ...]:
@@ -179,7 +163,7 @@ def _timing_dir(config: HarnessConfig, levels: Levels) -> str:
 
 def _check_builder(config: HarnessConfig, hw_stack: tuple[str, ...], engine: str) -> None:
     """Raise UserError where a technique is the builder's level itself, so that an option would take it away."""
-    if engine not in TENSORRT_ENGINES:
+    if "builder_level" not in get(engine).own_options:
         return
     for name in ("builder_level", "tiling"):
         value = getattr(config.engine, name)

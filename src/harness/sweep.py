@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.compose import Job
-from harness.config import HarnessConfig
-from harness.engines import PREFERENCE, get
+from harness.config import EngineConfig, HarnessConfig
+from harness.engines import PREFERENCE, get, names
 from harness.errors import UserError
-from harness.plan import TENSORRT_ENGINES, QuartetPlan, check_boundary, check_config, plan_quartet
+from harness.plan import QuartetPlan, check_boundary, check_config, plan_quartet
 
 if TYPE_CHECKING:
     from torch import nn
@@ -95,18 +95,28 @@ def _check_shared(configs: Sequence[HarnessConfig]) -> None:
             )
 
 
-def _check_engine_options(configs: Sequence[HarnessConfig], engines: Mapping[str, str]) -> None:
-    """Raise UserError for an option of TensorRT that no job of the sweep uses: it would look as if it did."""
-    for name in ("workspace_mb", "builder_level", "tiling", "profiles", "timing_cache_pinned"):
-        asked = [config for config in configs if getattr(config.engine, name) not in (None, False)]
-        using = [config for config in asked if engines[config.engine.name] in TENSORRT_ENGINES]
-        if asked and not using:
-            found = ", ".join(sorted({engines[config.engine.name] for config in asked}))
+def _check_engine_options(configs: Sequence[HarnessConfig], resolved: Mapping[str, str]) -> None:
+    """Raise UserError for an option that no engine of the sweep takes: it would look as if it did something."""
+    takers: dict[str, list[str]] = {}
+    for engine in names():
+        for option in get(engine).own_options:
+            takers.setdefault(option, []).append(engine)
+    for option, able in takers.items():
+        usual = getattr(EngineConfig(), option)
+        asked = [config for config in configs if getattr(config.engine, option) != usual]
+        running = {engine for config in asked for engine in _running(config, resolved[config.engine.name])}
+        if asked and not running.intersection(able):
             raise UserError(
-                f"engine.{name} is TensorRT's, and this sweep runs on {found}: drop it, or engine=tensorrt."
+                f"engine.{option} is for {' or '.join(able)}, and this sweep runs on {', '.join(sorted(running))}: "
+                f"drop it, or choose engine={able[0]}."
             )
-        if name == "profiles" and using and not any(config.hw.dynamic_batching.enabled for config in using):
+        if option == "profiles" and asked and not any(config.hw.dynamic_batching.enabled for config in asked):
             raise UserError("engine.profiles needs hw=dynamic_batching: a static batch has no ranges.")
+
+
+def _running(config: HarnessConfig, engine: str) -> set[str]:
+    """Return the engines that a job's cells run on."""
+    return {engine, "eager"} if config.reference == "eager" else {engine}
 
 
 def _check_architectures(configs: Sequence[HarnessConfig]) -> None:

@@ -123,8 +123,9 @@ def test_fusion_may_be_held_below_its_most_where_it_is_not_compared_with_its_lea
 @pytest.mark.parametrize(
     ("engine", "options", "said"),
     [
-        ("onnxruntime", ["hw=fp16", "engine.builder_level=3"], "engine.builder_level is TensorRT's"),
-        ("onnxruntime", ["hw=fp16", "engine.timing_cache_pinned=true"], "this sweep runs on onnxruntime"),
+        ("onnxruntime", ["hw=fp16", "engine.builder_level=3"], "engine.builder_level is for tensorrt or tensorrt_rtx"),
+        ("onnxruntime", ["hw=fusion", "engine.max_autotune=true"], "engine.max_autotune is for inductor"),
+        ("onnxruntime", ["hw=fp16", "engine.timing_cache_pinned=true"], "this sweep runs on eager, onnxruntime"),
         ("tensorrt_rtx", ["hw=fp16", PROFILES], "engine.profiles needs hw=dynamic_batching"),
     ],
 )
@@ -148,4 +149,6 @@ def test_an_option_that_no_job_uses_is_refused_rather_than_ignored(engine, optio
 def test_an_option_that_one_engine_of_a_sweep_uses_rides_along_on_the_others(configured):
     configs = [configured("hw=fp16", f"engine={name}", "engine.tiling=fast") for name in ("tensorrt", "inductor")]
     _check_engine_options(configs, {"tensorrt": "tensorrt", "inductor": "inductor"})
-    assert "engine.tiling is TensorRT's" in refusal(_check_engine_options, configs[1:], {"inductor": "inductor"})
+    assert "engine.tiling is for tensorrt or tensorrt_rtx" in refusal(
+        _check_engine_options, configs[1:], {"inductor": "inductor"}
+    )

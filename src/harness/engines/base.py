@@ -6,12 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 import numpy as np
 
 from harness.errors import CellError
 
+if TYPE_CHECKING:
+    from harness.config import EngineConfig
+    from harness.hw.levels import Levels
+
+Option = str | int | float | bool
 Precision = Literal["fp32", "fp16"]
 FusionLevel = Literal["off", "default", "max"]
 INSPECTOR_FILE = "inspector.json"  # in an artifact's folder, where its engine could tell what layers it made
@@ -74,7 +79,7 @@ class BuildPlan:
     instance: str = ""  # a second build of the same thing (identity control, replicated builds)
     recipe: str = ""  # JSON that rebuilds the nn.Module in a worker (eager, inductor); "" if not needed
     stage: str = ""  # which stage of the recipe's network this graph is
-    options: tuple[tuple[str, str | int | float | bool], ...] = ()  # the engine's own, sorted by name
+    options: tuple[tuple[str, Option], ...] = ()  # the engine's own, sorted by name
     profiles: tuple[BatchProfile, ...] = ()  # TensorRT: the dynamic batch in several ranges; (): as the one it is
     timing_dir: str = ""  # folder of TensorRT's timing cache; where it lies is no part of the artifact's key
 
@@ -154,6 +159,11 @@ class Engine(Protocol):
 
     name: str
     fusion_steps: tuple[str, ...]  # levels below its most that `fusion` may step down to, highest first
+    own_options: tuple[str, ...]  # the fields of EngineConfig that this engine reads and not every engine does
+    runs_module: bool  # it runs the nn.Module itself, rebuilt in the worker from a recipe
+
+    def options(self, asked: EngineConfig, levels: Levels, device: str) -> dict[str, Option]:
+        """Return what `BuildPlan.options` shall hold of the config: what this engine takes, nothing else."""
 
     def version(self) -> str:
         """Return the version of the package behind it."""

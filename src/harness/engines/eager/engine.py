@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from harness.engines.base import Artifact, Availability, BuildPlan, Executable
+from harness.engines.base import Artifact, Availability, BuildPlan, Executable, Option
 from harness.engines.eager.rebuild import RECIPE_FILE
 from harness.errors import UserError
+
+if TYPE_CHECKING:
+    from harness.config import EngineConfig
+    from harness.hw.levels import Levels
 
 
 class EagerEngine:
@@ -15,6 +20,14 @@ class EagerEngine:
 
     name = "eager"
     fusion_steps = ()
+    own_options = ("channels_last", "cudnn_benchmark")
+    runs_module = True
+
+    def options(self, asked: EngineConfig, levels: Levels, device: str) -> dict[str, Option]:
+        """Return layout and algorithm choice, on a GPU."""
+        if device != "cuda":
+            return {}
+        return {"channels_last": bool(asked.channels_last), "cudnn_benchmark": asked.cudnn_benchmark}
 
     def version(self) -> str:
         """Return torch's version."""

@@ -9,9 +9,14 @@ from __future__ import annotations
 import shutil
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from harness.engines.base import Artifact, Availability, BuildPlan, Executable
+from harness.engines.base import Artifact, Availability, BuildPlan, Executable, Option
 from harness.errors import UserError
+
+if TYPE_CHECKING:
+    from harness.config import EngineConfig
+    from harness.hw.levels import Levels
 
 
 class InductorEngine:
@@ -19,6 +24,18 @@ class InductorEngine:
 
     name = "inductor"
     fusion_steps = ()
+    own_options = ("channels_last", "cudnn_benchmark", "max_autotune")
+    runs_module = True
+
+    def options(self, asked: EngineConfig, levels: Levels, device: str) -> dict[str, Option]:
+        """Return layout (channels last unless told otherwise) and algorithm choice on a GPU, and what `fusion` adds."""
+        out: dict[str, Option] = {}
+        if device == "cuda":
+            out["channels_last"] = True if asked.channels_last is None else asked.channels_last
+            out["cudnn_benchmark"] = asked.cudnn_benchmark
+        if levels.fusion == "max":
+            out |= {"max_autotune": asked.max_autotune, "dense_blocks": levels.dense_blocks}
+        return out
 
     def version(self) -> str:
         """Return torch's version: Inductor is a part of it."""

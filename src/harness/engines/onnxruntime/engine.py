@@ -5,10 +5,15 @@ from __future__ import annotations
 import importlib.util
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from harness.engines.base import Artifact, Availability, BuildPlan, Executable
+from harness.engines.base import Artifact, Availability, BuildPlan, Executable, Option
 from harness.engines.onnxruntime.session import PROVIDERS, providers_of
 from harness.errors import UserError
+
+if TYPE_CHECKING:
+    from harness.config import EngineConfig
+    from harness.hw.levels import Levels
 
 
 class OnnxRuntimeEngine:
@@ -16,6 +21,15 @@ class OnnxRuntimeEngine:
 
     name = "onnxruntime"
     fusion_steps = ("ORT_ENABLE_EXTENDED",)
+    own_options = ("providers", "channels_last")
+    runs_module = False
+
+    def options(self, asked: EngineConfig, levels: Levels, device: str) -> dict[str, Option]:
+        """Return the execution providers, and on a GPU whether NHWC kernels are preferred."""
+        out: dict[str, Option] = {"providers": ",".join(asked.providers)} if asked.providers else {}
+        if device == "cuda":
+            out["channels_last"] = bool(asked.channels_last)
+        return out
 
     def version(self) -> str:
         """Return the version of the installed package, CPU or GPU build."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.engines.base import Artifact, Availability, BuildPlan
+from harness.engines.base import Artifact, Availability, BuildPlan, Option
 from harness.engines.tensorrt import timing_cache
 from harness.engines.tensorrt.checks import check_options
 from harness.engines.tensorrt.flavour import Flavour
@@ -13,17 +13,31 @@ from harness.engines.tensorrt.gpu import LocalGpu, local_gpu, sm_text
 from harness.errors import UserError
 
 if TYPE_CHECKING:
+    from harness.config import EngineConfig
     from harness.engines.tensorrt.runtime import TensorRtExecutable
+    from harness.hw.levels import Levels
 
 
 class TensorRtEngine:
     """TensorRT or TensorRT-RTX, by flavour. Holds nothing but the flavour."""
 
     fusion_steps: tuple[str, ...] = ()  # its builder steps down by itself
+    own_options = ("workspace_mb", "builder_level", "tiling", "profiles", "timing_cache", "timing_cache_pinned")
+    runs_module = False
 
     def __init__(self, flavour: Flavour) -> None:
         self.flavour = flavour
         self.name = flavour.name
+
+    def options(self, asked: EngineConfig, levels: Levels, device: str) -> dict[str, Option]:
+        """Return the builder's settings that were asked for, and whether its timings are kept or pinned."""
+        settings = {"workspace_mb": asked.workspace_mb, "builder_level": asked.builder_level, "tiling": asked.tiling}
+        out: dict[str, Option] = {name: value for name, value in settings.items() if value is not None}
+        if asked.timing_cache_pinned:
+            out["timing_cache"] = "pinned"
+        elif asked.timing_cache and self.flavour.timing_cache:
+            out["timing_cache"] = "shared"
+        return out
 
     def version(self) -> str:
         """Return the package's version, e.g. "1.7.1.116"; raise UserError if it is not installed."""

@@ -9,14 +9,14 @@ from harness.record import record
 
 
 def test_an_account_of_the_layers_is_logged_for_the_cells_that_have_one(prepared, tmp_path):
-    plan, cells = prepared("hw=fp16")
+    plan, cells = prepared("arch=early_exit", "hw=fp16")
     (tmp_path / "engine").mkdir()
     (tmp_path / "engine" / INSPECTOR_FILE).write_text('{"Layers": []}')
-    told = replace(cells["hw"].artifacts[0], path=tmp_path / "engine")
-    cells = {**cells, "hw": replace(cells["hw"], artifacts=(told, told, *cells["hw"].artifacts))}
+    told = tuple(replace(artifact, path=tmp_path / "engine") for artifact in cells["combined"].artifacts)
+    cells = {**cells, "combined": replace(cells["combined"], artifacts=told)}
     row = record(plan, cells, None, None, tmp_path, "")
     found = {name: path for name, path in row.artifacts.items() if name.startswith("inspector/")}
-    assert set(found) == {"inspector/hw-stage1.json", "inspector/hw-stage2.json"}
+    assert set(found) == {"inspector/combined-stage1.json", "inspector/combined-stage2.json"}
     assert all(path.is_file() for path in found.values())
 
 

@@ -5,7 +5,6 @@ python experiments/roofline_figure.py experiments/densenet121_h100/first_pieces 
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import matplotlib
@@ -15,7 +14,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas
-from study_figure import CELLS, load
+from study_figure import CELLS, main, save
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
 PRECISIONS = {"fp32": ("#555555", "--"), "fp16": ("#000000", "-")}
@@ -43,7 +42,7 @@ def points(frame: pandas.DataFrame) -> pandas.DataFrame:
 
 
 def draw(frame: pandas.DataFrame, path: Path) -> None:
-    """Write the figure under a temporary name, then rename it."""
+    """Write the figure."""
     found = points(frame)
     copy_gb_s = frame["machine/copy_gb_s"].median()
     plt.rcParams.update({"font.size": 9})
@@ -67,14 +66,8 @@ def draw(frame: pandas.DataFrame, path: Path) -> None:
     axes.grid(which="major", color="0.92")
     axes.spines[["top", "right"]].set_visible(False)
     fig.legend(loc="outside right upper", frameon=False)
-    temporary = path.with_name(f".{path.name}")
-    fig.savefig(temporary, dpi=150, format=path.suffix.lstrip("."))
-    temporary.replace(path)
+    save(fig, path)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folders", nargs="+", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
-    arguments = parser.parse_args()
-    draw(load(arguments.folders), arguments.out)
+    main(__doc__, draw)

@@ -6,6 +6,7 @@ python experiments/study_figure.py experiments/densenet121_h100/first_pieces [MO
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib
@@ -15,6 +16,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas
+from matplotlib.figure import Figure
 
 # Okabe and Ito's colours; the markers say the same once more
 CLOCKS = {"device": ("#0072B2", "o", -0.15), "wall": ("#E69F00", "s", 0.15)}
@@ -38,7 +40,7 @@ def label(row: pandas.Series) -> str:
 
 
 def draw(frame: pandas.DataFrame, path: Path) -> None:
-    """Write the figure under a temporary name, then rename it."""
+    """Write the figure."""
     plt.rcParams.update({"font.size": 9})
     height = 1.6 + 0.62 * len(frame)
     fig, (left, right) = plt.subplots(
@@ -71,14 +73,24 @@ def draw(frame: pandas.DataFrame, path: Path) -> None:
     legends = [axes.get_legend_handles_labels() for axes in (left, right)]
     handles, names = ([*first, *second] for first, second in zip(*legends, strict=True))
     fig.legend(handles, names, loc="outside lower center", ncols=4, frameon=False)
+    save(fig, path)
+
+
+def save(fig: Figure, path: Path) -> None:
+    """Write a figure under a temporary name, then rename it."""
     temporary = path.with_name(f".{path.name}")
     fig.savefig(temporary, dpi=150, format=path.suffix.lstrip("."))
     temporary.replace(path)
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(description: str, draw: Callable[[pandas.DataFrame, Path], None]) -> None:
+    """Draw the folders of the command line into `--out`."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     draw(load(arguments.folders), arguments.out)
+
+
+if __name__ == "__main__":
+    main(__doc__, draw)

@@ -138,7 +138,7 @@ def network(model: ModelConfig, arch: ArchConfig) -> Network:
 def reference(net: Network, config: HarnessConfig) -> Expected:
     """Return all heads of a network in fp32 eager, for fresh inputs of one batch; the last few are kept.
 
-    Two cells of a quartet are the same network, and so are cells of other quartets; 256 images take a CPU minutes.
+    Two cells of a quartet are the same network, and so are cells of other quartets; a large batch takes a CPU long.
     """
     key = (net.fingerprint, net.stages[0].input_shape, net.policy, config.batch_size, config.data.seed)
     found = _references.pop(key, None) or _reference(net, config)

@@ -93,9 +93,14 @@ def children():
     """Return a function: children() -> the processes below this one, without multiprocessing's own bookkeeper."""
     import psutil
 
+    def alive(process):
+        try:
+            return process.status() != psutil.STATUS_ZOMBIE and "resource_tracker" not in " ".join(process.cmdline())
+        except (psutil.NoSuchProcess, psutil.ZombieProcess):  # gone since it was listed
+            return False
+
     def list_them():
-        found = psutil.Process().children(recursive=True)
-        return [one for one in found if one.is_running() and "resource_tracker" not in " ".join(one.cmdline())]
+        return [one for one in psutil.Process().children(recursive=True) if alive(one)]
 
     return list_them
 

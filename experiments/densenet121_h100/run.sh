@@ -21,8 +21,8 @@ sweep() { # sweep OVERRIDE...: one sweep; 130 means that time is up
   [ $? -ne 130 ] || exit 130
 }
 sweeps() { # sweeps BATCH: everything at one batch size, what matters most first
-  sweep batch_size="$1" sweep_name="inductor_b$1"
   sweep batch_size="$1" sweep_name="dense_blocks_b$1" hw.fusion.dense_blocks=true "arch=$stacks"
+  sweep batch_size="$1" sweep_name="inductor_b$1"
   sweep batch_size="$1" sweep_name="tf32_b$1" engine=eager precision.tf32=true arch=none hw=none
   sweep batch_size="$1" sweep_name="onnxruntime_b$1" engine=onnxruntime reference=engine hw=fp16,fusion
 }

@@ -12,6 +12,7 @@ import pytest
 
 from harness.config import ProtocolConfig
 from harness.engines.base import BatchProfile
+from harness.environment import nvml_handle
 from harness.errors import CellError
 from harness.measure.coordinator import workers
 from harness.measure.progress import Silent
@@ -39,7 +40,7 @@ def on_device():
     """Return a function: on_device() -> {process id: MB} of everybody who has memory on the GPU."""
     pynvml = pytest.importorskip("pynvml")
     pynvml.nvmlInit()
-    handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+    handle = nvml_handle(pynvml)
 
     def read() -> dict[int, float]:
         return {p.pid: (p.usedGpuMemory or 0) / 1e6 for p in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)}
@@ -69,7 +70,7 @@ def test_every_cell_has_all_boundaries_its_energy_and_its_memory(quartet):
 def test_a_waiting_worker_burns_no_cpu_and_launches_nothing(quartet):
     pynvml = pytest.importorskip("pynvml")
     pynvml.nvmlInit()
-    handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+    handle = nvml_handle(pynvml)
     with workers([task.spec for task in quartet]) as handles:
         for worker in handles.values():
             worker.ask("load")

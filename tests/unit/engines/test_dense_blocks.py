@@ -65,8 +65,9 @@ def test_a_fused_block_computes_what_the_block_computes(tmp_path):
 
 def test_a_transition_that_pools_first_computes_what_the_transition_computes():
     plain = dense_net().features.transition1
-    x = torch.randn(2, plain.norm.num_features, 6, 6)
-    torch.testing.assert_close(PooledTransition(plain)(x), plain(x), rtol=1e-5, atol=1e-5)
+    for height, width in ((6, 6), (7, 5)):
+        x = torch.randn(2, plain.norm.num_features, height, width)
+        torch.testing.assert_close(PooledTransition(plain)(x), plain(x), rtol=1e-5, atol=1e-5)
 
 
 def test_every_plain_block_is_taken_and_none_is_left():

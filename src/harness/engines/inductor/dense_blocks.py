@@ -5,7 +5,7 @@ since the copy is fused with BatchNorm and ReLU). Here each layer reads its inpu
 behind them. A block is one opaque operation to torch.compile, which does all the rest of the network.
 
 The transitions pool before they convolve: a mean over 2x2 pixels and a 1x1 convolution are linear and commute, and the
-convolution then sees a quarter of the pixels.
+convolution then sees a quarter of the pixels. The stem is rearranged too (`stem.py`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from torchvision.models.densenet import _DenseBlock, _DenseLayer, _Transition
+
+from harness.engines.inductor.affine import affine
+from harness.engines.inductor.stem import fuse_stem
 
 
 @torch.library.custom_op("harness::dense_block", mutates_args=())
@@ -48,8 +51,8 @@ class FusedDenseBlock(nn.Module):
         super().__init__()
         self._weights: list[str] = []
         for index, layer in enumerate(block.children()):
-            scale, shift = _affine(layer.norm1)
-            scale2, shift2 = _affine(layer.norm2)
+            scale, shift = affine(layer.norm1)
+            scale2, shift2 = affine(layer.norm2)
             pointwise = (layer.conv1.weight[:, :, 0, 0].float() * scale2[:, None]).t().contiguous().half()
             spatial = layer.conv2.weight.permute(2, 3, 1, 0).contiguous().half()
             tensors = {"scale": scale, "shift": shift, "pointwise": pointwise, "bias": shift2, "spatial": spatial}
@@ -71,12 +74,16 @@ class PooledTransition(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return [B, C / 2, H / 2, W / 2]."""
-        return self.conv(F.avg_pool2d(F.relu(self.norm(x)), 2))
+        height, width = x.shape[2] // 2 * 2, x.shape[3] // 2 * 2
+        # four slices, each normalised by itself: one kernel in Inductor, where avg_pool2d of what was normalised is two
+        corners = (x[:, :, i:height:2, j:width:2] for i in (0, 1) for j in (0, 1))
+        return self.conv(sum(F.relu(self.norm(corner)) for corner in corners) / 4)
 
 
 def fuse_dense_blocks(module: nn.Module) -> None:
-    """Replace, within `module` (fp16, eval), the dense blocks that the kernels can take, and the transitions."""
+    """Replace, within `module` (fp16, eval), the dense blocks that the kernels can take, transitions and stem."""
     for parent in list(module.modules()):
+        fuse_stem(parent)
         for name, child in list(parent.named_children()):
             if isinstance(child, _DenseBlock) and _refusal(child) is None:
                 setattr(parent, name, FusedDenseBlock(child))
@@ -114,13 +121,6 @@ def _refusal(block: _DenseBlock) -> str | None:
 
 def _is_pointwise(conv: nn.Module) -> bool:
     return isinstance(conv, nn.Conv2d) and conv.kernel_size == (1, 1) and conv.groups == 1 and conv.bias is None
-
-
-def _affine(norm: nn.BatchNorm2d) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return BatchNorm in inference as scale and shift, each [C] fp32."""
-    assert norm.running_var is not None and norm.running_mean is not None
-    scale = norm.weight.float() / torch.sqrt(norm.running_var.float() + norm.eps)
-    return scale.contiguous(), (norm.bias.float() - norm.running_mean.float() * scale).contiguous()
 
 
 def _layers(weights: list[torch.Tensor]) -> list[list[torch.Tensor]]:

@@ -13,6 +13,7 @@ import triton
 import triton.language as tl
 
 FULL_GPU = 132  # programs below which a GPU of Hopper's size has idle multiprocessors
+GROWTH_TILE = (64, 64, 4, 2)  # pixels, channels at a time, warps, stages: first or near it at every size on an H100
 
 
 @triton.jit
@@ -57,31 +58,42 @@ def growth_kernel(  # type: ignore[no-untyped-def]
     x_ptr, weight_ptr, out_ptr, pixels, height, image_width, width, growth, out_stride,
     BM: tl.constexpr, BG: tl.constexpr, BK: tl.constexpr, CHUNKS: tl.constexpr,
 ):  # fmt: skip
-    """3x3 convolution with padding 1, as nine products: out[p, g] = sum of x[p at tap, n] * weight[tap, n, g]."""
-    rows = tl.program_id(0) * BM + tl.arange(0, BM)
+    """3x3 convolution with padding 1: out[p] = left[p - 1] + centre[p] + right[p + 1], each a sum over three rows.
+
+    A row's three taps share one read of the pixels as they lie, so that each is read three times and not nine; a
+    program covers BM pixels and writes all but its two ends.
+    """
+    inner_rows = tl.arange(0, BM)
+    rows = tl.program_id(0) * (BM - 2) - 1 + inner_rows
     columns = tl.arange(0, BG)
     inner = tl.arange(0, BK)
     x_place = rows % image_width
     y_place = (rows // image_width) % height
-    total = tl.zeros((BM, BG), dtype=tl.float32)
-    for step in range(9 * CHUNKS):  # one flat loop, so that it is pipelined across the taps
-        tap = step // CHUNKS
+    left = tl.zeros((BM, BG), dtype=tl.float32)
+    centre = tl.zeros((BM, BG), dtype=tl.float32)
+    right = tl.zeros((BM, BG), dtype=tl.float32)
+    for step in range(3 * CHUNKS):  # one flat loop, so that it is pipelined across the rows
+        tap_row = step // CHUNKS
         n = (step % CHUNKS) * BK + inner
-        dy = tap // 3 - 1
-        dx = tap % 3 - 1
-        inside = (y_place + dy >= 0) & (y_place + dy < height) & (x_place + dx >= 0) & (x_place + dx < image_width)
-        there = (rows < pixels) & inside
-        neighbour = (rows + dy * image_width + dx).to(tl.int64)
+        dy = tap_row - 1
+        there = (rows >= 0) & (rows < pixels) & (y_place + dy >= 0) & (y_place + dy < height)
         x = tl.load(
-            x_ptr + neighbour[:, None] * width + n[None, :], mask=there[:, None] & (n < width)[None, :], other=0.0
-        )
-        weight = tl.load(
-            weight_ptr + (tap * width + n)[:, None] * growth + columns[None, :],
-            mask=(n < width)[:, None] & (columns < growth)[None, :], other=0.0,
+            x_ptr + (rows + dy * image_width).to(tl.int64)[:, None] * width + n[None, :],
+            mask=there[:, None] & (n < width)[None, :], other=0.0,
         )  # fmt: skip
-        total = tl.dot(x, weight, total)
+        weights = weight_ptr + (tap_row * 3 * width + n)[:, None] * growth + columns[None, :]
+        mask = (n < width)[:, None] & (columns < growth)[None, :]
+        left = tl.dot(x, tl.load(weights, mask=mask, other=0.0), left)
+        centre = tl.dot(x, tl.load(weights + width * growth, mask=mask, other=0.0), centre)
+        right = tl.dot(x, tl.load(weights + 2 * width * growth, mask=mask, other=0.0), right)
+    zero = tl.zeros((BM, BG), dtype=tl.int32)
+    before = zero + tl.maximum(inner_rows - 1, 0)[:, None]
+    after = zero + tl.minimum(inner_rows + 1, BM - 1)[:, None]
+    total = centre + tl.where((x_place > 0)[:, None], tl.gather(left, before, 0), 0.0)
+    total += tl.where((x_place < image_width - 1)[:, None], tl.gather(right, after, 0), 0.0)
+    written = (inner_rows > 0) & (inner_rows < BM - 1) & (rows < pixels)
     out = out_ptr + rows.to(tl.int64)[:, None] * out_stride + columns[None, :]
-    tl.store(out, total.to(tl.float16), mask=(rows < pixels)[:, None] & (columns < growth)[None, :])
+    tl.store(out, total.to(tl.float16), mask=written[:, None] & (columns < growth)[None, :])
 
 
 def bottleneck(buffer: Any, channels: int, scale: Any, shift: Any, weight: Any, bias: Any, out: Any) -> None:
@@ -102,19 +114,17 @@ def bottleneck(buffer: Any, channels: int, scale: Any, shift: Any, weight: Any, 
     )  # fmt: skip
 
 
-def grow(x: Any, weight: Any, buffer: Any, start: int) -> None:
+def grow(x: Any, weight: Any, buffer: Any, start: int, tile: tuple[int, int, int, int] = GROWTH_TILE) -> None:
     """3x3 convolution of `x` into channels `start` and following of a channels-last `buffer`.
 
     x [B, N, H, W] channels-last fp16; weight [3, 3, N, G] fp16; buffer [B, C, H, W] channels-last fp16.
     """
     batch, width, height, image_width = x.shape
-    growth = weight.shape[3]
-    pixels = batch * height * image_width
-    many = pixels >= 48_000
-    block_k = min(64 if many else 128, max(16, triton.next_power_of_2(width)))
-    block_m, warps = (128, 8) if many else (64, 4)
-    growth_kernel[(triton.cdiv(pixels, block_m),)](
+    growth, pixels = weight.shape[3], batch * height * image_width
+    block_m, block_k, warps, stages = tile
+    block_k = min(block_k, max(16, triton.next_power_of_2(width)))
+    growth_kernel[(triton.cdiv(pixels, block_m - 2),)](
         x, weight, buffer[:, start:], pixels, height, image_width, width, growth, buffer.shape[1],
         BM=block_m, BG=max(16, triton.next_power_of_2(growth)), BK=block_k, CHUNKS=triton.cdiv(width, block_k),
-        num_warps=warps, num_stages=3,
+        num_warps=warps, num_stages=stages,
     )  # fmt: skip

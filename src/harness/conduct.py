@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -29,6 +30,7 @@ def conduct(
     launch: Callable[[Callable[[Any], None]], Any],
 ) -> int:
     """Run a sweep and return its exit status; `launch(job)` calls `job(composed config)` for each of its quartets."""
+    started_at = time.time()
     console = Console() if sys.stdout.isatty() else Console(width=140)
     store = open_store(configs[0].tracking)
     install_views(store)
@@ -52,6 +54,7 @@ def conduct(
         store_uri=store.uri,
         store_root=str(store.root or ""),
         store_experiment=store.experiment,
+        started_at=started_at,
     )
     context.publish()
     _announce(console, resolved, plans, kept)

@@ -50,7 +50,11 @@ def run_job(composed: Any, context: SweepContext, store: Store, progress: Progre
     try:
         with tempfile.TemporaryDirectory(prefix="harness-") as folder:
             row = run_quartet(
-                plan, Cache(Path(config.cache.dir)), progress, Path(folder), OmegaConf.to_yaml(composed, resolve=True)
+                plan,
+                Cache(Path(config.cache.dir), context.started_at),
+                progress,
+                Path(folder),
+                OmegaConf.to_yaml(composed, resolve=True),
             )
             progress.stage("log")
             log_quartet(store, run_id, row)

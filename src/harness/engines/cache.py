@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -30,7 +31,7 @@ class Entry:
     key: str
     path: Path
     meta: Mapping[str, Any]
-    hit: bool
+    hit: bool  # it was there before (see `Cache`)
     seconds: float  # that making it took (of the original making, if it was a hit)
 
 
@@ -48,8 +49,13 @@ def file_sha256(path: Path) -> str:
 class Cache:
     """Cached results below one folder, by kind (`export`, `engine`) and key."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, new_since: float = math.inf) -> None:
+        """`new_since` (seconds since the epoch): what was made then or later is found, but is no hit.
+
+        So a sweep that built ahead does not report its own work as another one's.
+        """
         self.root = Path(root).absolute()
+        self._new_since = new_since
 
     def fetch_or_make(self, kind: str, key: str, make: Callable[[Path], Mapping[str, Any]]) -> Entry:
         """Return the entry of `key`; on a miss call `make(folder)`, which fills the folder and returns its notes.
@@ -77,7 +83,7 @@ class Cache:
             files = {
                 str(path.relative_to(work)): file_sha256(path) for path in sorted(work.rglob("*")) if path.is_file()
             }
-            manifest = {"key": key, "files": files, "meta": meta, "seconds": seconds}
+            manifest = {"key": key, "files": files, "meta": meta, "seconds": seconds, "made_at": time.time()}
             (work / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True))
             if final.exists():  # a damaged entry: _read refused it
                 shutil.rmtree(final)
@@ -86,8 +92,7 @@ class Cache:
             shutil.rmtree(work, ignore_errors=True)
         return Entry(key, final, meta, hit=False, seconds=seconds)
 
-    @staticmethod
-    def _read(final: Path, key: str) -> Entry | None:
+    def _read(self, final: Path, key: str) -> Entry | None:
         try:
             manifest = json.loads((final / MANIFEST).read_text())
             intact = manifest["key"] == key and all(
@@ -95,6 +100,7 @@ class Cache:
             )
             if not intact:
                 return None
-            return Entry(key, final, manifest["meta"], hit=True, seconds=float(manifest["seconds"]))
+            hit = float(manifest.get("made_at", 0.0)) < self._new_since
+            return Entry(key, final, manifest["meta"], hit, seconds=float(manifest["seconds"]))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None

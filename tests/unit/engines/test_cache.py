@@ -67,6 +67,15 @@ def store(tmp_path) -> Cache:
     return Cache(tmp_path / "cache")
 
 
+def test_what_was_made_since_a_sweep_began_is_found_but_is_no_hit_of_it(tmp_path):
+    maker = Maker()
+    began = time.time()
+    Cache(tmp_path).fetch_or_make("engine", KEY, maker)
+    found = Cache(tmp_path, new_since=began).fetch_or_make("engine", KEY, maker)
+    assert (maker.calls, found.hit) == (1, False)
+    assert Cache(tmp_path, new_since=time.time() + 1).fetch_or_make("engine", KEY, maker).hit
+
+
 def test_the_first_request_makes_and_the_second_takes_the_same_files(store):
     maker = Maker(a="1", b="2")
     first = store.fetch_or_make("engine", KEY, maker)

@@ -4,6 +4,8 @@
 # launches between graphs (an early exit's packing) feel that, so read the device boundary of such runs.
 #
 #   experiments/densenet121_h100/run.sh [SECONDS]      # what is not done by then is resumed by the next call
+#
+# A sweep that is finished is noted in mlruns/ and left out by the next call.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 seconds=${1:-100000}
@@ -16,15 +18,19 @@ lane() { # lane GPU: one GPU and its share of the cores for this shell
   mkdir -p "$TMPDIR"
   taskset -cp $((share * $1))-$((share * ($1 + 1) - 1)) "$BASHPID" >/dev/null
 }
-sweep() { # sweep OVERRIDE...: one sweep; 130 means that time is up
-  python3 -m harness experiment=densenet121_gpu "$@"
-  [ $? -ne 130 ] || exit 130
+sweep() { # sweep NAME OVERRIDE...: one sweep; 130 means that time is up
+  [ ! -e "mlruns/$1.done" ] || return
+  python3 -m harness experiment=densenet121_gpu sweep_name="$@"
+  case $? in
+    0) touch "mlruns/$1.done" ;;
+    130) exit 130 ;;
+  esac
 }
 sweeps() { # sweeps BATCH: everything at one batch size, what matters most first
-  sweep batch_size="$1" sweep_name="dense_blocks_b$1" hw.fusion.dense_blocks=true "arch=$stacks"
-  sweep batch_size="$1" sweep_name="inductor_b$1"
-  sweep batch_size="$1" sweep_name="tf32_b$1" engine=eager precision.tf32=true arch=none hw=none
-  sweep batch_size="$1" sweep_name="onnxruntime_b$1" engine=onnxruntime reference=engine hw=fp16,fusion
+  sweep "dense_blocks_b$1" batch_size="$1" hw.fusion.dense_blocks=true "arch=$stacks"
+  sweep "inductor_b$1" batch_size="$1" engine.build_jobs=8
+  sweep "tf32_b$1" batch_size="$1" engine=eager precision.tf32=true arch=none hw=none
+  sweep "onnxruntime_b$1" batch_size="$1" engine=onnxruntime reference=engine hw=fp16,fusion
 }
 export -f lane sweep sweeps
 export gpus stacks

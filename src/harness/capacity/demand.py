@@ -140,6 +140,6 @@ def _table(path: Path, columns: tuple[str, ...]) -> pandas.DataFrame:
         bad = ~np.isfinite(numbers.to_numpy(float))
         if bad.any():
             row = int(bad.argmax())
-            raise UserError(f"{path}: row {row + 1}: {name} is {table[name].iloc[row]!r}, not a finite number")
+            raise UserError(f"{path}: row {row + 1}: {name} is {str(table[name].iloc[row])!r}, not a finite number")
         table[name] = numbers
     return table

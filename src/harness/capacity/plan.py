@@ -19,7 +19,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class FleetPlan:
-    """A fleet of one cell. `load` is demand over what all its GPUs sustain within the bound, headroom included.
+    """A fleet of one cell. `utilisation` is demand over what all GPUs sustain within the bound; headroom keeps it below 1.
 
     `gpus_low` and `gpus_high` are the numbers if a GPU sustained the upper or the lower end of its interval.
     `gpus_by_hour` follows the demand: each hour as many as its peak needs, changed at no cost (perfect autoscaling).
@@ -31,8 +31,8 @@ class FleetPlan:
     gpus: int
     gpus_low: int | None
     gpus_high: int | None
-    load_mean: float
-    load_peak: float
+    utilisation_mean: float
+    utilisation_peak: float
     cost: Cost | None
     gpus_by_hour: tuple[int, ...]
     autoscaled_gpus_mean: float
@@ -60,8 +60,8 @@ def plan_fleet(demand: Demand, sustained: Sustained, headroom: float, price_per_
         gpus=gpus,
         gpus_low=low,
         gpus_high=high,
-        load_mean=demand.mean_per_s / (gpus * rate),
-        load_peak=demand.peak_per_s / (gpus * rate),
+        utilisation_mean=demand.mean_per_s / (gpus * rate),
+        utilisation_peak=demand.peak_per_s / (gpus * rate),
         cost=_cost(gpus, demand, price_per_hour),
         gpus_by_hour=by_hour,
         autoscaled_gpus_mean=autoscaled,

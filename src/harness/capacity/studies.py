@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 ARTIFACT = "serving.json"
+CPU = "a CPU (what is called a GPU below is one such machine)"
 
 
 def find_curves(study: str, uri: str | None = None) -> list[Curves]:
@@ -60,17 +61,23 @@ def _stored(study: str, uri: str | None) -> list[Curves]:
     address = existing_uri(uri or resolve_uri(None, TrackingConfig().root)[0])
     quiet_environment()
     mlflow = client(address)
-    ids = [study] if _is_quartet(mlflow, study) else [str(run_id) for run_id in load(study, address)["run_id"]]
+    if _is_quartet(mlflow, study):
+        ids = [study]
+    else:
+        sweep = load(study, address)
+        ids = [str(run_id) for run_id in sweep["run_id"][sweep["status"] == "FINISHED"]]
     with as_user_error(address, "read"), tempfile.TemporaryDirectory() as folder:
-        found = []
+        found: list[Curves] = []
         for run_id in ids:
             if any(artifact.path == ARTIFACT for artifact in mlflow.list_artifacts(run_id)):
                 run = mlflow.get_run(run_id)
                 file = Path(mlflow.download_artifacts(run_id, ARTIFACT, folder))
-                found.append(_read(file, str(run.info.run_name), run.data.tags.get("gpu")))
+                name, gpu = str(run.info.run_name), run.data.tags.get("gpu")
+                name = f"{name}-{run_id[:6]}" if any(one.name == name for one in found) else name
+                found.append(_read(file, name, CPU if gpu == "none" else gpu))
     if not found:
         raise UserError(
-            f"{study}: none of its {len(ids)} quartets was measured under load: run it with scenario=server"
+            f"{study}: none of its {len(ids)} finished quartets was measured under load: run it with scenario=server"
         )
     return found
 

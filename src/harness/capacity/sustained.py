@@ -46,19 +46,20 @@ def sustained(cell: Cell, measured_slo_ms: float, slo_ms: float) -> Sustained:
 
 
 def _interpolated(cell: Cell, measured_slo_ms: float, slo_ms: float) -> float:
-    points = sorted(
-        (point.rate_per_s, point.latency_ms) for point in cell.points if point.valid and point.latency_ms is not None
-    )
+    points = [(point.rate_per_s, point.latency_ms) for point in cell.points if point.valid]
     if not points:
         raise UserError(
             f"cell {cell.name} has no valid point: only its own bound of {measured_slo_ms:g} ms can be asked for"
         )
-    rates = np.array([rate for rate, _ in points])
-    latencies = np.asarray(isotonic_regression([latency for _, latency in points]).x)
+    measured = np.array(points, dtype=float)
+    rates, which, repeats = np.unique(measured[:, 0], return_inverse=True, return_counts=True)
+    means = np.bincount(which, weights=measured[:, 1]) / repeats  # repeats of one rate are one point
+    latencies = np.asarray(isotonic_regression(means, weights=repeats).x)
     if not latencies[0] <= slo_ms <= latencies[-1]:
         raise UserError(
             f"cell {cell.name}: a bound of {slo_ms:g} ms was not measured. Its valid points cover {latencies[0]:.4g} "
-            f"to {latencies[-1]:.4g} ms; ask for one of these, or for {measured_slo_ms:g} ms, the study's own."
+            f"to {latencies[-1]:.4g} ms; ask for one of these or for the study's own {measured_slo_ms:g} ms, "
+            f"or measure again with scenario.slo_ms={slo_ms:g}"
         )
     last = int(np.searchsorted(latencies, slo_ms, side="right")) - 1  # the highest rate within the bound
     if last == len(rates) - 1:

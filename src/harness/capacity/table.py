@@ -49,8 +49,8 @@ def _rows(found: Answer, bound: str) -> list[tuple[str, list[str]]]:
         ("  its interval", [_interval(plan.sustained.low_per_s, plan.sustained.high_per_s, ",.1f") for plan in plans]),
         (f"GPUs, {plans[0].headroom:.0%} headroom", [f"{plan.gpus:,}" for plan in plans]),
         ("  by that interval", [_interval(plan.gpus_low, plan.gpus_high, ",") for plan in plans]),
-        ("load of the fleet, mean", [f"{plan.load_mean:.1%}" for plan in plans]),
-        ("load of the fleet, peak", [f"{plan.load_peak:.1%}" for plan in plans]),
+        ("utilisation, mean", [f"{plan.utilisation_mean:.1%}" for plan in plans]),
+        ("utilisation, peak", [f"{plan.utilisation_peak:.1%}" for plan in plans]),
         *_costs("", [plan.cost for plan in plans]),
     ]
     if hours:
@@ -75,6 +75,8 @@ def _rows(found: Answer, bound: str) -> list[tuple[str, list[str]]]:
 def notes(found: Answer) -> list[str]:
     """Return what a reader must know about the numbers, warnings among them."""
     lines = []
+    if found.checks and all(check.agrees for check in found.checks):
+        lines.append(f"plan and simulation agree within {AGREEMENT:.0%}")
     if found.baseline_missing:
         lines.append(f"no plan of the baseline: {found.baseline_missing}")
     if any(plan.sustained.interpolated for plan in found.plans):

@@ -19,8 +19,9 @@ class Cost:
 
 @dataclass(frozen=True)
 class FleetPlan:
-    """A fleet of one cell. `utilisation` is demand over what all GPUs sustain within the bound; headroom keeps it below 1.
+    """A fleet of one cell.
 
+    `utilisation` is demand over what all its GPUs sustain within the bound: headroom keeps the peak below 1.
     `gpus_low` and `gpus_high` are the numbers if a GPU sustained the upper or the lower end of its interval.
     `gpus_by_hour` follows the demand: each hour as many as its peak needs, changed at no cost (perfect autoscaling).
     Costs are None without a price.

@@ -1,7 +1,8 @@
 """A fleet of GPUs as discrete events: requests arrive, are split over the GPUs, coalesced there and served.
 
 Each GPU follows its cell's policy and takes as long for a batch as one of the measured batches of that executed
-size took (drawn anew each time: a bootstrap of the measured times).
+size took, drawn anew each time (a bootstrap). The draws are independent: a slow spell of the measurement is broken up,
+which is one reason why measurement and simulation may disagree.
 """
 
 from __future__ import annotations

@@ -100,7 +100,12 @@ def notes(found: Answer) -> list[str]:
 def _check_notes(found: Answer, plan: FleetPlan, check: FleetCheck) -> list[str]:
     cell = found.curves.cells[plan.sustained.cell]
     lines = []
-    if not check.agrees:
+    if not check.agrees and check.split != "random" and check.difference > 0:
+        lines.append(
+            f"{cell.name}: with requests split evener than the measured ones a GPU sustains {check.difference:+.1%} in "
+            "the simulation; the plan does not count on it (--split random compares like with like)"
+        )
+    elif not check.agrees:
         lines.append(
             f"WARNING: {cell.name}: measurement and simulation disagree by {check.difference:+.1%} (more than "
             f"{AGREEMENT:.0%}): batch times alone do not explain its curve; trust the measurement, and leave headroom"

@@ -33,7 +33,7 @@ def cell(at_slo_per_s, size, static=False):
 def asked(tmp_path, plain_environment):
     """Return a function: asked("--demand", "5") -> the finished command on a study of two cells."""
     study = tmp_path / "serving.json"
-    cells = {"baseline": cell(180, 1), "hw": cell(1240, 16)}
+    cells = {"baseline": cell(600, 4, static=True), "hw": cell(1240, 16)}
     study.write_text(json.dumps({"slo_ms": 50.0, "percentile": 99.0, "cells": cells}))
 
     def run(*arguments, study=study):
@@ -79,7 +79,7 @@ def test_a_day_and_a_trace_are_planned_hour_by_hour(asked, tmp_path):
 
 def test_a_disagreement_is_a_warning_and_no_error(asked, tmp_path):
     slower = tmp_path / "slower.json"
-    slower.write_text(json.dumps({"slo_ms": 50.0, "percentile": 99.0, "cells": {"baseline": cell(250, 1)}}))
+    slower.write_text(json.dumps({"slo_ms": 50.0, "percentile": 99.0, "cells": {"baseline": cell(1250, 8)}}))
     done = asked("--demand", "1000", study=slower)
     assert done.returncode == 0
     assert "WARNING: baseline: measurement and simulation disagree by -" in done.stdout

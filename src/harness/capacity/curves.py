@@ -24,14 +24,15 @@ class Point:
 class Policy:
     """How requests become batches.
 
-    A batch leaves when it is full or when its first request has waited `max_queue_delay_us`, and not before the
-    one ahead of it is done; `static` pads every batch to `max_batch_size`. `unmodelled` names further settings of
-    the measured batcher that the simulation knows nothing of.
+    A batch leaves when it is full, when one of the preferred sizes can be had (the largest there is), or when its first
+    request has waited `max_queue_delay_us`, and not before the one ahead of it is done; `static` pads every batch to
+    `max_batch_size`. `unmodelled` names further settings of the measured batcher that the simulation knows nothing of.
     """
 
     max_batch_size: int
     max_queue_delay_us: float
     static: bool
+    preferred_batch_sizes: tuple[int, ...] = ()
     unmodelled: tuple[str, ...] = ()
 
 

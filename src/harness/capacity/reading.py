@@ -64,9 +64,13 @@ def _policy(node: _Node) -> Policy:
         raise node.wrong(f"must be a whole number from 1 on, not {size!r}", "max_batch_size")
     if not isinstance(static, bool):
         raise node.wrong(f"must be true or false, not {static!r}", "static")
-    modelled = {"max_batch_size", "max_queue_delay_us", "static"}
+    preferred = node.mapping.get("preferred_batch_sizes") or []
+    if not isinstance(preferred, list) or not all(type(one) is int and 1 <= one <= size for one in preferred):
+        raise node.wrong(f"must be whole numbers from 1 to {size}, not {preferred!r}", "preferred_batch_sizes")
+    # the buckets that batches are padded to are the keys of service_ms
+    modelled = {"max_batch_size", "max_queue_delay_us", "static", "preferred_batch_sizes", "buckets"}
     others = tuple(sorted(key for key, value in node.mapping.items() if key not in modelled and value))
-    return Policy(size, node.number("max_queue_delay_us"), static, others)
+    return Policy(size, node.number("max_queue_delay_us"), static, tuple(sorted(preferred)), others)
 
 
 def _service(node: _Node) -> dict[int, tuple[float, ...]]:

@@ -37,7 +37,9 @@ class _Gpu:
         self._environment = environment
         self._random = random
         self._services = batch_times_ms(cell)
-        self._largest = len(self._services)
+        largest = len(self._services)
+        # sizes that wait for nobody else: the preferred ones and a full batch, rising
+        self._goals = sorted({largest, *(size for size in cell.policy.preferred_batch_sizes if size < largest)})
         self._delay_ms = cell.policy.max_queue_delay_us / 1000
         self._queue: deque[float] = deque()
         self._wanted = 1
@@ -66,9 +68,9 @@ class _Gpu:
             if not self._queue:
                 yield self._until(1)
             left_ms = self._queue[0] + self._delay_ms - now.now
-            if len(self._queue) < self._largest and left_ms > 0:
-                yield self._until(self._largest) | now.timeout(left_ms)
-            count = min(len(self._queue), self._largest)
+            if len(self._queue) < self._goals[0] and left_ms > 0:
+                yield self._until(self._goals[0]) | now.timeout(left_ms)
+            count = max((size for size in self._goals if size <= len(self._queue)), default=len(self._queue))
             batch = [self._queue.popleft() for _ in range(count)]
             start_ms, service_ms = now.now, self._random.choice(self._services[count - 1])
             self._serving = count

@@ -35,7 +35,10 @@ def sustained(cell: Cell, measured_slo_ms: float, slo_ms: float) -> Sustained:
 
     """
     if cell.at_slo_per_s <= 0:
-        raise UserError(f"cell {cell.name}: no rate met its bound of {measured_slo_ms:g} ms, so no fleet of it can")
+        raise UserError(
+            f"cell {cell.name}: no rate within its bound of {measured_slo_ms:g} ms was found, so there is no plan "
+            "(was it searched for? scenario=server without scenario.rate_per_s does)"
+        )
     rate = cell.at_slo_per_s
     if slo_ms != measured_slo_ms:
         rate = _interpolated(cell, measured_slo_ms, slo_ms)

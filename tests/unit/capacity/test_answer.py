@@ -46,7 +46,7 @@ def test_a_baseline_that_never_met_the_bound_leaves_the_candidate_and_its_reason
     late = replace(curves.cells["baseline"], at_slo_per_s=0.0)
     found = answer([replace(curves, cells={**curves.cells, "baseline": late})], Question(DEMAND))
     assert len(found.plans) == 1
-    assert "no rate met its bound" in found.baseline_missing
+    assert "no rate within its bound" in found.baseline_missing
 
 
 def test_what_is_not_there_is_refused_with_what_is(curves):

@@ -81,8 +81,12 @@ def test_no_json_an_unknown_cell_and_a_percentile_of_100_are_refused(serving):
 
 
 def test_a_setting_of_the_batcher_that_is_not_simulated_is_kept_to_be_told(serving):
-    serving["cells"]["hw"]["policy"]["preferred_batch_sizes"] = [8, 16]
-    serving["cells"]["arch"]["policy"]["preferred_batch_sizes"] = []
+    serving["cells"]["hw"]["policy"] |= {"preferred_batch_sizes": [16, 8], "buckets": [8, 16, 32], "priorities": 2}
+    serving["cells"]["arch"]["policy"] |= {"preferred_batch_sizes": [], "buckets": [], "priorities": 0}
     curves = parse(json.dumps(serving), "here")
-    assert curves.cells["hw"].policy.unmodelled == ("preferred_batch_sizes",)
+    assert curves.cells["hw"].policy.preferred_batch_sizes == (8, 16)
+    assert curves.cells["hw"].policy.unmodelled == ("priorities",)
     assert curves.cells["arch"].policy.unmodelled == ()
+    serving["cells"]["hw"]["policy"]["preferred_batch_sizes"] = [64]
+    with pytest.raises(UserError, match="preferred_batch_sizes must be whole numbers from 1 to 32"):
+        parse(json.dumps(serving), "here")

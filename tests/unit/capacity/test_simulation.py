@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -40,6 +42,12 @@ def test_a_full_batch_leaves_at_once_and_the_next_one_when_the_gpu_is_free():
 def test_a_request_that_waited_behind_a_batch_has_used_up_its_delay():
     run = simulate(cell(2, 1000, _1=(10.0,), _2=(10.0,)), np.array([0, 0.002]), 1, "random", 0)
     assert list(run.latency_ms) == pytest.approx([11.0, 19.0])
+
+
+def test_a_preferred_size_waits_for_no_more_and_what_is_above_it_stays():
+    preferring = replace(cell(8, 50_000, _1=(3.0,), _8=(5.0,)), policy=Policy(8, 50_000, False, (2,)))
+    run = simulate(preferring, np.array([0, 0.001, 0.002, 0.003, 0.004]), 1, "random", 0)
+    assert list(run.latency_ms) == pytest.approx([6.0, 5.0, 9.0, 8.0, 53.0])
 
 
 def test_a_static_batch_takes_its_full_time_whoever_is_in_it():

@@ -45,7 +45,7 @@ def test_latencies_that_fall_by_noise_and_repeats_of_a_rate_still_give_one_answe
 
 
 def test_a_cell_that_never_met_its_bound_and_one_without_valid_points_are_refused():
-    with pytest.raises(UserError, match="no rate met its bound of 50 ms"):
+    with pytest.raises(UserError, match="no rate within its bound of 50 ms was found"):
         sustained(replace(RISING, at_slo_per_s=0), 50, 50)
     with pytest.raises(UserError, match="no valid point"):
         sustained(cell((120, 90.0, False)), 50, 40)

@@ -1,0 +1,54 @@
+"""Plan and simulation agree where batch times explain the curve, and say so where they don't."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from harness.capacity.answer import Question, answer
+from harness.capacity.check import TOLERANCE, check_plan, highest_rate
+from harness.capacity.demand import constant
+from harness.capacity.reading import parse
+
+
+@pytest.mark.parametrize("cell", ["baseline", "arch", "hw", "combined"])
+def test_plan_and_simulation_agree_within_5_percent_on_the_curve_of_an_independent_server(curves, cell):
+    found = answer([curves], Question(constant(1e6), candidate=cell))
+    plan = found.plans[-1]
+    check = check_plan(curves, plan, constant(1e6))
+    assert check.agrees, check
+    assert abs(check.gpus / plan.gpus - 1) < 0.05
+    assert check.meets_bound
+    assert check.latency_ms < 50
+
+
+def test_a_curve_that_its_batch_times_do_not_explain_is_a_disagreement(serving):
+    cell = serving["cells"]["hw"]
+    cell["service_ms"] = {size: [1.25 * one for one in samples] for size, samples in cell["service_ms"].items()}
+    curves = parse(json.dumps(serving), "slower")
+    found = answer([curves], Question(constant(1e6), candidate="hw", headroom=0))
+    check = check_plan(curves, found.plans[-1], constant(1e6))
+    assert not check.agrees
+    assert -0.3 < check.difference < -0.15
+    assert check.gpus > found.plans[-1].gpus
+    assert not check.meets_bound
+
+
+def test_a_bound_below_every_batch_time_is_met_by_no_rate(serving):
+    serving["cells"]["hw"]["service_ms"] = {"32": [60.0]}
+    curves = parse(json.dumps(serving), "hopeless")
+    found = answer([curves], Question(constant(100), candidate="hw"))
+    check = check_plan(curves, found.plans[-1], constant(100), requests=2000)
+    assert (check.rate_per_s, check.gpus, check.difference) == (0, None, -1)
+
+
+@pytest.mark.parametrize("true", [1.0, 7.0, 99.0, 100.0, 101.0, 900.0])
+def test_the_bisection_finds_the_highest_rate_from_either_side(true):
+    assert highest_rate(lambda rate: rate <= true, 100) == pytest.approx(true, rel=TOLERANCE)
+
+
+def test_the_bisection_ends_where_nothing_or_everything_meets_the_bound():
+    assert highest_rate(lambda _: False, 100) == 0
+    assert math.isfinite(highest_rate(lambda _: True, 100))

@@ -177,7 +177,7 @@ class ScenarioConfig:
     rate_per_s: float | None = None  # server: requests a second; None: search for the highest that meets the bound
     slo_ms: float = 50.0  # server: the latency bound
     percentile: float = 99.0  # of the latencies that must be within the bound
-    min_duration_s: float = 2.0  # of one LoadGen test
+    min_duration_s: float = 4.0  # of one LoadGen test; an overload below slo / min_duration is not seen (1% here)
     max_duration_s: float = 60.0  # no request is issued after it; a test that is cut short is INVALID
     min_queries: int | None = None  # of one LoadGen test; None: twice what the percentile needs
     repeats: int = 5  # LoadGen tests (searches) of each cell, interleaved

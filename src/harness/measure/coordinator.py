@@ -117,9 +117,7 @@ class Worker:
 
 
 @contextmanager
-def workers(
-    specs: Sequence[CellSpec], commands: type[worker.Cell] = worker.Cell
-) -> Iterator[dict[str, Worker]]:
+def workers(specs: Sequence[CellSpec], commands: type[worker.Cell] = worker.Cell) -> Iterator[dict[str, Worker]]:
     """Start one worker a cell and end them all on the way out, whatever happened inside."""
     started: dict[str, Worker] = {}
     orderly = False

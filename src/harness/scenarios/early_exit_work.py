@@ -1,4 +1,4 @@
-"""An early exit that serves: stage 1 on who comes, a decision for each sample, stage 2 on the survivors of many batches."""
+"""An early exit that serves: stage 1 on who comes, a decision a sample, stage 2 on the survivors of many batches."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class EarlyExitWork:
         exits: ExitPolicy,
         images: np.ndarray,
     ) -> None:
-        """Take the policies of both stages (`tail`: its delay is how long a survivor may wait) and a calibrated exit."""
+        """Take the policies of both stages (`tail`: its delay is what a survivor may wait), a calibrated exit."""
         self._first, self._second = first, second
         self._policy, self._tail = policy, tail
         self._capacity = policy.max_batch_size + 2 * tail.max_batch_size
@@ -59,13 +59,16 @@ class EarlyExitWork:
         overdue = self._tail.take(len(self._pooled), pooled_us) if self._pooled else 0
         crowded = len(self._pooled) > self._capacity - self._policy.max_batch_size
         if overdue or crowded:
-            return self._start_second(overdue or self._tail.max_batch_size, now)
+            self._start_second(overdue or min(len(self._pooled), self._tail.max_batch_size), now)
+            return None
         oldest_us = (now - self._waiting[0].issued_s) * 1e6 if self._waiting else 0.0
         count = self._policy.take(len(self._waiting), oldest_us, flush) if self._waiting else 0
         if count:
-            return self._start_first(count, now)
+            self._start_first(count, now)
+            return None
         if self._pooled:
-            return self._start_second(min(len(self._pooled), self._tail.max_batch_size), now)
+            self._start_second(min(len(self._pooled), self._tail.max_batch_size), now)
+            return None
         return self._policy.wait_us(oldest_us) / 1e6 if self._waiting else NEVER
 
     def _start_first(self, count: int, now: float) -> None:

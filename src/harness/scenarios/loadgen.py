@@ -78,7 +78,8 @@ def run_test(test: LoadTest, work: Work, has_exit: bool = False) -> LoadResult:
     """Run one test against `work`; raise CellError if the cell failed while it served."""
     import mlperf_loadgen as loadgen
 
-    arrivals, finished = Arrivals(), []
+    arrivals = Arrivals()
+    finished: list[Request] = []
     failed: list[BaseException] = []
 
     def answer(requests: Sequence[Request]) -> None:

@@ -63,7 +63,10 @@ class QueryRecord:
             return np.array([getattr(one, name) - zero for one in ordered], dtype=float)
 
         return QueryRecord(
-            *(times(name) for name in ("issued_s", "queued_s", "started_s", "completed_s")),
+            issued_s=times("issued_s"),
+            queued_s=times("queued_s"),
+            started_s=times("started_s"),
+            completed_s=times("completed_s"),
             batch_size=np.array([one.batch_size for one in ordered], dtype=np.int64),
             exited=np.array([one.exited for one in ordered], dtype=bool),
         )

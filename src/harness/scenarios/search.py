@@ -65,7 +65,9 @@ def highest_rate(
             rate = max(lowest, rate / STEP)
         elif failed is None:
             if rate >= highest:
-                return Found(tuple(points), best, None, f"{rate:.4g} requests/s, the most that was tried, still meet it")
+                return Found(
+                    tuple(points), best, None, f"{rate:.4g} requests/s, the most that was tried, still meet it"
+                )
             rate = min(highest, rate * STEP)
         elif failed.rate_per_s / best.rate_per_s <= 1 + tolerance:
             return Found(tuple(points), best, failed)

@@ -138,7 +138,9 @@ class ServingCell(Cell):
         """Return the threshold at which this share of the images that are served leaves: requests come one by one."""
         from harness.arch.exit_policy import calibrate_threshold, confidence
 
-        logits = np.concatenate([one["exit_logits"] for one in _plainly(self._executables[0], self._samples, plan.policy)])
+        logits = np.concatenate(
+            [one["exit_logits"] for one in _plainly(self._executables[0], self._samples, plan.policy)]
+        )
         return calibrate_threshold(confidence(logits), exit_share)[0]
 
     def _check(self, work: Work, plan: ServingPlan) -> float:
@@ -163,7 +165,9 @@ class ServingCell(Cell):
         artifact = self._spec.artifacts[0].plan
         kind = "fp16" if artifact.precision == "fp16" else "tf32" if artifact.tf32 else "fp32"
         if not error <= TOLERANCE[kind]:
-            raise CellError(f"wrong answer under load: off by {error:.2g} of the range of what the same engine computes")
+            raise CellError(
+                f"wrong answer under load: off by {error:.2g} of the range of what the same engine computes"
+            )
         return error
 
 

@@ -141,10 +141,10 @@ class EarlyExitWork:
         return min(waiting) if waiting else None
 
     def drop(self) -> list[Request]:
-        """Forget all who wait."""
-        self._settle()
-        out = [*self._waiting, *(request for request, _ in self._pooled)]
-        self._waiting, self._pooled = [], []
+        """Forget all."""
+        self._unsettled = None
+        out = [*self._batch, *self._waiting, *(request for request, _ in self._pooled)]
+        self._batch, self._waiting, self._pooled, self.busy = [], [], [], False
         self._staging.clear()
         self._pool.clear()
         return out

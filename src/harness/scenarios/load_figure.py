@@ -39,7 +39,12 @@ def draw_latency_rate(measurement: LoadMeasurement, config: HarnessConfig, label
         if rates and asked.rate_per_s is None:
             axes.axvline(geometric_mean(rates), color=colour, linewidth=0.8, alpha=0.6)
     axes.axhline(asked.slo_ms, color="black", linestyle="--", linewidth=0.8)
-    axes.set(xscale="log", yscale="log", xlabel="requests/s (Poisson)", ylabel=f"p{asked.percentile:g} latency, ms")
+    finite = any(
+        math.isfinite(r.latency_ms) for c in measurement.cells.values() for one in c.repeats for r in one.results
+    )
+    if finite:  # where every request was shed there is nothing to draw but the bound
+        axes.set(xscale="log", yscale="log")
+    axes.set(xlabel="requests/s (Poisson)", ylabel=f"p{asked.percentile:g} latency, ms")
     axes.set_title(f"{label}; bound {asked.slo_ms:g} ms", fontsize="medium")
     axes.legend(fontsize="small")
     figure.savefig(path, dpi=150)

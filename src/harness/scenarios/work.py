@@ -39,7 +39,7 @@ class Work(Protocol):
         """Return when the first of those that wait inside was issued; None: nobody waits."""
 
     def drop(self) -> list[Request]:
-        """Forget and return all who wait inside; not while `busy`."""
+        """Forget and return all who wait inside, and after an error those of the batch that failed."""
 
 
 class WholeWork:
@@ -102,8 +102,9 @@ class WholeWork:
         return self._waiting[0].issued_s if self._waiting else None
 
     def drop(self) -> list[Request]:
-        """Forget all who wait."""
-        out, self._waiting = self._waiting, []
+        """Forget all."""
+        out = [*self._batch, *self._waiting]
+        self._batch, self._waiting, self.busy = [], [], False
         self._staging.clear()
         return out
 

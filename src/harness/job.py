@@ -76,6 +76,8 @@ def run_quartet(
     plan: QuartetPlan, cache: Cache, progress: Progress, folder: Path, resolved_config: str
 ) -> QuartetRecord:
     """Return the row of one quartet; raise CellError with the reason why there is none."""
+    if plan.config.scenario.name != "fixed":
+        return serve_quartet(plan, cache, progress, folder, resolved_config)
     progress.stage("wait until nothing is timed")
     with building():
         cells, *rebuilt = (prepare(plan, cache, progress, build) for build in range(plan.config.protocol.builds))
@@ -86,6 +88,24 @@ def run_quartet(
     with device_lock(device_id(plan)):
         measurement = measure(todo, plan.config.protocol, plan.primary, progress, others)
     return record(plan, cells, measurement, analyse(measurement, plan.config.protocol), folder, resolved_config)
+
+
+def serve_quartet(
+    plan: QuartetPlan, cache: Cache, progress: Progress, folder: Path, resolved_config: str
+) -> QuartetRecord:
+    """Return the row of one quartet whose requests come one by one; raise CellError with the reason for none."""
+    from harness.scenarios.load_analysis import analyse_load
+    from harness.scenarios.load_record import record_load
+    from harness.scenarios.under_load import measure_under_load
+    from harness.scenarios.variants import prepare_variants
+
+    progress.stage("wait until nothing is timed")
+    with building():
+        variants = prepare_variants(plan, cache, progress)
+    progress.stage("wait for the device")
+    with device_lock(device_id(plan)):
+        measurement = measure_under_load(variants, plan.config, plan.device, progress)
+    return record_load(plan, measurement, analyse_load(measurement, plan.config), folder, resolved_config)
 
 
 def quartet_key(plan: QuartetPlan, chip: Mapping[str, Any] | None) -> str:

@@ -13,6 +13,7 @@ from harness.engines.base import BatchProfile, BuildPlan, Graph, Option
 from harness.errors import UserError
 from harness.hw.levels import Levels, off
 from harness.measure.settings import settled
+from harness.scenarios.options import check_scenario
 
 BOUNDARIES = {"cpu": ("wall",), "cuda": ("device", "wall", "end_to_end")}
 _NO_GRAPH = Graph(Path(), "", (), (), 0)  # stands in where only the options of a plan are looked at
@@ -193,7 +194,6 @@ def check_config(config: HarnessConfig) -> None:
     protocol = config.protocol
     names = {
         "reference": (config.reference, ("eager", "engine")),
-        "scenario": (config.scenario.name, ("fixed",)),
         "data": (config.data.name, ("synthetic",)),
         "engine.device": (config.engine.device, ("auto", "cpu", "cuda")),
         "protocol.primary": (protocol.primary, ("auto", "device", "wall", "end_to_end")),
@@ -240,3 +240,4 @@ def check_config(config: HarnessConfig) -> None:
     if "identity" in stack and len(stack) > 1:
         raise UserError(f"arch=[{','.join(stack)}]: identity stacks with nothing; use it alone.")
     hw.check_stack(config, engine="")
+    check_scenario(config)

@@ -12,6 +12,7 @@ import pandas
 
 from harness import arch, hw
 from harness.analyse import Analysis, prefix_of
+from harness.config import ScenarioConfig
 from harness.engines.base import INSPECTOR_FILE
 from harness.environment import environment
 from harness.measure.protocol import Measurement
@@ -41,7 +42,12 @@ def params(plan: QuartetPlan) -> dict[str, Any]:
         **arch.flat_options(config.arch),
         **hw.flat_options(config.hw),
         **{f"protocol.{name}": value for name, value in asdict(config.protocol).items()},
+        **(_scenario_options(config.scenario) if config.scenario.name != "fixed" else {}),
     }
+
+
+def _scenario_options(scenario: ScenarioConfig) -> dict[str, Any]:
+    return {f"scenario.{name}": value for name, value in asdict(scenario).items() if name != "name"}
 
 
 def record(

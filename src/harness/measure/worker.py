@@ -23,14 +23,17 @@ from harness.measure.cell import CellSpec, Loaded, Slice, Sustained
 from harness.roofline.ceilings import Ceilings
 
 
-def main(connection: Connection, spec: CellSpec, parent: int) -> None:
-    """Serve commands `(name, argument)` until `stop`; every reply is `("ok", value)` or `("error", text)`."""
+def main(connection: Connection, spec: CellSpec, parent: int, commands: type[Cell]) -> None:
+    """Serve commands `(name, argument)` until `stop`; every reply is `("ok", value)` or `("error", text)`.
+
+    `commands` is what the worker can do: a `Cell`, or what a load scenario makes of it.
+    """
     die_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the coordinator's; it ends us
     _quiet_thread_pools(spec.threads)
     kept = keep_freed_memory() if spec.device == "cpu" else False
     with ExitStack() as stack:
-        cell = _Cell(spec, stack, kept)
+        cell = commands(spec, stack, kept)
         while True:
             try:
                 name, argument = connection.recv()
@@ -48,7 +51,7 @@ def main(connection: Connection, spec: CellSpec, parent: int) -> None:
             connection.send(reply)
 
 
-class _Cell:
+class Cell:
     """The commands of one cell; each public method is one."""
 
     def __init__(self, spec: CellSpec, stack: ExitStack, keeps_freed_memory: bool) -> None:
@@ -67,6 +70,7 @@ class _Cell:
             self._stack.enter_context(get(artifact.plan.engine).load(artifact, self._spec.device))
             for artifact in self._spec.artifacts
         )
+        self._executables = executables
         self._runner = make_runner(executables, self._spec.policy, self._spec.batch_size)
         self._shape = executables[0].input_specs[0].shape[1:]
         self._dtype = executables[0].input_specs[0].dtype

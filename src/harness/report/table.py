@@ -22,7 +22,7 @@ COLOURS = {"amplify": "green", "conflict": "red", "independent": "cyan", "inconc
 def print_table(console: Console, frame: pandas.DataFrame, uri: str) -> None:
     """Print gains, factors, intervals and verdicts of a sweep, failures and degraded cells with their reasons."""
     measured = frame[frame["status"] == "FINISHED"]
-    if len(measured) and _has(measured, "throughput/wall", "baseline/throughput/wall", "baseline/throughput/device"):
+    if len(measured) and _has(measured, *(name for name in frame if "throughput/" in str(name))):
         labels = _labels(measured)
         for _, rows in measured.groupby(list(TABLE), sort=False):
             _print_measured(console, rows, labels)
@@ -105,6 +105,8 @@ class _Notes:
             texts.append(f"degraded: {row['degraded']}")
         if _text(row, "note"):
             texts.append(row["note"])
+        if _text(row, "loadgen") not in ("", "VALID"):
+            texts.append(f"LoadGen: {row['loadgen']}")
         if _text(row, "converged") == "false":
             texts.append("not converged within its budget: protocol=default or protocol.budget_s=... measures longer")
         if _text(row, "verdict_holm") not in ("", _text(row, "verdict")):
@@ -142,8 +144,9 @@ def _throughput(row: Any, boundary: str) -> Text:
 def _factor(row: Any) -> Text:
     if _missing(row, "interaction/factor"):
         return Text("-")
-    low, high = row["interaction/low"], row["interaction/high"]
-    return Text(f"{row['interaction/factor']:.3f} [{low:.3f}, {high:.3f}]")
+    # too few blocks have an interval without an end, which MLflow does not keep
+    low, high = _number(row, "interaction/low", 3), _number(row, "interaction/high", 3)
+    return Text(f"{row['interaction/factor']:.3f} [{low}, {high}]")
 
 
 def _number(row: Any, name: str, digits: int, unit: str = "") -> Text:

@@ -43,8 +43,8 @@ def searched(swept, store_root):
 def low_load(swept, store_root):
     """Return two cells at a fixed low rate, one request at a time against batched ones."""
     return run_of(
-        swept, store_root, "hw=dynamic_batching", "scenario.static_batch_sizes=[1]", "scenario.rate_per_s=120",
-        "scenario.slo_ms=200", "scenario.min_queries=300", "sweep_name=low",
+        swept, store_root, "hw=dynamic_batching", "scenario.static_batch_sizes=[1]", "scenario.rate_per_s=40",
+        "scenario.slo_ms=1000", "scenario.min_queries=100", "sweep_name=low",
     )  # fmt: skip
 
 
@@ -121,18 +121,19 @@ def test_at_a_low_rate_requests_queue_as_theory_says(low_load, role, prefix):
     simulated = [
         latencies(one["issued_s"].to_numpy(), times, policy).mean() - service_s for _, one in queries.groupby("repeat")
     ]
-    assert service_s * 120 < 0.8, "this machine is too busy for a low load"
-    assert wait_s == pytest.approx(float(np.mean(simulated)), rel=0.5, abs=1e-3)
+    assert wait_s == pytest.approx(float(np.mean(simulated)), rel=0.5, abs=5e-3)
     if role == "baseline":
-        assert wait_s == pytest.approx(mean_wait_md1_s(120, service_s), rel=1.0, abs=1.5e-3)
+        assert wait_s == pytest.approx(mean_wait_md1_s(40, service_s), rel=1.0, abs=5e-3)
         assert row["baseline/load/padding_share"] == 0
+    else:
+        assert (queries["started_s"] - queries["issued_s"]).quantile(0.25) >= 0.0019
     assert row[f"{prefix}load/utilisation"] < 0.8
 
 
 def test_a_fixed_rate_has_latencies_but_no_factor(low_load):
     row, _ = low_load
     assert row["boundary"] == "completed"
-    assert row["baseline/throughput/completed"] == pytest.approx(120, rel=0.3)
+    assert row["baseline/throughput/completed"] == pytest.approx(40, rel=0.3)
     assert row["hw/latency_ms/p90"] > 0
     assert row["scenario.seed"] == "0"
     assert "interaction/factor" not in row or pandas.isna(row["interaction/factor"])

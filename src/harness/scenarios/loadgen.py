@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from harness.errors import CellError, UserError
+from harness.measure.clocks import no_collector
 from harness.scenarios.arrivals import Arrivals
 from harness.scenarios.queries import LoadFigures, QueryRecord, Request, figures
 from harness.scenarios.server import serve
@@ -112,7 +113,8 @@ def run_test(test: LoadTest, work: Work, has_exit: bool = False) -> LoadResult:
         give_up_s = max(GIVE_UP_BOUNDS * test.slo_ms / 1e3, GIVE_UP_MIN_S) if test.scenario == "server" else None
         work.runs.clear()
         try:
-            serve(arrivals, work, answer, give_up_s)
+            with no_collector():
+                serve(arrivals, work, answer, give_up_s)
         except Exception as error:  # let LoadGen come to its end before anybody hears of it
             failed.append(error)
             lost = [*arrivals.refuse(), *work.drop()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -106,7 +106,7 @@ class ServingCell(Cell):
 
         shape = self._executables[0].input_specs[0].shape[1:]
         self._samples = images(plan.seed, plan.sample_count, shape)
-        self._captured = tuple(size for size in plan.policy.sizes() if _warm(self._executables[0], size))
+        self._captured = tuple(size for size in plan.policy.sizes() if self._warm(0, size))
         self._threshold: float | None = None
         if plan.tail is None:
             from harness.scenarios.work import WholeWork
@@ -118,13 +118,22 @@ class ServingCell(Cell):
         _time_batch(self._kept, plan.policy.max_batch_size, plan.sample_count)
         return self._kept
 
+    def _warm(self, stage: int, size: int) -> bool:
+        """Run a size so that nothing is left to do at its first request; return whether it is replayed from a graph."""
+        executable, asked = self._executables[stage], self._spec.artifacts[stage].plan
+        captured = asked.cuda_graph and executable.capture(size) is None
+        for _ in range(WARM_RUNS):
+            executable.enqueue(size)
+        executable.synchronize()
+        return captured
+
     def _early_exit(self, plan: ServingPlan, tail: BatchPolicy) -> Work:
         from harness.arch.exit_policy import ExitPolicy
         from harness.scenarios.early_exit_work import EarlyExitWork
 
         first, second = self._executables
         for size in tail.sizes():
-            _warm(second, size)
+            self._warm(1, size)
         given = self._spec.policy
         assert given is not None, "two stages have a policy"
         threshold = {"none": float("inf"), "all": -1.0}.get(plan.exits)
@@ -181,18 +190,6 @@ def point(result: LoadResult) -> Point:
         valid=result.valid,
         reason=result.reason,
     )
-
-
-def _warm(executable: Executable, size: int) -> bool:
-    """Run a size so that nothing is left to be done at its first request; return whether it is replayed."""
-    captured = False
-    artifact_plan: Any = getattr(executable, "_plan", None)
-    if artifact_plan is not None and artifact_plan.cuda_graph:
-        captured = executable.capture(size) is None
-    for _ in range(WARM_RUNS):
-        executable.enqueue(size)
-    executable.synchronize()
-    return captured
 
 
 def _plainly(executable: Executable, samples: np.ndarray, policy: BatchPolicy) -> list[dict[str, np.ndarray]]:

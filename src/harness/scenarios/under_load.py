@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from harness.config import HarnessConfig
+from harness.errors import CellError
 from harness.measure.bring_up import bring_up, warm_up
 from harness.measure.cell import Loaded
 from harness.measure.coordinator import Handle, workers
@@ -18,7 +19,7 @@ from harness.measure.progress import Progress
 from harness.measure.settings import settled
 from harness.measure.stopping import HOST_BOUND
 from harness.measure.telemetry import Telemetry
-from harness.measure.turns import NOTE, admits_one_process, turns
+from harness.measure.turns import BUSY, NOTE, admits_one_process, turns
 from harness.measure.verify import Fidelity
 from harness.scenarios.choose import choose
 from harness.scenarios.load_plan import CellLoad, command_timeout_s, exit_bound_tests, request_of
@@ -96,9 +97,22 @@ def measure_under_load(
     variants: Mapping[str, Sequence[Variant]], config: HarnessConfig, device: str, progress: Progress
 ) -> LoadMeasurement:
     """Measure all cells (1, 2 or 4); raise CellError where one can't be trusted or fails while it serves."""
+    if admits_one_process(device):
+        return _measure(variants, config, device, progress, fresh=True)
+    try:
+        return _measure(variants, config, device, progress, fresh=False)
+    except CellError as error:
+        if BUSY not in str(error):
+            raise
+        return _measure(variants, config, device, progress, fresh=True)
+
+
+def _measure(
+    variants: Mapping[str, Sequence[Variant]], config: HarnessConfig, device: str, progress: Progress, fresh: bool
+) -> LoadMeasurement:
+    """Measure with a process a cell, or with one for each command where the GPU admits no second one (`fresh`)."""
     started = time.monotonic()
     settings = settled(config.protocol, device)
-    fresh = admits_one_process(device)
 
     def processes(chosen: Sequence[Variant]) -> AbstractContextManager[Mapping[str, Handle]]:
         specs = [variant.task.spec for variant in chosen]

@@ -1,4 +1,4 @@
-"""The log-linear model finds what was put in, says what it can't tell, and its intervals are no narrower than a quartet's."""
+"""The log-linear model finds what was put in, says what it can't tell, and is no narrower than its quartets."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from itertools import combinations
 import numpy as np
 
 from harness.stats.evidence import Array
-from harness.stats.factorial import Cell, MeasuredQuartet, Ratio, contrast_half_width, measured_gains, ratio
+from harness.stats.factorial import Cell, MeasuredQuartet, Ratio, contrast_half_width, measured_gains, precisions, ratio
 
 MOST_TECHNIQUES = 10  # all their subsets are looked through
 
@@ -78,10 +78,11 @@ def _analyse(quartets: Sequence[MeasuredQuartet], techniques: tuple[str, ...]) -
 
 def _on_quartets(quartets: Sequence[MeasuredQuartet], cells: Sequence[Cell], signs: Array) -> Array:
     """Return the weights [rows] of a sum over cells of sign * mean gain, as weights of what was measured."""
-    counts = {cell: sum(quartet.cells.count(cell) for quartet in quartets) for cell in cells}
-    weight_of = {cell: sign / counts[cell] for cell, sign in zip(cells, signs, strict=True)}
-    rows = []
-    for quartet in quartets:
-        own = [weight_of.get(cell, 0.0) for cell in quartet.cells[1:]]
+    precision = precisions(quartets)
+    totals = {cell: sum(p * (cell in one.cells) for p, one in zip(precision, quartets, strict=True)) for cell in cells}
+    per_precision = {cell: sign / totals[cell] for cell, sign in zip(cells, signs, strict=True)}
+    rows: list[float] = []
+    for p, quartet in zip(precision, quartets, strict=True):
+        own = [p * per_precision.get(cell, 0.0) for cell in quartet.cells[1:]]
         rows += [-sum(own), *own]  # a gain is over the quartet's own baseline
     return np.array(rows)

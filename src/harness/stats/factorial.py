@@ -24,6 +24,7 @@ from harness.stats.evidence import Array
 Cell = frozenset[str]  # the techniques that are on
 HIGHEST_ORDER = 3
 _TOLERANCE = 1e-6
+_LUCKY = 0.1  # of the median half-width
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class MeasuredQuartet:
 
     cells: tuple[Cell, ...]
     log_throughput: tuple[float, ...]
-    half_width: float  # of ln(factor), at the level that the analysis is made for
+    half_width: float  # of ln(factor), finite, at the level that the analysis is made for
 
 
 @dataclass(frozen=True)
@@ -63,23 +64,24 @@ class Prediction:
 
 
 class LogLinear:
-    """The fitted model; a linear combination of its coefficients has a value, an interval, or can't be told."""
+    """The fitted model: a linear combination of its coefficients has a value and an interval, or can't be told."""
 
     def __init__(self, quartets: Sequence[MeasuredQuartet], level: float, order: int = HIGHEST_ORDER) -> None:
         self.terms = _terms((cell for quartet in quartets for cell in quartet.cells), order)
         blocks = [_centred([[term <= cell for term in self.terms] for cell in one.cells]) for one in quartets]
         centred = np.concatenate(blocks)
         y = np.concatenate([_centred(one.log_throughput) for one in quartets])
-        inverse = np.linalg.pinv(centred.T @ centred, rcond=1e-10, hermitian=True)
-        self._weights = inverse @ centred.T  # [terms, rows]
+        precision = np.repeat(precisions(quartets), [len(one.cells) for one in quartets])
+        inverse = np.linalg.pinv((centred.T * precision) @ centred, rcond=1e-10, hermitian=True)
+        self._weights = inverse @ centred.T * precision  # [terms, rows]
         self._projector = self._weights @ centred
         self._coefficients = self._weights @ y
-        residuals = y - centred @ self._coefficients
+        residuals = float(precision @ (y - centred @ self._coefficients) ** 2)
         free = len(y) - len(quartets) - round(float(np.trace(self._projector)))
-        self._residual_variance = float(residuals @ residuals) / free if free > 0 else None
+        self._residual_variances = residuals / free / precision if free > 0 else None  # [rows]
         self._t = float(stdtrit(free, (1 + level) / 2)) if free > 0 else math.inf
-        total = float(y @ y)
-        self.explained = 1 - float(residuals @ residuals) / total if total > 0 else 1.0
+        total = float(precision @ y**2)
+        self.explained = 1 - residuals / total if total > 0 else 1.0
         self._starts = np.cumsum([0, *(len(one.cells) for one in quartets[:-1])])
         self._half_widths = np.array([one.half_width for one in quartets])
 
@@ -89,8 +91,8 @@ class LogLinear:
             return None
         weights = row @ self._weights
         half = contrast_half_width(weights, self._starts, self._half_widths)
-        if self._residual_variance is not None:  # what quartets disagree by, beyond what each one's blocks show
-            half = max(half, self._t * math.sqrt(self._residual_variance * float(weights @ weights)))
+        if self._residual_variances is not None:  # what quartets disagree by, beyond what each one's blocks show
+            half = max(half, self._t * math.sqrt(float(self._residual_variances @ weights**2)))
         return ratio(float(row @ self._coefficients), half)
 
     def effect(self, term: Cell) -> Ratio | None:
@@ -112,16 +114,20 @@ def effects(model: LogLinear) -> tuple[tuple[Effect, ...], tuple[tuple[str, ...]
 
 
 def predict(quartets: Sequence[MeasuredQuartet], cells: Iterable[Cell], level: float) -> tuple[Prediction, ...]:
-    """Return for each cell what the quartets *without it* predict; cells that they can't predict are left out.
+    """Return for each cell what its parts predict, the cells with some of its techniques and no other one.
 
     A measured cell is thereby a test of the model, and one that was not run is a forecast. The interval holds the
-    noise of what was measured, not the error of the assumption that sets in `assumed` multiply.
+    noise of what was measured, not the error of the assumption that sets in `assumed` multiply; nor, with three
+    techniques or more, that of the assumption that nothing happens which none of the parts shows. A cell whose parts
+    can't predict it is left out.
     """
     gains = measured_gains(quartets)
-    whole = LogLinear(quartets, level)
     out = []
     for cell in cells:
-        model = LogLinear(_without(quartets, cell), level) if cell in gains else whole
+        parts = _parts(quartets, cell)
+        if not parts:
+            continue
+        model = LogLinear(parts, level)
         known = set(model.terms)
         if not all(frozenset([technique]) in known for technique in cell):
             continue
@@ -138,12 +144,24 @@ def predict(quartets: Sequence[MeasuredQuartet], cells: Iterable[Cell], level: f
 
 
 def measured_gains(quartets: Sequence[MeasuredQuartet]) -> dict[Cell, float]:
-    """Return the mean ln(gain over the baseline) of every measured cell, over the quartets that hold it."""
-    found: dict[Cell, list[float]] = {}
-    for quartet in quartets:
+    """Return the mean ln(gain over the baseline) of every measured cell, over the quartets by their precision."""
+    sums: dict[Cell, float] = {}
+    weights: dict[Cell, float] = {}
+    for quartet, precision in zip(quartets, precisions(quartets), strict=True):
         for cell, value in zip(quartet.cells, quartet.log_throughput, strict=True):
-            found.setdefault(cell, []).append(value - quartet.log_throughput[0])
-    return {cell: float(np.mean(values)) for cell, values in found.items()}
+            sums[cell] = sums.get(cell, 0.0) + precision * (value - quartet.log_throughput[0])
+            weights[cell] = weights.get(cell, 0.0) + precision
+    return {cell: total / weights[cell] for cell, total in sums.items()}
+
+
+def precisions(quartets: Sequence[MeasuredQuartet]) -> Array:
+    """Return what each quartet counts, [Q]: 1 / half-width^2, the widest ones' 1.
+
+    A half-width below a tenth of the median counts as that: one lucky run must not speak for all the others.
+    """
+    half_widths = np.array([one.half_width for one in quartets])
+    kept = np.maximum(half_widths, _LUCKY * np.median(half_widths))
+    return np.ones(len(kept)) if kept.max() == 0 else (kept.max() / kept) ** 2
 
 
 def contrast_half_width(weights: Array, starts: NDArray[np.intp], half_widths: Array) -> float:
@@ -175,13 +193,14 @@ def _terms(cells: Iterable[Cell], order: int) -> list[Cell]:
     return sorted(found, key=lambda term: (len(term), sorted(term)))
 
 
-def _without(quartets: Sequence[MeasuredQuartet], cell: Cell) -> list[MeasuredQuartet]:
-    """Return the quartets with every measurement of `cell` taken out."""
+def _parts(quartets: Sequence[MeasuredQuartet], whole: Cell) -> list[MeasuredQuartet]:
+    """Return what the quartets say of the proper subsets of a cell."""
     out = []
     for quartet in quartets:
-        kept = [place for place, one in enumerate(quartet.cells) if one != cell]
-        cells = tuple(quartet.cells[place] for place in kept)
-        out.append(MeasuredQuartet(cells, tuple(quartet.log_throughput[place] for place in kept), quartet.half_width))
+        kept = [place for place, one in enumerate(quartet.cells) if one < whole]
+        if any(quartet.cells[place] for place in kept):
+            cells, logs = (tuple(of[place] for place in kept) for of in (quartet.cells, quartet.log_throughput))
+            out.append(MeasuredQuartet(cells, logs, quartet.half_width))  # type: ignore[arg-type]
     return out
 
 

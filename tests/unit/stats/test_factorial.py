@@ -89,18 +89,13 @@ def test_a_cell_that_was_not_run_is_predicted_with_what_is_assumed():
     assert found.assumed == (("a", "b"),)
 
 
-def test_a_measured_cell_is_predicted_from_the_others_alone():
-    odd = []  # the cell a x is 20% faster than its effects say, wherever it was measured
-    for one in FULL:
-        logs = [value + math.log(1.2) * (cell == frozenset("ax")) for cell, value in zip(*_of(one), strict=True)]
-        odd.append(MeasuredQuartet(one.cells, tuple(logs), one.half_width))
-    (found,) = predict(odd, [frozenset("ax")], 0.95)
-    assert found.measured == pytest.approx(1.2 * 1.5 * 2 * 0.7)
-    assert found.predicted.value == pytest.approx(1.5 * 2 * 0.7)
-
-
-def _of(one):
-    return one.cells, one.log_throughput
+def test_a_measured_cell_is_predicted_from_its_parts_alone():
+    """The factor of a pair that was measured does not enter its own prediction, nor does anything else that is on."""
+    found = {one.techniques: one for one in predict(FULL, [frozenset("ax"), frozenset("abx")], 0.95)}
+    assert found["a", "x"].measured == pytest.approx(1.5 * 2 * 0.7)
+    assert found["a", "x"].predicted.value == pytest.approx(1.5 * 2)
+    assert found["a", "b", "x"].measured == pytest.approx(1.5 * 0.8 * 2 * 0.7 * 1.3)
+    assert found["a", "b", "x"].predicted.value == pytest.approx(1.5 * 0.8 * 2 * 0.7)
 
 
 def test_what_no_quartet_holds_is_not_predicted():

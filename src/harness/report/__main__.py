@@ -16,6 +16,7 @@ from harness.config import TrackingConfig
 from harness.errors import UserError
 from harness.report.choose import Limits
 from harness.report.findings import find
+from harness.report.page import page, write_page
 from harness.report.study import Study, open_study
 from harness.report.table import print_table
 from harness.report.text import print_findings
@@ -38,8 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _report(console: Console, study: Study, options: argparse.Namespace, uri: str) -> None:
     findings = find(study, Limits(options.max_accuracy_drop, options.max_p99_ms, options.max_memory_gb))
-    print_table(console, study.frame, uri if study.sweep_id else str(options.study))
+    print_table(console, study.frame, uri if study.sweep_id else None)
     print_findings(console, findings)
+    if options.html:
+        write_page(options.html, page(study, findings))
+        console.print(f"The page: {options.html}", highlight=False, soft_wrap=True)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -25,7 +25,9 @@ class Candidate:
     """One distinct cell of a study; measured in several quartets, it is their geometric mean and their worst cost."""
 
     label: str
-    setting: str
+    setting: str  # its batch size, and whatever differs between the settings of the study
+    batch_size: int
+    group: str  # the setting without the batch size
     throughput_ips: float
     p50_ms: float | None
     p99_ms: float | None
@@ -76,10 +78,13 @@ def candidates_of(quartets: Sequence[Quartet]) -> tuple[Candidate, ...]:
     for (_, label), places in found.items():
         cells = [one.cells[role] for one, role in places]
         drops = [_accuracy_drop(one, role) for one, role in places]
+        own = places[0][0].setting
         out.append(
             Candidate(
                 label=label,
-                setting=setting_label(places[0][0].setting, settings, always=("batch_size",)),
+                setting=setting_label(own, settings, always=("batch_size",)),
+                batch_size=int(dict(own)["batch_size"]),
+                group=setting_label(_but_batch(own), [_but_batch(one) for one in settings], always=()),
                 throughput_ips=math.exp(float(np.mean([math.log(cell.throughput_ips) for cell in cells]))),
                 p50_ms=_worst([cell.latency_ms.get("p50") for cell in cells]),
                 p99_ms=_worst([cell.latency_ms.get("p99") for cell in cells]),
@@ -106,6 +111,10 @@ def _own(setting: Setting, role: str) -> Setting:
     if values.get("reference") == "eager" and role in ("baseline", "arch"):
         return tuple((name, value) for name, value in setting if name not in ("engine", "engine_version"))
     return setting
+
+
+def _but_batch(setting: Setting) -> Setting:
+    return tuple((name, value) for name, value in setting if name != "batch_size")
 
 
 def _accuracy_drop(one: Quartet, role: str) -> float | None:

@@ -78,13 +78,10 @@ class Quartet:
 def quartets(frame: pandas.DataFrame) -> tuple[Quartet, ...]:
     """Return the quartets of a study in its order."""
     varied = {str(name) for name in frame if frame[name].nunique() > 1}
-    own_setting = (*_SETTING, *sorted(name for name in varied if name.startswith("protocol.")))
     rows = [{str(name): _none_if_missing(value) for name, value in row.items()} for row in frame.to_dict("records")]
     holm = _holm(rows)
     return tuple(
-        _quartet(
-            row, tuple((name, str(row[name])) for name in own_setting if row.get(name) is not None), varied, stands
-        )
+        _quartet(row, tuple((name, str(row[name])) for name in _SETTING if row.get(name) is not None), varied, stands)
         for row, stands in zip(rows, holm, strict=True)
     )
 
@@ -98,7 +95,7 @@ def setting_label(setting: Setting, among: Sequence[Setting], always: Sequence[s
 
 
 def _word(name: str) -> str:
-    return {"batch_size": "batch"}.get(name, name.removeprefix("protocol.").replace("_", " "))
+    return {"batch_size": "batch"}.get(name, name.replace("_", " "))
 
 
 def _quartet(row: Mapping[str, Any], setting: Setting, varied: set[str], stands: tuple[float | None, str]) -> Quartet:

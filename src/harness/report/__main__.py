@@ -15,7 +15,9 @@ from rich.console import Console
 from harness.config import TrackingConfig
 from harness.errors import UserError
 from harness.report.choose import Limits
+from harness.report.compare import compare
 from harness.report.findings import find
+from harness.report.gate import Gate, failures, parse_gate, print_comparison
 from harness.report.page import page, write_page
 from harness.report.study import Study, open_study
 from harness.report.table import print_table
@@ -29,12 +31,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console() if sys.stdout.isatty() else Console(width=140)
     try:
         uri = options.uri or resolve_uri(None, TrackingConfig().root)[0]
-        study = open_study(options.study, options.uri)
-        _report(console, study, options, uri)
+        gate = parse_gate(options.fail_on) if options.fail_on else None
+        if options.other is not None:
+            return _compare(console, options, gate)
+        if gate is not None:
+            raise UserError("--fail-on compares two studies: name both, python -m harness.report BEFORE AFTER.")
+        _report(console, open_study(options.study, options.uri), options, uri)
     except UserError as error:
         print(f"harness.report: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _compare(console: Console, options: argparse.Namespace, gate: Gate | None) -> int:
+    found = compare(open_study(options.study, options.uri), open_study(options.other, options.uri))
+    print_comparison(console, found, gate)
+    reasons = failures(found, gate) if gate else []
+    for reason in reasons:
+        print(f"harness.report: {reason}", file=sys.stderr)
+    return 1 if reasons else 0
 
 
 def _report(console: Console, study: Study, options: argparse.Namespace, uri: str) -> None:
@@ -49,6 +64,10 @@ def _report(console: Console, study: Study, options: argparse.Namespace, uri: st
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m harness.report", description=__doc__)
     parser.add_argument("study", nargs="?", metavar="STUDY", help="a sweep's name or run id, or a study's folder")
+    parser.add_argument("other", nargs="?", metavar="AFTER", help="a second study: say what changed from the first")
+    parser.add_argument(
+        "--fail-on", metavar="slower:N%", help="status 1 if a cell is slower by more than that for sure"
+    )
     parser.add_argument("--uri", help="tracking URI, or the folder of an embedded store (default: mlruns)")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write the page: one file that needs no network")
     limits = parser.add_argument_group("limits on the best combination")

@@ -26,7 +26,7 @@ def answers(findings: Findings) -> tuple[Answer, ...]:
     return (
         Answer("Which side alone was the bottleneck, and why?", _bottleneck(real)),
         Answer("How did the two interact, and was that expected?", _interaction(findings, real)),
-        Answer("Which combination should be used?", _combination(findings.choice)),
+        Answer("Which combination should be used?", _combination(findings.choice, real)),
     )
 
 
@@ -84,7 +84,9 @@ def _interaction(findings: Findings, real: Sequence[Quartet]) -> tuple[str, ...]
     return tuple(out)
 
 
-def _combination(choice: Choice) -> tuple[str, ...]:
+def _combination(choice: Choice, real: Sequence[Quartet]) -> tuple[str, ...]:
+    if not real:
+        return ("There is none to choose: no quartet of two real techniques was measured.",)
     limits = [
         f"{name} of at most {value:g}{unit}"
         for name, value, unit in (

@@ -29,6 +29,11 @@ class Findings:
         return tuple(one for one in self.quartets if one.factor is not None)
 
     @property
+    def candidates_are_real(self) -> bool:
+        """Whether there is anything to choose between: some quartet that is no control."""
+        return any(one.cells and not one.is_control for one in self.quartets)
+
+    @property
     def failed(self) -> tuple[Quartet, ...]:
         """The quartets that did not finish."""
         return tuple(one for one in self.quartets if one.status != "FINISHED")

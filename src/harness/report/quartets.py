@@ -79,6 +79,7 @@ def quartets(frame: pandas.DataFrame) -> tuple[Quartet, ...]:
     """Return the quartets of a study in its order."""
     varied = {str(name) for name in frame if frame[name].nunique() > 1}
     rows = [{str(name): _none_if_missing(value) for name, value in row.items()} for row in frame.to_dict("records")]
+    _fill_versions(rows)
     holm = _holm(rows)
     return tuple(
         _quartet(row, tuple((name, str(row[name])) for name in _SETTING if row.get(name) is not None), varied, stands)
@@ -197,6 +198,17 @@ def _holm(rows: Sequence[Mapping[str, Any]]) -> list[tuple[float | None, str]]:
         else:
             out.append((None, verdict))
     return out
+
+
+def _fill_versions(rows: Sequence[dict[str, Any]]) -> None:
+    """A quartet that failed early does not tell its engine's version; where its study had only one, it is that."""
+    known: dict[Any, set[Any]] = {}
+    for row in rows:
+        known.setdefault(row["engine"], set()).add(row.get("engine_version"))
+    for row in rows:
+        versions = known[row["engine"]] - {None}
+        if row.get("engine_version") is None and len(versions) == 1:
+            (row["engine_version"],) = versions
 
 
 def _none_if_missing(value: Any) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from harness.report.figures.batches import draw_batches
 from harness.report.figures.canvas import Picture
+from harness.report.figures.forest import draw_forest
 from harness.report.figures.gains import draw_gains
 from harness.report.figures.heatmap import draw_heatmap
 from harness.report.figures.latency import draw_latency
@@ -24,7 +25,8 @@ def pictures(findings: Findings) -> dict[str, Picture]:
     """Return the pictures of a whole study by name, without reading any quartet's files."""
     drawn = [
         *(draw_heatmap(matrix, number) for number, matrix in enumerate(findings.matrices[:MOST_MATRICES], start=1)),
-        draw_gains(findings.quartets),
+        draw_forest(findings.quartets),
+        draw_gains([one for one in findings.quartets if not one.is_control]),
         draw_pareto(findings.choice),
         draw_batches(findings.choice.candidates),
         draw_roofline(findings.quartets),

@@ -218,6 +218,7 @@ class TrackingConfig:
     uri: str | None = None  # None: MLFLOW_TRACKING_URI, else sqlite under `root`
     root: str = "mlruns"
     experiment: str = "harness"
+    report: bool = True  # put the sweep's report (page, figures, table) into its parent run
 
 
 @dataclass

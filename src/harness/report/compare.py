@@ -118,7 +118,7 @@ def _cells(
         found, reason = None, "its samples were not kept"
         if all(known):
             found, reason = change(joined(known[0]), joined(known[1]), level, family), "too few blocks for an interval"
-        label = f"{new[0].name}: {role}, {cell_label(new[0], role)}"
+        label = f"{new[0].name} ({setting['engine']}): {role}, {cell_label(new[0], role)}"
         speeds = [
             math.exp(float(np.mean([math.log(one.cells[role].throughput_ips) for one in ones]))) for ones in (old, new)
         ]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from harness import __version__
 from harness.report.answers import answers, describe
-from harness.report.figures.all import MOST_QUARTETS, latencies, pictures, telemetry
+from harness.report.figures.all import MOST_QUARTETS, latencies, pictures, stages, telemetry
 from harness.report.figures.canvas import Picture
 from harness.report.findings import Findings
 from harness.report.quartets import ROLES, Quartet
@@ -43,6 +44,7 @@ def page(study: Study, findings: Findings, drawn: Mapping[str, Picture] | None =
     )
     environment.filters |= {"ratio": _ratio, "percent": _percent}
     own = dict(latencies(study, findings))
+    parts = {run_id: (picture, _pieces(why)) for run_id, picture, why in stages(study, findings)}
     first = next((one for one in findings.quartets if one.status == "FINISHED"), None)
     machine = study.files.json(first.run_id, "environment.json") if first else {}
     readings = telemetry(study, findings)
@@ -53,6 +55,7 @@ def page(study: Study, findings: Findings, drawn: Mapping[str, Picture] | None =
         describe=describe,
         pictures=dict(drawn) if drawn is not None else pictures(findings),
         latencies=own,
+        stages=parts,
         most_quartets=MOST_QUARTETS,
         telemetry=readings,
         quartets=[_shown(one) for one in findings.quartets],
@@ -92,6 +95,7 @@ def _shown(one: Quartet) -> dict[str, Any]:
         "headings": [name for name, _ in known],
         "rows": [(role, [values[n] or "-" for _, values in known]) for n, (role, _) in enumerate(rows)],
         "strategy": str(one.row.get("strategy") or ""),
+        "why": str(one.row.get("why") or ""),
         "reason": str(one.row.get("reason") or ""),
         "setting": one.setting,
         "blocks": one.row.get("measure/blocks"),
@@ -99,6 +103,13 @@ def _shown(one: Quartet) -> dict[str, Any]:
         "coursework": (one.row.get("coursework/factor"), str(one.row.get("coursework_verdict") or "")),
         "opens": bool(rows),
     }
+
+
+def _pieces(why: Mapping[str, Any]) -> list[tuple[str, str, float]]:
+    """Return what the factor is the product of: name, its factor, and the share of a bar that shows its size."""
+    logs = {"host": why["log_host"], "pure stage-wise scaling (Amdahl)": why["log_amdahl"], **why["log_parts"]}
+    most = max((abs(value) for value in logs.values()), default=0.0) or 1.0
+    return [(name, f"{math.exp(value):.3f}", abs(value) / most) for name, value in logs.items()]
 
 
 def _summary(findings: Findings) -> list[tuple[str, str]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from harness.report.figures.batches import draw_batches
 from harness.report.figures.canvas import Picture
@@ -12,6 +13,7 @@ from harness.report.figures.heatmap import draw_heatmap
 from harness.report.figures.latency import draw_latency
 from harness.report.figures.pareto import draw_pareto
 from harness.report.figures.roofline import draw_roofline
+from harness.report.figures.stages import draw_stages
 from harness.report.figures.telemetry import draw_telemetry
 from harness.report.findings import Findings
 from harness.report.study import Study
@@ -41,6 +43,16 @@ def latencies(study: Study, findings: Findings) -> Iterator[tuple[str, Picture]]
         picture = draw_latency(one, study.files.samples(one.run_id), number)
         if picture is not None:
             yield one.run_id, picture
+
+
+def stages(study: Study, findings: Findings) -> Iterator[tuple[str, Picture, Mapping[str, Any]]]:
+    """Give the picture of where the time goes and what it was drawn from, by run id; of many quartets, the first."""
+    finished = [one for one in findings.quartets if one.status == "FINISHED"]
+    for number, one in enumerate(finished[:MOST_QUARTETS], start=1):
+        why = study.files.json(one.run_id, "interaction.json").get("why") or {}
+        picture = draw_stages(one, why, number)
+        if picture is not None:
+            yield one.run_id, picture, why
 
 
 def telemetry(study: Study, findings: Findings) -> Picture | None:

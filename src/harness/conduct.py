@@ -19,7 +19,7 @@ from harness.report.table import print_table
 from harness.resume import GRID_TAG, PROCESS_TAG, Kept, adopt, end_the_dead, find_kept, grid_key, this_process
 from harness.sweep import Resolved, SweepContext, sweep_label
 from harness.terminal import TerminalProgress
-from harness.track import finish_sweep, install_views, open_store, start_sweep
+from harness.track import Store, finish_sweep, install_views, open_store, start_sweep
 from harness.track.load import load
 
 
@@ -78,8 +78,24 @@ def conduct(
         finally:
             counts = finish_sweep(store, sweep_id)
     adjust(store, load(sweep_id, store.uri))
+    if configs[0].tracking.report:
+        _publish(console, store, sweep_id)
     print_table(console, load(sweep_id, store.uri), store.uri)
     return 0 if set(counts) == {"FINISHED"} else 1
+
+
+def _publish(console: Console, store: Store, sweep_id: str) -> None:
+    """Put the report into the parent run; what was measured is kept whatever becomes of it."""
+    from harness.report.publish import publish
+    from harness.report.study import open_study
+
+    try:
+        publish(store, open_study(sweep_id, store.uri))
+    except Exception as error:  # the measurements are worth more than their page
+        console.print(
+            f"The report was not logged: {type(error).__name__}: {str(error)[:200]}", style="yellow", markup=False
+        )
+        console.print("python -m harness.report makes it from the store.", style="yellow")
 
 
 def _announce(console: Console, resolved: Resolved, plans: Sequence[QuartetPlan], kept: Kept) -> None:

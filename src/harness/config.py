@@ -219,6 +219,7 @@ class ProtocolConfig:
     builds: int = 1  # replicated builds of every engine; each is measured in restarts of its own
     energy_s: float = 1.0  # of sustained load a cell, untimed, to read its energy from; 0: none. GPU only
     ceilings: bool = True  # measure what a copy and a matrix product reach here, untimed, for the roofline's share
+    why: bool = True  # profile each cell after timing, untimed, to say where the factor comes from
     coursework: bool = False  # also run the usual recipe on the same executables
     worker_timeout_s: float = 300.0
     seed: int = 0
@@ -231,6 +232,7 @@ class TrackingConfig:
     uri: str | None = None  # None: MLFLOW_TRACKING_URI, else sqlite under `root`
     root: str = "mlruns"
     experiment: str = "harness"
+    report: bool = True  # put the sweep's report (page, figures, table) into its parent run
 
 
 @dataclass

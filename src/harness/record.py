@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -22,6 +23,7 @@ from harness.report.figure import draw_quartet
 from harness.report.strategy import strategy
 from harness.roofline import cell_metrics, machine_metrics
 from harness.track import QuartetRecord
+from harness.why.explain import Why, explain, part_times
 
 
 def params(plan: QuartetPlan) -> dict[str, Any]:
@@ -84,11 +86,17 @@ def record(
         }
         if analysis.host_bound is not None:
             tags["host_bound"] = str(analysis.host_bound).lower()
+        why = _why(plan, measurement, analysis)
+        if why is not None:
+            tags["why"] = " ".join(why.sentences)
+            details["why"] = _why_details(why)
         if analysis.verdict:
             tags["verdict"] = analysis.verdict
             tags["reason"] = analysis.interactions[analysis.primary].reason
-            description = strategy(plan, analysis)
-            tags["strategy"] = description
+            tags["strategy"] = strategy(plan, analysis)
+            description = f"**{analysis.verdict}** {tags['strategy']}"
+            if why is not None:
+                description += "\n\n**Why** " + " ".join(why.sentences)
             draw_quartet(
                 analysis,
                 f"{plan.label}, {plan.config.model.name}, batch {plan.config.batch_size}",
@@ -152,6 +160,43 @@ def _roofline(
     ceilings = measurement.ceilings if measurement is not None else None
     found = cell_metrics(cell.artifacts, cell.network.policy, batch_size, throughput_ips, ceilings)
     return {f"{prefix}{name}": value for name, value in found.items()}
+
+
+def _why(plan: QuartetPlan, measurement: Measurement, analysis: Analysis) -> Why | None:
+    """Return what the profiles say of the factor on the primary boundary."""
+    speeds = {
+        boundary: {
+            role: analysis.metrics[f"{prefix_of(role)}throughput/{boundary}"] for role in measurement.samples.roles
+        }
+        for boundary in measurement.samples.boundaries
+    }
+    found = analysis.interactions
+    on_wall = None
+    if analysis.primary == "device" and {"device", "wall"} <= set(found):
+        on_wall = math.log(found["wall"].factor / found["device"].factor)
+    return explain(
+        measurement.profiles,
+        speeds[analysis.primary],
+        speeds.get("device"),
+        analysis.primary,
+        plan.config.batch_size,
+        on_wall,
+        established=analysis.verdict not in (None, "inconclusive"),
+    )
+
+
+def _why_details(why: Why) -> dict[str, Any]:
+    return {
+        "boundary": why.boundary,
+        "sentences": why.sentences,
+        "log_factor": why.stagewise.log_factor,
+        "log_host": why.stagewise.host,
+        "log_amdahl": why.stagewise.amdahl,
+        "log_parts": dict(why.stagewise.parts),
+        "part_ms": part_times(why),
+        "incomplete": why.incomplete,
+        "profiles": {role: asdict(profile) for role, profile in why.profiles.items()},
+    }
 
 
 def _fidelity(measurement: Measurement) -> dict[str, float]:

@@ -21,6 +21,7 @@ from harness.errors import CellError, UserError
 from harness.measure.allocator import keep_freed_memory
 from harness.measure.cell import CellSpec, Loaded, Slice, Sustained
 from harness.roofline.ceilings import Ceilings
+from harness.why.profile import CellProfile
 
 
 def main(connection: Connection, spec: CellSpec, parent: int, commands: type[Cell]) -> None:
@@ -66,7 +67,7 @@ class Cell:
         from harness.measure.boundaries import Boundaries
         from harness.measure.runner import make_runner
 
-        executables = tuple(
+        self._executables = executables = tuple(
             self._stack.enter_context(get(artifact.plan.engine).load(artifact, self._spec.device))
             for artifact in self._spec.artifacts
         )
@@ -123,6 +124,12 @@ class Cell:
         """Keep the device busy; the coordinator reads its energy meanwhile."""
         return self._boundaries.sustain(seconds)
 
+    def why(self, _: Any) -> CellProfile:
+        """Profile a batch by part of the network; nothing may be timed in this process after it."""
+        from harness.why.take import take_profile
+
+        return take_profile(self._executables, self._spec)
+
     def ceilings(self, argument: tuple[int, int]) -> Ceilings:
         """Measure what the machine can at most; nothing may be timed in this process after it."""
         from harness.roofline.ceilings import measure_ceilings
@@ -140,6 +147,7 @@ class Cell:
 def _quiet_thread_pools(threads: int) -> None:
     """Make OpenMP pools sleep at once when idle, and start no pool that is not needed; must come before torch."""
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler, which tells a terminal that there is no GPU
     os.environ["GOMP_SPINCOUNT"] = "0"
     os.environ["KMP_BLOCKTIME"] = "0"
     # Inductor would start a pool of compilers, one a core, to find everything in its cache

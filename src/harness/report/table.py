@@ -19,8 +19,11 @@ ROOMY = 100  # terminal columns from which on all columns fit
 COLOURS = {"amplify": "green", "conflict": "red", "independent": "cyan", "inconclusive": "yellow"}
 
 
-def print_table(console: Console, frame: pandas.DataFrame, uri: str) -> None:
-    """Print gains, factors, intervals and verdicts of a sweep, failures and degraded cells with their reasons."""
+def print_table(console: Console, frame: pandas.DataFrame, uri: str | None) -> None:
+    """Print gains, factors, intervals and verdicts of a sweep, failures and degraded cells with their reasons.
+
+    `uri` is the store that it was read from; None for a committed study.
+    """
     measured = frame[frame["status"] == "FINISHED"]
     if len(measured) and _has(measured, *(name for name in frame if "throughput/" in str(name))):
         labels = _labels(measured)
@@ -32,9 +35,10 @@ def print_table(console: Console, frame: pandas.DataFrame, uri: str) -> None:
         console.print(
             Text(f"{row['status']}: {row['run_name']}: {row.get('error') or 'no reason'}", style="red"), soft_wrap=True
         )
-    console.print(
-        f"Stored in {shown(uri)}. Browse: make ui (or python -m harness.ui).", highlight=False, soft_wrap=True
-    )
+    if uri is not None:
+        console.print(
+            f"Stored in {shown(uri)}. Browse: make ui (or python -m harness.ui).", highlight=False, soft_wrap=True
+        )
 
 
 def _labels(frame: pandas.DataFrame) -> dict[str, str]:

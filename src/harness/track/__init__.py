@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from harness.track.runs import (
+    NOTE_TAG,
     QuartetRecord,
     children,
     finish,
@@ -18,6 +19,7 @@ from harness.track.store import Store, find_store, open_store
 from harness.track.view import install_views, view_url
 
 __all__ = [
+    "NOTE_TAG",
     "QuartetRecord",
     "Store",
     "children",

@@ -12,6 +12,7 @@ import numpy as np
 from harness.analyse import prefix_of
 from harness.plan import QuartetPlan
 from harness.record import record
+from harness.scenarios.batches import write_batches
 from harness.scenarios.load_analysis import LoadAnalysis
 from harness.scenarios.load_figure import draw_latency_rate
 from harness.scenarios.serving_file import serving_json
@@ -47,7 +48,14 @@ def record_load(
     (folder / "interaction.json").write_text(json.dumps(details, indent=1, default=str))
     (folder / "serving.json").write_text(serving_json(measurement, plan.config))
     write_queries(measurement, folder / "queries.parquet")
-    artifacts |= {name: folder / name for name in ("serving.json", "queries.parquet")}
+    batches = [
+        ({"cell": role, "repeat": number, "rate": result.test.expected_per_s}, result.batches)
+        for role, cell in cells.items()
+        for number, repeat in enumerate(cell.repeats)
+        for result in repeat.results
+    ]
+    write_batches(batches, folder / "batches.parquet")
+    artifacts |= {name: folder / name for name in ("serving.json", "queries.parquet", "batches.parquet")}
     if measurement.telemetry is not None and measurement.telemetry.rows:
         import pandas
 

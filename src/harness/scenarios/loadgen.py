@@ -22,6 +22,7 @@ import numpy as np
 from harness.errors import CellError, UserError
 from harness.measure.clocks import no_collector
 from harness.scenarios.arrivals import Arrivals
+from harness.scenarios.batches import BatchRecord
 from harness.scenarios.queries import LoadFigures, QueryRecord, Request, figures
 from harness.scenarios.server import serve
 from harness.scenarios.work import Work
@@ -63,6 +64,7 @@ class LoadResult:
     figures: LoadFigures | None  # None: nothing was run
     batch_sizes: dict[int, int]  # how many batches of how many requests
     summary: str  # LoadGen's own text
+    batches: BatchRecord
 
 
 def require_loadgen() -> None:
@@ -196,6 +198,7 @@ def _result(
         figures=figures(record, work.runs, has_exit) if work.runs else None,
         batch_sizes=dict(sorted(Counter(run.requests for run in work.runs if run.stage == 1).items())),
         summary=summary,
+        batches=BatchRecord.of(work.runs, min((one.issued_s for one in finished), default=0.0)),
     )
 
 

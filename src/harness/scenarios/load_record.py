@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.analyse import prefix_of
+from harness.analyse import Analysis, prefix_of
 from harness.plan import QuartetPlan
 from harness.record import record
+from harness.report.figure import draw_quartet
+from harness.report.strategy import strategy
 from harness.scenarios.batches import write_batches
 from harness.scenarios.load_analysis import LoadAnalysis
 from harness.scenarios.load_figure import draw_latency_rate
@@ -65,6 +67,13 @@ def record_load(
         label = f"{plan.label}, {plan.config.model.name}"
         draw_latency_rate(measurement, plan.config, label, folder / "latency_rate.png")
         artifacts["figures/latency_rate.png"] = folder / "latency_rate.png"
+    advice = ""
+    if analysis.interaction is not None:
+        found = _as_analysis(analysis)
+        advice = strategy(plan, found)
+        label = f"{plan.label}, {plan.config.model.name}, {analysis.boundary}"
+        draw_quartet(found, label, folder / "quartet.png")
+        artifacts["figures/quartet.png"] = folder / "quartet.png"
     fidelity = {
         f"{prefix_of(role)}fidelity/{name}": float(value)
         for role, found in measurement.fidelity.items()
@@ -74,8 +83,22 @@ def record_load(
     return replace(
         built,
         metrics={**built.metrics, **fidelity, **analysis.metrics},
-        tags={**built.tags, **_tags(measurement, analysis)},
+        tags={**built.tags, **_tags(measurement, analysis), **({"strategy": advice} if advice else {})},
         artifacts=artifacts,
+        description=advice,
+    )
+
+
+def _as_analysis(analysis: LoadAnalysis) -> Analysis:
+    """Return the factor in the form that figures and advice are made from; its boundary is what throughput is of."""
+    assert analysis.interaction is not None
+    return Analysis(
+        metrics=analysis.metrics,
+        interactions={analysis.boundary: analysis.interaction},
+        primary=analysis.boundary,
+        verdict=analysis.verdict,
+        host_bound=None,
+        coursework=None,
     )
 
 

@@ -123,6 +123,7 @@ def _measure(
     repeats: dict[str, list[Repeat]] = {role: [] for role in chosen}
     loads: dict[str, CellLoad] = {}
     bounds: dict[str, dict[str, float]] = {}
+    slowed = 0  # visits in which the chip was slowing down
     with Telemetry(device) as telemetry:
         for restart in range(settings.restarts):
             with processes(list(chosen.values())) as handles:
@@ -143,7 +144,7 @@ def _measure(
                         began = time.monotonic()
                         one = _repeat(handles[role], chosen[role], loads[role], config, repeat, restart)
                         repeats[role].append(one)
-                        telemetry.read(role, restart, repeat, time.monotonic() - began)
+                        slowed += telemetry.read(role, restart, repeat, time.monotonic() - began)
                         if one.found is not None and one.found.best is not None:  # the next search begins there
                             loads[role] = replace(loads[role], guess_per_s=one.found.best.rate_per_s)
                 for role, variant in chosen.items():
@@ -161,8 +162,12 @@ def _measure(
         loaded=loaded,
         fidelity=fidelity,
         telemetry=telemetry,
-        note="; ".join(note for note in (NOTE if fresh else "", telemetry.blind) if note),
+        note="; ".join(note for note in (NOTE if fresh else "", telemetry.blind, _slowed(slowed)) if note),
     )
+
+
+def _slowed(visits: int) -> str:
+    return f"{visits} visits measured on a chip that was slowing down" if visits else ""
 
 
 def _repeat(

@@ -158,6 +158,11 @@ def swept(command, tmp_path_factory):
 def study(swept):
     """Return the finished sweep that many tests read: early exit by fusion and by fp16, the usual recipe beside it."""
     return swept(
-        "sweep_name=study", "arch=early_exit", "hw=fusion,fp16", "protocol.coursework=true", "protocol.ceilings=true",
-        "protocol.why=true", "tracking.report=true",
+        "sweep_name=study",
+        "arch=early_exit",
+        "hw=fusion,fp16",
+        "protocol.coursework=true",
+        "protocol.ceilings=true",
+        "protocol.why=true",
+        "tracking.report=true",
     )

@@ -37,8 +37,8 @@ lint: $(STAMP) ## format, style and types
 ui: $(STAMP) ## browse the runs in MLflow, our view already open
 	$(BIN)/python -m harness.ui
 
-report: $(STAMP) ## print the table of a sweep: make report [SWEEP=name]
-	$(BIN)/python -m harness.report $(SWEEP)
+report: $(STAMP) ## analyse a sweep and write its page, report.html: make report [SWEEP=name]
+	$(BIN)/python -m harness.report $(SWEEP) --html report.html
 
 calibrate: $(STAMP) ## does the estimator keep its promises? simulated quartets, a table and a figure
 	$(BIN)/python experiments/calibration/run.py

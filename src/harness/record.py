@@ -90,6 +90,9 @@ def record(
         if why is not None:
             tags["why"] = " ".join(why.sentences)
             details["why"] = _why_details(why)
+            metrics["why/amdahl_factor"] = why.stagewise.amdahl_factor
+            metrics["why/host_factor"] = math.exp(why.stagewise.host)
+            metrics["why/attributed"] = min(profile.attributed for profile in why.profiles.values())
         if analysis.verdict:
             tags["verdict"] = analysis.verdict
             tags["reason"] = analysis.interactions[analysis.primary].reason

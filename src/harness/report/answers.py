@@ -73,6 +73,11 @@ def _interaction(findings: Findings, real: Sequence[Quartet]) -> tuple[str, ...]
                 f"{one.gains['combined']:.2f}x measured against {one.gains['expected']:.2f}x expected, factor "
                 f"{one.factor.value:.3f} [{one.factor.low:.3f}, {one.factor.high:.3f}]."
             )
+            if one.row.get("why/amdahl_factor"):
+                out.append(
+                    f"If the gains of each part of its network multiplied, its factor would be "
+                    f"{one.row['why/amdahl_factor']:.3f} (Amdahl): what differs from that was not to be expected."
+                )
     if not decided:
         out.append(
             "No departure from a product was established, so the expectation that gains multiply stands or is open."

@@ -78,7 +78,8 @@ def _is_usable(one: Quartet) -> bool:
 def _model(setting: Setting, label: str, own: Sequence[Quartet]) -> GridModel:
     level = float(own[0].row.get("protocol.level") or 0.95)
     measured = [_measured(one) for one in own]
-    found, inseparable = effects(LogLinear(measured, level))
+    whole = LogLinear(measured, level)
+    found, inseparable = effects(whole)
     techniques = sorted({name for one in measured for cell in one.cells for name in cell})
     ran = measured_gains(measured)
     few = len(techniques) <= MOST_PREDICTED
@@ -91,12 +92,19 @@ def _model(setting: Setting, label: str, own: Sequence[Quartet]) -> GridModel:
         quartets=len(own),
         effects=found,
         inseparable=inseparable,
-        explained=tuple(LogLinear(measured, level, order).explained for order in range(1, HIGHEST_ORDER + 1)),
+        explained=_explained(measured, whole, level),
         designs=complete_designs(measured),
         predictions=predict(measured, wanted, level),
         not_run=tuple(tuple(sorted(cell)) for cell in possible if cell not in ran),
         too_many=not few,
     )
+
+
+def _explained(measured: Sequence[MeasuredQuartet], whole: LogLinear, level: float) -> tuple[float, ...]:
+    """Return the share of variation that terms of up to one, two, three techniques explain."""
+    highest = max(len(term) for term in whole.terms)
+    lower = [LogLinear(measured, level, order).explained for order in range(1, highest)]
+    return (*lower, *[whole.explained] * (HIGHEST_ORDER - len(lower)))
 
 
 def _measured(one: Quartet) -> MeasuredQuartet:

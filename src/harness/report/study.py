@@ -75,7 +75,9 @@ def _of_folder(folder: Path) -> Study:
             frame[name] = pandas.to_numeric(frame[name], errors="coerce")
         else:
             frame[name] = frame[name].astype(object).where(frame[name].notna(), None)
-    return Study(folder.resolve().name, frame, "", _FolderFiles(folder))
+    place = folder.resolve()
+    name = place.name if place.parent.name == "experiments" else f"{place.parent.name}/{place.name}"
+    return Study(name, frame, "", _FolderFiles(folder))
 
 
 @dataclass(frozen=True)

@@ -87,9 +87,10 @@ class LogLinear:
 
     def combination(self, row: Array) -> Ratio | None:
         """Return exp(row . coefficients) with its interval; None where the quartets can't tell it."""
-        if np.abs(row @ self._projector - row).max(initial=0.0) > _TOLERANCE:
+        on = np.flatnonzero(row)  # few of many terms
+        if np.abs(row[on] @ self._projector[on] - row).max(initial=0.0) > _TOLERANCE:
             return None
-        weights = row @ self._weights
+        weights = row[on] @ self._weights[on]
         half = contrast_half_width(weights, self._starts, self._half_widths)
         if self._residual_variances is not None:  # what quartets disagree by, beyond what each one's blocks show
             half = max(half, self._t * math.sqrt(float(self._residual_variances @ weights**2)))

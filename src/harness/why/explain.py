@@ -83,7 +83,8 @@ def _sentences(
         },
     }
     along = {text: value for text, value in pieces.items() if value * found.log_factor > 0}
-    leading = sorted(along, key=lambda text: -abs(along[text]))[:2]
+    most = max((abs(value) for value in along.values()), default=0.0)
+    leading = [text for text in sorted(along, key=lambda text: -abs(along[text])) if abs(along[text]) > most / 4][:2]
     factor = math.exp(found.log_factor)
     subject = "The factor of" if established else "No verdict is established; as measured, the factor of"
     first = f"{subject} {factor:.3f} comes mostly from {' and '.join(leading)}." if leading else ""

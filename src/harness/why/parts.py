@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.why.profile import SPANNING, UNKNOWN
+
+if TYPE_CHECKING:
+    import onnx
 
 # of a parameter or module, without what stands before it: `features.` in a whole network, `trunk.` in a stage
 _PARTS = (
@@ -48,32 +53,56 @@ def order_of(part: str) -> tuple[float, int]:
 
 @lru_cache(maxsize=32)
 def parts_of_graph(path: Path) -> Mapping[str, str]:
-    """Return the part of every node and tensor of an exported graph, by name.
-
-    A node is of the part of its own parameters; without any, of the last part that its inputs come from, in the
-    network's order: a concatenation belongs to its block, a pooling to what it pools.
-    """
+    """Return the part of every node and tensor of an exported graph, by name."""
     import onnx
 
-    graph = onnx.load(path, load_external_data=False).graph
-    return walk(graph, {})
+    return walk(onnx.load(path).graph, {})
 
 
-def walk(graph: object, known: Mapping[str, str]) -> dict[str, str]:
-    """Return the part of every node and tensor of a graph, by name; `known` names tell before parameters do."""
-    found: dict[str, str] = {}
-    weights = {weight.name for weight in graph.initializer}  # type: ignore[attr-defined]
-    for node in graph.node:  # type: ignore[attr-defined]
+def walk(graph: onnx.GraphProto, known: Mapping[str, str]) -> dict[str, str]:
+    """Return the part of every node and tensor of a graph, by name; `known` names tell before parameters do.
+
+    A node is of the part of its own parameters. Without any, it is of the last part that its inputs come from, in the
+    network's order: a concatenation belongs to its block, a pooling to what it pools. Parameters that several nodes
+    share tell nothing (an exporter keeps equal ones once, and fresh normalisations are all equal): such a node is of
+    the part that it works for.
+    """
+    weights = {weight.name for weight in graph.initializer}
+    users = Counter(name for node in graph.node for name in set(node.input) if name in weights)
+    told: dict[int, str] = {}
+    shares: set[int] = set()
+    for number, node in enumerate(graph.node):
+        own = [name for name in node.input if name in weights and part_of_parameter(name)]
         part = next((known[name] for name in _aliases((*node.output, node.name)) if name in known), None)
-        if part is None:
-            own = [part_of_parameter(name) for name in node.input if name in weights]
-            part = next((one for one in own if one), None)
-        if part is None:
-            sources = [found[name] for name in node.input if name in found]
-            part = max(sources, key=order_of, default=None)
+        part = part or next((part_of_parameter(name) for name in own if users[name] == 1), None)
+        if part is not None:
+            told[number] = part
+        elif own:
+            shares.add(number)
+    ahead = _ahead(graph, told)
+    found: dict[str, str] = {}
+    for number, node in enumerate(graph.node):
+        sources = [found[name] for name in node.input if name in found]
+        part = told.get(number) or (ahead.get(number) if number in shares else None)
+        part = part or max(sources, key=order_of, default=None)
         if part is not None:
             found |= {name: part for name in (*node.output, node.name) if name}
     return found
+
+
+def _ahead(graph: onnx.GraphProto, told: Mapping[int, str]) -> dict[int, str]:
+    """Return for each node the first part, in the network's order, that it or what depends on it is told to be of."""
+    wanted: dict[str, str] = {}
+    out: dict[int, str] = {}
+    for number in reversed(range(len(graph.node))):
+        node = graph.node[number]
+        later = [wanted[name] for name in node.output if name in wanted]
+        part = told.get(number) or min(later, key=order_of, default=None)
+        if part is not None:
+            out[number] = part
+            for name in node.input:
+                wanted[name] = min((wanted.get(name, part), part), key=order_of)
+    return out
 
 
 def part_of_names(names: Iterable[str], known: Mapping[str, str]) -> str:

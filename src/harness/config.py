@@ -28,10 +28,10 @@ class Switch:
 
 @dataclass
 class EarlyExitOptions:
-    """Leave the network after a dense block when the exit head is sure enough."""
+    """Leave the network after a dense block (stage, encoder layer) when the exit head is sure enough."""
 
     enabled: bool = False
-    after_block: int = 2
+    after_block: int = 2  # counted from 1: dense blocks, stages of a ResNet or ConvNeXt, encoder layers of a ViT
     decision: str = "auto"  # auto | share | threshold; auto: share on unlabelled data, else threshold
     exit_share: float = 0.5  # share of each batch that leaves early
     threshold: float | None = None  # confidence in [0, 1]; None: calibrated to `exit_share`
@@ -48,11 +48,21 @@ class ReducedGrowthOptions:
 
 
 @dataclass
-class LowRankOptions:
-    """Truncated SVD of the classifier and the 1x1 convolutions. Exactly one of rank, ratio, energy."""
+class ReducedDepthOptions:
+    """Fewer blocks in each stage of a residual network, the counterpart of a reduced growth there; keeps weights."""
 
     enabled: bool = False
-    classifier: bool = True
+    depth: float = 0.5  # share of each stage's blocks that stays, rounded up
+
+
+@dataclass
+class LowRankOptions:
+    """Truncated SVD of linear layers and 1x1 convolutions. At most one of rank, ratio, energy; none: a quarter."""
+
+    enabled: bool = False
+    classifier: bool = True  # the last linear layer
+    linear: bool = True  # the other ones: the MLPs of a ViT
+    attention: bool = True  # the projections of a ViT's attention
     conv1x1: bool = True
     rank: int | None = None
     ratio: float | None = None  # rank = ratio * min(in, out)
@@ -61,7 +71,7 @@ class LowRankOptions:
 
 @dataclass
 class GroupedOptions:
-    """Grouped 1x1 convolutions in the bottlenecks (`_DenseLayer.conv1`)."""
+    """Grouped convolutions: DenseNet's bottlenecks (`_DenseLayer.conv1`), else 3x3 (or larger), else 1x1 expansions."""
 
     enabled: bool = False
     groups: int = 4
@@ -69,7 +79,7 @@ class GroupedOptions:
 
 @dataclass
 class PrunedOptions:
-    """Structured channel pruning by L2 magnitude."""
+    """Structured pruning by L2 magnitude: channels of convolutions; heads and MLP width of a ViT."""
 
     enabled: bool = False
     ratio: float = 0.3
@@ -83,10 +93,17 @@ class ArchConfig:
 
     identity: Switch = field(default_factory=Switch)
     reduced_growth: ReducedGrowthOptions = field(default_factory=ReducedGrowthOptions)
+    reduced_depth: ReducedDepthOptions = field(default_factory=ReducedDepthOptions)
     pruned: PrunedOptions = field(default_factory=PrunedOptions)
     grouped: GroupedOptions = field(default_factory=GroupedOptions)
     low_rank: LowRankOptions = field(default_factory=LowRankOptions)
     early_exit: EarlyExitOptions = field(default_factory=EarlyExitOptions)
+
+
+def _arch_config() -> ArchConfig:
+    from harness.arch.others import config_type
+
+    return config_type()()  # with the options of other packages' techniques
 
 
 @dataclass
@@ -247,7 +264,7 @@ class HarnessConfig:
     """One Hydra job: one quartet."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
-    arch: ArchConfig = field(default_factory=ArchConfig)
+    arch: ArchConfig = field(default_factory=_arch_config)
     hw: HwConfig = field(default_factory=HwConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     precision: PrecisionConfig = field(default_factory=PrecisionConfig)

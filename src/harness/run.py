@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         parsed = parser.parse_args(list(arguments))
         if any(getattr(parsed, flag) for flag in _HYDRA_ANSWERS):
-            return _hydra(arguments, lambda config: None)
+            return _hydra(arguments, lambda config: None, parsed.overrides)
         quiet()
         signal.signal(signal.SIGTERM, _terminate)
         return _sweep(arguments, parsed.overrides)
@@ -52,7 +52,7 @@ def _sweep(arguments: Sequence[str], overrides: Sequence[str]) -> int:
 
     resolved = check_sweep(jobs)
     command = " ".join(["python -m harness", *arguments])
-    return conduct([job.config for job in jobs], resolved, command, lambda job: _hydra(arguments, job))
+    return conduct([job.config for job in jobs], resolved, command, lambda job: _hydra(arguments, job, overrides))
 
 
 def _terminate(number: int, frame: Any) -> None:
@@ -63,11 +63,11 @@ def _refuse(message: str) -> NoReturn:
     raise UserError(f"{message}; options are written key=value, see python -m harness --help.")
 
 
-def _hydra(arguments: Sequence[str], job: Callable[[Any], None]) -> int:
+def _hydra(arguments: Sequence[str], job: Callable[[Any], None], overrides: Sequence[str]) -> int:
     """Let Hydra run the jobs of the command line through `job`."""
     import hydra
 
-    register_schema()
+    register_schema(overrides)
     saved = sys.argv
     sys.argv = ["python -m harness", *arguments]
     try:

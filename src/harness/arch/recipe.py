@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from harness.arch.exit_policy import ExitPolicy
+from harness.arch.others import config_type
 from harness.arch.stack import apply_stack
 from harness.config import ArchConfig, ModelConfig
 from harness.models import build
@@ -52,5 +53,6 @@ def assemble(recipe: Recipe) -> nn.Module:
 
 
 def _arch_config(given: dict[str, Any]) -> ArchConfig:
-    kinds = {part.name: type(getattr(ArchConfig(), part.name)) for part in fields(ArchConfig)}
-    return ArchConfig(**{name: kinds[name](**options) for name, options in given.items()})
+    usual = config_type()()
+    kinds = {part.name: type(getattr(usual, part.name)) for part in fields(usual)}
+    return type(usual)(**{name: kinds[name](**options) for name, options in given.items()})

@@ -15,6 +15,7 @@ import numpy as np
 
 from harness.config import ProtocolConfig
 from harness.errors import CellError
+from harness.measure.answers import Answers, answer
 from harness.measure.bring_up import (
     CellTask,
     bring_up,
@@ -53,6 +54,7 @@ class Measurement:
     warmups: Mapping[str, Warmup] = field(default_factory=dict)
     coursework_ms: Mapping[str, list[float]] = field(default_factory=dict)
     consumption: Mapping[str, Consumption] = field(default_factory=dict)
+    answers: Answers | None = None  # on labelled images; None: the data has no labels
     ceilings: Ceilings | None = None  # of the machine; None: not asked for, or they could not be measured
     telemetry: Telemetry | None = None
     note: str = ""  # what a reader of the result must know: another boundary, a chip that slowed down, ...
@@ -110,6 +112,7 @@ def measure(
                     now = _blocks(run, handles, done, build, until, most)
                     if not done:
                         consumed = _consumption(run, handles)
+                        answers = answer(replicas[build], handles, settings, progress)
                         # last: it takes memory, and its worker may end
                         ceilings, no_ceilings = _ceilings(run, handles, device)
             except CellError as error:
@@ -137,6 +140,7 @@ def measure(
         warmups=warmups,
         coursework_ms=coursework_ms,
         consumption=consumed,
+        answers=answers,
         ceilings=ceilings,
         telemetry=telemetry,
         note="; ".join(note for note in notes if note),

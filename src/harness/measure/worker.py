@@ -11,7 +11,7 @@ import os
 import signal
 from contextlib import ExitStack
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from harness.errors import CellError, UserError
 from harness.measure.allocator import keep_freed_memory
 from harness.measure.cell import CellSpec, Loaded, Slice, Sustained
 from harness.roofline.ceilings import Ceilings
+
+if TYPE_CHECKING:
+    from harness.accuracy.predictions import Predictions
 
 
 def main(connection: Connection, spec: CellSpec, parent: int) -> None:
@@ -58,7 +61,6 @@ class _Cell:
 
     def load(self, _: Any) -> Loaded:
         """Load all stages and put the inputs in place."""
-        from harness.data.synthetic import images
         from harness.engines import get
         from harness.measure.boundaries import Boundaries
         from harness.measure.runner import make_runner
@@ -70,7 +72,6 @@ class _Cell:
         self._runner = make_runner(executables, self._spec.policy, self._spec.batch_size)
         self._shape = executables[0].input_specs[0].shape[1:]
         self._dtype = executables[0].input_specs[0].dtype
-        self._images = images
         self._boundaries = Boundaries(self._runner, self._write_timed_inputs())
         proof: dict[str, str | int | float] = {}
         for number, executable in enumerate(executables, start=1):
@@ -90,7 +91,7 @@ class _Cell:
         )
 
     def _write_timed_inputs(self) -> np.ndarray:
-        batch = self._images(self._spec.input_seed, self._spec.batch_size, self._shape).astype(self._dtype)
+        batch = timed_inputs(self._spec, self._shape).astype(self._dtype)
         self._runner.write(batch)
         return batch
 
@@ -119,6 +120,24 @@ class _Cell:
         """Keep the device busy; the coordinator reads its energy meanwhile."""
         return self._boundaries.sustain(seconds)
 
+    def predict(self, _: Any) -> Predictions:
+        """Answer all labelled images, as the engine that is timed does."""
+        from harness.accuracy.predictions import predict
+
+        assert self._spec.labelled is not None
+        test, batch_size = self._spec.labelled.test, self._spec.batch_size
+        found = predict(test, batch_size, lambda inputs: self._runner.verify(inputs.astype(self._dtype)))
+        self._write_timed_inputs()
+        return found
+
+    def predict_eager(self, _: Any) -> Predictions:
+        """Answer the same images by the cell's network in fp32 eager; it takes memory, so nothing is timed after it."""
+        from harness.accuracy.eager import eager_predictions
+
+        spec = self._spec
+        assert spec.labelled is not None
+        return eager_predictions(spec.recipe, spec.labelled.test, spec.batch_size, spec.device)
+
     def ceilings(self, argument: tuple[int, int]) -> Ceilings:
         """Measure what the machine can at most; nothing may be timed in this process after it."""
         from harness.roofline.ceilings import measure_ceilings
@@ -131,6 +150,15 @@ class _Cell:
         from harness.measure.clocks import counted_slice
 
         return counted_slice(self._boundaries.run, *argument)
+
+
+def timed_inputs(spec: CellSpec, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the batch [B, *shape] float32 that a cell is timed with, the same for all cells of a quartet."""
+    if spec.labelled is None:
+        from harness.data.synthetic import images
+
+        return images(spec.input_seed, spec.batch_size, shape)
+    return spec.labelled.test.batch(spec.labelled.timed_batch(spec.batch_size, spec.input_seed))
 
 
 def _quiet_thread_pools(threads: int) -> None:

@@ -42,8 +42,8 @@ def weights_of(config: HarnessConfig, stack: ArchConfig) -> Weights:
 
 
 def base_model(config: HarnessConfig) -> ModelConfig:
-    """Return the unmodified model, with the weights that were trained for it unless others are given."""
-    if config.model.weights is not None or config.checkpoints.use == "never" or config.data.name == UNLABELLED:
+    """Return the unmodified model, with the weights that were trained from the given ones where there are such."""
+    if config.checkpoints.use == "never" or config.data.name == UNLABELLED:
         return config.model
     path = _folder(config, config.model, ArchConfig()) / WEIGHTS
     return replace(config.model, weights=str(path)) if path.is_file() else config.model

@@ -75,7 +75,7 @@ def check_sweep(jobs: Sequence[Job]) -> Resolved:
     check_weights(configs)
     _check_architectures(configs)
     _check_shared(configs)
-    device = _device(configs[0])
+    device = device_of(configs[0])
     for config in configs:
         check_boundary(config, device)
     engines, reasons = {}, {}
@@ -145,7 +145,7 @@ def _check_architectures(configs: Sequence[HarnessConfig]) -> None:
         arch.check_stack(built[model_key], config.arch)
 
 
-def _device(config: HarnessConfig) -> str:
+def device_of(config: HarnessConfig) -> str:
     """Return cpu or cuda; raise UserError where a GPU is asked for and there is none."""
     import torch
 

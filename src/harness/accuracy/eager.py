@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,21 +12,18 @@ import torch
 from harness.accuracy.predictions import Predictions, predict
 from harness.arch.exit_policy import ExitPolicy, exit_mask
 from harness.arch.recipe import Recipe, assemble
-from harness.arch.stages import stages
+from harness.arch.stages import Stage, stages
 from harness.data.decoded import LabelledImages
 from harness.errors import CellError
 from harness.measure.cell import CellOutputs
 from harness.models.fingerprint import fingerprint
 
-if TYPE_CHECKING:
-    from torch import nn
 
-
-def all_heads(network: nn.Module, images: torch.Tensor) -> dict[str, torch.Tensor]:
+def all_heads(parts: Sequence[Stage], images: torch.Tensor) -> dict[str, torch.Tensor]:
     """Return the logits of every head for all of `images` [B, 3, S, S]: each sample goes through every stage."""
     heads: dict[str, torch.Tensor] = {}
     value = images
-    for stage in stages(network):
+    for stage in parts:
         found = stage.module(value)
         outputs = dict(zip(stage.output_names, (found,) if torch.is_tensor(found) else found, strict=True))
         value = outputs.pop("features", value)
@@ -45,11 +41,11 @@ def eager_predictions(recipe: str, images: LabelledImages, batch_size: int, devi
     if fingerprint(network) != given["fingerprint"]:
         raise CellError("the rebuilt network's weights differ from the exported ones: did the weights file change?")
     network = network.to(device)
-    policy = getattr(network, "policy", None)
+    policy, parts = getattr(network, "policy", None), stages(network)
 
     def run(batch: np.ndarray) -> CellOutputs:
         heads = {
-            name: value.cpu().numpy() for name, value in all_heads(network, torch.from_numpy(batch).to(device)).items()
+            name: value.cpu().numpy() for name, value in all_heads(parts, torch.from_numpy(batch).to(device)).items()
         }
         return routed(heads, policy)
 

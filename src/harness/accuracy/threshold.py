@@ -11,6 +11,7 @@ import torch
 from harness.accuracy.eager import all_heads
 from harness.arch.early_exit import EarlyExitNetwork, resolve
 from harness.arch.exit_policy import ExitPolicy, calibrate_threshold, confidence, exit_mask
+from harness.arch.stages import stages
 from harness.data.decoded import LabelledImages
 from harness.models.determinism import single_threaded
 
@@ -28,10 +29,11 @@ def policy_on(network: EarlyExitNetwork, options: EarlyExitOptions, images: Labe
     policy = resolve(options, labelled=True)
     if policy.decision == "share":
         return policy
+    parts = stages(network)
     # one thread: each process of a sweep must find the same threshold to the last bit
     with torch.inference_mode(), single_threaded():
         chunks = [
-            all_heads(network, torch.from_numpy(images.batch(np.arange(start, min(start + _CHUNK, images.count)))))
+            all_heads(parts, torch.from_numpy(images.batch(np.arange(start, min(start + _CHUNK, images.count)))))
             for start in range(0, images.count, _CHUNK)
         ]
     exit_logits, logits = (np.concatenate([one[name].numpy() for one in chunks]) for name in ("exit_logits", "logits"))

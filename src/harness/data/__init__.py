@@ -1,6 +1,6 @@
 """Data: where the inputs of a measurement come from, and the labels if there are any.
 
-`dataset` gives a labelled data set by name; `labelled` what is measured and calibrated on. Importing this imports no
+`open_dataset` gives a labelled data set by name; `labelled` what is measured and calibrated on. Importing this imports no
 torch and no data library.
 """
 
@@ -19,7 +19,7 @@ UNLABELLED = "synthetic"
 LABELLED = ("digits", "image_folder", "huggingface")  # one module each
 
 
-def dataset(cfg: DataConfig) -> DataSet | None:
+def open_dataset(cfg: DataConfig) -> DataSet | None:
     """Return the labelled data set of that name, None for synthetic images; raise UserError where it can't be had."""
     if cfg.name == UNLABELLED:
         return None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.data import dataset
+from harness.data import open_dataset
 from harness.data.dataset import DataSet
 from harness.data.decoded import LabelledImages, decoded
 from harness.data.options import DataConfig
@@ -99,4 +99,4 @@ def _check_options(data: DataConfig) -> None:
 
 @memoised
 def _opened(text: str) -> DataSet | None:
-    return dataset(DataConfig(**json.loads(text)))
+    return open_dataset(DataConfig(**json.loads(text)))

@@ -7,6 +7,9 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from harness.data.options import DataConfig
+from harness.train.options import CheckpointsConfig, TrainConfig
+
 
 @dataclass
 class ModelConfig:
@@ -34,7 +37,8 @@ class EarlyExitOptions:
     after_block: int = 2  # counted from 1: dense blocks, stages of a ResNet or ConvNeXt, encoder layers of a ViT
     decision: str = "auto"  # auto | share | threshold; auto: share on unlabelled data, else threshold
     exit_share: float = 0.5  # share of each batch that leaves early
-    threshold: float | None = None  # confidence in [0, 1]; None: calibrated to `exit_share`
+    threshold: float | None = None  # confidence in [0, 1]; None: calibrated to `exit_share`, or to the next one
+    max_accuracy_drop: float | None = None  # labelled data: as many leave as cost at most this share of top-1
     seed: int = 1  # of the exit head's weights
 
 
@@ -205,14 +209,6 @@ class ScenarioConfig:
 
 
 @dataclass
-class DataConfig:
-    """Where the inputs come from."""
-
-    name: str = "synthetic"
-    seed: int = 1234
-
-
-@dataclass
 class ProtocolConfig:
     """How a quartet is measured; every setting is recorded with the run."""
 
@@ -276,6 +272,8 @@ class HarnessConfig:
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
+    checkpoints: CheckpointsConfig = field(default_factory=CheckpointsConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
     sweep_name: str | None = None
     resume: str = "auto"  # auto | never | a sweep's name or run id
 

@@ -14,10 +14,12 @@ from typing import Any
 
 from harness.analyse import analyse
 from harness.config import from_omegaconf
+from harness.data.labelled import content_digest
 from harness.engines import get
 from harness.engines.cache import Cache, key_of
 from harness.environment import code_digest, cpu_name, git_sha, gpu
 from harness.errors import CellError, UserError
+from harness.finetuned import identity
 from harness.measure.lock import building, device_lock
 from harness.measure.progress import Progress
 from harness.measure.protocol import measure
@@ -111,11 +113,14 @@ def serve_quartet(
 def quartet_key(plan: QuartetPlan, chip: Mapping[str, Any] | None) -> str:
     """Return the SHA-256 of all that makes two quartets the same measurement: config, code, engine, chip, driver."""
     config = asdict(plan.config)
-    for elsewhere in ("tracking", "cache", "sweep_name", "resume"):  # where results and artifacts lie changes no number
+    # where results and artifacts lie changes no number; what was trained is told by its content
+    for elsewhere in ("tracking", "cache", "sweep_name", "resume", "checkpoints", "train"):
         config.pop(elsewhere)
     return key_of(
         {
             "config": config,
+            "weights": identity(plan.config),
+            "images": content_digest(plan.config.data),
             "code": code_digest(),
             "engine": [plan.engine, get(plan.engine).version()],
             "chip": [chip[name] for name in ("name", "driver")] if chip else cpu_name(),

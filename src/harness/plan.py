@@ -8,6 +8,7 @@ from pathlib import Path
 
 from harness import arch, hw
 from harness.config import ArchConfig, HarnessConfig
+from harness.data import LABELLED, UNLABELLED
 from harness.engines import get
 from harness.engines.base import BatchProfile, BuildPlan, Graph, Option
 from harness.errors import UserError
@@ -194,7 +195,7 @@ def check_config(config: HarnessConfig) -> None:
     protocol = config.protocol
     names = {
         "reference": (config.reference, ("eager", "engine")),
-        "data": (config.data.name, ("synthetic",)),
+        "data": (config.data.name, (UNLABELLED, *LABELLED)),
         "engine.device": (config.engine.device, ("auto", "cpu", "cuda")),
         "protocol.primary": (protocol.primary, ("auto", "device", "wall", "end_to_end")),
     }
@@ -236,6 +237,10 @@ def check_config(config: HarnessConfig) -> None:
     for name in ("margin", "level"):
         if not 0 < getattr(protocol, name) < 1:
             raise UserError(f"protocol.{name}={getattr(protocol, name)}: must be between 0 and 1.")
+    if config.arch.early_exit.max_accuracy_drop is not None and config.data.name == UNLABELLED:
+        raise UserError(
+            "arch.early_exit.max_accuracy_drop needs labelled data: data=digits, image_folder, huggingface."
+        )
     stack = arch.enabled(config.arch)
     if "identity" in stack and len(stack) > 1:
         raise UserError(f"arch=[{','.join(stack)}]: identity stacks with nothing; use it alone.")

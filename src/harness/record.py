@@ -12,10 +12,12 @@ from typing import Any
 import pandas
 
 from harness import arch, hw
+from harness.accuracy.record import answer_metrics, answer_table, skipped_list, skipped_note
 from harness.analyse import Analysis, prefix_of
-from harness.config import ScenarioConfig
+from harness.config import HarnessConfig, ScenarioConfig
 from harness.engines.base import INSPECTOR_FILE
 from harness.environment import environment
+from harness.finetuned import weights_of
 from harness.measure.protocol import Measurement
 from harness.plan import QuartetPlan
 from harness.prepare import PreparedCell
@@ -39,7 +41,7 @@ def params(plan: QuartetPlan) -> dict[str, Any]:
         "reference": config.reference,
         "scenario": config.scenario.name,
         "precision": precision if precision == "fp16" else ("tf32" if config.precision.tf32 else "fp32"),
-        "weights": config.model.weights or f"random (seed {config.model.seed})",
+        **_origins(config),
         "image_size": config.model.image_size,
         **arch.flat_options(config.arch),
         **hw.flat_options(config.hw),
@@ -50,6 +52,18 @@ def params(plan: QuartetPlan) -> dict[str, Any]:
 
 def _scenario_options(scenario: ScenarioConfig) -> dict[str, Any]:
     return {f"scenario.{name}": value for name, value in asdict(scenario).items() if name != "name"}
+
+
+def _origins(config: HarnessConfig) -> dict[str, Any]:
+    """Return what was measured on: the weights of the model and of its changed form, and the images."""
+    found = weights_of(config, config.arch)
+    out: dict[str, Any] = {
+        "weights": found.model.weights or f"random (seed {config.model.seed})",
+        "data": config.data.name if config.data.path is None else f"{config.data.name} {config.data.path}",
+    }
+    if found.checkpoint is not None:
+        out["arch_weights"] = found.checkpoint
+    return out
 
 
 def record(
@@ -65,11 +79,13 @@ def record(
     for role, cell in cells.items():
         metrics |= _cell_metrics(prefix_of(role), cell, plan.config.batch_size)
         metrics |= _roofline(role, cell, plan.config.batch_size, measurement, analysis)
+    data = next(iter(cells.values())).data
+    skipped = skipped_note(data) if data is not None else ""
     metrics["build/cache_hit"] = float(all(cell.cache_hit for cell in cells.values()))
     tags: dict[str, Any] = {
         "engine_version": cells[plan.cells[-1].role].artifacts[0].engine_version,
         "degraded": "; ".join(_degraded(cells, measurement)),
-        "note": measurement.note if measurement is not None else "",
+        "note": "; ".join(part for part in (measurement.note if measurement is not None else "", skipped) if part),
     }
     details: dict[str, Any] = {
         "quartet": plan.label,
@@ -115,11 +131,18 @@ def record(
             "coursework_ms": dict(measurement.coursework_ms),
             "standing": asdict(measurement.standing),
         }
+        if measurement.answers is not None and data is not None:
+            metrics |= answer_metrics(measurement.answers, data, plan.config.protocol.level)
+            answer_table(measurement.answers, data).to_parquet(folder / "answers.parquet", index=False)
+            artifacts["answers.parquet"] = folder / "answers.parquet"
         measurement.samples.write(folder / "samples.parquet")
         artifacts["samples.parquet"] = folder / "samples.parquet"
         if measurement.telemetry is not None:
             pandas.DataFrame(measurement.telemetry.rows).to_parquet(folder / "telemetry.parquet", index=False)
             artifacts["telemetry.parquet"] = folder / "telemetry.parquet"
+    if data is not None and skipped:
+        (folder / "skipped_images.txt").write_text(skipped_list(data))
+        artifacts["skipped_images.txt"] = folder / "skipped_images.txt"
     for name, content in (
         ("interaction.json", json.dumps(details, indent=1, default=str)),
         ("environment.json", json.dumps(environment(), indent=1)),

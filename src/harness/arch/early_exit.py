@@ -117,10 +117,18 @@ def check(model: nn.Module, options: EarlyExitOptions) -> None:
         raise UserError(f"arch.early_exit.exit_share={options.exit_share} is no share: it must be from 0 to 1")
     if options.threshold is not None and not 0 <= options.threshold <= 1:
         raise UserError(f"arch.early_exit.threshold={options.threshold} is no confidence: it must be from 0 to 1")
-    if options.threshold is not None and options.decision == "share":
+    if options.max_accuracy_drop is not None and not 0 <= options.max_accuracy_drop <= 1:
         raise UserError(
-            f"arch.early_exit.threshold={options.threshold} has no effect with decision=share: use decision=threshold"
+            f"arch.early_exit.max_accuracy_drop={options.max_accuracy_drop} is no share of answers: from 0 to 1"
         )
+    if options.threshold is not None and options.max_accuracy_drop is not None:
+        raise UserError("arch.early_exit.threshold and arch.early_exit.max_accuracy_drop both choose it: drop one")
+    for option in ("threshold", "max_accuracy_drop"):
+        if getattr(options, option) is not None and options.decision == "share":
+            raise UserError(
+                f"arch.early_exit.{option}={getattr(options, option)} has no effect with decision=share: "
+                "use decision=threshold"
+            )
 
 
 def apply(model: nn.Module, options: EarlyExitOptions) -> EarlyExitNetwork:

@@ -15,6 +15,7 @@ import numpy as np
 
 from harness.config import ProtocolConfig
 from harness.errors import CellError
+from harness.measure.answers import Answers, answer
 from harness.measure.bring_up import (
     CellTask,
     bring_up,
@@ -54,6 +55,7 @@ class Measurement:
     warmups: Mapping[str, Warmup] = field(default_factory=dict)
     coursework_ms: Mapping[str, list[float]] = field(default_factory=dict)
     consumption: Mapping[str, Consumption] = field(default_factory=dict)
+    answers: Answers | None = None  # on labelled images; None: the data has no labels
     profiles: Mapping[str, CellProfile] = field(default_factory=dict)  # by role; those that could be taken
     ceilings: Ceilings | None = None  # of the machine; None: not asked for, or they could not be measured
     telemetry: Telemetry | None = None
@@ -112,6 +114,7 @@ def measure(
                     now = _blocks(run, handles, done, build, until, most)
                     if not done:
                         consumed = _consumption(run, handles)
+                        answers = answer(replicas[build], handles, settings, progress)
                         profiles, no_why = _profiles(run, handles)
                         # last: it takes memory, and its worker may end
                         ceilings, no_ceilings = _ceilings(run, handles, device)
@@ -140,6 +143,7 @@ def measure(
         warmups=warmups,
         coursework_ms=coursework_ms,
         consumption=consumed,
+        answers=answers,
         profiles=profiles,
         ceilings=ceilings,
         telemetry=telemetry,

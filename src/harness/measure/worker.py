@@ -11,7 +11,7 @@ import os
 import signal
 from contextlib import ExitStack
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from harness.measure.allocator import keep_freed_memory
 from harness.measure.cell import CellSpec, Loaded, Slice, Sustained
 from harness.roofline.ceilings import Ceilings
 from harness.why.profile import CellProfile
+
+if TYPE_CHECKING:
+    from harness.accuracy.predictions import Predictions
 
 
 def main(connection: Connection, spec: CellSpec, parent: int, commands: type[Cell]) -> None:
@@ -62,7 +65,6 @@ class Cell:
 
     def load(self, _: Any) -> Loaded:
         """Load all stages and put the inputs in place."""
-        from harness.data.synthetic import images
         from harness.engines import get
         from harness.measure.boundaries import Boundaries
         from harness.measure.runner import make_runner
@@ -75,7 +77,6 @@ class Cell:
         self._runner = make_runner(executables, self._spec.policy, self._spec.batch_size)
         self._shape = executables[0].input_specs[0].shape[1:]
         self._dtype = executables[0].input_specs[0].dtype
-        self._images = images
         self._boundaries = Boundaries(self._runner, self._write_timed_inputs())
         proof: dict[str, str | int | float] = {}
         for number, executable in enumerate(executables, start=1):
@@ -95,7 +96,7 @@ class Cell:
         )
 
     def _write_timed_inputs(self) -> np.ndarray:
-        batch = self._images(self._spec.input_seed, self._spec.batch_size, self._shape).astype(self._dtype)
+        batch = timed_inputs(self._spec, self._shape).astype(self._dtype)
         self._runner.write(batch)
         return batch
 
@@ -124,6 +125,24 @@ class Cell:
         """Keep the device busy; the coordinator reads its energy meanwhile."""
         return self._boundaries.sustain(seconds)
 
+    def predict(self, _: Any) -> Predictions:
+        """Answer all labelled images, as the engine that is timed does."""
+        from harness.accuracy.predictions import predict
+
+        assert self._spec.labelled is not None
+        test, batch_size = self._spec.labelled.test, self._spec.batch_size
+        found = predict(test, batch_size, lambda inputs: self._runner.verify(inputs.astype(self._dtype)))
+        self._write_timed_inputs()
+        return found
+
+    def predict_eager(self, _: Any) -> Predictions:
+        """Answer the same images by the cell's network in fp32 eager; it takes memory, so nothing is timed after it."""
+        from harness.accuracy.eager import eager_predictions
+
+        spec = self._spec
+        assert spec.labelled is not None
+        return eager_predictions(spec.recipe, spec.labelled.test, spec.batch_size, spec.device)
+
     def why(self, _: Any) -> CellProfile:
         """Profile a batch by part of the network; nothing may be timed in this process after it."""
         from harness.why.take import take_profile
@@ -142,6 +161,15 @@ class Cell:
         from harness.measure.clocks import counted_slice
 
         return counted_slice(self._boundaries.run, *argument)
+
+
+def timed_inputs(spec: CellSpec, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the batch [B, *shape] float32 that a cell is timed with, the same for all cells of a quartet."""
+    if spec.labelled is None:
+        from harness.data.synthetic import images
+
+        return images(spec.input_seed, spec.batch_size, shape)
+    return spec.labelled.test.batch(spec.labelled.timed_batch(spec.batch_size, spec.input_seed))
 
 
 def _quiet_thread_pools(threads: int) -> None:

@@ -36,7 +36,6 @@ class SweepContext:
     store_uri: str
     store_root: str
     store_experiment: str
-    started_at: float  # seconds since the epoch
 
     def publish(self) -> None:
         """Hand this to the jobs, in whatever process they run."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
 from contextlib import ExitStack
 from multiprocessing.connection import Connection
 from typing import Any
@@ -26,7 +25,6 @@ from harness.roofline.ceilings import Ceilings
 def main(connection: Connection, spec: CellSpec, parent: int) -> None:
     """Serve commands `(name, argument)` until `stop`; every reply is `("ok", value)` or `("error", text)`."""
     die_with_parent(parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the coordinator's; it ends us
     _quiet_thread_pools(spec.threads)
     kept = keep_freed_memory() if spec.device == "cpu" else False
     with ExitStack() as stack:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sqlite3
+import tempfile
 import urllib.error
 import urllib.request
 from contextlib import contextmanager, suppress
@@ -72,7 +74,7 @@ def open_store(cfg: TrackingConfig) -> Store:
     quiet_environment()
     database = sqlite_path(uri)
     if database is None:
-        _check_reachable(uri)
+        check_reachable(uri)
         with as_user_error(uri, "open"):
             return Store(uri, _experiment(uri, cfg.experiment, None), cfg.experiment, None)
     artifacts = database.parent / ARTIFACTS
@@ -110,7 +112,7 @@ def find_store(cfg: TrackingConfig) -> Store:
     """
     uri = existing_uri(cfg.uri, cfg.root)
     quiet_environment()
-    _check_reachable(uri)
+    check_reachable(uri)
     with as_user_error(uri, "read"):
         found = client(uri).get_experiment_by_name(cfg.experiment)
     if found is None:
@@ -182,7 +184,7 @@ def _check_not_moved(uri: str, experiment_id: str, artifacts: Path) -> None:
         )
 
 
-def _check_reachable(uri: str) -> None:
+def check_reachable(uri: str) -> None:
     """Ask an http server once, with a short timeout: MLflow's own client retries for minutes."""
     if not uri.startswith(("http://", "https://")):
         return
@@ -213,6 +215,31 @@ def _made_folders(folder: Path) -> Iterator[None]:
             for path in missing:
                 path.rmdir()
         raise
+
+
+@contextmanager
+def exclusive(store: Store) -> Iterator[None]:
+    """Hold a store alone among the processes of this machine: for a moment in which two sweeps would cross.
+
+    The lock is the operating system's, so a holder that dies in whatever way lets go.
+
+    Raises:
+        UserError: somebody else holds it for minutes.
+
+    """
+    from filelock import FileLock, Timeout
+
+    database = sqlite_path(store.uri)
+    name = hashlib.sha256(store.uri.encode()).hexdigest()[:16]
+    elsewhere = Path(tempfile.gettempdir()) / f"harness-{os.getuid()}-store-{name}.lock"
+    path = database.with_name(f".{database.name}.lock") if database is not None else elsewhere
+    try:
+        with FileLock(path, timeout=_LOCK_TIMEOUT_S):
+            yield
+    except Timeout:
+        raise UserError(
+            f"the tracking store {shown(store.uri)} is held by another process that does not let go; its lock is {path}"
+        ) from None
 
 
 @contextmanager

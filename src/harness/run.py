@@ -39,6 +39,8 @@ def main(arguments: Sequence[str]) -> int:
     except UserError as error:
         print(f"harness: {redacted(str(error))}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # before there was anything to lose
+        return STATUS
 
 
 def _interruptible(arguments: Sequence[str], overrides: Sequence[str]) -> int:

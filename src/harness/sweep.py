@@ -17,6 +17,7 @@ from harness.config import EngineConfig, HarnessConfig
 from harness.engines import PREFERENCE, get, names
 from harness.errors import UserError
 from harness.plan import QuartetPlan, check_boundary, check_config, plan_quartet
+from harness.safe_names import check_sweep_name
 
 if TYPE_CHECKING:
     from torch import nn
@@ -65,6 +66,7 @@ def check_sweep(jobs: Sequence[Job]) -> Resolved:
     configs = [job.config for job in jobs]
     for config in configs:
         check_config(config)
+        check_sweep_name(config.sweep_name)
     _check_architectures(configs)
     _check_shared(configs)
     device = _device(configs[0])

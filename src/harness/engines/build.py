@@ -41,6 +41,8 @@ def fetch_or_build(plan: BuildPlan, cache: Cache, timeout_s: float = 1800.0) -> 
         size_mb=float(meta["size_mb"]),
         proof=dict(meta["proof"]),
         degraded=tuple(meta["degraded"]),
+        key=entry.key,
+        files=dict(entry.files),
     )
     return Built(artifact, entry.seconds, entry.hit)
 

@@ -58,9 +58,12 @@ class _Cell:
         """Load all stages and put the inputs in place."""
         from harness.data.synthetic import images
         from harness.engines import get
+        from harness.engines.seal import check_seal
         from harness.measure.boundaries import Boundaries
         from harness.measure.runner import make_runner
 
+        for artifact in self._spec.artifacts:
+            check_seal(artifact)
         executables = tuple(
             self._stack.enter_context(get(artifact.plan.engine).load(artifact, self._spec.device))
             for artifact in self._spec.artifacts

@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from harness.engines.cache import file_sha256, key_of
+from harness.errors import CellError, UserError
 from harness.secrets import redacted
 from harness.track.client import quietly
 from harness.track.runs import QuartetRecord, end_quartet, log_quartet, search, start_quartet
-from harness.track.store import Store, check_reachable
+from harness.track.store import Store, check_there
 
 FOLDER = "outbox"
 PARCEL = "parcel.json"
@@ -124,11 +125,12 @@ def deliver(outbox: Outbox) -> list[Waiting]:
 def reason_of(error: BaseException) -> str:
     """Return an exception as one line without secrets."""
     lines = str(error).strip().splitlines() or [""]
-    return redacted(f"{type(error).__name__}: {lines[0][:300]}")
+    kind = "" if isinstance(error, UserError | CellError) else f"{type(error).__name__}: "
+    return redacted(f"{kind}{lines[0][:300]}")
 
 
 def _started(store: Store, quartet: Quartet) -> Quartet:
-    check_reachable(store.uri)
+    check_there(store.uri)
     tags = {**quartet.tags, DELIVERY_TAG: quartet.delivery}
     run_id = start_quartet(store, quartet.sweep_id, quartet.run_name, quartet.params, tags)
     return replace(quartet, run_id=run_id)
@@ -136,7 +138,7 @@ def _started(store: Store, quartet: Quartet) -> Quartet:
 
 def _send(store: Store, quartet: Quartet, record: QuartetRecord, status: str, error: str) -> None:
     """Write a row into the run that was begun, also by a delivery that broke off, or into a new one."""
-    check_reachable(store.uri)
+    check_there(store.uri)
     with quietly():
         if not quartet.run_id:
             made = search(store.client(), [store.experiment_id], f"tags.`{DELIVERY_TAG}` = '{quartet.delivery}'")

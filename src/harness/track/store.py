@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import UserError
+from harness.secrets import holds_password
 from harness.track.client import as_user_error, client, quiet_environment, shown
 
 if TYPE_CHECKING:
@@ -70,6 +71,11 @@ def open_store(cfg: TrackingConfig) -> Store:
         UserError: the store can't be made, reached or written. Nothing half-made is left behind.
 
     """
+    if cfg.uri and holds_password(cfg.uri):
+        raise UserError(
+            f"tracking.uri={shown(cfg.uri)} holds a password, and configs are kept with the results: leave it out and "
+            "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, in the environment."
+        )
     uri, root = resolve_uri(cfg.uri, cfg.root)
     quiet_environment()
     database = sqlite_path(uri)
@@ -79,6 +85,7 @@ def open_store(cfg: TrackingConfig) -> Store:
             return Store(uri, _experiment(uri, cfg.experiment, None), cfg.experiment, None)
     artifacts = database.parent / ARTIFACTS
     with as_user_error(uri, "open"), _made_folders(artifacts), _locked(database):
+        _check_folder_writable(artifacts)
         if database.exists():
             check_writable(database)
         else:
@@ -120,6 +127,18 @@ def find_store(cfg: TrackingConfig) -> Store:
     return Store(uri, str(found.experiment_id), cfg.experiment, resolve_uri(cfg.uri, cfg.root)[1])
 
 
+def check_there(uri: str) -> None:
+    """Raise UserError within seconds where a store is away: a server that does not answer, a database that is locked.
+
+    MLflow's own patience is half a minute for each call.
+    """
+    database = sqlite_path(uri)
+    if database is None:
+        check_reachable(uri)
+    else:
+        check_writable(database)
+
+
 def check_writable(database: Path) -> None:
     """Take and give back the write lock of a sqlite database: it is one, and it can be written.
 
@@ -139,6 +158,18 @@ def check_writable(database: Path) -> None:
             f"can't write the tracking store {database}: {error}\n"
             "Move the file away to start a new store, or choose another folder with tracking.root=FOLDER."
         ) from error
+
+
+def _check_folder_writable(artifacts: Path) -> None:
+    """Raise UserError unless files can be written where a run's files go; a database alone would keep half a row."""
+    try:
+        with tempfile.TemporaryFile(dir=artifacts):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"can't write the tracking store's files in {artifacts}: {error.strerror}; "
+            "choose another folder with tracking.root=FOLDER."
+        ) from None
 
 
 def _create_database(database: Path, artifacts: Path) -> None:

@@ -99,6 +99,7 @@ def start(root: Path, cache: Path) -> subprocess.Popen[str]:
         [sys.executable, "-m", "harness", *GRID, f"tracking.root={root}", "sweep_name=soak"],
         cwd=root.parent, env={**os.environ, **own}, text=True, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job's is ignored
     )  # fmt: skip
 
 

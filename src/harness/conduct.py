@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from rich.console import Console
@@ -13,14 +13,21 @@ from harness.ahead import build_ahead
 from harness.config import HarnessConfig, from_omegaconf
 from harness.environment import gpu
 from harness.family import adjust
+from harness.interruption import Interruption
 from harness.job import quartet_key, run_job
 from harness.plan import QuartetPlan, plan_quartet
+from harness.process_identity import this_process
 from harness.report.table import print_table
-from harness.resume import GRID_TAG, PROCESS_TAG, Kept, adopt, end_the_dead, find_kept, grid_key, this_process
+from harness.resume import GRID_TAG, PROCESS_TAG, Kept, adopt, continuation_tags, end_the_dead, find_kept, grid_key
+from harness.secrets import redacted
 from harness.sweep import Resolved, SweepContext, sweep_label
 from harness.terminal import TerminalProgress
-from harness.track import Store, finish_sweep, install_views, open_store, start_sweep
+from harness.track import Store, end_killed, exclusive, finish_sweep, install_views, open_store, start_sweep
+from harness.track.client import as_user_error, quietly
 from harness.track.load import load
+from harness.track.outbox import Outbox, Waiting, deliver, outbox_of, reason_of
+
+_PLAIN: dict[str, Any] = {"highlight": False, "soft_wrap": True, "markup": False}  # a user's names hold no markup
 
 
 def conduct(
@@ -28,9 +35,9 @@ def conduct(
     resolved: Resolved,
     command: str,
     launch: Callable[[Callable[[Any], None]], Any],
+    interruption: Interruption,
 ) -> int:
     """Run a sweep and return its exit status; `launch(job)` calls `job(composed config)` for each of its quartets."""
-    started_at = time.time()
     console = Console() if sys.stdout.isatty() else Console(width=140)
     store = open_store(configs[0].tracking)
     install_views(store)
@@ -38,13 +45,16 @@ def conduct(
     plans = [plan_quartet(*one, resolved.device) for one in zip(configs, engines, strict=True)]
     chip = gpu() if resolved.device == "cuda" else None
     keys = [quartet_key(plan, chip) for plan in plans]
-    end_the_dead(store)
-    kept = find_kept(store, keys, configs[0].resume)
+    outbox = outbox_of(store, configs[0].tracking.root)
     name = configs[0].sweep_name or sweep_label(plans)
-    tags = {"engine": ", ".join(dict.fromkeys(engines)), "command": command}
+    tags = {"engine": ", ".join(dict.fromkeys(engines)), "command": redacted(command)}
     tags |= {PROCESS_TAG: this_process(), GRID_TAG: grid_key(keys)}
-    sweep_id = start_sweep(store, name, tags, {"jobs": len(configs)})
-    adopt(store, kept, sweep_id)
+    with as_user_error(store.uri, "begin a sweep in"), exclusive(store):  # or two could adopt the same quartets
+        deliver(outbox)
+        end_the_dead(store)
+        kept = find_kept(store, keys, configs[0].resume)
+        sweep_id = start_sweep(store, name, tags | continuation_tags(kept), {"jobs": len(configs)})
+        adopt(store, kept, sweep_id)
     context = SweepContext(
         sweep_id=sweep_id,
         name=name,
@@ -54,10 +64,11 @@ def conduct(
         store_uri=store.uri,
         store_root=str(store.root or ""),
         store_experiment=store.experiment,
-        started_at=started_at,
     )
     context.publish()
     _announce(console, resolved, plans, kept)
+    how = f"The same command goes on: {redacted(command)}"
+    interruption.told = f"0 of {len(configs)} quartets are done. {how}"
     with TerminalProgress(console, len(configs)) as progress:
 
         def job(composed: Any) -> None:
@@ -68,20 +79,48 @@ def conduct(
                 progress.end(None, kept=True)
             else:
                 progress.end(run_job(composed, context, store, progress))
+                _tell_waiting(console, outbox, deliver(outbox))
+            interruption.told = f"{progress.good} of {len(configs)} quartets are done and kept. {how}"
 
         try:
             progress.begin("the sweep")
             todo = [one for one, key in zip(zip(configs, engines, strict=True), keys, strict=True)
                     if key not in kept.finished]  # fmt: skip
-            build_ahead(todo, resolved.device, progress)
+            build_ahead(todo, resolved.device, progress, sweep_id)
             launch(job)
-        finally:
-            counts = finish_sweep(store, sweep_id)
-    adjust(store, load(sweep_id, store.uri))
-    if configs[0].tracking.report:
-        _publish(console, store, sweep_id)
-    print_table(console, load(sweep_id, store.uri), store.uri)
-    return 0 if set(counts) == {"FINISHED"} else 1
+        except BaseException as error:
+            why = "interrupted" if isinstance(error, KeyboardInterrupt) else reason_of(error)
+            with suppress(Exception), quietly():  # a store that is away: the next start ends the sweep
+                end_killed(store, sweep_id, why)
+            raise
+    return _conclude(console, store, outbox, sweep_id, configs)
+
+
+def _conclude(console: Console, store: Store, outbox: Outbox, sweep_id: str, configs: Sequence[HarnessConfig]) -> int:
+    """Deliver what waits, judge the verdicts together, end the sweep, print its table; return the exit status."""
+    waiting, jobs = deliver(outbox), len(configs)
+    try:
+        with quietly():
+            adjust(store, load(sweep_id, store.uri))
+            if configs[0].tracking.report and not waiting:
+                _publish(console, store, sweep_id)
+            counts = finish_sweep(store, sweep_id, jobs)  # last: what is FINISHED is complete
+        print_table(console, load(sweep_id, store.uri), store.uri)
+    except Exception as error:
+        console.print(f"The tracking store is away: {reason_of(error)}", **_PLAIN)
+        counts = {}
+    if waiting:
+        console.print(
+            f"{len(waiting)} quartets are measured and not logged yet, they wait in {outbox.folder}: "
+            "the same command delivers them.",
+            **_PLAIN,
+        )
+    return 0 if counts == {"FINISHED": jobs} else 1
+
+
+def _tell_waiting(console: Console, outbox: Outbox, waiting: Sequence[Waiting]) -> None:
+    for one in waiting:
+        console.print(f"  {one.run_name} is not logged yet: {one.reason}; it waits in {outbox.folder}", **_PLAIN)
 
 
 def _publish(console: Console, store: Store, sweep_id: str) -> None:
@@ -101,10 +140,10 @@ def _publish(console: Console, store: Store, sweep_id: str) -> None:
 def _announce(console: Console, resolved: Resolved, plans: Sequence[QuartetPlan], kept: Kept) -> None:
     auto = resolved.engines.get("auto")
     if auto is not None and any(plan.engine == auto for plan in plans):
-        console.print(f"engine={auto}: {resolved.reason}", highlight=False, soft_wrap=True)
+        console.print(f"engine={auto}: {resolved.reason}", **_PLAIN)
     if kept.finished:
         console.print(
             f"Going on with sweep {kept.name}: {len(kept.finished)} of {len(plans)} quartets are kept "
             "(resume=never measures all of them anew).",
-            highlight=False, soft_wrap=True,
-        )  # fmt: skip
+            **_PLAIN,
+        )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import tempfile
 import traceback
 from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,10 @@ from harness.measure.protocol import measure
 from harness.plan import QuartetPlan, plan_quartet
 from harness.prepare import prepare, tasks
 from harness.record import params, record
+from harness.secrets import redacted
 from harness.sweep import SweepContext
-from harness.track import QuartetRecord, Store, finish, log_quartet, start_quartet
+from harness.track import QuartetRecord, Store, finish
+from harness.track.outbox import Outbox, Quartet, begin, hand_over, outbox_of, reason_of
 
 
 def run_job(composed: Any, context: SweepContext, store: Store, progress: Progress) -> str | None:
@@ -37,8 +40,9 @@ def run_job(composed: Any, context: SweepContext, store: Store, progress: Progre
     config = from_omegaconf(composed)
     plan = plan_quartet(config, context.engines[config.engine.name], context.device)
     chip = gpu() if context.device == "cuda" else None
-    run_id = start_quartet(
-        store,
+    outbox = outbox_of(store, config.tracking.root)
+    quartet = begin(
+        outbox,
         context.sweep_id,
         f"{plan.label} b{config.batch_size}",
         params(plan),
@@ -53,25 +57,24 @@ def run_job(composed: Any, context: SweepContext, store: Store, progress: Progre
         with tempfile.TemporaryDirectory(prefix="harness-") as folder:
             row = run_quartet(
                 plan,
-                Cache(Path(config.cache.dir), context.started_at),
+                Cache(Path(config.cache.dir), context.sweep_id),
                 progress,
                 Path(folder),
-                OmegaConf.to_yaml(composed, resolve=True),
+                redacted(OmegaConf.to_yaml(composed, resolve=True)),
             )
             progress.stage("log")
-            log_quartet(store, run_id, row)
-        finish(store, run_id, "FINISHED")
-        return None
+            return hand_over(outbox, quartet, row)
     except KeyboardInterrupt:
-        finish(store, run_id, "KILLED", "interrupted")
+        with suppress(Exception):  # a store that is away: the next start ends the run
+            finish(store, quartet.run_id, "KILLED", "interrupted")
         raise
     except (CellError, UserError) as error:
-        reason = str(error)
+        reason, details = redacted(str(error)), ""
+    except OSError as error:  # a full disk, a folder that is gone: the machine's trouble, and the message says it all
+        reason, details = reason_of(error), ""
     except Exception as error:  # our bug: keep the traceback with the run, go on with the sweep
-        reason = f"{type(error).__name__}: {error}"
-        _keep_traceback(store, run_id)
-    finish(store, run_id, "FAILED", reason)
-    return reason
+        reason, details = redacted(f"{type(error).__name__}: {error}"), redacted(traceback.format_exc())
+    return _hand_over_failure(outbox, quartet, reason, details)
 
 
 def run_quartet(
@@ -134,9 +137,14 @@ def device_id(plan: QuartetPlan) -> str:
     return chip["uuid"] if chip else plan.device
 
 
-def _keep_traceback(store: Store, run_id: str) -> None:
-    """Log the traceback of the exception in flight as an artifact."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "traceback.txt"
-        path.write_text(traceback.format_exc())
-        log_quartet(store, run_id, QuartetRecord(artifacts={"traceback.txt": path}))
+def _hand_over_failure(outbox: Outbox, quartet: Quartet, reason: str, details: str) -> str:
+    """Log a failed quartet with its reason, and with its traceback where there is one and room for it."""
+    record = QuartetRecord()
+    with ExitStack() as stack:
+        if details:
+            with suppress(OSError):
+                folder = stack.enter_context(tempfile.TemporaryDirectory())
+                (Path(folder) / "traceback.txt").write_text(details)
+                record = QuartetRecord(artifacts={"traceback.txt": Path(folder) / "traceback.txt"})
+        lost = hand_over(outbox, quartet, record, "FAILED", reason)
+    return f"{reason}; {lost}" if lost else reason

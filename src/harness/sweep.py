@@ -19,6 +19,7 @@ from harness.engines import PREFERENCE, get, names
 from harness.errors import UserError
 from harness.finetuned import base_model, check_weights
 from harness.plan import QuartetPlan, check_boundary, check_config, plan_quartet
+from harness.safe_names import check_sweep_name
 from harness.train.options import TrainConfig
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ class SweepContext:
     store_uri: str
     store_root: str
     store_experiment: str
-    started_at: float  # seconds since the epoch
 
     def publish(self) -> None:
         """Hand this to the jobs, in whatever process they run."""
@@ -69,6 +69,7 @@ def check_sweep(jobs: Sequence[Job]) -> Resolved:
     configs = [job.config for job in jobs]
     for config in configs:
         check_config(config)
+        check_sweep_name(config.sweep_name)
         check_data(base_model(config), config.data)
         if config.train != TrainConfig():
             raise UserError("options train.* are for python -m harness.train; a measurement trains nothing.")

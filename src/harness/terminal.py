@@ -21,6 +21,7 @@ class TerminalProgress:
         self._console = console
         self._total = total
         self._done = 0
+        self.good = 0  # quartets done or kept
         self._label = ""
         self._stage = ""
         self._standing: Standing | None = None
@@ -56,6 +57,7 @@ class TerminalProgress:
     def end(self, error: str | None, kept: bool = False) -> None:
         """A quartet has ended; `error` is the reason if it failed, `kept` if it was measured before."""
         self._done += 1
+        self.good += error is None
         seconds = time.monotonic() - self._started
         good = Text("kept" if kept else "done", style="green")
         outcome = good if error is None else Text(f"FAILED: {error}", style="red")

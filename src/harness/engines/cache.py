@@ -2,15 +2,15 @@
 
 An entry is a folder named by a SHA-256 key. It is made under a temporary name and renamed when complete, so a
 reader sees all of it or nothing; a lock file keeps two makers apart; every file's checksum is kept and checked
-on the way out, and an entry that fails the check is made anew.
+on the way out, the manifest's own too, and an entry that fails the check is made anew.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -22,6 +22,7 @@ from typing import Any
 from filelock import FileLock
 
 MANIFEST = "manifest.json"
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Entry:
     meta: Mapping[str, Any]
     hit: bool  # it was there before (see `Cache`)
     seconds: float  # that making it took (of the original making, if it was a hit)
+    files: Mapping[str, str]  # name within the folder -> SHA-256
 
 
 def key_of(parts: Mapping[str, Any]) -> str:
@@ -46,22 +48,37 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def intact(folder: Path, files: Mapping[str, str]) -> bool:
+    """Return whether `folder` holds exactly these files (name -> SHA-256) beside its manifest, and no link.
+
+    A file more could be found by whoever loads the others, and a link leads to what may change any time.
+    """
+    found = [path for path in folder.rglob("*") if path.is_symlink() or path.is_file()]
+    if folder.is_symlink() or any(path.is_symlink() for path in found):
+        return False
+    names = {str(path.relative_to(folder)) for path in found} - {MANIFEST}
+    return names == set(files) and all(file_sha256(folder / name) == digest for name, digest in files.items())
+
+
 class Cache:
     """Cached results below one folder, by kind (`export`, `engine`) and key."""
 
-    def __init__(self, root: Path, new_since: float = math.inf) -> None:
-        """`new_since` (seconds since the epoch): what was made then or later is found, but is no hit.
+    def __init__(self, root: Path, sweep: str = "") -> None:
+        """`sweep`: the id of the sweep on whose behalf; what was made for the same one is found, but is no hit.
 
-        So a sweep that built ahead does not report its own work as another one's.
+        So a sweep that built ahead does not report its own work as another one's, whatever the clock does.
         """
         self.root = Path(root).absolute()
-        self._new_since = new_since
+        self._sweep = sweep
 
     def fetch_or_make(self, kind: str, key: str, make: Callable[[Path], Mapping[str, Any]]) -> Entry:
         """Return the entry of `key`; on a miss call `make(folder)`, which fills the folder and returns its notes.
 
-        Whatever `make` raises passes through and leaves no entry behind.
+        Whatever `make` raises passes through and leaves no entry behind. Raises ValueError for a kind or a key that is
+        no plain name: they become folders.
         """
+        if not (_PLAIN_NAME.fullmatch(kind) and _PLAIN_NAME.fullmatch(key)):
+            raise ValueError(f"not the name of a cache entry: {kind!r}, {key!r}")
         folder = self.root / kind / key[:2]
         final = folder / key
         found = self._read(final, key)  # without the lock: an entry never changes once it has its name
@@ -75,7 +92,10 @@ class Cache:
             return self._make(final, key, make)
 
     def _make(self, final: Path, key: str, make: Callable[[Path], Mapping[str, Any]]) -> Entry:
-        work = Path(tempfile.mkdtemp(prefix=f".{key[:12]}-", dir=final.parent))
+        prefix = f".{key[:12]}-"
+        for left in final.parent.glob(f"{prefix}*"):  # by a maker that was killed: we hold its lock
+            shutil.rmtree(left, ignore_errors=True)
+        work = Path(tempfile.mkdtemp(prefix=prefix, dir=final.parent))
         try:
             started = time.perf_counter()
             meta = dict(make(work))
@@ -83,24 +103,25 @@ class Cache:
             files = {
                 str(path.relative_to(work)): file_sha256(path) for path in sorted(work.rglob("*")) if path.is_file()
             }
-            manifest = {"key": key, "files": files, "meta": meta, "seconds": seconds, "made_at": time.time()}
+            manifest = {"key": key, "files": files, "meta": meta, "seconds": seconds, "sweep": self._sweep}
+            manifest["sha256"] = key_of(manifest)
             (work / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True))
-            if final.exists():  # a damaged entry: _read refused it
+            if final.is_symlink():
+                final.unlink()
+            elif final.exists():  # a damaged entry: _read refused it
                 shutil.rmtree(final)
             os.replace(work, final)
         finally:
             shutil.rmtree(work, ignore_errors=True)
-        return Entry(key, final, meta, hit=False, seconds=seconds)
+        return Entry(key, final, meta, hit=False, seconds=seconds, files=files)
 
     def _read(self, final: Path, key: str) -> Entry | None:
         try:
             manifest = json.loads((final / MANIFEST).read_text())
-            intact = manifest["key"] == key and all(
-                file_sha256(final / name) == digest for name, digest in manifest["files"].items()
-            )
-            if not intact:
+            digest = manifest.pop("sha256")
+            if digest != key_of(manifest) or manifest["key"] != key or not intact(final, manifest["files"]):
                 return None
-            hit = float(manifest.get("made_at", 0.0)) < self._new_since
-            return Entry(key, final, manifest["meta"], hit, seconds=float(manifest["seconds"]))
+            hit = not self._sweep or manifest["sweep"] != self._sweep
+            return Entry(key, final, manifest["meta"], hit, float(manifest["seconds"]), manifest["files"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None

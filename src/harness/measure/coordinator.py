@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
+from harness.engines.orphan import no_interrupts
 from harness.errors import CellError
 from harness.measure import worker
 from harness.measure.cell import CellSpec
@@ -49,7 +50,8 @@ class Worker:
             name=f"harness-{spec.role}",
             daemon=True,
         )
-        self._process.start()
+        with no_interrupts():
+            self._process.start()
         theirs.close()
 
     @property

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
 from contextlib import ExitStack
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
@@ -33,7 +32,6 @@ def main(connection: Connection, spec: CellSpec, parent: int, commands: type[Cel
     `commands` is what the worker can do: a `Cell`, or what a load scenario makes of it.
     """
     die_with_parent(parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the coordinator's; it ends us
     _quiet_thread_pools(spec.threads)
     kept = keep_freed_memory() if spec.device == "cpu" else False
     with ExitStack() as stack:
@@ -66,9 +64,12 @@ class Cell:
     def load(self, _: Any) -> Loaded:
         """Load all stages and put the inputs in place."""
         from harness.engines import get
+        from harness.engines.seal import check_seal
         from harness.measure.boundaries import Boundaries
         from harness.measure.runner import make_runner
 
+        for artifact in self._spec.artifacts:
+            check_seal(artifact)
         self._executables = executables = tuple(
             self._stack.enter_context(get(artifact.plan.engine).load(artifact, self._spec.device))
             for artifact in self._spec.artifacts

@@ -6,6 +6,7 @@ from harness.track.runs import (
     NOTE_TAG,
     QuartetRecord,
     children,
+    end_killed,
     finish,
     finish_sweep,
     log_family_verdict,
@@ -15,7 +16,7 @@ from harness.track.runs import (
     start_sweep,
     sweeps,
 )
-from harness.track.store import Store, find_store, open_store
+from harness.track.store import Store, exclusive, find_store, open_store
 from harness.track.view import install_views, view_url
 
 __all__ = [
@@ -23,6 +24,8 @@ __all__ = [
     "QuartetRecord",
     "Store",
     "children",
+    "end_killed",
+    "exclusive",
     "find_store",
     "finish",
     "finish_sweep",

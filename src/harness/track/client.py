@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from harness.errors import UserError
+from harness.secrets import redacted
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -45,25 +45,30 @@ def client(uri: str) -> MlflowClient:
 
 def shown(uri: str) -> str:
     """Return `uri` for a message: without the password it may hold."""
-    return re.sub(r"//[^/@]+@", "//***@", uri)
+    return redacted(uri)
 
 
 @contextmanager
 def as_user_error(uri: str, doing: str) -> Iterator[None]:
-    """Turn whatever MLflow, SQLAlchemy or the file system raises inside into a one-line `UserError`.
+    """Turn whatever MLflow, SQLAlchemy or the file system raises inside into a one-line `UserError`."""
+    try:
+        with quietly():
+            yield
+    except UserError:
+        raise
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [""]
+        reason = redacted(f"{type(error).__name__}: {lines[0][:200]}")
+        raise UserError(f"can't {doing} the tracking store {shown(uri)}: {reason}") from error
 
-    MLflow logs a traceback of its own for database errors; inside, its logger is silent.
-    """
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Keep MLflow's logger silent inside: it writes a traceback of its own for each error of a database or a server."""
     logger = logging.getLogger("mlflow")
     level = logger.level
     try:
         logger.setLevel(logging.CRITICAL + 1)
         yield
-    except UserError:
-        raise
-    except Exception as error:
-        lines = str(error).strip().splitlines() or [""]
-        reason = f"{type(error).__name__}: {lines[0][:200]}"
-        raise UserError(f"can't {doing} the tracking store {shown(uri)}: {reason}") from error
     finally:
         logger.setLevel(level)

@@ -1,7 +1,7 @@
 """Data: where the inputs of a measurement come from, and the labels if there are any.
 
-`open_dataset` gives a labelled data set by name; `labelled` what is measured and calibrated on. Importing this imports no
-torch and no data library.
+`open_dataset` gives a labelled data set by name; `labelled` what is measured and calibrated on. Importing this imports
+no torch and no data library.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pandas
 
 TABLE = ("model", "reference", "engine", "boundary")  # what the rows of one table have in common
+RICHEST_FIRST = ("", "hw/", "arch/", "baseline/")  # what stands before a cell's metric names
 ROOMY = 100  # terminal columns from which on all columns fit
 COLOURS = {"amplify": "green", "conflict": "red", "independent": "cyan", "inconclusive": "yellow"}
 
@@ -67,7 +68,8 @@ def _print_measured(console: Console, frame: pandas.DataFrame, labels: dict[str,
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("arch x hw, batch", overflow="fold", min_width=16)
     gains = ("arch", "hw", "expected", "combined") if roomy else ("arch", "hw", "combined")
-    headers = (*(["images/s"] if roomy else []), *gains, "factor [95% interval]")
+    labelled = _has(frame, *(f"{prefix}accuracy/top1" for prefix in RICHEST_FIRST))
+    headers = (*(["images/s"] if roomy else []), *(["top-1"] if labelled else []), *gains, "factor [95% interval]")
     for header in (name.replace("combined", "both") for name in headers):
         table.add_column(header, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
@@ -80,6 +82,7 @@ def _print_measured(console: Console, frame: pandas.DataFrame, labels: dict[str,
         cells = [
             Text(labels[row["run_id"]]),
             *([_throughput(row, boundary)] if roomy else []),
+            *([_top1(row)] if labelled else []),
             *(_number(row, f"gain/{name}", 2, "x") for name in gains),
             _factor(row),
             Text(verdict + marks, style=COLOURS.get(verdict, "")),
@@ -137,9 +140,20 @@ def _print_built(console: Console, frame: pandas.DataFrame) -> None:
     console.print(table)
 
 
+def _top1(row: Any) -> Text:
+    """Return the top-1 accuracy of the richest cell that was measured, and how many points that is off the baseline."""
+    for prefix in RICHEST_FIRST:
+        if not _missing(row, f"{prefix}accuracy/top1"):
+            change = (
+                "" if _missing(row, f"{prefix}accuracy/drop") else f" ({-100 * row[f'{prefix}accuracy/drop']:+.2f})"
+            )
+            return Text(f"{row[f'{prefix}accuracy/top1']:.2%}{change}")
+    return Text("-")
+
+
 def _throughput(row: Any, boundary: str) -> Text:
     """Return the throughput of the richest cell that was measured."""
-    for prefix in ("", "hw/", "arch/", "baseline/"):
+    for prefix in RICHEST_FIRST:
         if not _missing(row, f"{prefix}throughput/{boundary}"):
             return _number(row, f"{prefix}throughput/{boundary}", 1)
     return Text("-")

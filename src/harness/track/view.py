@@ -37,6 +37,7 @@ _COLUMNS = {
     "metrics.`gain/expected`": 120,
     "metrics.`throughput/wall`": 130,
     "metrics.`throughput/device`": 140,
+    "metrics.`accuracy/top1`": 120,
     "params.`arch`": 130,
     "params.`hw`": 120,
     "params.`batch_size`": 95,

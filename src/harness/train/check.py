@@ -48,7 +48,7 @@ def _check_options(config: HarnessConfig, device: str) -> None:
         if getattr(train, name) < 1:
             raise UserError(f"train.{name}={getattr(train, name)}: must be at least 1.")
     for name in ("lr", "temperature"):
-        if not (math.isfinite(getattr(train, name)) and getattr(train, name) > 0):
+        if getattr(train, name) is not None and not (math.isfinite(getattr(train, name)) and getattr(train, name) > 0):
             raise UserError(f"train.{name}={getattr(train, name)}: must be a positive number.")
     for name in ("weight_decay", "warmup_epochs", "exit_weight", "shift", "seed"):
         if not (math.isfinite(getattr(train, name)) and getattr(train, name) >= 0):

@@ -33,6 +33,7 @@ from harness.train.loop import Epoch, Work, train
 from harness.train.state import BEST, LAST, STATE_KEY, Standing, notes_of, standing_in, write_tensors
 from harness.train.track import log_epoch, open_run
 
+FROM_RANDOM, FROM_TRAINED = 4e-3, 1e-3  # learning rates: what is learnt already must not be shaken out
 RECIPE_KEY, RESULT_KEY = "harness.recipe", "harness.result"
 
 
@@ -99,6 +100,7 @@ def _train(
         validation=Batches(data.validation, device),
         device=device,
         mirror=found.mirrored if config.train.mirror is None else config.train.mirror,
+        highest_rate=config.train.lr or (FROM_RANDOM if base.weights is None else FROM_TRAINED),
         options=config.train,
     )
     from_where = f", from epoch {start.epoch + 1}" if start.epoch else ""

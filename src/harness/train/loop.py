@@ -45,6 +45,7 @@ class Work:
     validation: Batches
     device: str
     mirror: bool
+    highest_rate: float  # of learning
     options: TrainConfig
 
 
@@ -79,7 +80,7 @@ def train(work: Work, folder: Path, standing: Standing, told: Callable[[Epoch, S
         network.train()
         batches = work.train.shuffled(options.batch_size, options.seed, number, options.shift, work.mirror)
         for step, (images, labels) in enumerate(batches, start=number * steps):
-            rate = learning_rate(step, options.epochs * steps, warmup, options.lr)
+            rate = learning_rate(step, options.epochs * steps, warmup, work.highest_rate)
             for group in optimiser.param_groups:
                 group["lr"] = rate
             images = images.contiguous(memory_format=torch.channels_last) if work.device == "cuda" else images
@@ -154,4 +155,4 @@ def _optimiser(network: nn.Module, options: TrainConfig) -> torch.optim.Optimize
         {"params": [one for one in own if one.ndim > 1], "weight_decay": options.weight_decay},
         {"params": [one for one in own if one.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=options.lr)
+    return torch.optim.AdamW(groups)  # each step sets its rate

@@ -131,6 +131,7 @@ def _running(config: HarnessConfig, engine: str) -> set[str]:
 def _check_architectures(configs: Sequence[HarnessConfig]) -> None:
     """Check each distinct model and arch stack once: a stack can be impossible only for this model."""
     from harness import arch, models
+    from harness.arch.anatomy import require_densenet
 
     seen: set[str] = set()
     built: dict[str, nn.Module] = {}
@@ -144,6 +145,9 @@ def _check_architectures(configs: Sequence[HarnessConfig]) -> None:
         if model_key not in built:
             built[model_key] = models.build(model)
         arch.check_stack(built[model_key], config.arch)
+    for config in configs:
+        if config.hw.fusion.enabled and config.hw.fusion.dense_blocks:
+            require_densenet(built[json.dumps(asdict(config.model))], "hw.fusion.dense_blocks=true runs dense blocks")
 
 
 def device_of(config: HarnessConfig) -> str:

@@ -31,13 +31,10 @@ def image_size(model: nn.Module) -> int:
     return int(getattr(model, "image_size", DEFAULT_IMAGE_SIZE))
 
 
-def require_densenet(model: nn.Module, technique: str) -> DenseNet:
-    """Return `model` as a DenseNet; raises UserError if it is something else."""
+def require_densenet(model: nn.Module, asked: str) -> DenseNet:
+    """Return `model` as a DenseNet; raises UserError if it is something else. `asked` is what needs one, and why."""
     if not isinstance(model, DenseNet):
-        raise UserError(
-            f"arch={technique} changes dense blocks: it needs a DenseNet, found {type(model).__name__}; "
-            "its counterpart for residual networks is arch=reduced_depth"
-        )
+        raise UserError(f"{asked}: it needs a DenseNet, found {type(model).__name__}")
     return model
 
 
@@ -57,12 +54,15 @@ def classifier(model: nn.Module) -> tuple[str, nn.Linear] | None:
     return linears[-1] if linears else None
 
 
-def layers_that_run(model: nn.Module) -> dict[str, nn.Module]:
+def layers_that_run(model: nn.Module) -> dict[str, nn.Conv2d | nn.Linear]:
     """Return the convolutions and linear layers by name, in the order in which they are called.
 
     A layer whose weight is read past it (the projections within `nn.MultiheadAttention`) is never called, so replacing
-    it would change nothing or break; nor is the auxiliary classifier of a network in inference.
+    it would change nothing or break; nor is the auxiliary classifier of a network in inference. A bare module that does
+    not carry its `image_size` can't be called: of such a one, all of them in the order of their definition.
     """
+    if not hasattr(model, "image_size"):
+        return {name: part for name, part in model.named_modules() if isinstance(part, nn.Conv2d | nn.Linear)}
     order: dict[str, None] = {}
     empty = weightless(model)
     for name, part in empty.named_modules():
@@ -71,7 +71,7 @@ def layers_that_run(model: nn.Module) -> dict[str, nn.Module]:
     side = image_size(model)
     with torch.no_grad():
         empty(torch.empty(1, 3, side, side, device="meta"))
-    return {name: model.get_submodule(name) for name in order}
+    return {name: part for name in order if isinstance(part := model.get_submodule(name), nn.Conv2d | nn.Linear)}
 
 
 def output_layer(model: nn.Module) -> tuple[str, nn.Module] | None:

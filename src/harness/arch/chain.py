@@ -92,5 +92,6 @@ def chain(model: nn.Module) -> Chain | None:
     return None
 
 
-def _features(model: nn.Module) -> tuple[tuple[str, nn.Module], ...]:
-    return tuple((f"features{name}", part) for name, part in model.features.named_children())
+def _features(model: ConvNeXt | EfficientNet | MobileNetV3) -> tuple[tuple[str, nn.Module], ...]:
+    features: nn.Module = model.features
+    return tuple((f"features{name}", part) for name, part in features.named_children())

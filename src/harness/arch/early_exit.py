@@ -169,7 +169,7 @@ def resolve(options: EarlyExitOptions, labelled: bool) -> ExitPolicy:
 def _chain(model: nn.Module) -> Chain:
     found = chain(model)
     if found is None:
-        raise UserError(f"arch={name} cuts networks it knows: it needs a {FAMILIES}, found {type(model).__name__}")
+        raise UserError(f"arch={name} can only cut what it knows: it needs a {FAMILIES}, found {type(model).__name__}")
     return found
 
 

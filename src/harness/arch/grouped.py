@@ -1,9 +1,9 @@
 """Grouped convolutions: each group of outputs sees only its own group of inputs.
 
 Aggregated transformations, as in ResNeXt (Xie et al., Aggregated Residual Transformations, CVPR 2017). Which ones, by
-what the network has: the bottlenecks of a DenseNet; else every dense convolution larger than 1x1 but the stem's (the 3x3
-of a ResNet's blocks); else the 1x1 expansions (EfficientNet, MobileNet, whose larger ones are depthwise already). No
-channel shuffle: the dense layer that follows each of them mixes the groups.
+what the network has: the bottlenecks of a DenseNet; else every dense convolution larger than 1x1 but the stem's (the
+3x3 of a ResNet's blocks); else the 1x1 expansions (EfficientNet, MobileNet, whose larger ones are depthwise already).
+No channel shuffle: the dense layer that follows each of them mixes the groups.
 
 The given weights are kept where they still have a place: group g of the outputs keeps the weights from group g of the
 inputs (the diagonal blocks), unscaled. Among all grouped convolutions that is the nearest to the dense one in the sum

@@ -1,4 +1,4 @@
-"""Truncated SVD of linear layers (classifier, MLPs, attention projections) and 1x1 convolutions: one matrix product becomes two thinner ones.
+"""Truncated SVD of linear layers, attention projections and 1x1 convolutions: one product becomes two thinner ones.
 
 Denton et al., Exploiting Linear Structure Within Convolutional Networks, NIPS 2014; Jaderberg et al., Speeding up
 Convolutional Neural Networks with Low Rank Expansions, BMVC 2014. The truncated SVD is the nearest matrix of its rank
@@ -97,9 +97,8 @@ def targets(model: nn.Module, options: LowRankOptions) -> dict[str, nn.Linear | 
             else:
                 wanted = options.attention if layer_name.startswith(attentions) else options.linear
         else:
-            wanted = options.conv1x1 and isinstance(layer, nn.Conv2d) and _is_pointwise(layer)
+            wanted = options.conv1x1 and _is_pointwise(layer)
         if wanted:
-            assert isinstance(layer, nn.Linear | nn.Conv2d)
             found[layer_name] = layer
     return found
 

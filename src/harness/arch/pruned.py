@@ -47,7 +47,7 @@ def check(model: nn.Module, options: PrunedOptions) -> None:
         return
     last = output_layer(model)
     widths = [
-        part.out_channels if isinstance(part, nn.Conv2d) else part.out_features  # type: ignore[union-attr]
+        part.out_channels if isinstance(part, nn.Conv2d) else part.out_features
         for layer_name, part in layers_that_run(model).items()
         if last is None or layer_name != last[0]
     ]

@@ -1,7 +1,7 @@
 """Pruning a ViT: whole heads of its attention and channels within its MLPs; the width of its tokens stays.
 
 The tokens pass every layer by, so pruning their width would take the same channels from all of them; heads and MLP
-channels are each layer's own (Michel et al., Are Sixteen Heads Really Better than One?, NeurIPS 2019). By torch-pruning.
+channels are each layer's own (Michel et al., Are Sixteen Heads Really Better than One?, NeurIPS 2019).
 """
 
 from __future__ import annotations
@@ -21,9 +21,7 @@ from harness.errors import UserError
 def check_vit(model: VisionTransformer, options: PrunedOptions) -> None:
     """Raise UserError for a target in GMACs, and for a ratio that takes neither a head nor a channel."""
     if options.target_gmacs is not None:
-        raise UserError(
-            "arch.pruned.target_gmacs is for convolutional networks: on a ViT set arch.pruned.ratio instead"
-        )
+        raise UserError("arch.pruned.target_gmacs is for convolutional networks: on a ViT set arch.pruned.ratio")
     heads, mlp = model.encoder.layers[0].num_heads, model.mlp_dim
     if int(heads * (1 - options.ratio)) in (0, heads) and _rounded(mlp, options) == mlp:
         raise UserError(
@@ -46,8 +44,7 @@ def prune_vit(model: VisionTransformer, options: PrunedOptions) -> None:
     projections = [layer for part in attentions for layer in (part.query, part.key, part.value)]
     first = [block.mlp[0] for block in model.encoder.layers]
     side = image_size(model)
-    heads = {layer: layer.out_features // part.head_width for part in attentions for layer in _inner(part)}
-    keeps_heads = all(int(count * (1 - options.ratio)) == 0 for count in heads.values())
+    keeps_heads = all(int(count * (1 - options.ratio)) == 0 for count in _head_counts(attentions).values())
     for ratios, round_to, share in (
         ({} if keeps_heads else dict.fromkeys(projections, options.ratio), None, options.ratio),
         (dict.fromkeys(first, options.ratio), options.round_to, 0.0),
@@ -66,17 +63,19 @@ def prune_vit(model: VisionTransformer, options: PrunedOptions) -> None:
                 # the patches' convolution gives the tokens their width, which every layer shares
                 ignored_layers=[model.conv_proj, model.heads, *(layer for layer in others if layer not in ratios)],
                 round_to=round_to,
-                num_heads={
-                    layer: layer.out_features // part.head_width for part in attentions for layer in _inner(part)
-                },
+                num_heads=_head_counts(attentions),
                 prune_num_heads=bool(share),
                 prune_head_dims=False,
                 head_pruning_ratio=share,
             ).step()
 
 
-def _inner(part: OpenAttention) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
-    return part.query, part.key, part.value
+def _head_counts(attentions: list[OpenAttention]) -> dict[nn.Module, int]:
+    return {
+        layer: layer.out_features // part.head_width
+        for part in attentions
+        for layer in (part.query, part.key, part.value)
+    }
 
 
 def _rounded(channels: int, options: PrunedOptions) -> int:

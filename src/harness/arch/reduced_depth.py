@@ -56,7 +56,8 @@ def stages(model: nn.Module) -> list[tuple[int, tuple[str, ...]]]:
     for parent_name, parent in model.named_modules():
         if not isinstance(parent, nn.Sequential):
             continue
-        kind, blocks, removable = None, 0, []
+        kind: type | None = None
+        blocks, removable = 0, list[str]()
         for child_name, child in [*parent.named_children(), ("", None)]:
             full = f"{parent_name}.{child_name}".lstrip(".")
             if child is not None and full in kept and (kind is None or type(child) is kind):

@@ -70,7 +70,7 @@ def check_stack(model: nn.Module, cfg: ArchConfig) -> None:
     """Raise UserError if the stack can't be applied to `model`.
 
     Each technique is checked on what the ones before it leave, so widths that a later one can't divide are found.
-    Milliseconds, but for pruning: off a DenseNet, and in a stack that goes on, it has to be done to be checked (seconds).
+    Milliseconds, but for pruning: off a DenseNet, and in a stack that goes on, it has to be done to be known (seconds).
     """
     on = enabled(cfg)
     for index, name in enumerate(on):

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from harness import external
+from harness.models import registry
 
 
 def register_choices(presets: Path, overrides: Sequence[Any] = ()) -> None:
     """Tell Hydra of the models that have no file in `presets`: other packages', and those that `overrides` name.
 
-    `overrides` are parsed ones of Hydra's. Whether there is such a model is looked up later, with torchvision at hand.
+    `overrides` are parsed ones of Hydra's. Raises UserError for a name that no model has.
     """
     from hydra.core.config_store import ConfigStore
 
@@ -25,7 +26,9 @@ def register_choices(presets: Path, overrides: Sequence[Any] = ()) -> None:
         if parsed.key_or_group == "model":
             chosen = parsed.sweep_iterator() if parsed.is_sweep_override() else [parsed.value()]
             asked += [text for one in chosen if isinstance(text := getattr(one, "text", one), str)]  # quoted, or not
+    asked = [path for path in asked if path and path not in files]
+    for path in asked:
+        registry.spec(path)
     for path in dict.fromkeys([*external.names(external.MODELS, files), *asked]):
-        if path and path not in files:
-            folder, _, name = f"model/{path}".rpartition("/")  # timm/resnet18 is in a folder, as Hydra sees it
-            ConfigStore.instance().store(name=name, node={"name": path}, group=folder, package="model")
+        folder, _, name = f"model/{path}".rpartition("/")  # timm/resnet18 is in a folder, as Hydra sees it
+        ConfigStore.instance().store(name=name, node={"name": path}, group=folder, package="model")

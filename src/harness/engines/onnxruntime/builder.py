@@ -94,13 +94,18 @@ def _pinned(plan: BuildPlan, workdir: Path) -> Path:
 
 
 def _half_precision_ops(model: onnx.ModelProto) -> tuple[int, int]:
-    """Return how many convolutions and matrix products have fp16 weights, and how many there are.
+    """Return how many convolutions and matrix products have fp16 weights, and how many have weights.
 
-    An fp16 weight that reaches its operation through a Cast counts as fp32: that is what is computed in.
+    An fp16 weight that reaches its operation through a Cast counts as fp32: that is what is computed in. The products
+    of an attention, of activations by activations, have none and follow the types of what is around them.
     """
     from onnx import TensorProto
 
     types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
-    weighted = [n for n in model.graph.node if n.op_type in WEIGHTED or n.op_type == "Conv"]
-    half = sum(types.get(node.input[1]) == TensorProto.FLOAT16 for node in weighted)
+    constant = set(types)
+    for node in model.graph.node:  # in the order they run: what is made of weights alone is one
+        if node.input and all(name in constant for name in node.input if name):
+            constant.update(node.output)
+    weighted = [n for n in model.graph.node if n.op_type in WEIGHTED and constant.intersection(n.input[:2])]
+    half = sum(any(types.get(name) == TensorProto.FLOAT16 for name in node.input[:2]) for node in weighted)
     return half, len(weighted)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -60,7 +61,7 @@ def _sweep(arguments: Sequence[str], overrides: Sequence[str], interruption: Int
     from harness.sweep import check_sweep
 
     resolved = check_sweep(jobs)
-    command = " ".join(["python -m harness", *arguments])
+    command = shlex.join(["python", "-m", "harness", *arguments])
     configs = [job.config for job in jobs]
     return conduct(configs, resolved, command, lambda job: _hydra(arguments, job, overrides), interruption)
 

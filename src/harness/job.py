@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from harness import external
 from harness.analyse import analyse
 from harness.config import from_omegaconf
 from harness.engines import get
@@ -96,7 +97,7 @@ def quartet_key(plan: QuartetPlan, chip: Mapping[str, Any] | None) -> str:
     return key_of(
         {
             "config": config,
-            "code": code_digest(),
+            "code": [code_digest(), external.source_digest(plan.config.model.name, plan.arch)],
             "engine": [plan.engine, get(plan.engine).version()],
             "chip": [chip[name] for name in ("name", "driver")] if chip else cpu_name(),
         }

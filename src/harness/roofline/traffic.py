@@ -77,8 +77,6 @@ def count(path: Path) -> StageWork:
 
     Raises ValueError for a file that is no ONNX, and for a tensor whose shape is not known but for the batch.
     """
-    import onnx
-
     try:
         model = load_graph(path)
     except CellError as error:

@@ -11,7 +11,8 @@ from harness.report.table import print_table
 
 ROW = {
     "run_id": "1", "run_name": "grouped x fusion b8", "status": "FINISHED", "model": "densenet_tiny",
-    "boundary": "wall", "reference": "eager", "engine": "onnxruntime", "engine_version": "1", "throughput/wall": 100.0, "gain/arch": 1.0,
+    "boundary": "wall", "reference": "eager", "engine": "onnxruntime", "engine_version": "1",
+    "throughput/wall": 100.0, "gain/arch": 1.0,
     "gain/hw": 2.0, "gain/expected": 2.0, "gain/combined": 2.0,
 }  # fmt: skip
 

@@ -80,7 +80,7 @@ def picture(tmp_path):
     return lambda name: str(Path(os.environ.get("HARNESS_SCREENSHOTS", tmp_path)) / name)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def free_port():
     """Return a function: free_port() -> a port that nobody serves on."""
 
@@ -92,7 +92,7 @@ def free_port():
     return find
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def serve():
     """Return a function: serve(root, "--port", "5005") -> the process of a `python -m harness.ui` of that store."""
 
@@ -106,7 +106,7 @@ def serve():
     return start
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def served(serve, free_port):
     """Return a function: served(root) -> the printed address of a running `python -m harness.ui` on that store."""
     running: dict[Path, tuple[subprocess.Popen, str]] = {}

@@ -71,6 +71,26 @@ def compose_jobs(overrides: Sequence[str]) -> list[Job]:
     return jobs
 
 
+def composed_once(overrides: Sequence[str]) -> Any:
+    """Return the config (a DictConfig) with the first choice of every sweep; raise UserError as `compose_jobs` does."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    GlobalHydra.instance().clear()
+    try:
+        register_schema(overrides)
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+        with initialize_config_dir(str(config_dir()), version_base="1.3"):
+            return compose("config", overrides=[_first_choice(one) for one in parsed])
+    except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:
+        raise UserError(one_line(error)) from None
+    finally:
+        GlobalHydra.instance().clear()
+
+
 def _grid(overrides: list[str]) -> list[list[str]]:
     """Expand sweeps as Hydra's basic sweeper does, the presets' own `hydra.sweeper.params` included."""
     from hydra import compose

@@ -13,10 +13,11 @@ from typing import Any, NoReturn
 from harness import __version__
 from harness.compose import compose_jobs, config_dir, register_schema
 from harness.errors import UserError
+from harness.help import help_text
 from harness.interruption import STATUS, Interruption
 from harness.secrets import redacted
 
-_HYDRA_ANSWERS = ("help", "hydra_help", "cfg", "info", "shell_completion")  # flags that Hydra answers itself
+_HYDRA_ANSWERS = ("hydra_help", "cfg", "info", "shell_completion")  # flags that Hydra answers itself
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -33,6 +34,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.error = _refuse  # type: ignore[method-assign]
     try:
         parsed = parser.parse_args(list(arguments))
+        if parsed.help:
+            print(help_text(parsed.overrides))
+            return 0
         if any(getattr(parsed, flag) for flag in _HYDRA_ANSWERS):
             return _hydra(arguments, lambda config: None, parsed.overrides)
         quiet()

@@ -29,7 +29,7 @@ def hydra_free(arguments, tmp_path, environment) -> subprocess.CompletedProcess:
 def test_help_names_every_group_and_option_and_leaves_nothing(tmp_path, plain_environment):
     done = hydra_free(["--help"], tmp_path, plain_environment)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "arch: early_exit, grouped, identity, low_rank, none, pruned, reduced_growth" in done.stdout
+    assert "arch: early_exit, grouped, identity, low_rank, none, pruned, reduced_depth, reduced_growth" in done.stdout
     for group in ("model", "hw", "engine", "batch", "scenario", "data", "protocol", "tracking", "experiment"):
         assert f"{group}: " in done.stdout
     assert "budget_s: 240.0" in done.stdout

@@ -212,5 +212,5 @@ def test_a_file_that_is_not_onnx_is_one_line(fp32_onnx, tmp_path):
     junk.write_bytes(b"not a model")
     plan = plan_of(fp32_onnx)
     plan = replace(plan, graph=replace(plan.graph, path=junk))
-    with pytest.raises(CellError, match=r"^tensorrt_rtx can't parse junk.onnx: [^\n]+$"):
+    with pytest.raises(CellError, match=r"^junk.onnx is no ONNX model: [^\n]+$"):
         build(plan, tmp_path / "out")

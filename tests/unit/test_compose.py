@@ -81,7 +81,6 @@ def test_an_option_of_a_technique_that_is_on_nowhere_is_refused(overrides, optio
         ("arch=groupd", "grouped"),
         ("hw=fuse", "fusion"),
         ("engine=onnx", "onnxruntime"),
-        ("model=densenet", "densenet_tiny"),
         ("batch=b3", "b32"),
         ("protocol=fast", "quick"),
         ("experiment=nothing", "demo"),
@@ -91,6 +90,12 @@ def test_an_unknown_choice_of_a_group_lists_the_known_ones(override, right):
     text = refusal(override)
     assert override.replace("=", "/") in text
     assert right in text.split("choose one of", 1)[1]
+
+
+def test_an_unknown_model_names_ours_and_says_what_else_a_model_can_be():
+    text = refusal("model=densenet")
+    assert text.startswith("model 'densenet' is not known; the known models are densenet121, densenet_tiny, ")
+    assert "module:function" in text
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,6 @@ RTX_ONLY = {
     "DynamicShapesKernelSpecializationStrategy",
     "DynamicShapesKernelSpecializationStrategy.EAGER",
     "EngineInvalidityDiagnostics",
-    "EngineInvalidityDiagnostics.__members__",
     "EngineValidity",
     "EngineValidity.INVALID",
     "IBuilderConfig.num_compute_capabilities",
@@ -77,7 +76,7 @@ def names_used() -> set[str]:
                 found.add(f"{OBJECTS[owner]}.{node.attr}")
             elif _is_module(node.value):
                 found.add(node.attr)
-            elif above is not None and _is_module(above):
+            elif above is not None and _is_module(above) and not node.attr.startswith("__"):  # every class has __init__
                 found.add(f"{owner}.{node.attr}")
     return found | {f"TilingOptimizationLevel.{name.upper()}" for name in TILINGS}  # by getattr, from the option
 

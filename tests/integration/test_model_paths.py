@@ -37,8 +37,11 @@ def travels(cache, model, technique, engine, hw, *overrides):
         try_out(task, plan.config.protocol)  # raises where an output is wrong
 
 
-@pytest.mark.parametrize("model", SLIM)
-@pytest.mark.parametrize("technique", ["low_rank", "early_exit"])
+slow = pytest.mark.slow  # each of these is a minute on two cores: one family is enough for the quick run
+
+
+@pytest.mark.parametrize("model", [SLIM[0], *(pytest.param(name, marks=slow) for name in SLIM[1:])])
+@pytest.mark.parametrize("technique", ["low_rank", pytest.param("early_exit", marks=slow)])
 def test_a_slim_network_is_verified_in_fp16_on_onnxruntime(cache, model, technique):
     travels(cache, model, technique, "onnxruntime", "[fp16,fusion]", "model.image_size=64", "model.num_classes=10")
 

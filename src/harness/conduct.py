@@ -13,14 +13,18 @@ from harness.ahead import build_ahead
 from harness.config import HarnessConfig, from_omegaconf
 from harness.environment import gpu
 from harness.family import adjust
+from harness.fleet.job import fleet_job
+from harness.fleet.launcher import Launcher, check_reach
+from harness.fleet.watch import watching
 from harness.job import quartet_key, run_job
 from harness.plan import QuartetPlan, plan_quartet
 from harness.report.table import print_table
 from harness.resume import GRID_TAG, PROCESS_TAG, Kept, adopt, end_the_dead, find_kept, grid_key, this_process
 from harness.sweep import Resolved, SweepContext, sweep_label
 from harness.terminal import TerminalProgress
-from harness.track import finish_sweep, install_views, open_store, start_sweep
+from harness.track import Store, finish_sweep, install_views, open_store, start_sweep
 from harness.track.load import load
+from harness.track.store import resolve_uri
 
 
 def conduct(
@@ -28,10 +32,15 @@ def conduct(
     resolved: Resolved,
     command: str,
     launch: Callable[[Callable[[Any], None]], Any],
+    launcher: Launcher,
 ) -> int:
-    """Run a sweep and return its exit status; `launch(job)` calls `job(composed config)` for each of its quartets."""
+    """Run a sweep and return its exit status.
+
+    `launch(job)` calls `job(composed config)` for each of its quartets: here, or wherever `launcher` takes it.
+    """
     started_at = time.time()
     console = Console() if sys.stdout.isatty() else Console(width=140)
+    check_reach(launcher, resolve_uri(configs[0].tracking.uri, configs[0].tracking.root)[0])
     store = open_store(configs[0].tracking)
     install_views(store)
     engines = [resolved.engine_of(config) for config in configs]
@@ -73,13 +82,36 @@ def conduct(
             progress.begin("the sweep")
             todo = [one for one, key in zip(zip(configs, engines, strict=True), keys, strict=True)
                     if key not in kept.finished]  # fmt: skip
-            build_ahead(todo, resolved.device, progress)
-            launch(job)
+            if launcher.one_machine:
+                build_ahead(todo, resolved.device, progress, launcher.at_once)
+            if launcher.here:
+                launch(job)
+            else:
+                _send_out(launch, launcher, context, store, kept, chip, progress)
         finally:
-            counts = finish_sweep(store, sweep_id)
+            counts = finish_sweep(store, sweep_id, len(configs))
     adjust(store, load(sweep_id, store.uri))
     print_table(console, load(sweep_id, store.uri), store.uri)
-    return 0 if set(counts) == {"FINISHED"} else 1
+    return 0 if counts == {"FINISHED": len(configs)} else 1
+
+
+def _send_out(
+    launch: Callable[[Callable[[Any], None]], Any],
+    launcher: Launcher,
+    context: SweepContext,
+    store: Store,
+    kept: Kept,
+    chip: dict[str, Any] | None,
+    progress: TerminalProgress,
+) -> None:
+    """Run the jobs in other processes; one that dies there leaves the others' rows."""
+    for _ in kept.finished:
+        progress.end(None, kept=True)
+    with watching(store, context.sweep_id, kept.finished.values(), progress):
+        try:
+            launch(fleet_job(context, store, kept.finished, chip))
+        except SystemExit:  # Hydra has said why; the rows, and their number, decide the exit status
+            progress.stage(f"{launcher.name} lost a job")
 
 
 def _announce(console: Console, resolved: Resolved, plans: Sequence[QuartetPlan], kept: Kept) -> None:

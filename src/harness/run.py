@@ -48,11 +48,14 @@ def _sweep(arguments: Sequence[str], overrides: Sequence[str]) -> int:
     jobs = compose_jobs(overrides)
 
     from harness.conduct import conduct
+    from harness.fleet.launcher import choose_launcher
     from harness.sweep import check_sweep
 
     resolved = check_sweep(jobs)
+    launcher = choose_launcher(overrides, resolved.device)
     command = " ".join(["python -m harness", *arguments])
-    return conduct([job.config for job in jobs], resolved, command, lambda job: _hydra(arguments, job))
+    words = [*arguments, *launcher.options]
+    return conduct([job.config for job in jobs], resolved, command, lambda job: _hydra(words, job), launcher)
 
 
 def _terminate(number: int, frame: Any) -> None:

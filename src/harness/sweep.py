@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from harness.compose import Job
 from harness.config import EngineConfig, HarnessConfig
 from harness.engines import PREFERENCE, get, names
+from harness.engines.shared import SharedCache
 from harness.errors import UserError
 from harness.plan import QuartetPlan, check_boundary, check_config, plan_quartet
 
@@ -76,6 +77,8 @@ def check_sweep(jobs: Sequence[Job]) -> Resolved:
         engines[asked], reasons[asked] = _engine([c for c in configs if c.engine.name == asked], device)
     _check_engine_options(configs, engines)
     check_writable(Path(configs[0].cache.dir), "cache.dir")
+    if configs[0].cache.shared:
+        SharedCache(configs[0].cache.shared)  # it refuses a place that can't be written
     return Resolved(engines, reasons.get("auto", ""), device)
 
 

@@ -17,9 +17,14 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
+
+from harness.engines.shared import SharedCache
+
+if TYPE_CHECKING:
+    from harness.config import CacheConfig
 
 MANIFEST = "manifest.json"
 
@@ -46,16 +51,23 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def open_cache(config: CacheConfig, new_since: float = math.inf) -> Cache:
+    """Return the cache of a config; raise UserError where its shared tier can't be reached."""
+    return Cache(Path(config.dir), new_since, SharedCache(config.shared) if config.shared else None)
+
+
 class Cache:
     """Cached results below one folder, by kind (`export`, `engine`) and key."""
 
-    def __init__(self, root: Path, new_since: float = math.inf) -> None:
+    def __init__(self, root: Path, new_since: float = math.inf, shared: SharedCache | None = None) -> None:
         """`new_since` (seconds since the epoch): what was made then or later is found, but is no hit.
 
-        So a sweep that built ahead does not report its own work as another one's.
+        So a sweep that built ahead does not report its own work as another one's. What is missing here is looked for
+        in `shared`, and what is made here is put there.
         """
         self.root = Path(root).absolute()
         self._new_since = new_since
+        self._shared = shared
 
     def fetch_or_make(self, kind: str, key: str, make: Callable[[Path], Mapping[str, Any]]) -> Entry:
         """Return the entry of `key`; on a miss call `make(folder)`, which fills the folder and returns its notes.
@@ -72,7 +84,26 @@ class Cache:
             found = self._read(final, key)  # somebody else may have made it while we waited
             if found is not None:
                 return found
-            return self._make(final, key, make)
+            if self._shared is None:
+                return self._make(final, key, make)
+            found = self._fetch(self._shared, kind, final, key)
+            if found is None:
+                found = self._make(final, key, make)
+                self._shared.keep(kind, key, final)
+            return found
+
+    def _fetch(self, shared: SharedCache, kind: str, final: Path, key: str) -> Entry | None:
+        """Take an entry from the shared tier, if it has one that is intact."""
+        work = Path(tempfile.mkdtemp(prefix=f".{key[:12]}-", dir=final.parent))
+        try:
+            if not shared.fetch(kind, key, work) or self._read(work, key) is None:
+                return None
+            if final.exists():
+                shutil.rmtree(final)
+            os.replace(work, final)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+        return self._read(final, key)
 
     def _make(self, final: Path, key: str, make: Callable[[Path], Mapping[str, Any]]) -> Entry:
         work = Path(tempfile.mkdtemp(prefix=f".{key[:12]}-", dir=final.parent))

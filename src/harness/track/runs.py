@@ -84,8 +84,8 @@ def finish(store: Store, run_id: str, status: str, error: str | None = None) -> 
     mlflow.set_terminated(run_id, status=status)
 
 
-def finish_sweep(store: Store, sweep_id: str) -> dict[str, int]:
-    """End a sweep and return how many of its quartets ended in which status.
+def finish_sweep(store: Store, sweep_id: str, expected: int = 0) -> dict[str, int]:
+    """End a sweep of `expected` quartets and return how many of those that have a run ended in which status.
 
     FINISHED if there are quartets and all are FINISHED, else FAILED with the count as its `error`. A quartet
     that still runs has lost its process (this is called when no job is left): it is KILLED and says so.
@@ -97,7 +97,7 @@ def finish_sweep(store: Store, sweep_id: str) -> dict[str, int]:
             finish(store, run.info.run_id, "KILLED", "its process ended before the quartet did")
             status = "KILLED"
         counts[status] = counts.get(status, 0) + 1
-    total = sum(counts.values())
+    total = max(sum(counts.values()), expected)  # one whose process died early has no run at all
     if total and counts.get("FINISHED") == total:
         finish(store, sweep_id, "FINISHED")
     else:

@@ -1,0 +1,55 @@
+"""What a person sees of jobs that run elsewhere: each quartet's line as soon as the store has its end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from harness.track import Store
+from harness.track.runs import PARENT_TAG, search
+
+if TYPE_CHECKING:
+    from harness.terminal import TerminalProgress
+
+_EVERY_S = 2.0
+_SHARE = 0.05  # of the time at most is spent asking the store: a large sweep's answer takes long
+
+
+@contextmanager
+def watching(store: Store, sweep_id: str, told: Collection[str], progress: TerminalProgress) -> Iterator[None]:
+    """Tell `progress` of every quartet of a sweep that ends while this is open; not of the run ids in `told`."""
+    seen = set(told)
+    ended = threading.Event()
+
+    def watch() -> None:
+        pause_s = _EVERY_S
+        while not ended.wait(pause_s):
+            began = time.monotonic()
+            with suppress(Exception):  # a store that is away for a moment: the row is told the next time
+                _tell(store, sweep_id, seen, progress)
+            pause_s = max(_EVERY_S, (time.monotonic() - began) / _SHARE)
+
+    thread = threading.Thread(target=watch, name="harness-watch", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        with suppress(Exception):
+            _tell(store, sweep_id, seen, progress)
+
+
+def _tell(store: Store, sweep_id: str, seen: set[str], progress: TerminalProgress) -> None:
+    condition = f"tags.`{PARENT_TAG}` = '{sweep_id}' AND attributes.status != 'RUNNING'"
+    for run in search(store.client(), [store.experiment_id], condition):
+        info = run.info
+        if info.run_id in seen or info.end_time is None:
+            continue
+        seen.add(info.run_id)
+        progress.begin(str(info.run_name))
+        reason = None if info.status == "FINISHED" else run.data.tags.get("error", info.status)
+        progress.end(reason, seconds=(info.end_time - info.start_time) / 1e3)

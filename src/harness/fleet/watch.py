@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from harness.terminal import TerminalProgress
 
 _EVERY_S = 2.0
-_SHARE = 0.05  # of the time at most is spent asking the store: a large sweep's answer takes long
+_SHARE = 0.05  # of the time at most is spent asking the store
+_SLACK_MS = 120_000  # hosts' clocks differ: a quartet may have ended before one that was told already
 
 
 @contextmanager
 def watching(store: Store, sweep_id: str, told: Collection[str], progress: TerminalProgress) -> Iterator[None]:
     """Tell `progress` of every quartet of a sweep that ends while this is open; not of the run ids in `told`."""
-    seen = set(told)
+    seen = dict.fromkeys(told, 0)
     ended = threading.Event()
 
     def watch() -> None:
@@ -43,13 +44,15 @@ def watching(store: Store, sweep_id: str, told: Collection[str], progress: Termi
             _tell(store, sweep_id, seen, progress)
 
 
-def _tell(store: Store, sweep_id: str, seen: set[str], progress: TerminalProgress) -> None:
+def _tell(store: Store, sweep_id: str, seen: dict[str, int], progress: TerminalProgress) -> None:
+    since_ms = max(seen.values(), default=0) - _SLACK_MS  # only the newest: a large sweep's answer takes long
     condition = f"tags.`{PARENT_TAG}` = '{sweep_id}' AND attributes.status != 'RUNNING'"
+    condition += f" AND attributes.end_time > {max(since_ms, 0)}"
     for run in search(store.client(), [store.experiment_id], condition):
         info = run.info
         if info.run_id in seen or info.end_time is None:
             continue
-        seen.add(info.run_id)
+        seen[info.run_id] = info.end_time
         progress.begin(str(info.run_name))
         reason = None if info.status == "FINISHED" else run.data.tags.get("error", info.status)
         progress.end(reason, seconds=(info.end_time - info.start_time) / 1e3)

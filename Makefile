@@ -6,22 +6,25 @@ STAMP := $(VENV)/.ready
 SWEEP ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint ui report calibrate clean setup
+.PHONY: help demo test lint audit lock ui report calibrate clean setup
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## create .venv and install everything (the other targets do it by themselves)
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed: make PYTHON=python3.11 ..."; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) -e '.[dev]'
+	$(INSTALL)
 	@touch $@
 
-# the pinned set is tested on x86-64 with Python 3.11; elsewhere pip resolves within pyproject's ranges
-CONSTRAINTS = $(shell $(PYTHON) -c "import sys, platform; print('-c constraints.txt' if sys.version_info[:2] == (3, 11) and platform.machine() == 'x86_64' else '')")
+# the pinned set is tested on x86-64 Linux with Python 3.11 and checked by its hashes; elsewhere pip resolves within
+# pyproject's ranges
+LOCKED = $(shell $(PYTHON) -c "import sys, platform; print('yes' if (sys.version_info[:2], platform.machine(), sys.platform) == ((3, 11), 'x86_64', 'linux') else '')")
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+INSTALL = $(if $(LOCKED),$(PIP) --require-hashes -r requirements.lock && $(PIP) --no-deps --no-build-isolation -e .,$(PIP) -e '.[dev]')
 
 demo: $(STAMP) ## a real DenseNet121 study on this machine, a few minutes
 	$(BIN)/python -m harness experiment=demo
@@ -37,11 +40,18 @@ lint: $(STAMP) ## format, style and types
 ui: $(STAMP) ## browse the runs in MLflow, our view already open
 	$(BIN)/python -m harness.ui
 
-report: $(STAMP) ## print the table of a sweep: make report [SWEEP=name]
-	$(BIN)/python -m harness.report $(SWEEP)
+report: $(STAMP) ## analyse a sweep and write its page, report.html: make report [SWEEP=name]
+	$(BIN)/python -m harness.report $(SWEEP) --html report.html
 
 calibrate: $(STAMP) ## does the estimator keep its promises? simulated quartets, a table and a figure
 	$(BIN)/python experiments/calibration/run.py
+
+audit: $(STAMP) ## known vulnerabilities of the locked set; says so where no index answers
+	PYTHON=$(BIN)/python .ci/audit
+
+lock: ## renew requirements.lock from pyproject.toml and constraints.txt (needs an index)
+	$(BIN)/uv pip compile pyproject.toml --extra dev -c constraints.txt --generate-hashes --quiet --no-header \
+	  --no-annotate --no-emit-index-url --python-version 3.11 --python-platform x86_64-manylinux_2_28 -o requirements.lock
 
 clean: ## remove caches and build leftovers (not the results in mlruns/, not .venv)
 	rm -rf .harness_cache .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+LEAN = ("protocol.why=false", "tracking.report=false")  # what comes after measuring takes longer than the tiny cells do
 TINY = ("model=densenet_tiny", "batch_size=2")
 
 
@@ -126,10 +127,11 @@ def command(plain_environment, cache, store_root, tmp_path_factory):
     temporary = tmp_path_factory.mktemp("temporary")
 
     def make(*overrides, cache_dir=None):
+        named = {one.partition("=")[0] for one in overrides}
         arguments = [
             sys.executable, "-m", "harness", "-m", *TINY, "protocol=quick", "protocol.budget_s=3",
             "protocol.min_blocks=5", "protocol.max_blocks=8", "protocol.slice_s=0.02", "protocol.warmup_max_s=0.5",
-            f"tracking.root={store_root}", *overrides,
+            f"tracking.root={store_root}", *[one for one in LEAN if one.partition("=")[0] not in named], *overrides,
         ]  # fmt: skip
         # the device lock lies among the temporary files: a sweep of somebody else must not hold up the tests
         own = {"HARNESS_CACHE": str(cache_dir or cache.root), "TMPDIR": str(temporary)}
@@ -156,5 +158,11 @@ def swept(command, tmp_path_factory):
 def study(swept):
     """Return the finished sweep that many tests read: early exit by fusion and by fp16, the usual recipe beside it."""
     return swept(
-        "sweep_name=study", "arch=early_exit", "hw=fusion,fp16", "protocol.coursework=true", "protocol.ceilings=true"
+        "sweep_name=study",
+        "arch=early_exit",
+        "hw=fusion,fp16",
+        "protocol.coursework=true",
+        "protocol.ceilings=true",
+        "protocol.why=true",
+        "tracking.report=true",
     )

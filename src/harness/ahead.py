@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 
 from harness.config import HarnessConfig
-from harness.engines.orphan import die_with_parent
+from harness.engines.orphan import die_with_parent, no_interrupts
 from harness.measure.lock import building
 from harness.measure.progress import Progress
 
@@ -23,9 +22,15 @@ CORES_PER_JOB = 4  # an export or a compilation keeps several cores busy
 
 
 def build_ahead(
-    quartets: Sequence[tuple[HarnessConfig, str]], device: str, progress: Progress, at_least: int = 1
+    quartets: Sequence[tuple[HarnessConfig, str]],
+    device: str,
+    progress: Progress,
+    sweep: str = "",
+    at_least: int = 1,
 ) -> None:
-    """Prepare quartets (a config and its resolved engine), several at once; `at_least` so many if nothing else is said.
+    """Prepare quartets (a config and its resolved engine) of the sweep with this id, several at once.
+
+    `at_least` so many at once if `engine.build_jobs` says nothing else.
 
     Return at once where one at a time is all there is room for: then each job builds for itself.
     """
@@ -38,7 +43,8 @@ def build_ahead(
     with building():
         pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start, initargs=(os.getpid(), jobs))
         try:
-            work = [pool.submit(_prepare, *one, device, turn) for turn, one in enumerate(quartets)]
+            with no_interrupts():
+                work = [pool.submit(_prepare, *one, device, turn, sweep) for turn, one in enumerate(quartets)]
             for done, _ in enumerate(as_completed(work), start=1):
                 progress.stage(f"build ahead, {done} of {len(work)} quartets")
         except BaseException:
@@ -62,10 +68,9 @@ def _start(parent: int, jobs: int) -> None:
     die_with_parent(parent)
     # Inductor compiles in a process for each core: those of all jobs together should be no more than there are
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(max(1, _cores() // jobs)))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's; it ends us
 
 
-def _prepare(config: HarnessConfig, engine: str, device: str, turn: int) -> None:
+def _prepare(config: HarnessConfig, engine: str, device: str, turn: int, sweep: str) -> None:
     """Put all that a quartet needs into the cache.
 
     Quartets share cells, and who comes second waits for the first one's build: so each begins with another cell.
@@ -81,6 +86,6 @@ def _prepare(config: HarnessConfig, engine: str, device: str, turn: int) -> None
         first = turn % len(plan.cells)
         plan = replace(plan, cells=plan.cells[first:] + plan.cells[:first])
         for build in range(plan.config.protocol.builds):
-            prepare(plan, open_cache(config.cache), Silent(), build)
+            prepare(plan, open_cache(config.cache, sweep), Silent(), build)
     except (CellError, UserError):
         return

@@ -31,11 +31,19 @@ def config_dir() -> Path:
     return installed if installed.is_dir() else Path(__file__).resolve().parents[2] / "conf"
 
 
-def register_schema() -> None:
-    """Make the structured config known to Hydra as `schema`."""
+def register_schema(overrides: Sequence[str] = ()) -> None:
+    """Make known to Hydra: the structured config as `schema`, what other packages add, the models `overrides` name."""
     from hydra.core.config_store import ConfigStore
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    from harness import engines
+    from harness.arch import others
+    from harness.models.choices import register_choices
 
     ConfigStore.instance().store("schema", HarnessConfig)
+    others.register_choices()
+    engines.register_choices()
+    register_choices(config_dir() / "model", OverridesParser.create().parse_overrides(list(overrides)))
 
 
 def compose_jobs(overrides: Sequence[str]) -> list[Job]:
@@ -45,10 +53,10 @@ def compose_jobs(overrides: Sequence[str]) -> list[Job]:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    register_schema()
     _refuse_unknown_additions(overrides)
     GlobalHydra.instance().clear()
     try:
+        register_schema(overrides)
         with initialize_config_dir(str(config_dir()), version_base="1.3"):
             grids = _grid(list(overrides))
             jobs = []
@@ -69,7 +77,7 @@ def compose_hydra(overrides: Sequence[str]) -> Any:
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
 
-    register_schema()
+    register_schema(overrides)
     try:
         with initialize_config_dir(str(config_dir()), version_base="1.3"):
             return _first_job(list(overrides)).hydra

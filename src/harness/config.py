@@ -7,6 +7,9 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from harness.data.options import DataConfig
+from harness.train.options import CheckpointsConfig, TrainConfig
+
 
 @dataclass
 class ModelConfig:
@@ -28,13 +31,14 @@ class Switch:
 
 @dataclass
 class EarlyExitOptions:
-    """Leave the network after a dense block when the exit head is sure enough."""
+    """Leave the network after a dense block (stage, encoder layer) when the exit head is sure enough."""
 
     enabled: bool = False
-    after_block: int = 2
+    after_block: int = 2  # counted from 1: dense blocks, stages of a ResNet or ConvNeXt, encoder layers of a ViT
     decision: str = "auto"  # auto | share | threshold; auto: share on unlabelled data, else threshold
     exit_share: float = 0.5  # share of each batch that leaves early
-    threshold: float | None = None  # confidence in [0, 1]; None: calibrated to `exit_share`
+    threshold: float | None = None  # confidence in [0, 1]; None: calibrated to `exit_share`, or to the next one
+    max_accuracy_drop: float | None = None  # labelled data: as many leave as cost at most this share of top-1
     seed: int = 1  # of the exit head's weights
 
 
@@ -48,11 +52,21 @@ class ReducedGrowthOptions:
 
 
 @dataclass
-class LowRankOptions:
-    """Truncated SVD of the classifier and the 1x1 convolutions. Exactly one of rank, ratio, energy."""
+class ReducedDepthOptions:
+    """Fewer blocks in each stage of a residual network, the counterpart of a reduced growth there; keeps weights."""
 
     enabled: bool = False
-    classifier: bool = True
+    depth: float = 0.5  # share of each stage's blocks that stays, rounded up
+
+
+@dataclass
+class LowRankOptions:
+    """Truncated SVD of linear layers and 1x1 convolutions. At most one of rank, ratio, energy; none: a quarter."""
+
+    enabled: bool = False
+    classifier: bool = True  # the last linear layer
+    linear: bool = True  # the other ones: the MLPs of a ViT
+    attention: bool = True  # the projections of a ViT's attention
     conv1x1: bool = True
     rank: int | None = None
     ratio: float | None = None  # rank = ratio * min(in, out)
@@ -61,7 +75,7 @@ class LowRankOptions:
 
 @dataclass
 class GroupedOptions:
-    """Grouped 1x1 convolutions in the bottlenecks (`_DenseLayer.conv1`)."""
+    """Grouped convolutions: DenseNet's bottlenecks (`_DenseLayer.conv1`), else 3x3 (or larger), else 1x1 expansions."""
 
     enabled: bool = False
     groups: int = 4
@@ -69,7 +83,7 @@ class GroupedOptions:
 
 @dataclass
 class PrunedOptions:
-    """Structured channel pruning by L2 magnitude."""
+    """Structured pruning by L2 magnitude: channels of convolutions; heads and MLP width of a ViT."""
 
     enabled: bool = False
     ratio: float = 0.3
@@ -83,10 +97,17 @@ class ArchConfig:
 
     identity: Switch = field(default_factory=Switch)
     reduced_growth: ReducedGrowthOptions = field(default_factory=ReducedGrowthOptions)
+    reduced_depth: ReducedDepthOptions = field(default_factory=ReducedDepthOptions)
     pruned: PrunedOptions = field(default_factory=PrunedOptions)
     grouped: GroupedOptions = field(default_factory=GroupedOptions)
     low_rank: LowRankOptions = field(default_factory=LowRankOptions)
     early_exit: EarlyExitOptions = field(default_factory=EarlyExitOptions)
+
+
+def _arch_config() -> ArchConfig:
+    from harness.arch.others import config_type
+
+    return config_type()()  # with the options of other packages' techniques
 
 
 @dataclass
@@ -115,6 +136,8 @@ class DynamicBatchingOptions:
     min_batch_size: int | None = None
     opt_batch_size: int | None = None
     max_batch_size: int | None = None
+    max_queue_delay_us: int = 2000  # load scenarios: how long the oldest request may wait for others to join it
+    preferred_batch_sizes: list[int] | None = None  # load scenarios: a batch of such a size waits for no more
 
 
 @dataclass
@@ -169,17 +192,20 @@ class ProfileConfig:
 
 @dataclass
 class ScenarioConfig:
-    """How requests arrive."""
+    """How requests arrive. All but `fixed` come from MLPerf LoadGen."""
 
-    name: str = "fixed"
-
-
-@dataclass
-class DataConfig:
-    """Where the inputs come from."""
-
-    name: str = "synthetic"
-    seed: int = 1234
+    name: str = "fixed"  # fixed | single_stream | offline | server
+    rate_per_s: float | None = None  # server: requests a second; None: search for the highest that meets the bound
+    slo_ms: float = 50.0  # server: the latency bound
+    percentile: float = 99.0  # of the latencies that must be within the bound
+    min_duration_s: float = 4.0  # of one LoadGen test; an overload below slo / min_duration is not seen (1% here)
+    max_duration_s: float = 60.0  # no request is issued after it; a test that is cut short is INVALID
+    min_queries: int | None = None  # of one LoadGen test; None: twice what the percentile needs
+    repeats: int = 5  # LoadGen tests (searches) of each cell, interleaved
+    tolerance: float = 0.02  # the search stops when its bracket is this narrow, relative
+    static_batch_sizes: list[int] | None = None  # tried where nothing batches; None: 1, batch_size / 4, batch_size
+    sample_count: int = 64  # distinct images that the requests are for
+    seed: int = 0  # of arrivals and of the images' order; repeat r uses seed + r
 
 
 @dataclass
@@ -206,6 +232,7 @@ class ProtocolConfig:
     builds: int = 1  # replicated builds of every engine; each is measured in restarts of its own
     energy_s: float = 1.0  # of sustained load a cell, untimed, to read its energy from; 0: none. GPU only
     ceilings: bool = True  # measure what a copy and a matrix product reach here, untimed, for the roofline's share
+    why: bool = True  # profile each cell after timing, untimed, to say where the factor comes from
     coursework: bool = False  # also run the usual recipe on the same executables
     worker_timeout_s: float = 300.0
     seed: int = 0
@@ -218,6 +245,7 @@ class TrackingConfig:
     uri: str | None = None  # None: MLFLOW_TRACKING_URI, else sqlite under `root`
     root: str = "mlruns"
     experiment: str = "harness"
+    report: bool = True  # put the sweep's report (page, figures, table) into its parent run
 
 
 @dataclass
@@ -233,7 +261,7 @@ class HarnessConfig:
     """One Hydra job: one quartet."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
-    arch: ArchConfig = field(default_factory=ArchConfig)
+    arch: ArchConfig = field(default_factory=_arch_config)
     hw: HwConfig = field(default_factory=HwConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     precision: PrecisionConfig = field(default_factory=PrecisionConfig)
@@ -245,6 +273,8 @@ class HarnessConfig:
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
+    checkpoints: CheckpointsConfig = field(default_factory=CheckpointsConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
     sweep_name: str | None = None
     resume: str = "auto"  # auto | never | a sweep's name or run id
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from harness import __version__
 from harness.engines.base import Graph, Precision, TensorSpec
 from harness.engines.cache import Cache, key_of
+from harness.engines.graph_file import load_graph
 from harness.errors import CellError
 from harness.fp16_graph import to_fp16
 
@@ -98,10 +99,8 @@ def _write_fp32(module: nn.Module, request: ExportRequest, folder: Path) -> Mapp
 
 
 def _write_fp16(full: Graph, request: ExportRequest, folder: Path) -> Mapping[str, Any]:
-    import onnx
-
     try:
-        half = to_fp16(onnx.load(full.path), request.fp32_io)
+        half = to_fp16(load_graph(full.path), request.fp32_io)
     except Exception as error:
         raise CellError(f"conversion to fp16 failed: {_first_line(error)}") from error
     return _save(half, request, folder)

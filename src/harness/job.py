@@ -9,16 +9,19 @@ import socket
 import tempfile
 import traceback
 from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from harness.analyse import analyse
 from harness.config import from_omegaconf
+from harness.data.labelled import content_digest
 from harness.engines import get
 from harness.engines.cache import Cache, key_of, open_cache
 from harness.environment import code_digest, cpu_name, git_sha, gpu
 from harness.errors import CellError, UserError
+from harness.finetuned import identity
 from harness.fleet.seat import simulated_device
 from harness.measure.lock import building, device_lock
 from harness.measure.progress import Progress
@@ -26,8 +29,10 @@ from harness.measure.protocol import measure
 from harness.plan import QuartetPlan, plan_quartet
 from harness.prepare import prepare, tasks
 from harness.record import params, record
+from harness.secrets import redacted
 from harness.sweep import SweepContext
-from harness.track import QuartetRecord, Store, finish, log_quartet, start_quartet
+from harness.track import QuartetRecord, Store, finish
+from harness.track.outbox import Outbox, Quartet, begin, hand_over, outbox_of, reason_of
 
 
 def run_job(composed: Any, context: SweepContext, store: Store, progress: Progress) -> str | None:
@@ -37,8 +42,9 @@ def run_job(composed: Any, context: SweepContext, store: Store, progress: Progre
     config = from_omegaconf(composed)
     plan = plan_quartet(config, context.engines[config.engine.name], context.device)
     chip = gpu() if context.device == "cuda" else None
-    run_id = start_quartet(
-        store,
+    outbox = outbox_of(store, config.tracking.root)
+    quartet = begin(
+        outbox,
         context.sweep_id,
         f"{plan.label} b{config.batch_size}",
         params(plan),
@@ -55,31 +61,32 @@ def run_job(composed: Any, context: SweepContext, store: Store, progress: Progre
         with tempfile.TemporaryDirectory(prefix="harness-") as folder:
             row = run_quartet(
                 plan,
-                open_cache(config.cache, context.started_at),
+                open_cache(config.cache, context.sweep_id),
                 progress,
                 Path(folder),
-                OmegaConf.to_yaml(composed, resolve=True),
+                redacted(OmegaConf.to_yaml(composed, resolve=True)),
             )
             progress.stage("log")
-            log_quartet(store, run_id, row)
-        finish(store, run_id, "FINISHED")
-        return None
+            return hand_over(outbox, quartet, row)
     except KeyboardInterrupt:
-        finish(store, run_id, "KILLED", "interrupted")
+        with suppress(Exception):  # a store that is away: the next start ends the run
+            finish(store, quartet.run_id, "KILLED", "interrupted")
         raise
     except (CellError, UserError) as error:
-        reason = str(error)
+        reason, details = redacted(str(error)), ""
+    except OSError as error:  # a full disk, a folder that is gone: the machine's trouble, and the message says it all
+        reason, details = reason_of(error), ""
     except Exception as error:  # our bug: keep the traceback with the run, go on with the sweep
-        reason = f"{type(error).__name__}: {error}"
-        _keep_traceback(store, run_id)
-    finish(store, run_id, "FAILED", reason)
-    return reason
+        reason, details = redacted(f"{type(error).__name__}: {error}"), redacted(traceback.format_exc())
+    return _hand_over_failure(outbox, quartet, reason, details)
 
 
 def run_quartet(
     plan: QuartetPlan, cache: Cache, progress: Progress, folder: Path, resolved_config: str
 ) -> QuartetRecord:
     """Return the row of one quartet; raise CellError with the reason why there is none."""
+    if plan.config.scenario.name != "fixed":
+        return serve_quartet(plan, cache, progress, folder, resolved_config)
     progress.stage("wait until nothing is timed")
     with building():
         cells, *rebuilt = (prepare(plan, cache, progress, build) for build in range(plan.config.protocol.builds))
@@ -92,14 +99,35 @@ def run_quartet(
     return record(plan, cells, measurement, analyse(measurement, plan.config.protocol), folder, resolved_config)
 
 
+def serve_quartet(
+    plan: QuartetPlan, cache: Cache, progress: Progress, folder: Path, resolved_config: str
+) -> QuartetRecord:
+    """Return the row of one quartet whose requests come one by one; raise CellError with the reason for none."""
+    from harness.scenarios.load_analysis import analyse_load
+    from harness.scenarios.load_record import record_load
+    from harness.scenarios.under_load import measure_under_load
+    from harness.scenarios.variants import prepare_variants
+
+    progress.stage("wait until nothing is timed")
+    with building():
+        variants = prepare_variants(plan, cache, progress)
+    progress.stage("wait for the device")
+    with device_lock(device_id(plan)):
+        measurement = measure_under_load(variants, plan.config, plan.device, progress)
+    return record_load(plan, measurement, analyse_load(measurement, plan.config), folder, resolved_config)
+
+
 def quartet_key(plan: QuartetPlan, chip: Mapping[str, Any] | None) -> str:
     """Return the SHA-256 of all that makes two quartets the same measurement: config, code, engine, chip, driver."""
     config = asdict(plan.config)
-    for elsewhere in ("tracking", "cache", "sweep_name", "resume"):  # where results and artifacts lie changes no number
+    # where results and artifacts lie changes no number; what was trained is told by its content
+    for elsewhere in ("tracking", "cache", "sweep_name", "resume", "checkpoints", "train"):
         config.pop(elsewhere)
     return key_of(
         {
             "config": config,
+            "weights": identity(plan.config),
+            "images": content_digest(plan.config.data),
             "code": code_digest(),
             "engine": [plan.engine, get(plan.engine).version()],
             "chip": [chip[name] for name in ("name", "driver")] if chip else cpu_name(),
@@ -113,9 +141,14 @@ def device_id(plan: QuartetPlan) -> str:
     return chip["uuid"] if chip else simulated_device() or plan.device
 
 
-def _keep_traceback(store: Store, run_id: str) -> None:
-    """Log the traceback of the exception in flight as an artifact."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "traceback.txt"
-        path.write_text(traceback.format_exc())
-        log_quartet(store, run_id, QuartetRecord(artifacts={"traceback.txt": path}))
+def _hand_over_failure(outbox: Outbox, quartet: Quartet, reason: str, details: str) -> str:
+    """Log a failed quartet with its reason, and with its traceback where there is one and room for it."""
+    record = QuartetRecord()
+    with ExitStack() as stack:
+        if details:
+            with suppress(OSError):
+                folder = stack.enter_context(tempfile.TemporaryDirectory())
+                (Path(folder) / "traceback.txt").write_text(details)
+                record = QuartetRecord(artifacts={"traceback.txt": Path(folder) / "traceback.txt"})
+        lost = hand_over(outbox, quartet, record, "FAILED", reason)
+    return f"{reason}; {lost}" if lost else reason

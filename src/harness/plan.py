@@ -8,11 +8,13 @@ from pathlib import Path
 
 from harness import arch, hw
 from harness.config import ArchConfig, HarnessConfig
+from harness.data import LABELLED, UNLABELLED
 from harness.engines import get
 from harness.engines.base import BatchProfile, BuildPlan, Graph, Option
 from harness.errors import UserError
 from harness.hw.levels import Levels, off
 from harness.measure.settings import settled
+from harness.scenarios.options import check_scenario
 
 BOUNDARIES = {"cpu": ("wall",), "cuda": ("device", "wall", "end_to_end")}
 _NO_GRAPH = Graph(Path(), "", (), (), 0)  # stands in where only the options of a plan are looked at
@@ -193,8 +195,7 @@ def check_config(config: HarnessConfig) -> None:
     protocol = config.protocol
     names = {
         "reference": (config.reference, ("eager", "engine")),
-        "scenario": (config.scenario.name, ("fixed",)),
-        "data": (config.data.name, ("synthetic",)),
+        "data": (config.data.name, (UNLABELLED, *LABELLED)),
         "engine.device": (config.engine.device, ("auto", "cpu", "cuda")),
         "protocol.primary": (protocol.primary, ("auto", "device", "wall", "end_to_end")),
     }
@@ -236,7 +237,12 @@ def check_config(config: HarnessConfig) -> None:
     for name in ("margin", "level"):
         if not 0 < getattr(protocol, name) < 1:
             raise UserError(f"protocol.{name}={getattr(protocol, name)}: must be between 0 and 1.")
+    if config.arch.early_exit.max_accuracy_drop is not None and config.data.name == UNLABELLED:
+        raise UserError(
+            "arch.early_exit.max_accuracy_drop needs labelled data: data=digits, image_folder, huggingface."
+        )
     stack = arch.enabled(config.arch)
     if "identity" in stack and len(stack) > 1:
         raise UserError(f"arch=[{','.join(stack)}]: identity stacks with nothing; use it alone.")
     hw.check_stack(config, engine="")
+    check_scenario(config)

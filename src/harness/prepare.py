@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache as memoised
 from typing import TYPE_CHECKING
 
+from harness.accuracy.threshold import policy_on
 from harness.arch.accounting import Accounting, account
 from harness.arch.calibration import calibrate
 from harness.arch.early_exit import EarlyExitNetwork
@@ -15,13 +16,15 @@ from harness.arch.exit_policy import ExitPolicy, exit_mask
 from harness.arch.recipe import Recipe, assemble
 from harness.arch.stages import Stage, stages
 from harness.config import ArchConfig, HarnessConfig, ModelConfig
+from harness.data.labelled import Labelled, labelled
 from harness.data.synthetic import images
 from harness.engines import get
 from harness.engines.base import Artifact, BatchProfile
 from harness.engines.build import Built, fetch_or_build
 from harness.engines.cache import Cache
-from harness.errors import CellError
+from harness.errors import CellError, UserError
 from harness.export import ExportRequest, export
+from harness.finetuned import base_model, weights_of
 from harness.measure.bring_up import CellTask, try_out
 from harness.measure.cell import CellSpec
 from harness.measure.progress import Progress
@@ -48,6 +51,11 @@ class Network:
     accounting: Accounting
     fingerprint: str
 
+    @property
+    def text(self) -> str:
+        """Everything that rebuilds the network and proves it: a recipe and the fingerprint, as JSON."""
+        return json.dumps({"recipe": json.loads(self.recipe.to_json()), "fingerprint": self.fingerprint})
+
 
 @dataclass(frozen=True)
 class PreparedCell:
@@ -59,6 +67,7 @@ class PreparedCell:
     export_s: float
     engine_s: float
     cache_hit: bool  # every export and artifact of this cell was in the cache
+    data: Labelled | None = None  # what it is timed and tested on; None: synthetic images
     notes: tuple[str, ...] = ()  # what had to be given up for it to work
 
     @property
@@ -79,13 +88,15 @@ def prepare(plan: QuartetPlan, cache: Cache, progress: Progress, build: int = 0)
     `build` numbers replicated builds: each of them is built on its own, from the same exports.
     """
     cells = {}
+    data = labelled(base_model(plan.config), plan.config.data, cache)
     for cell in plan.cells:
         progress.stage("assemble", cell.role)
         if build:
             instance = f"{cell.levels.instance} build {build}".strip()
             cell = replace(cell, levels=replace(cell.levels, instance=instance, replica=build))
-        net = network(plan.config.model, cell.arch)
-        cells[cell.role] = _prepare_the_most(plan, cell, net, cache, progress)
+        weights = weights_of(plan.config, cell.arch)
+        net = network(weights.model, cell.arch, weights.checkpoint, weights.sha256, data)
+        cells[cell.role] = _prepare_the_most(plan, cell, net, data, cache, progress)
     return cells
 
 
@@ -104,22 +115,24 @@ def _task(plan: QuartetPlan, cell: PreparedCell) -> CellTask:
         policy=cell.network.policy,
         threads=int(dict(cell.artifacts[0].plan.options).get("threads", 0)),
         input_seed=config.data.seed,
+        labelled=cell.data,
+        recipe=cell.network.text,
     )
     return CellTask(spec, reference(cell.network, config))
 
 
 def _prepare_the_most(
-    plan: QuartetPlan, cell: CellPlan, net: Network, cache: Cache, progress: Progress
+    plan: QuartetPlan, cell: CellPlan, net: Network, data: Labelled | None, cache: Cache, progress: Progress
 ) -> PreparedCell:
     """Prepare a cell; with `fusion` on, at the highest level that builds and verifies in a worker of its own."""
     steps = get(cell.engine).fusion_steps if cell.levels.fusion == "max" else ()
     if not steps or plan.config.engine.build_only:
-        return _prepare_cell(plan, cell, net, cache, progress)
+        return _prepare_cell(plan, cell, net, data, cache, progress)
     notes: tuple[str, ...] = ()
     for step in ("", *steps):
         tried = replace(cell, levels=replace(cell.levels, fusion_step=step))
         try:
-            prepared = replace(_prepare_cell(plan, tried, net, cache, progress), notes=notes)
+            prepared = replace(_prepare_cell(plan, tried, net, data, cache, progress), notes=notes)
             progress.stage("try out", cell.role)
             try_out(_task(plan, prepared), plan.config.protocol)
             return prepared
@@ -130,9 +143,20 @@ def _prepare_the_most(
     raise AssertionError("the last step returns or raises")
 
 
-def network(model: ModelConfig, arch: ArchConfig) -> Network:
-    """Return an assembled network; the last few are kept, since the cells of a sweep share them."""
-    return _network(json.dumps(asdict(model), sort_keys=True), json.dumps(asdict(arch), sort_keys=True))
+def network(
+    model: ModelConfig,
+    arch: ArchConfig,
+    checkpoint: str | None = None,
+    checkpoint_sha256: str = "",
+    data: Labelled | None = None,
+) -> Network:
+    """Return an assembled network; the last few are kept, since the cells of a sweep share them.
+
+    `checkpoint` holds the weights of the changed network; an exit's threshold is chosen on the validation images of
+    `data`, without labelled data on synthetic ones.
+    """
+    texts = (json.dumps(asdict(part), sort_keys=True) for part in (model, arch))
+    return _network(*texts, checkpoint, checkpoint_sha256, data)
 
 
 def reference(net: Network, config: HarnessConfig) -> Expected:
@@ -164,11 +188,17 @@ def _reference(net: Network, config: HarnessConfig) -> Expected:
 
 
 @memoised
-def _network(model: str, arch: str) -> Network:
-    recipe = Recipe.from_json(json.dumps({"model": json.loads(model), "arch": json.loads(arch), "exit_policy": None}))
+def _network(model: str, arch: str, checkpoint: str | None, checkpoint_sha256: str, data: Labelled | None) -> Network:
+    given = {"model": json.loads(model), "arch": json.loads(arch), "exit_policy": None, "checkpoint": checkpoint}
+    recipe = Recipe.from_json(json.dumps(given))
     module = assemble(recipe)
     if isinstance(module, EarlyExitNetwork):  # the threshold is found once, here, and travels with the recipe
-        module.policy = calibrate(module, module.policy)
+        if data is None:
+            module.policy = calibrate(module, module.policy)
+        else:
+            if data.validation is None:
+                raise UserError("an exit threshold is chosen on validation images, and this data has none.")
+            module.policy = policy_on(module, recipe.arch.early_exit, data.validation)
         recipe = replace(recipe, exit_policy=module.policy)
     return Network(
         recipe=recipe,
@@ -180,8 +210,9 @@ def _network(model: str, arch: str) -> Network:
     )
 
 
-def _prepare_cell(plan: QuartetPlan, cell: CellPlan, net: Network, cache: Cache, progress: Progress) -> PreparedCell:
-    recipe = json.dumps({"recipe": json.loads(net.recipe.to_json()), "fingerprint": net.fingerprint})
+def _prepare_cell(
+    plan: QuartetPlan, cell: CellPlan, net: Network, data: Labelled | None, cache: Cache, progress: Progress
+) -> PreparedCell:
     built: list[Built] = []
     export_s, exports_hit = 0.0, True
     for stage in net.stages:
@@ -189,7 +220,7 @@ def _prepare_cell(plan: QuartetPlan, cell: CellPlan, net: Network, cache: Cache,
         graph, seconds, hit = export(stage.module, net.fingerprint, _request(stage, cell, net), cache)
         export_s, exports_hit = export_s + seconds, exports_hit and hit
         progress.stage("build", f"{cell.role} {stage.name}")
-        asked = build_plan(plan, cell, graph, recipe, stage.name)
+        asked = build_plan(plan, cell, graph, net.text, stage.name)
         batch = _stage_batch(stage, asked.batch, plan.config.batch_size, net.policy)
         # ranges were chosen for the whole batch; survivors have the one that their usual number is the best of
         asked = replace(asked, batch=batch, profiles=asked.profiles if batch == asked.batch else ())
@@ -200,6 +231,7 @@ def _prepare_cell(plan: QuartetPlan, cell: CellPlan, net: Network, cache: Cache,
     return PreparedCell(
         plan=cell,
         network=net,
+        data=data,
         artifacts=tuple(one.artifact for one in built),
         export_s=export_s,
         engine_s=sum(one.seconds for one in built),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -11,9 +12,12 @@ from typing import Any
 import pandas
 
 from harness import arch, hw
+from harness.accuracy.record import answer_metrics, answer_table, skipped_list, skipped_note
 from harness.analyse import Analysis, prefix_of
+from harness.config import HarnessConfig, ScenarioConfig
 from harness.engines.base import INSPECTOR_FILE
 from harness.environment import environment
+from harness.finetuned import weights_of
 from harness.measure.protocol import Measurement
 from harness.plan import QuartetPlan
 from harness.prepare import PreparedCell
@@ -21,6 +25,7 @@ from harness.report.figure import draw_quartet
 from harness.report.strategy import strategy
 from harness.roofline import cell_metrics, machine_metrics
 from harness.track import QuartetRecord
+from harness.why.explain import Why, explain, part_times
 
 
 def params(plan: QuartetPlan) -> dict[str, Any]:
@@ -36,12 +41,29 @@ def params(plan: QuartetPlan) -> dict[str, Any]:
         "reference": config.reference,
         "scenario": config.scenario.name,
         "precision": precision if precision == "fp16" else ("tf32" if config.precision.tf32 else "fp32"),
-        "weights": config.model.weights or f"random (seed {config.model.seed})",
+        **_origins(config),
         "image_size": config.model.image_size,
         **arch.flat_options(config.arch),
         **hw.flat_options(config.hw),
         **{f"protocol.{name}": value for name, value in asdict(config.protocol).items()},
+        **(_scenario_options(config.scenario) if config.scenario.name != "fixed" else {}),
     }
+
+
+def _scenario_options(scenario: ScenarioConfig) -> dict[str, Any]:
+    return {f"scenario.{name}": value for name, value in asdict(scenario).items() if name != "name"}
+
+
+def _origins(config: HarnessConfig) -> dict[str, Any]:
+    """Return what was measured on: the weights of the model and of its changed form, and the images."""
+    found = weights_of(config, config.arch)
+    out: dict[str, Any] = {
+        "weights": found.model.weights or f"random (seed {config.model.seed})",
+        "data": config.data.name if config.data.path is None else f"{config.data.name} {config.data.path}",
+    }
+    if found.checkpoint is not None:
+        out["arch_weights"] = found.checkpoint
+    return out
 
 
 def record(
@@ -57,11 +79,13 @@ def record(
     for role, cell in cells.items():
         metrics |= _cell_metrics(prefix_of(role), cell, plan.config.batch_size)
         metrics |= _roofline(role, cell, plan.config.batch_size, measurement, analysis)
+    data = next(iter(cells.values())).data
+    skipped = skipped_note(data) if data is not None else ""
     metrics["build/cache_hit"] = float(all(cell.cache_hit for cell in cells.values()))
     tags: dict[str, Any] = {
         "engine_version": cells[plan.cells[-1].role].artifacts[0].engine_version,
         "degraded": "; ".join(_degraded(cells, measurement)),
-        "note": _note(measurement),
+        "note": "; ".join(part for part in (_note(measurement), skipped) if part),
     }
     details: dict[str, Any] = {
         "quartet": plan.label,
@@ -78,11 +102,20 @@ def record(
         }
         if analysis.host_bound is not None:
             tags["host_bound"] = str(analysis.host_bound).lower()
+        why = _why(plan, measurement, analysis)
+        if why is not None:
+            tags["why"] = " ".join(why.sentences)
+            details["why"] = _why_details(why)
+            metrics["why/amdahl_factor"] = why.stagewise.amdahl_factor
+            metrics["why/host_factor"] = math.exp(why.stagewise.host)
+            metrics["why/attributed"] = min(profile.attributed for profile in why.profiles.values())
         if analysis.verdict:
             tags["verdict"] = analysis.verdict
             tags["reason"] = analysis.interactions[analysis.primary].reason
-            description = strategy(plan, analysis)
-            tags["strategy"] = description
+            tags["strategy"] = strategy(plan, analysis)
+            description = f"**{analysis.verdict}** {tags['strategy']}"
+            if why is not None:
+                description += "\n\n**Why** " + " ".join(why.sentences)
             draw_quartet(
                 analysis,
                 f"{plan.label}, {plan.config.model.name}, batch {plan.config.batch_size}",
@@ -98,10 +131,17 @@ def record(
             "coursework_ms": dict(measurement.coursework_ms),
             "standing": asdict(measurement.standing),
         }
+        if measurement.answers is not None and data is not None:
+            metrics |= answer_metrics(measurement.answers, data, plan.config.protocol.level)
+            answer_table(measurement.answers, data).to_parquet(folder / "answers.parquet", index=False)
+            artifacts["answers.parquet"] = folder / "answers.parquet"
         artifacts |= {path.name: path for path in measurement.samples.write(folder / "samples.parquet")}
         if measurement.telemetry is not None:
             pandas.DataFrame(measurement.telemetry.rows).to_parquet(folder / "telemetry.parquet", index=False)
             artifacts["telemetry.parquet"] = folder / "telemetry.parquet"
+    if data is not None and skipped:
+        (folder / "skipped_images.txt").write_text(skipped_list(data))
+        artifacts["skipped_images.txt"] = folder / "skipped_images.txt"
     for name, content in (
         ("interaction.json", json.dumps(details, indent=1, default=str)),
         ("environment.json", json.dumps(environment(), indent=1)),
@@ -145,6 +185,43 @@ def _roofline(
     ceilings = measurement.ceilings if measurement is not None else None
     found = cell_metrics(cell.artifacts, cell.network.policy, batch_size, throughput_ips, ceilings)
     return {f"{prefix}{name}": value for name, value in found.items()}
+
+
+def _why(plan: QuartetPlan, measurement: Measurement, analysis: Analysis) -> Why | None:
+    """Return what the profiles say of the factor on the primary boundary."""
+    speeds = {
+        boundary: {
+            role: analysis.metrics[f"{prefix_of(role)}throughput/{boundary}"] for role in measurement.samples.roles
+        }
+        for boundary in measurement.samples.boundaries
+    }
+    found = analysis.interactions
+    on_wall = None
+    if analysis.primary == "device" and {"device", "wall"} <= set(found):
+        on_wall = math.log(found["wall"].factor / found["device"].factor)
+    return explain(
+        measurement.profiles,
+        speeds[analysis.primary],
+        speeds.get("device"),
+        analysis.primary,
+        plan.config.batch_size,
+        on_wall,
+        established=analysis.verdict not in (None, "inconclusive"),
+    )
+
+
+def _why_details(why: Why) -> dict[str, Any]:
+    return {
+        "boundary": why.boundary,
+        "sentences": why.sentences,
+        "log_factor": why.stagewise.log_factor,
+        "log_host": why.stagewise.host,
+        "log_amdahl": why.stagewise.amdahl,
+        "log_parts": dict(why.stagewise.parts),
+        "part_ms": part_times(why),
+        "incomplete": why.incomplete,
+        "profiles": {role: asdict(profile) for role, profile in why.profiles.items()},
+    }
 
 
 def _fidelity(measurement: Measurement) -> dict[str, float]:

@@ -1,25 +1,27 @@
 """Go on where an unfinished sweep of the same grid stopped: its finished quartets are kept, the others run again.
 
 Two sweeps have the same grid if they have the same set of quartet keys (config, code, engine version, chip, driver). A
-sweep all of whose quartets are finished is never gone on with: running it again measures anew.
+sweep that is FINISHED is never gone on with: running it again measures anew.
+
+What survives a kill at any instant: a new sweep names the one that it continues from its first moment on, so whoever
+comes next finds the quartets of both, moved or not.
 """
 
 from __future__ import annotations
 
-import os
-import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from harness.engines.cache import key_of
 from harness.errors import UserError
-from harness.track import Store, children, finish, finish_sweep, move, sweeps
+from harness.process_identity import is_running
+from harness.track import Store, children, end_killed, move, sweeps
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-PROCESS_TAG, GRID_TAG = "process", "grid_key"
+PROCESS_TAG, GRID_TAG, CONTINUES_TAG = "process", "grid_key", "continues"
 
 
 @dataclass(frozen=True)
@@ -36,35 +38,37 @@ def grid_key(quartet_keys: Sequence[str]) -> str:
     return key_of({"quartets": sorted(quartet_keys)})
 
 
-def this_process() -> str:
-    """Return a name of this process that no other one on any machine has, at any time."""
-    import psutil
-
-    return f"{socket.gethostname()} {os.getpid()} {psutil.Process().create_time():.2f}"
-
-
 def find_kept(store: Store, quartet_keys: Sequence[str], resume: str) -> Kept:
     """Return what to go on with; `resume` is "auto", "never", or a sweep's name or run id.
 
-    Raises UserError where there is no sweep of that name.
+    Raises UserError where there is no sweep of that name, or where it still runs.
     """
     if resume == "never":
         return Kept()
     wanted = set(quartet_keys)
+    runs = sweeps(store)
     if resume != "auto":
-        for run in sweeps(store):
+        for run in runs:
             if resume in (run.info.run_id, run.info.run_name):
-                return _kept(store, run, wanted)
+                if _alive(run):
+                    raise UserError(f"resume={resume}: that sweep still runs; wait for its end, or use resume=never.")
+                return _kept(store, run, wanted, runs)
         raise UserError(f"resume={resume}: no such sweep in the store; use auto, never, or a sweep's name or run id.")
-    newest = next((run for run in sweeps(store) if run.data.tags.get(GRID_TAG) == grid_key(quartet_keys)), None)
-    if newest is None or _alive(newest):
+    continued = {run.data.tags.get(CONTINUES_TAG) for run in runs}
+    same_grid = [run for run in runs if run.data.tags.get(GRID_TAG) == grid_key(quartet_keys)]
+    newest = next((run for run in same_grid if run.info.run_id not in continued), None)
+    if newest is None or newest.info.status == "FINISHED" or _alive(newest):
         return Kept()
-    kept = _kept(store, newest, wanted)
-    return Kept() if set(kept.finished) == wanted else kept
+    return _kept(store, newest, wanted, runs)
+
+
+def continuation_tags(kept: Kept) -> dict[str, str]:
+    """Return the tags that a new sweep is born with: before anything is moved, it is known where from."""
+    return {CONTINUES_TAG: kept.sweep_id} if kept.finished else {}
 
 
 def adopt(store: Store, kept: Kept, sweep_id: str) -> None:
-    """Make the kept quartets children of the new sweep, and say so in the old one."""
+    """Make the kept quartets children of the new sweep, and say so in each of them."""
     for run_id in kept.finished.values():
         move(store, run_id, sweep_id, f"measured in sweep {kept.name} ({kept.sweep_id})")
 
@@ -73,30 +77,25 @@ def end_the_dead(store: Store) -> None:
     """Mark as KILLED what sweeps left running whose process is gone from this machine."""
     for run in sweeps(store):
         if run.info.status == "RUNNING" and run.data.tags.get(PROCESS_TAG) and not _alive(run):
-            finish_sweep(store, run.info.run_id)
-            finish(store, run.info.run_id, "KILLED", "its process ended before the sweep did")
+            end_killed(store, run.info.run_id, "its process ended before the sweep did")
 
 
-def _kept(store: Store, run: Run, wanted: set[str]) -> Kept:
-    finished = {
-        child.data.tags["quartet_key"]: child.info.run_id
-        for child in children(store, run.info.run_id)
-        if child.info.status == "FINISHED" and child.data.tags.get("quartet_key") in wanted
-    }
+def _kept(store: Store, run: Run, wanted: set[str], runs: Sequence[Run]) -> Kept:
+    """Return the finished quartets of a sweep and of those it continued, as far as they were not moved yet."""
+    by_id: Mapping[str, Run] = {one.info.run_id: one for one in runs}
+    finished: dict[str, str] = {}
+    seen: set[str] = set()
+    one: Run | None = run
+    while one is not None and one.info.run_id not in seen:
+        seen.add(one.info.run_id)
+        for child in children(store, one.info.run_id):
+            key = child.data.tags.get("quartet_key")
+            if child.info.status == "FINISHED" and key in wanted:
+                finished.setdefault(key, child.info.run_id)
+        one = by_id.get(one.data.tags.get(CONTINUES_TAG, ""))
     return Kept(run.info.run_id, str(run.info.run_name), finished)
 
 
 def _alive(run: Run) -> bool:
-    """Return whether a sweep's process runs; of another machine's nobody can tell here, so its word counts."""
-    import psutil
-
-    host, _, rest = run.data.tags.get(PROCESS_TAG, "").partition(" ")
-    if run.info.status != "RUNNING" or not rest:
-        return False
-    if host != socket.gethostname():
-        return True
-    pid, _, created = rest.partition(" ")
-    try:
-        return f"{psutil.Process(int(pid)).create_time():.2f}" == created
-    except psutil.Error:
-        return False
+    identity = run.data.tags.get(PROCESS_TAG, "")
+    return run.info.status == "RUNNING" and bool(identity) and is_running(identity)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -13,6 +12,8 @@ from typing import Any, NoReturn
 from harness import __version__
 from harness.compose import compose_jobs, config_dir, register_schema
 from harness.errors import UserError
+from harness.interruption import STATUS, Interruption
+from harness.secrets import redacted
 
 _HYDRA_ANSWERS = ("help", "hydra_help", "cfg", "info", "shell_completion")  # flags that Hydra answers itself
 
@@ -32,19 +33,27 @@ def main(arguments: Sequence[str]) -> int:
     try:
         parsed = parser.parse_args(list(arguments))
         if any(getattr(parsed, flag) for flag in _HYDRA_ANSWERS):
-            return _hydra(arguments, lambda config: None)
+            return _hydra(arguments, lambda config: None, parsed.overrides)
         quiet()
-        signal.signal(signal.SIGTERM, _terminate)
-        return _sweep(arguments, parsed.overrides)
+        return _interruptible(arguments, parsed.overrides)
     except UserError as error:
-        print(f"harness: {error}", file=sys.stderr)
+        print(f"harness: {redacted(str(error))}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("harness: interrupted; what was finished is kept (make ui).", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt:  # before there was anything to lose
+        return STATUS
 
 
-def _sweep(arguments: Sequence[str], overrides: Sequence[str]) -> int:
+def _interruptible(arguments: Sequence[str], overrides: Sequence[str]) -> int:
+    """Run a sweep that Ctrl-C and SIGTERM end in order: runs KILLED, no process left, how to go on."""
+    with Interruption() as interruption:
+        try:
+            return _sweep(arguments, overrides, interruption)
+        except KeyboardInterrupt:
+            interruption.answer()
+            return STATUS
+
+
+def _sweep(arguments: Sequence[str], overrides: Sequence[str], interruption: Interruption) -> int:
     jobs = compose_jobs(overrides)
 
     from harness.conduct import conduct
@@ -55,22 +64,19 @@ def _sweep(arguments: Sequence[str], overrides: Sequence[str]) -> int:
     launcher = choose_launcher(overrides, resolved.device)
     command = " ".join(["python -m harness", *arguments])
     words = [*arguments, *launcher.options]
-    return conduct([job.config for job in jobs], resolved, command, lambda job: _hydra(words, job), launcher)
-
-
-def _terminate(number: int, frame: Any) -> None:
-    raise KeyboardInterrupt  # the same orderly end as Ctrl-C: runs KILLED, no process left
+    configs = [job.config for job in jobs]
+    return conduct(configs, resolved, command, lambda job: _hydra(words, job, overrides), launcher, interruption)
 
 
 def _refuse(message: str) -> NoReturn:
     raise UserError(f"{message}; options are written key=value, see python -m harness --help.")
 
 
-def _hydra(arguments: Sequence[str], job: Callable[[Any], None]) -> int:
+def _hydra(arguments: Sequence[str], job: Callable[[Any], None], overrides: Sequence[str]) -> int:
     """Let Hydra run the jobs of the command line through `job`."""
     import hydra
 
-    register_schema()
+    register_schema(overrides)
     saved = sys.argv
     sys.argv = ["python -m harness", *arguments]
     try:

@@ -14,10 +14,14 @@ from typing import TYPE_CHECKING
 
 from harness.compose import Job
 from harness.config import EngineConfig, HarnessConfig
+from harness.data.labelled import check_data
 from harness.engines import PREFERENCE, get, names
 from harness.engines.shared import SharedCache
 from harness.errors import UserError
+from harness.finetuned import base_model, check_weights
 from harness.plan import QuartetPlan, check_boundary, check_config, plan_quartet
+from harness.safe_names import check_sweep_name
+from harness.train.options import TrainConfig
 
 if TYPE_CHECKING:
     from torch import nn
@@ -37,7 +41,6 @@ class SweepContext:
     store_uri: str
     store_root: str
     store_experiment: str
-    started_at: float  # seconds since the epoch
 
     def publish(self) -> None:
         """Hand this to the jobs, in whatever process they run."""
@@ -67,9 +70,14 @@ def check_sweep(jobs: Sequence[Job]) -> Resolved:
     configs = [job.config for job in jobs]
     for config in configs:
         check_config(config)
+        check_sweep_name(config.sweep_name)
+        check_data(base_model(config), config.data)
+        if config.train != TrainConfig():
+            raise UserError("options train.* are for python -m harness.train; a measurement trains nothing.")
+    check_weights(configs)
     _check_architectures(configs)
     _check_shared(configs)
-    device = _device(configs[0])
+    device = device_of(configs[0])
     for config in configs:
         check_boundary(config, device)
     engines, reasons = {}, {}
@@ -126,21 +134,26 @@ def _running(config: HarnessConfig, engine: str) -> set[str]:
 def _check_architectures(configs: Sequence[HarnessConfig]) -> None:
     """Check each distinct model and arch stack once: a stack can be impossible only for this model."""
     from harness import arch, models
+    from harness.arch.anatomy import require_densenet
 
     seen: set[str] = set()
     built: dict[str, nn.Module] = {}
     for config in configs:
-        model_key = json.dumps(asdict(config.model))
+        model = base_model(config)
+        model_key = json.dumps(asdict(model))
         key = model_key + json.dumps(asdict(config.arch))
         if key in seen:
             continue
         seen.add(key)
         if model_key not in built:
-            built[model_key] = models.build(config.model)
+            built[model_key] = models.build(model)
         arch.check_stack(built[model_key], config.arch)
+    for config in configs:
+        if config.hw.fusion.enabled and config.hw.fusion.dense_blocks:
+            require_densenet(built[json.dumps(asdict(config.model))], "hw.fusion.dense_blocks=true runs dense blocks")
 
 
-def _device(config: HarnessConfig) -> str:
+def device_of(config: HarnessConfig) -> str:
     """Return cpu or cuda; raise UserError where a GPU is asked for and there is none."""
     import torch
 

@@ -21,6 +21,7 @@ class TerminalProgress:
         self._console = console
         self._total = total
         self._done = 0
+        self.good = 0  # quartets done or kept
         self._label = ""
         self._stage = ""
         self._standing: Standing | None = None
@@ -59,6 +60,7 @@ class TerminalProgress:
         `seconds` is what it took, where it ran in another process.
         """
         self._done += 1
+        self.good += error is None
         seconds = time.monotonic() - self._started if seconds is None else seconds
         good = Text("kept" if kept else "done", style="green")
         outcome = good if error is None else Text(f"FAILED: {error}", style="red")

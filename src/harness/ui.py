@@ -20,7 +20,7 @@ from typing import IO
 from harness.config import TrackingConfig
 from harness.errors import UserError
 from harness.track.store import Store, find_store, sqlite_path
-from harness.track.view import install_views, view_url
+from harness.track.view import VIEWS, install_views, view_url
 
 DEFAULT_PORT = 5000
 _START_TIMEOUT_S = 90.0
@@ -40,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with _server(store, options.host, port) as process:
             url = view_url(store, f"http://{_reachable(options.host)}:{port}")
             print(f"MLflow shows the runs at {url}  (Ctrl-C stops it)", flush=True)
+            for view in VIEWS[1:]:
+                print(f"  {view.name}: {view_url(store, url.partition('/#')[0], view.key)}", flush=True)
             if not options.no_browser and _has_display():
                 webbrowser.open(url)
             process.wait()

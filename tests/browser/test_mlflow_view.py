@@ -1,12 +1,6 @@
 """The shipped view in a real browser: what a person sees after `make ui`."""
 
-import os
-import re
-import shutil
 import signal
-import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -26,12 +20,6 @@ from harness.track import (
 
 pytestmark = pytest.mark.browser
 
-WINDOW = "3100,900"  # the page only draws the columns that fit
-CHROME = ("chromium", "chromium-browser", "google-chrome", "chrome")
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    f"--disable-component-update --disable-sync --disable-dev-shm-usage --window-size={WINDOW}"
-).split()
 OURS = ("interaction/factor", "interaction/low", "interaction/high", "verdict", "throughput/wall", "arch", "hw")
 QUARTETS = [
     ("early_exit", "fp16", 1.0341, "amplifies", 412.5),
@@ -67,20 +55,6 @@ def root(tmp_path_factory):
     return folder
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def serve(root: Path, *arguments: str) -> subprocess.Popen:
-    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
-    command = [sys.executable, "-m", "harness.ui", "--root", str(root), "--no-browser", *arguments]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=root.parent
-    )
-
-
 def sessions_on(port: int) -> list[int]:
     """Return the processes whose command line names the port."""
     found = []
@@ -94,35 +68,6 @@ def sessions_on(port: int) -> list[int]:
     return found
 
 
-@pytest.fixture(scope="module")
-def address(root):
-    """The printed address of a running `python -m harness.ui`."""
-    server = serve(root, "--port", str(free_port()))
-    try:
-        line = server.stdout.readline()
-        assert "http" in line, server.stderr.read()
-        yield re.search(r"http\S+", line).group()
-    finally:
-        server.send_signal(signal.SIGINT)
-        server.communicate(timeout=30)
-
-
-@pytest.fixture
-def browser(tmp_path):
-    selenium = pytest.importorskip("selenium.webdriver", reason="needs selenium: pip install selenium")
-    binary = next(filter(None, map(shutil.which, CHROME)), None)
-    driver = shutil.which("chromedriver")
-    if binary is None or driver is None:
-        pytest.skip("needs chromium and chromedriver: apt-get install chromium chromium-driver")
-    options = selenium.ChromeOptions()
-    options.binary_location = binary
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path / 'profile'}"):
-        options.add_argument(flag)
-    opened = selenium.Chrome(options=options, service=selenium.ChromeService(driver))
-    yield opened
-    opened.quit()
-
-
 def texts(browser, selector: str) -> list[str]:
     """Return the texts as they stand on the screen, left to right (in the page's source their order differs)."""
     from selenium.webdriver.common.by import By
@@ -131,17 +76,16 @@ def texts(browser, selector: str) -> list[str]:
     return [element.text.strip() for element in sorted(elements, key=lambda each: each.location["x"])]
 
 
-def test_the_printed_address_opens_a_table_with_our_columns_and_values(browser, address, tmp_path):
+def test_the_printed_address_opens_a_table_with_our_columns_and_values(browser, served, root, picture):
     from selenium.webdriver.support.ui import WebDriverWait
 
-    browser.get(address)
+    browser.get(served(root))
     wait = WebDriverWait(browser, 60, ignored_exceptions=(Exception,))
-    picture = Path(os.environ.get("HARNESS_SCREENSHOTS", tmp_path)) / "mlflow_view.png"
     try:
         wait.until(lambda page: "0.8713" in texts(page, ".ag-cell"))
         time.sleep(1.5)  # widths and order are applied after the rows
     finally:
-        browser.save_screenshot(str(picture))
+        browser.save_screenshot(picture("mlflow_view.png"))
 
     headers = texts(browser, ".ag-header-cell")
     assert [name for name in headers if name in OURS] == list(OURS)
@@ -153,7 +97,7 @@ def test_the_printed_address_opens_a_table_with_our_columns_and_values(browser, 
     assert not any(cell == "demo" for cell in cells), "the sweep's own run is not a quartet"
 
 
-def test_ctrl_c_ends_the_server_and_all_its_processes(root):
+def test_ctrl_c_ends_the_server_and_all_its_processes(root, serve, free_port):
     port = free_port()
     server = serve(root, "--port", str(port))
     assert "http" in server.stdout.readline()

@@ -138,6 +138,28 @@ def test_the_artifacts_are_there(folder):
     assert {path.name for path in folder.iterdir()} >= ARTIFACTS
 
 
+def test_the_why_multiplies_to_the_factor_and_is_told_in_a_sentence(row, folder):
+    why = json.loads((folder / "interaction.json").read_text())["why"]
+    pieces = [why["log_host"], why["log_amdahl"], *why["log_parts"].values()]
+    assert math.exp(sum(pieces)) == pytest.approx(row["interaction/factor"], rel=1e-9)
+    assert row["why"] == " ".join(why["sentences"])
+    assert "Kernels or nodes a batch" in row["why"]
+    assert row["why/attributed"] > 0.9
+    assert {"stem", "dense block 1", "transition 1", "exit head", "head"} <= set(why["part_ms"])
+
+
+def test_the_sweeps_own_run_holds_page_figures_table_and_answers(frame, store_root):
+    client = MlflowClient(f"sqlite:///{store_root}/mlflow.db")
+    parent = client.get_run(client.get_run(frame["run_id"].iloc[0]).data.tags["mlflow.parentRunId"])
+    names = {one.path for one in client.list_artifacts(parent.info.run_id)}
+    assert {"report.html", "figures", "matrix.json"} <= names
+    figures = {one.path for one in client.list_artifacts(parent.info.run_id, "figures")}
+    assert {"figures/heatmap1.png", "figures/heatmap1.svg", "figures/gains.png", "figures/pareto.png"} <= figures
+    note = parent.data.tags["mlflow.note.content"]
+    assert "Which combination should be used?" in note
+    assert all(f"{factor:.3f}" in note for factor in frame["interaction/factor"])
+
+
 def test_throughputs_gains_and_factor_follow_from_the_samples(row, throughput):
     means = dict(zip(ROLES, np.exp(np.log(throughput).mean(axis=0)), strict=True))
     for role, prefix in zip(ROLES, ("baseline/", "arch/", "hw/", ""), strict=True):

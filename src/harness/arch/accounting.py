@@ -62,7 +62,7 @@ def account(model: nn.Module, image_size: int) -> Accounting:
     remarks = low_rank.notes(model)
     if isinstance(model, EarlyExitNetwork):
         remarks += (
-            f"early_exit: after dense block {model.after_block}, {model.policy.exit_share:.0%} of a batch leaves; "
+            f"early_exit: after {model.unit} {model.after_block}, {model.policy.exit_share:.0%} of a batch leaves; "
             f"saves {1 - mean / full:.1%} of the work, at most {1 - costs[0].gmacs / full:.1%}",
         )
     return Accounting(_params(model), mean, costs[0].gmacs, full, costs, remarks)

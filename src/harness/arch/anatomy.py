@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 from torchvision.models import DenseNet
 from torchvision.models.densenet import _DenseBlock, _DenseLayer
 
 from harness.errors import UserError
+from harness.models.shapes import output_shapes, weightless
 
 DEFAULT_IMAGE_SIZE = 224
 
@@ -29,10 +31,10 @@ def image_size(model: nn.Module) -> int:
     return int(getattr(model, "image_size", DEFAULT_IMAGE_SIZE))
 
 
-def require_densenet(model: nn.Module, technique: str) -> DenseNet:
-    """Return `model` as a DenseNet; raises UserError if it is something else."""
+def require_densenet(model: nn.Module, asked: str) -> DenseNet:
+    """Return `model` as a DenseNet; raises UserError if it is something else. `asked` is what needs one, and why."""
     if not isinstance(model, DenseNet):
-        raise UserError(f"arch={technique} changes dense blocks: it needs a DenseNet, found {type(model).__name__}")
+        raise UserError(f"{asked}: it needs a DenseNet, found {type(model).__name__}")
     return model
 
 
@@ -50,6 +52,38 @@ def classifier(model: nn.Module) -> tuple[str, nn.Linear] | None:
     """Return name and module of the last fully connected layer, or None if there is none."""
     linears = [(name, part) for name, part in model.named_modules() if isinstance(part, nn.Linear)]
     return linears[-1] if linears else None
+
+
+def layers_that_run(model: nn.Module) -> dict[str, nn.Conv2d | nn.Linear]:
+    """Return the convolutions and linear layers by name, in the order in which they are called.
+
+    A layer whose weight is read past it (the projections within `nn.MultiheadAttention`) is never called, so replacing
+    it would change nothing or break; nor is the auxiliary classifier of a network in inference. A bare module that does
+    not carry its `image_size` can't be called: of such a one, all of them in the order of their definition.
+    """
+    if not hasattr(model, "image_size"):
+        return {name: part for name, part in model.named_modules() if isinstance(part, nn.Conv2d | nn.Linear)}
+    order: dict[str, None] = {}
+    empty = weightless(model)
+    for name, part in empty.named_modules():
+        if isinstance(part, nn.Conv2d | nn.Linear):
+            part.register_forward_pre_hook(lambda _part, _inputs, name=name: order.setdefault(name))
+    side = image_size(model)
+    with torch.no_grad():
+        empty(torch.empty(1, 3, side, side, device="meta"))
+    return {name: part for name in order if isinstance(part := model.get_submodule(name), nn.Conv2d | nn.Linear)}
+
+
+def output_layer(model: nn.Module) -> tuple[str, nn.Module] | None:
+    """Return name and module of the layer that makes the logits, the last one called, or None if nothing is."""
+    running = list(layers_that_run(model).items())
+    return running[-1] if running else None
+
+
+def num_classes(model: nn.Module) -> int:
+    """Return how many logits `model` gives."""
+    side = image_size(model)
+    return output_shapes(model, (3, side, side))[0][0]
 
 
 def densenet_shape(model: DenseNet, technique: str) -> DenseNetShape:

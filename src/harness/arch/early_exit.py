@@ -1,4 +1,4 @@
-"""Leave the network after a dense block when a small exit head is sure enough.
+"""Leave the network after a dense block (a stage, an encoder layer) when a small exit head is sure enough.
 
 BranchyNet (Teerapittayanon, McDanel, Kung: BranchyNet: Fast Inference via Early Exiting, ICPR 2016). The network is cut
 in two: stage 1 is everything up to the exit and the exit head, stage 2 is the rest and sees only the samples that did
@@ -12,13 +12,14 @@ import copy
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torchvision.models import DenseNet
 
-from harness.arch.anatomy import dense_blocks, image_size, require_densenet
+from harness.arch.anatomy import image_size, num_classes
+from harness.arch.chain import FAMILIES, Chain, chain
 from harness.arch.exit_policy import ExitPolicy, survivor_indices
 from harness.config import EarlyExitOptions
 from harness.errors import UserError
 from harness.models.determinism import seeded
+from harness.models.shapes import output_shapes
 
 name = "early_exit"
 
@@ -37,10 +38,23 @@ class ExitHead(nn.Module):
         return self.classifier(torch.flatten(pooled, 1))
 
 
-class Stage1(nn.Module):
-    """Images [B, 3, S, S] -> (features [B, C, H, W], exit logits [B, num_classes])."""
+class TokenExitHead(nn.Module):
+    """LayerNorm and Linear on the class token: tokens [B, 1 + N, D] -> logits [B, num_classes]."""
 
-    def __init__(self, trunk: nn.Sequential, head: ExitHead) -> None:
+    def __init__(self, width: int, num_classes: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.classifier = nn.Linear(width, num_classes)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Return the exit's logits."""
+        return self.classifier(self.norm(tokens[:, 0]))
+
+
+class Stage1(nn.Module):
+    """Images [B, 3, S, S] -> (features [B, C, H, W] or tokens [B, 1 + N, D], exit logits [B, num_classes])."""
+
+    def __init__(self, trunk: nn.Sequential, head: nn.Module) -> None:
         super().__init__()
         self.trunk = trunk
         self.head = head
@@ -52,28 +66,28 @@ class Stage1(nn.Module):
 
 
 class Stage2(nn.Module):
-    """Features [B, C, H, W] -> logits [B, num_classes], with the operations of DenseNet's own forward."""
+    """Features or tokens -> logits [B, num_classes], with the operations of the network's own forward."""
 
-    def __init__(self, trunk: nn.Sequential, classifier: nn.Module) -> None:
+    def __init__(self, trunk: nn.Sequential, tail: nn.Module) -> None:
         super().__init__()
         self.trunk = trunk
-        self.classifier = classifier
+        self.tail = tail
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Return the final logits."""
-        pooled = F.adaptive_avg_pool2d(F.relu(self.trunk(features)), (1, 1))
-        return self.classifier(torch.flatten(pooled, 1))
+        return self.tail(self.trunk(features))
 
 
 class EarlyExitNetwork(nn.Module):
     """Two stages and the policy between them. `policy` may be replaced, for one that is calibrated."""
 
-    def __init__(self, stage1: Stage1, stage2: Stage2, policy: ExitPolicy, after_block: int) -> None:
+    def __init__(self, stage1: Stage1, stage2: Stage2, policy: ExitPolicy, after_block: int, unit: str) -> None:
         super().__init__()
         self.stage1 = stage1
         self.stage2 = stage2
         self.policy = policy
         self.after_block = after_block
+        self.unit = unit  # what a block is called in this network
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return logits [B, num_classes]: the exit's for samples that leave, stage 2's for the others.
@@ -89,43 +103,56 @@ class EarlyExitNetwork(nn.Module):
 
 
 def check(model: nn.Module, options: EarlyExitOptions) -> None:
-    """Raise UserError unless `model` is a DenseNet with the block to leave after, and the decision is well defined."""
-    blocks = len(dense_blocks(require_densenet(model, name)))
+    """Raise UserError unless `model` has the block to leave after, and the decision is well defined."""
+    found = _chain(model)
+    blocks = len(found.cuts)
     if not 1 <= options.after_block <= blocks:
         valid = ", ".join(str(block) for block in range(1, blocks + 1))
-        raise UserError(f"arch.early_exit.after_block={options.after_block} does not exist: it may be {valid}")
+        raise UserError(
+            f"arch.early_exit.after_block={options.after_block} does not exist: it may be {valid} ({found.unit}s)"
+        )
     if options.decision not in ("auto", "share", "threshold"):
         raise UserError(f"arch.early_exit.decision={options.decision} is not known: it may be auto, share or threshold")
     if not 0 <= options.exit_share <= 1:
         raise UserError(f"arch.early_exit.exit_share={options.exit_share} is no share: it must be from 0 to 1")
     if options.threshold is not None and not 0 <= options.threshold <= 1:
         raise UserError(f"arch.early_exit.threshold={options.threshold} is no confidence: it must be from 0 to 1")
-    if options.threshold is not None and options.decision == "share":
+    if options.max_accuracy_drop is not None and not 0 <= options.max_accuracy_drop <= 1:
         raise UserError(
-            f"arch.early_exit.threshold={options.threshold} has no effect with decision=share: use decision=threshold"
+            f"arch.early_exit.max_accuracy_drop={options.max_accuracy_drop} is no share of answers: from 0 to 1"
         )
+    if options.threshold is not None and options.max_accuracy_drop is not None:
+        raise UserError("arch.early_exit.threshold and arch.early_exit.max_accuracy_drop both choose it: drop one")
+    for option in ("threshold", "max_accuracy_drop"):
+        if getattr(options, option) is not None and options.decision == "share":
+            raise UserError(
+                f"arch.early_exit.{option}={getattr(options, option)} has no effect with decision=share: "
+                "use decision=threshold"
+            )
 
 
 def apply(model: nn.Module, options: EarlyExitOptions) -> EarlyExitNetwork:
-    """Return a copy of `model` cut after dense block `options.after_block`, with an exit head there.
+    """Return a copy of `model` cut after block `options.after_block`, with an exit head there.
 
     `decision=auto` becomes a share, as for unlabelled data; for labelled data replace `policy` by what `resolve` and
     `calibration.calibrate` give.
     """
-    whole: DenseNet = copy.deepcopy(require_densenet(model, name))
-    last = list(dense_blocks(whole))[options.after_block - 1]
-    parts = list(whole.features.named_children())
-    cut = [part_name for part_name, _ in parts].index(last) + 1
-    first, rest = _sequence(parts[:cut]), _sequence(parts[cut:])
-
-    # The batch norm that follows the block, in a transition or at the end, knows how wide the features are.
-    width = next(part.num_features for part in rest.modules() if isinstance(part, nn.BatchNorm2d))
+    whole = copy.deepcopy(model)
+    found = _chain(whole)
+    cut = found.cuts[options.after_block - 1]
+    first, rest = _sequence(found.parts[:cut]), _sequence(found.parts[cut:])
+    side = image_size(model)
+    shape = output_shapes(first.eval(), (3, side, side))[0]  # [C, H, W], or [1 + N, D]
     with seeded(options.seed):
-        head = ExitHead(width, _num_classes(whole))
+        head = _head(shape, num_classes(whole))
     network = EarlyExitNetwork(
-        Stage1(first, head), Stage2(rest, whole.classifier), resolve(options, labelled=False), options.after_block
+        Stage1(first, head),
+        Stage2(rest, found.tail),
+        resolve(options, labelled=False),
+        options.after_block,
+        found.unit,
     )
-    network.image_size = image_size(model)  # type: ignore[assignment]
+    network.image_size = side  # type: ignore[assignment]
     return network.eval().requires_grad_(False)
 
 
@@ -139,14 +166,20 @@ def resolve(options: EarlyExitOptions, labelled: bool) -> ExitPolicy:
     return ExitPolicy("threshold", options.exit_share, options.threshold)
 
 
-def _sequence(parts: list[tuple[str, nn.Module]]) -> nn.Sequential:
+def _chain(model: nn.Module) -> Chain:
+    found = chain(model)
+    if found is None:
+        raise UserError(f"arch={name} can only cut what it knows: it needs a {FAMILIES}, found {type(model).__name__}")
+    return found
+
+
+def _head(shape: tuple[int, ...], classes: int) -> nn.Module:
+    return ExitHead(shape[0], classes) if len(shape) == 3 else TokenExitHead(shape[1], classes)
+
+
+def _sequence(parts: tuple[tuple[str, nn.Module], ...]) -> nn.Sequential:
     # Keeps the names, so that weights are found under the names they have in the whole network.
     sequence = nn.Sequential()
     for part_name, part in parts:
         sequence.add_module(part_name, part)
     return sequence
-
-
-def _num_classes(model: DenseNet) -> int:
-    linears = [part for part in model.classifier.modules() if isinstance(part, nn.Linear)]
-    return linears[-1].out_features  # a factored classifier holds two

@@ -1,4 +1,4 @@
-"""Truncated SVD of the classifier and the 1x1 convolutions: one matrix product becomes two thinner ones.
+"""Truncated SVD of linear layers, attention projections and 1x1 convolutions: one product becomes two thinner ones.
 
 Denton et al., Exploiting Linear Structure Within Convolutional Networks, NIPS 2014; Jaderberg et al., Speeding up
 Convolutional Neural Networks with Low Rank Expansions, BMVC 2014. The truncated SVD is the nearest matrix of its rank
@@ -12,10 +12,12 @@ import copy
 import torch
 from torch import nn
 
-from harness.arch.anatomy import classifier
+from harness.arch.anatomy import layers_that_run
+from harness.arch.attention import OpenAttention, open_attention
 from harness.config import LowRankOptions
 from harness.errors import UserError
 from harness.models.determinism import single_threaded
+from harness.models.shapes import weightless
 
 name = "low_rank"
 DEFAULT_RATIO = 0.25
@@ -47,13 +49,15 @@ def check(model: nn.Module, options: LowRankOptions) -> None:
     for key in ("ratio", "energy"):
         if key in given and not 0 < given[key] <= 1:
             raise UserError(f"arch.low_rank.{key}={given[key]} is no share: it must be above 0 and at most 1")
-    if not options.classifier and not options.conv1x1:
-        raise UserError("arch=low_rank has nothing to factor: set arch.low_rank.classifier or .conv1x1 to true")
-    chosen = targets(model, options)
+    if not (options.classifier or options.linear or options.attention or options.conv1x1):
+        raise UserError(
+            "arch=low_rank has nothing to factor: set arch.low_rank.classifier, .linear, .attention or .conv1x1 to true"
+        )
+    chosen = targets(_opened(weightless(model), options), options)
     if not chosen:
         raise UserError("arch=low_rank has nothing to factor: the model has none of the layers that it selects")
     for layer_name, layer in chosen.items():
-        limit = min(_matrix(layer).shape)
+        limit = min(layer.weight.flatten(1).shape)
         if options.rank is not None and options.rank > limit:
             raise UserError(
                 f"arch.low_rank.rank={options.rank} is more than {layer_name} has: its limit is {limit}\n"
@@ -68,7 +72,7 @@ def apply(model: nn.Module, options: LowRankOptions) -> nn.Module:
     The rank of each layer is `rank`, or `ratio` of min(in, out) (at least 1; the default, a quarter), or the smallest
     that keeps `energy` of the squared singular values. A rank that saves nothing is done all the same: see `notes`.
     """
-    changed = copy.deepcopy(model)
+    changed = _opened(copy.deepcopy(model), options)
     with single_threaded():
         for layer_name, layer in targets(changed, options).items():
             parent, _, child = layer_name.rpartition(".")
@@ -77,16 +81,25 @@ def apply(model: nn.Module, options: LowRankOptions) -> nn.Module:
 
 
 def targets(model: nn.Module, options: LowRankOptions) -> dict[str, nn.Linear | nn.Conv2d]:
-    """Return the layers to factor by name: the last Linear, and every 1x1 convolution that is not grouped."""
+    """Return the layers to factor by name, in the order they run.
+
+    Linear layers (the last one that runs is the classifier) and 1x1 convolutions that are not grouped: those are
+    products of small matrices already. Attention is factored where it is open (`attention.py`).
+    """
+    running = layers_that_run(model)
+    linears = [layer_name for layer_name, layer in running.items() if isinstance(layer, nn.Linear)]
+    attentions = tuple(f"{name}." for name, part in model.named_modules() if isinstance(part, OpenAttention))
     found: dict[str, nn.Linear | nn.Conv2d] = {}
-    if options.conv1x1:
-        for layer_name, layer in model.named_modules():
-            # A grouped convolution is already a product of small matrices: factoring each saves too little.
-            if isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) and layer.groups == 1:
-                found[layer_name] = layer
-    last = classifier(model) if options.classifier else None
-    if last is not None:
-        found[last[0]] = last[1]
+    for layer_name, layer in running.items():
+        if isinstance(layer, nn.Linear):
+            if layer_name == linears[-1]:
+                wanted = options.classifier
+            else:
+                wanted = options.attention if layer_name.startswith(attentions) else options.linear
+        else:
+            wanted = options.conv1x1 and _is_pointwise(layer)
+        if wanted:
+            found[layer_name] = layer
     return found
 
 
@@ -97,6 +110,17 @@ def notes(model: nn.Module) -> tuple[str, ...]:
         for layer_name, part in model.named_modules()
         if isinstance(part, Factored) and part.rank >= part.break_even
     )
+
+
+def _opened(model: nn.Module, options: LowRankOptions) -> nn.Module:
+    """Open the attention of `model` in place, if it is to be factored; return `model`."""
+    if options.attention:
+        open_attention(model)
+    return model
+
+
+def _is_pointwise(layer: nn.Conv2d) -> bool:
+    return layer.kernel_size == (1, 1) and layer.groups == 1
 
 
 def _matrix(layer: nn.Linear | nn.Conv2d) -> torch.Tensor:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+
+from harness.models.shapes import weightless
 
 
 def count_macs(model: nn.Module, sample_shape: tuple[int, ...]) -> int:
@@ -23,20 +24,6 @@ def count_macs_by_layer(model: nn.Module, sample_shape: tuple[int, ...]) -> dict
     """Return the multiply-accumulates of each module that has any, by its name in `model`; parents hold the sum."""
     counts = _count(model, sample_shape).get_flop_counts()
     return {name.partition(".")[2]: sum(flops.values()) // 2 for name, flops in counts.items() if "." in name}
-
-
-def output_shapes(model: nn.Module, sample_shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-    """Return the shape of each output for one sample, without the batch."""
-    with torch.no_grad():
-        results = weightless(model)(torch.empty(1, *sample_shape, device="meta"))
-    return tuple(tuple(part.shape[1:]) for part in (results if isinstance(results, tuple) else (results,)))
-
-
-def weightless(model: nn.Module) -> nn.Module:
-    """Return a copy of `model` on the meta device: shapes without data; the weights are never copied."""
-    memo: dict[int, object] = {id(part): torch.empty_like(part, device="meta") for part in model.buffers()}
-    memo |= {id(part): nn.Parameter(torch.empty_like(part, device="meta")) for part in model.parameters()}
-    return copy.deepcopy(model, memo)
 
 
 def _count(model: nn.Module, sample_shape: tuple[int, ...]) -> FlopCounterMode:

@@ -1,5 +1,7 @@
 """Structured pruning: whole channels go, the weakest by the L2 norm of everything that is coupled to them.
 
+Of a ViT: whole heads, and channels within the MLPs (`pruning_vit.py`).
+
 DepGraph (Fang et al., DepGraph: Towards Any Structural Pruning, CVPR 2023), by torch-pruning. The channels that stay
 keep their weights. Channels are counted down to a multiple of `round_to`, so compare variants by measured GMACs, or ask
 for `target_gmacs`.
@@ -12,47 +14,62 @@ import warnings
 
 import torch
 from torch import nn
+from torchvision.models import DenseNet, VisionTransformer
 
-from harness.arch.anatomy import classifier, image_size
+from harness.arch.anatomy import image_size, layers_that_run, num_classes, output_layer
 from harness.arch.macs import count_macs
 from harness.arch.pruning_plan import Coupling, Plan, read_couplings, search
+from harness.arch.pruning_vit import check_vit, prune_vit
 from harness.config import PrunedOptions
 from harness.errors import UserError
 from harness.models.determinism import single_threaded
+from harness.models.shapes import output_shapes
 
 name = "pruned"
 
 
 def check(model: nn.Module, options: PrunedOptions) -> None:
-    """Raise UserError for a ratio, rounding or target that can't be had.
+    """Raise UserError for a ratio, rounding or target that can't be had, and for a network that can't be pruned.
 
-    Milliseconds for a ratio; a target takes a trace of the model (seconds), to know the least that can be reached.
+    Milliseconds for a ratio on a DenseNet or ViT; another network is pruned to know, and a target takes a trace of the
+    model to know the least that can be reached (seconds).
     """
     if options.round_to is not None and options.round_to < 1:
         raise UserError(f"arch.pruned.round_to={options.round_to} is no multiple: it must be 1 or more, or null")
+    if options.target_gmacs is None and not 0 < options.ratio < 1:
+        raise UserError(f"arch.pruned.ratio={options.ratio} is no share of channels: it must be above 0 and below 1")
+    if isinstance(model, VisionTransformer):
+        check_vit(model, options)
+        return
+    _check_followable(model)
     if options.target_gmacs is not None:
         _check_target(model, options.target_gmacs, options.round_to)
         return
-    if not 0 < options.ratio < 1:
-        raise UserError(f"arch.pruned.ratio={options.ratio} is no share of channels: it must be above 0 and below 1")
-    last = classifier(model)
-    widths = [part.out_channels for part in model.modules() if isinstance(part, nn.Conv2d)]
-    widths += [part.out_features for part in model.modules() if isinstance(part, nn.Linear)][: -1 if last else None]
+    last = output_layer(model)
+    widths = [
+        part.out_channels if isinstance(part, nn.Conv2d) else part.out_features
+        for layer_name, part in layers_that_run(model).items()
+        if last is None or layer_name != last[0]
+    ]
     if all(kept(width, options.ratio, options.round_to) == width for width in widths):
         raise UserError(
             f"arch.pruned.ratio={options.ratio} with round_to={options.round_to} prunes nothing: "
             f"every layer (of {min(widths)} to {max(widths)} channels) would round to none and is kept whole"
         )
+    if not isinstance(model, DenseNet):
+        apply(model, options)
 
 
 def apply(model: nn.Module, options: PrunedOptions) -> nn.Module:
-    """Return a pruned copy of `model`; the classifier keeps its outputs.
+    """Return a pruned copy of `model`; the layer that makes the logits keeps its outputs.
 
-    A layer that rounds to no channel at all is left whole.
+    A layer that rounds to no channel at all is left whole. Raises UserError where torch-pruning can't follow `model`.
     """
     changed = copy.deepcopy(model).requires_grad_(True)  # the tracer follows gradients through the network
     with single_threaded(), torch.enable_grad():
-        if options.target_gmacs is None:
+        if isinstance(changed, VisionTransformer):
+            prune_vit(changed, options)
+        elif options.target_gmacs is None:
             _prune(changed, options.ratio, {}, options.round_to)
         else:
             plan, couplings = _plan(changed, options.target_gmacs, options.round_to)
@@ -68,21 +85,45 @@ def kept(channels: int, ratio: float, round_to: int | None) -> int:
     return left - left % (round_to or 1) or channels
 
 
+def _check_followable(model: nn.Module) -> None:
+    """Raise UserError for a network with parameters outside of layers, which the tracer would follow wrongly or never.
+
+    A scale of each channel (ConvNeXt's `layer_scale`) is pruned with the channels.
+    """
+    for owner_name, owner in model.named_modules():
+        bare = [key for key, _ in owner.named_parameters(recurse=False) if key not in ("weight", "bias", "layer_scale")]
+        if bare:
+            where = f"{owner_name}.{bare[0]}".lstrip(".")
+            raise UserError(
+                f"arch=pruned can't follow {where} of {type(model).__name__}, a parameter outside of layers: "
+                "it prunes convolutional networks, and heads and MLPs of torchvision's VisionTransformer"
+            )
+
+
 def _prune(model: nn.Module, ratio: float, ratios: dict[nn.Module, float], round_to: int | None) -> None:
     import torch_pruning
 
-    pruner = torch_pruning.pruner.BasePruner(
-        model,
-        _trace_input(model),
-        importance=torch_pruning.importance.MagnitudeImportance(p=2),
-        pruning_ratio=ratio,
-        pruning_ratio_dict=ratios,
-        ignored_layers=_ignored(model),
-        round_to=round_to,
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        pruner.step()
+    side, before = image_size(model), num_classes(model)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch_pruning.pruner.BasePruner(
+                model,
+                _trace_input(model),
+                importance=torch_pruning.importance.MagnitudeImportance(p=2),
+                pruning_ratio=ratio,
+                pruning_ratio_dict=ratios,
+                ignored_layers=_ignored(model),
+                round_to=round_to,
+            ).step()
+        after = output_shapes(model, (3, side, side))
+    except Exception as error:  # its tracer fails in its own ways on what it does not know
+        text = (str(error).strip().splitlines() or [""])[0]
+        raise UserError(
+            f"arch=pruned: torch-pruning can't prune {type(model).__name__}: {type(error).__name__}: {text[:160]}"
+        ) from error
+    if after != ((before,),):
+        raise UserError(f"arch=pruned: torch-pruning changed the logits of {type(model).__name__}: {before} to {after}")
 
 
 def _check_target(model: nn.Module, target: float, round_to: int | None) -> None:
@@ -109,5 +150,5 @@ def _trace_input(model: nn.Module) -> torch.Tensor:
 
 
 def _ignored(model: nn.Module) -> list[nn.Module]:
-    last = classifier(model)
+    last = output_layer(model)
     return [last[1]] if last is not None else []

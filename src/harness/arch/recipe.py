@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from harness.arch.exit_policy import ExitPolicy
+from harness.arch.others import config_type
 from harness.arch.stack import apply_stack
 from harness.config import ArchConfig, ModelConfig
-from harness.models import build
+from harness.models import build, spec
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,6 +23,7 @@ class Recipe:
     model: ModelConfig
     arch: ArchConfig = field(default_factory=ArchConfig)
     exit_policy: ExitPolicy | None = None
+    checkpoint: str | None = None  # weights file of the changed network; None: what the stack leaves of the model's
 
     def to_json(self) -> str:
         """Return the recipe as JSON with sorted keys: equal recipes give equal text."""
@@ -36,12 +38,20 @@ class Recipe:
             model=ModelConfig(**given["model"]),
             arch=_arch_config(given["arch"]),
             exit_policy=None if policy is None else ExitPolicy(**policy),
+            checkpoint=given.get("checkpoint"),
         )
 
 
 def assemble(recipe: Recipe) -> nn.Module:
-    """Build the model, apply the stack, set the policy; raises UserError as `build` and `apply_stack` do."""
+    """Build the model, apply the stack, load its own weights, set the policy.
+
+    Raises UserError as `build` and `apply_stack` do, and for a checkpoint of another network.
+    """
     network = apply_stack(build(recipe.model), recipe.arch)
+    if recipe.checkpoint is not None:
+        from harness.models.weights import load_weights
+
+        load_weights(network, spec(recipe.model.name), recipe.checkpoint)
     if recipe.exit_policy is not None:
         from harness.arch.early_exit import EarlyExitNetwork
 
@@ -52,5 +62,6 @@ def assemble(recipe: Recipe) -> nn.Module:
 
 
 def _arch_config(given: dict[str, Any]) -> ArchConfig:
-    kinds = {part.name: type(getattr(ArchConfig(), part.name)) for part in fields(ArchConfig)}
-    return ArchConfig(**{name: kinds[name](**options) for name, options in given.items()})
+    usual = config_type()()
+    kinds = {part.name: type(getattr(usual, part.name)) for part in fields(usual)}
+    return type(usual)(**{name: kinds[name](**options) for name, options in given.items()})

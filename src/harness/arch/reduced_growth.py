@@ -16,11 +16,12 @@ from harness.errors import UserError
 from harness.models.determinism import seeded
 
 name = "reduced_growth"
+_ASKED = "arch=reduced_growth changes dense blocks (arch=reduced_depth is its counterpart for residual networks)"
 
 
 def check(model: nn.Module, options: ReducedGrowthOptions) -> None:
     """Raise UserError unless `model` is a regular DenseNet that grows faster than `options.growth_rate` >= 1."""
-    found = densenet_shape(require_densenet(model, name), name).growth_rate
+    found = densenet_shape(require_densenet(model, _ASKED), name).growth_rate
     if not 1 <= options.growth_rate < found:
         raise UserError(
             f"arch.reduced_growth.growth_rate={options.growth_rate} is no reduction: "
@@ -30,7 +31,7 @@ def check(model: nn.Module, options: ReducedGrowthOptions) -> None:
 
 def apply(model: nn.Module, options: ReducedGrowthOptions) -> nn.Module:
     """Return a new DenseNet with `options.growth_rate`, else the shape of `model`, and new weights."""
-    shape = densenet_shape(require_densenet(model, name), name)
+    shape = densenet_shape(require_densenet(model, _ASKED), name)
     with seeded(options.seed):
         narrow: nn.Module = DenseNet(
             growth_rate=options.growth_rate,

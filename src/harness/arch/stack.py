@@ -6,17 +6,19 @@ import importlib
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from harness.arch import others
 from harness.config import ArchConfig
+from harness.errors import UserError
 
 if TYPE_CHECKING:
     from torch import nn
 
 # New widths before new structure. `reduced_growth` draws a new network, so it comes first; pruning needs the dense
 # convolutions that `grouped` replaces; `low_rank` factorises what is left dense; `early_exit` splits the result.
-ORDER = ("identity", "reduced_growth", "pruned", "grouped", "low_rank", "early_exit")
+ORDER = ("identity", "reduced_growth", "reduced_depth", "pruned", "grouped", "low_rank", "early_exit")
 
-# Those that change what the check of a later one looks at.
-_RESHAPING = frozenset({"reduced_growth", "pruned", "grouped"})
+# Those after which a later one's check sees the same layers; whatever else is applied before that check.
+_LEAVES_LAYERS = frozenset({"identity", "low_rank", "early_exit"})
 
 
 class Technique(Protocol):
@@ -31,16 +33,27 @@ class Technique(Protocol):
         """Return a changed copy of `model`, in eval mode, without gradients."""
 
 
+def order() -> tuple[str, ...]:
+    """Return `ORDER` with the techniques of other packages, each right before the one its `before` names."""
+    out = list(ORDER)
+    for name, module in others.techniques().items():
+        before = getattr(module, "before", "early_exit")
+        if before not in ORDER:
+            raise UserError(f"technique {name}: its before={before!r} is none of {', '.join(ORDER)}")
+        out.insert(out.index(before), name)
+    return tuple(out)
+
+
 def technique(name: str) -> Technique:
-    """Return the technique called `name`, one of `ORDER`; raises KeyError for anything else."""
-    if name not in ORDER:
-        raise KeyError(name)
-    return cast(Technique, importlib.import_module(f"harness.arch.{name}"))
+    """Return the technique called `name`, one of `order()`; raises KeyError for anything else."""
+    if name in ORDER:
+        return cast(Technique, importlib.import_module(f"harness.arch.{name}"))
+    return cast(Technique, others.techniques()[name])
 
 
 def enabled(cfg: ArchConfig) -> tuple[str, ...]:
-    """Return the names of the techniques that are on, in `ORDER`."""
-    return tuple(name for name in ORDER if getattr(cfg, name).enabled)
+    """Return the names of the techniques that are on, in `order()`."""
+    return tuple(name for name in order() if hasattr(cfg, name) and getattr(cfg, name).enabled)
 
 
 def flat_options(cfg: ArchConfig) -> dict[str, str | int | float | bool | None]:
@@ -57,18 +70,18 @@ def check_stack(model: nn.Module, cfg: ArchConfig) -> None:
     """Raise UserError if the stack can't be applied to `model`.
 
     Each technique is checked on what the ones before it leave, so widths that a later one can't divide are found.
-    Milliseconds, but for a stack that prunes and then goes on: that one has to be pruned to be checked (seconds).
+    Milliseconds, but for pruning: off a DenseNet, and in a stack that goes on, it has to be done to be known (seconds).
     """
     on = enabled(cfg)
     for index, name in enumerate(on):
         part = technique(name)
         part.check(model, getattr(cfg, name))
-        if name in _RESHAPING and index + 1 < len(on):
+        if name not in _LEAVES_LAYERS and index + 1 < len(on):
             model = part.apply(model, getattr(cfg, name))
 
 
 def apply_stack(model: nn.Module, cfg: ArchConfig) -> nn.Module:
-    """Return `model` changed by every technique that is on, in `ORDER`; `model` itself is left as it is.
+    """Return `model` changed by every technique that is on, in `order()`; `model` itself is left as it is.
 
     The same model and config give bit-identical weights in every process. Without a technique, `model` is returned.
     Raises UserError as `check_stack` does.

@@ -9,8 +9,8 @@ from torch import nn
 
 from harness.arch.anatomy import image_size
 from harness.arch.early_exit import EarlyExitNetwork
-from harness.arch.macs import output_shapes
 from harness.config import ModelConfig
+from harness.models.shapes import output_shapes
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
+from harness import external
 from harness.engines.base import Engine
 from harness.errors import UserError
 
@@ -24,8 +25,16 @@ PREFERENCE = {
 
 
 def names() -> tuple[str, ...]:
-    """Return the names of all engines."""
-    return tuple(_ENGINES)
+    """Return the names of all engines, other packages' last."""
+    return (*_ENGINES, *external.names(external.ENGINES, _ENGINES))
+
+
+def register_choices() -> None:
+    """Tell Hydra of the engines of other packages; ours have files in conf/engine."""
+    from hydra.core.config_store import ConfigStore
+
+    for name in external.names(external.ENGINES, _ENGINES):
+        ConfigStore.instance().store(name=name, node={"name": name}, group="engine", package="engine")
 
 
 def register(name: str, target: str) -> None:
@@ -37,8 +46,11 @@ def register(name: str, target: str) -> None:
 
 def get(name: str) -> Engine:
     """Return the engine of that name; raise UserError for an unknown one."""
+    if name in external.names(external.ENGINES, _ENGINES):
+        other: Engine = external.load(external.ENGINES, name)
+        return other
     if name not in _ENGINES:
-        raise UserError(f"unknown engine {name!r}: choose one of {', '.join(_ENGINES)}, or auto.")
+        raise UserError(f"unknown engine {name!r}: choose one of {', '.join(names())}, or auto.")
     module, _, attribute = _ENGINES[name].partition(":")
     engine: Engine = getattr(import_module(module), attribute)
     return engine

@@ -15,7 +15,7 @@ from harness import __version__
 from harness.engines import get
 from harness.engines.base import Artifact, BuildPlan
 from harness.engines.cache import Cache, key_of
-from harness.engines.orphan import die_with_parent
+from harness.engines.orphan import die_with_parent, no_interrupts
 from harness.environment import cpu_name, gpu
 from harness.errors import CellError, UserError
 
@@ -41,6 +41,8 @@ def fetch_or_build(plan: BuildPlan, cache: Cache, timeout_s: float = 1800.0) -> 
         size_mb=float(meta["size_mb"]),
         proof=dict(meta["proof"]),
         degraded=tuple(meta["degraded"]),
+        key=entry.key,
+        files=dict(entry.files),
     )
     return Built(artifact, entry.seconds, entry.hit)
 
@@ -68,22 +70,25 @@ def _build_isolated(plan: BuildPlan, folder: Path, timeout_s: float) -> Mapping[
     process = context.Process(
         target=_child, args=(theirs, plan, folder, os.getpid()), name=f"harness-build-{plan.engine}", daemon=True
     )
-    process.start()
+    with no_interrupts():
+        process.start()
     theirs.close()
+    answered = False
     try:
         if not ours.poll(timeout_s):
             raise CellError(f"engine {plan.engine}: the build hung for {timeout_s:g} s and was killed")
         try:
             status, value = ours.recv()
+            answered = True
         except EOFError:
             process.join()
             code = process.exitcode or 0
             how = f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
             raise CellError(f"engine {plan.engine}: the build process {how}") from None
     finally:
-        if process.is_alive():
+        if answered:
             process.join(1.0)
-            process.kill()
+        process.kill()  # no matter if it has ended; an interrupt does not wait for a compiler
         process.join()
         ours.close()
     if status == "error":
@@ -100,7 +105,6 @@ def _build_isolated(plan: BuildPlan, folder: Path, timeout_s: float) -> Mapping[
 
 def _child(connection: Connection, plan: BuildPlan, folder: Path, parent: int) -> None:
     die_with_parent(parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's; it ends us
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         reply = ("ok", get(plan.engine).build(plan, folder))

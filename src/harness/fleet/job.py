@@ -16,6 +16,8 @@ from typing import Any
 
 from harness.sweep import SweepContext
 from harness.track import Store
+from harness.track.client import quietly
+from harness.track.store import check_there
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ def run_errand(composed: Any, errand: Errand) -> None:
     from harness.measure.progress import Silent
     from harness.plan import plan_quartet
     from harness.run import quiet
+    from harness.track.outbox import deliver, outbox_of
 
     quiet()
     multiprocessing.set_start_method("spawn", force=True)  # joblib's processes have one that their children lack
@@ -59,10 +62,21 @@ def run_errand(composed: Any, errand: Errand) -> None:
     plan = plan_quartet(config, context.engines[config.engine.name], context.device)
     if quartet_key(plan, dict(errand.chip) if errand.chip else None) in errand.kept:
         return
-    if errand.store.client().get_run(context.sweep_id).info.status != "RUNNING":
+    if _ended(errand.store, context.sweep_id):
         return  # whoever waited for this row has gone: the queue of a cluster outlives the sweep's own process
     with _terminated_as_interrupted(), seat(context.device):
         run_job(composed, context, errand.store, Silent())
+    deliver(outbox_of(errand.store, config.tracking.root))  # what this host measured while the store was away
+
+
+def _ended(store: Store, sweep_id: str) -> bool:
+    """Return whether a sweep has ended; of a store that is away nobody knows, and the row can wait for it."""
+    try:
+        check_there(store.uri)
+        with quietly():
+            return bool(store.client().get_run(sweep_id).info.status != "RUNNING")
+    except Exception:  # whatever a store raises
+        return False
 
 
 @contextmanager

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from harness.track import Store
+from harness.track.client import quietly
 from harness.track.runs import PARENT_TAG, search
 
 if TYPE_CHECKING:
@@ -20,8 +21,17 @@ _SLACK_MS = 120_000  # hosts' clocks differ: a quartet may have ended before one
 
 
 @contextmanager
-def watching(store: Store, sweep_id: str, told: Collection[str], progress: TerminalProgress) -> Iterator[None]:
-    """Tell `progress` of every quartet of a sweep that ends while this is open; not of the run ids in `told`."""
+def watching(
+    store: Store,
+    sweep_id: str,
+    told: Collection[str],
+    progress: TerminalProgress,
+    after: Callable[[], None] = lambda: None,
+) -> Iterator[None]:
+    """Tell `progress` of every quartet of a sweep that ends while this is open, then call `after`.
+
+    Not of the run ids in `told`.
+    """
     seen = dict.fromkeys(told, 0)
     ended = threading.Event()
 
@@ -29,8 +39,9 @@ def watching(store: Store, sweep_id: str, told: Collection[str], progress: Termi
         pause_s = _EVERY_S
         while not ended.wait(pause_s):
             began = time.monotonic()
-            with suppress(Exception):  # a store that is away for a moment: the row is told the next time
+            with suppress(Exception), quietly():  # a store that is away for a moment: the row is told the next time
                 _tell(store, sweep_id, seen, progress)
+            after()
             pause_s = max(_EVERY_S, (time.monotonic() - began) / _SHARE)
 
     thread = threading.Thread(target=watch, name="harness-watch", daemon=True)
@@ -40,8 +51,9 @@ def watching(store: Store, sweep_id: str, told: Collection[str], progress: Termi
     finally:
         ended.set()
         thread.join()
-        with suppress(Exception):
+        with suppress(Exception), quietly():
             _tell(store, sweep_id, seen, progress)
+        after()
 
 
 def _tell(store: Store, sweep_id: str, seen: dict[str, int], progress: TerminalProgress) -> None:

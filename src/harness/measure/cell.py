@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from harness.arch.exit_policy import ExitPolicy
+from harness.data.labelled import Labelled
 from harness.engines.base import Artifact
 
 ROLES = ("baseline", "arch", "hw", "combined")  # the order of the columns wherever four cells stand together
@@ -22,7 +23,9 @@ class CellSpec:
     batch_size: int
     policy: ExitPolicy | None = None  # how samples leave between the two stages
     threads: int = 0  # of a CPU engine; 0: the engine's own choice
-    input_seed: int = 0  # of the inputs that are timed
+    input_seed: int = 0  # of the inputs that are timed: their values, or which of the labelled images
+    labelled: Labelled | None = None  # images to time and to test on; None: synthetic ones
+    recipe: str = ""  # JSON that rebuilds the cell's network, to compare its own answers with
 
 
 @dataclass(frozen=True)

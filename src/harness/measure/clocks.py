@@ -19,8 +19,8 @@ WINDOW_S = 0.05  # of a warm-up window: below it the clock and the scheduler wou
 
 
 @contextmanager
-def _no_collector() -> Iterator[None]:
-    """Keep Python's garbage collector out of a timed slice."""
+def no_collector() -> Iterator[None]:
+    """Keep Python's garbage collector out of what is timed."""
     was_on = gc.isenabled()
     gc.collect()
     gc.disable()
@@ -36,7 +36,7 @@ def timed_slice(run: Callable[[], None], ramp_iterations: int, slice_s: float) -
 
     `ramp_iterations` go before, untimed: after its wait a cell finds caches and clocks of another one.
     """
-    with _no_collector():
+    with no_collector():
         for _ in range(ramp_iterations):
             run()
         milliseconds: list[float] = []
@@ -63,7 +63,7 @@ def device_slice(
     import torch
 
     milliseconds: list[float] = []
-    with _no_collector(), torch.cuda.stream(stream):
+    with no_collector(), torch.cuda.stream(stream):
         for _ in range(ramp_iterations):
             enqueue()
         stream.synchronize()

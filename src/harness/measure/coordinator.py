@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
+from harness.engines.orphan import no_interrupts
 from harness.errors import CellError
 from harness.measure import worker
 from harness.measure.cell import CellSpec
@@ -38,15 +39,19 @@ class Handle(Protocol):
 class Worker:
     """A handle on the process that holds one cell."""
 
-    def __init__(self, spec: CellSpec) -> None:
+    def __init__(self, spec: CellSpec, commands: type[worker.Cell] = worker.Cell) -> None:
         context = multiprocessing.get_context("spawn")
         self.spec = spec
         self._connection: Connection
         self._connection, theirs = context.Pipe()
         self._process: BaseProcess = context.Process(
-            target=worker.main, args=(theirs, spec, os.getpid()), name=f"harness-{spec.role}", daemon=True
+            target=worker.main,
+            args=(theirs, spec, os.getpid(), commands),
+            name=f"harness-{spec.role}",
+            daemon=True,
         )
-        self._process.start()
+        with no_interrupts():
+            self._process.start()
         theirs.close()
 
     @property
@@ -114,13 +119,13 @@ class Worker:
 
 
 @contextmanager
-def workers(specs: Sequence[CellSpec]) -> Iterator[dict[str, Worker]]:
+def workers(specs: Sequence[CellSpec], commands: type[worker.Cell] = worker.Cell) -> Iterator[dict[str, Worker]]:
     """Start one worker a cell and end them all on the way out, whatever happened inside."""
     started: dict[str, Worker] = {}
     orderly = False
     try:
         for spec in specs:
-            started[spec.role] = Worker(spec)
+            started[spec.role] = Worker(spec, commands)
         yield started
         orderly = True
     finally:

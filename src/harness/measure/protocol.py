@@ -15,6 +15,7 @@ import numpy as np
 
 from harness.config import ProtocolConfig
 from harness.errors import CellError
+from harness.measure.answers import Answers, answer
 from harness.measure.bring_up import (
     CellTask,
     bring_up,
@@ -35,6 +36,7 @@ from harness.measure.telemetry import Telemetry
 from harness.measure.turns import BUSY, NOTE, admits_one_process, turns
 from harness.measure.verify import Fidelity
 from harness.roofline.ceilings import SIZES, Ceilings
+from harness.why.profile import CellProfile
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ class Measurement:
     warmups: Mapping[str, Warmup] = field(default_factory=dict)
     coursework_ms: Mapping[str, list[float]] = field(default_factory=dict)
     consumption: Mapping[str, Consumption] = field(default_factory=dict)
+    answers: Answers | None = None  # on labelled images; None: the data has no labels
+    profiles: Mapping[str, CellProfile] = field(default_factory=dict)  # by role; those that could be taken
     ceilings: Ceilings | None = None  # of the machine; None: not asked for, or they could not be measured
     telemetry: Telemetry | None = None
     note: str = ""  # what a reader of the result must know: another boundary, a chip that slowed down, ...
@@ -110,6 +114,8 @@ def measure(
                     now = _blocks(run, handles, done, build, until, most)
                     if not done:
                         consumed = _consumption(run, handles)
+                        answers = answer(replicas[build], handles, settings, progress)
+                        profiles, no_why = _profiles(run, handles)
                         # last: it takes memory, and its worker may end
                         ceilings, no_ceilings = _ceilings(run, handles, device)
             except CellError as error:
@@ -123,7 +129,7 @@ def measure(
             if done == 1 and run.primary != "device" and not run.fresh and host_bound(run.samples):
                 # such a cell keeps one of several modes for as long as its process lives: only fresh ones tell
                 restarts = max(restarts, settings.host_bound_restarts)
-    notes += [NOTE if run.fresh else "", telemetry.blind, no_ceilings, _unsteady(warmups), _slowed(run.samples)]
+    notes += [NOTE if run.fresh else "", telemetry.blind, no_why, no_ceilings, _unsteady(warmups), _slowed(run.samples)]
     return Measurement(
         samples=run.samples,
         primary=run.primary,
@@ -137,6 +143,8 @@ def measure(
         warmups=warmups,
         coursework_ms=coursework_ms,
         consumption=consumed,
+        answers=answers,
+        profiles=profiles,
         ceilings=ceilings,
         telemetry=telemetry,
         note="; ".join(note for note in notes if note),
@@ -156,6 +164,19 @@ def _slowed(samples: Samples) -> str:
 def _consumption(run: _Run, handles: Mapping[str, Handle]) -> dict[str, Consumption]:
     run.progress.stage("energy and memory")
     return consumption(_held(handles), run.samples.batch_size, run.settings, run.telemetry)
+
+
+def _profiles(run: _Run, handles: Mapping[str, Handle]) -> tuple[dict[str, CellProfile], str]:
+    """Return where each cell's batch spends its time, one cell after the other, and why not where that failed."""
+    found, reasons = {}, []
+    if run.settings.why:
+        run.progress.stage("profiles")
+        for role, handle in _held(handles).items():
+            try:
+                found[role] = handle.ask("why", None, run.settings.worker_timeout_s)
+            except CellError as error:  # no reason to lose a quartet that is measured
+                reasons.append(f"no profile: {error}")
+    return found, "; ".join(reasons)
 
 
 def _ceilings(run: _Run, handles: Mapping[str, Handle], device: str) -> tuple[Ceilings | None, str]:

@@ -13,6 +13,7 @@ from typing import Any
 from harness.environment import nvml_handle
 from harness.measure.cell import CellSpec
 from harness.measure.coordinator import Worker
+from harness.measure.worker import Cell
 
 # what CUDA says to the second process (cudaErrorDevicesUnavailable)
 BUSY = "busy or unavailable"
@@ -22,13 +23,14 @@ NOTE = "the GPU admits one process at a time: each visit had a fresh process, so
 class Place:
     """The one place on the GPU: who took it last keeps it until somebody else needs it, so that it can be looked at."""
 
-    def __init__(self) -> None:
+    def __init__(self, commands: type[Cell] = Cell) -> None:
+        self._commands = commands
         self._holder: Worker | None = None
 
     def take(self, spec: CellSpec) -> Worker:
         """End whoever has the place and start a cell's process in it."""
         self.clear()
-        self._holder = Worker(spec)
+        self._holder = Worker(spec, self._commands)
         return self._holder
 
     def clear(self, orderly: bool = True) -> None:
@@ -71,9 +73,9 @@ class TurnWorker:
 
 
 @contextmanager
-def turns(specs: Sequence[CellSpec]) -> Iterator[dict[str, TurnWorker]]:
+def turns(specs: Sequence[CellSpec], commands: type[Cell] = Cell) -> Iterator[dict[str, TurnWorker]]:
     """Return one handle a cell, as `coordinator.workers` does; at most one process is there at any time."""
-    place = Place()
+    place = Place(commands)
     orderly = False
     try:
         yield {spec.role: TurnWorker(spec, place) for spec in specs}

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
 from contextlib import ExitStack
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,16 +20,22 @@ from harness.errors import CellError, UserError
 from harness.measure.allocator import keep_freed_memory
 from harness.measure.cell import CellSpec, Loaded, Slice, Sustained
 from harness.roofline.ceilings import Ceilings
+from harness.why.profile import CellProfile
+
+if TYPE_CHECKING:
+    from harness.accuracy.predictions import Predictions
 
 
-def main(connection: Connection, spec: CellSpec, parent: int) -> None:
-    """Serve commands `(name, argument)` until `stop`; every reply is `("ok", value)` or `("error", text)`."""
+def main(connection: Connection, spec: CellSpec, parent: int, commands: type[Cell]) -> None:
+    """Serve commands `(name, argument)` until `stop`; every reply is `("ok", value)` or `("error", text)`.
+
+    `commands` is what the worker can do: a `Cell`, or what a load scenario makes of it.
+    """
     die_with_parent(parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the coordinator's; it ends us
     _quiet_thread_pools(spec.threads)
     kept = keep_freed_memory() if spec.device == "cpu" else False
     with ExitStack() as stack:
-        cell = _Cell(spec, stack, kept)
+        cell = commands(spec, stack, kept)
         while True:
             try:
                 name, argument = connection.recv()
@@ -48,7 +53,7 @@ def main(connection: Connection, spec: CellSpec, parent: int) -> None:
             connection.send(reply)
 
 
-class _Cell:
+class Cell:
     """The commands of one cell; each public method is one."""
 
     def __init__(self, spec: CellSpec, stack: ExitStack, keeps_freed_memory: bool) -> None:
@@ -58,19 +63,21 @@ class _Cell:
 
     def load(self, _: Any) -> Loaded:
         """Load all stages and put the inputs in place."""
-        from harness.data.synthetic import images
         from harness.engines import get
+        from harness.engines.seal import check_seal
         from harness.measure.boundaries import Boundaries
         from harness.measure.runner import make_runner
 
-        executables = tuple(
+        for artifact in self._spec.artifacts:
+            check_seal(artifact)
+        self._executables = executables = tuple(
             self._stack.enter_context(get(artifact.plan.engine).load(artifact, self._spec.device))
             for artifact in self._spec.artifacts
         )
+        self._executables = executables
         self._runner = make_runner(executables, self._spec.policy, self._spec.batch_size)
         self._shape = executables[0].input_specs[0].shape[1:]
         self._dtype = executables[0].input_specs[0].dtype
-        self._images = images
         self._boundaries = Boundaries(self._runner, self._write_timed_inputs())
         proof: dict[str, str | int | float] = {}
         for number, executable in enumerate(executables, start=1):
@@ -90,7 +97,7 @@ class _Cell:
         )
 
     def _write_timed_inputs(self) -> np.ndarray:
-        batch = self._images(self._spec.input_seed, self._spec.batch_size, self._shape).astype(self._dtype)
+        batch = timed_inputs(self._spec, self._shape).astype(self._dtype)
         self._runner.write(batch)
         return batch
 
@@ -119,6 +126,30 @@ class _Cell:
         """Keep the device busy; the coordinator reads its energy meanwhile."""
         return self._boundaries.sustain(seconds)
 
+    def predict(self, _: Any) -> Predictions:
+        """Answer all labelled images, as the engine that is timed does."""
+        from harness.accuracy.predictions import predict
+
+        assert self._spec.labelled is not None
+        test, batch_size = self._spec.labelled.test, self._spec.batch_size
+        found = predict(test, batch_size, lambda inputs: self._runner.verify(inputs.astype(self._dtype)))
+        self._write_timed_inputs()
+        return found
+
+    def predict_eager(self, _: Any) -> Predictions:
+        """Answer the same images by the cell's network in fp32 eager; it takes memory, so nothing is timed after it."""
+        from harness.accuracy.eager import eager_predictions
+
+        spec = self._spec
+        assert spec.labelled is not None
+        return eager_predictions(spec.recipe, spec.labelled.test, spec.batch_size, spec.device)
+
+    def why(self, _: Any) -> CellProfile:
+        """Profile a batch by part of the network; nothing may be timed in this process after it."""
+        from harness.why.take import take_profile
+
+        return take_profile(self._executables, self._spec)
+
     def ceilings(self, argument: tuple[int, int]) -> Ceilings:
         """Measure what the machine can at most; nothing may be timed in this process after it."""
         from harness.roofline.ceilings import measure_ceilings
@@ -133,9 +164,19 @@ class _Cell:
         return counted_slice(self._boundaries.run, *argument)
 
 
+def timed_inputs(spec: CellSpec, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the batch [B, *shape] float32 that a cell is timed with, the same for all cells of a quartet."""
+    if spec.labelled is None:
+        from harness.data.synthetic import images
+
+        return images(spec.input_seed, spec.batch_size, shape)
+    return spec.labelled.test.batch(spec.labelled.timed_batch(spec.batch_size, spec.input_seed))
+
+
 def _quiet_thread_pools(threads: int) -> None:
     """Make OpenMP pools sleep at once when idle, and start no pool that is not needed; must come before torch."""
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler, which tells a terminal that there is no GPU
     os.environ["GOMP_SPINCOUNT"] = "0"
     os.environ["KMP_BLOCKTIME"] = "0"
     # Inductor would start a pool of compilers, one a core, to find everything in its cache

@@ -29,10 +29,14 @@ def build(cfg: ModelConfig) -> nn.Module:
         raise UserError(f"model.num_classes={cfg.num_classes} makes no classifier: it must be 1 or more")
 
     from harness.models.determinism import seeded
+    from harness.models.settle import settle
     from harness.models.weights import load_weights
 
     with seeded(cfg.seed):
-        network = spec.create(cfg)
+        network = spec.create(cfg).eval()
+        _check_shapes(network, cfg)
+        if spec.settle and cfg.weights is None:
+            settle(network, cfg.image_size)
     if cfg.weights is not None:
         load_weights(network, spec, cfg.weights)
     network.image_size = cfg.image_size  # type: ignore[assignment]
@@ -45,3 +49,23 @@ def example_input(cfg: ModelConfig, batch_size: int) -> torch.Tensor:
 
     generator = torch.Generator().manual_seed(cfg.seed)
     return torch.randn(batch_size, 3, cfg.image_size, cfg.image_size, generator=generator)
+
+
+def _check_shapes(network: nn.Module, cfg: ModelConfig) -> None:
+    """Raise UserError unless the network takes images of that size and gives one logit a class."""
+    from harness.models.shapes import output_shapes
+
+    side = cfg.image_size
+    try:
+        found = output_shapes(network, (3, side, side))
+    except Exception as error:  # whatever its layers say about a size that does not fit
+        text = (str(error).strip().splitlines() or [""])[0]
+        raise UserError(
+            f"model={cfg.name} can't take images [3, {side}, {side}] (model.image_size={side}): "
+            f"{type(error).__name__}: {text[:160]}"
+        ) from error
+    if found != ((cfg.num_classes,),):
+        shown = ", ".join(str(["B", *shape]).replace("'", "") for shape in found)
+        raise UserError(
+            f"model={cfg.name} gives {shown}, not [B, {cfg.num_classes}]: one logit for each of model.num_classes"
+        )

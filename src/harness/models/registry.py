@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness import external
 from harness.config import ModelConfig
 from harness.errors import UserError
 
@@ -23,9 +24,10 @@ class ModelSpec:
 
     name: str
     create: Callable[[ModelConfig], nn.Module]
-    min_image_size: int  # pixels; below this a feature map vanishes
+    min_image_size: int = 1  # pixels; below this a feature map vanishes
     torchvision_weights: str | None = None  # name of the enum in torchvision.models
     rename_key: Callable[[str], str] = _unchanged  # parameter name in old checkpoints -> name now
+    settle: bool = False  # random weights are made fit to be verified: see settle.py
 
 
 _specs: dict[str, ModelSpec] = {}
@@ -39,18 +41,37 @@ def register(spec: ModelSpec) -> None:
 
 
 def spec(name: str) -> ModelSpec:
-    """Return the model called `name`; raises UserError that lists the known names."""
+    """Return the model called `name`: ours, another package's, a `module:function`, torchvision's or timm's.
+
+    Raises UserError that lists the known names, and the nearest ones of torchvision's.
+    """
     _load_known()
-    try:
+    if name in _specs:
         return _specs[name]
-    except KeyError:
-        raise UserError(f"model {name!r} is not known; the known models are {', '.join(names())}") from None
+    from harness.models import own, timm_models, torchvision_models
+
+    if name in external.names(external.MODELS, _specs):
+        return own.from_entry_point(name)
+    if ":" in name:
+        return own.from_path(name)
+    if name.startswith(timm_models.PREFIX):
+        return timm_models.spec(name)
+    if name in torchvision_models.names():
+        return torchvision_models.spec(name)
+    if timm_models.knows(name):
+        return timm_models.spec(name)
+    near = torchvision_models.nearest(name)
+    raise UserError(
+        f"model {name!r} is not known; the known models are {', '.join(names())}, "
+        f"every classifier of torchvision's{f' (did you mean {near}?)' if near else ''}"
+        f"{', of timm' if timm_models.installed() else ' (timm is not installed)'}, and your own as module:function"
+    )
 
 
 def names() -> tuple[str, ...]:
-    """Return the known names, sorted."""
+    """Return the names that need no look into torchvision or timm, sorted: ours and other packages'."""
     _load_known()
-    return tuple(sorted(_specs))
+    return tuple(sorted([*_specs, *external.names(external.MODELS, _specs)]))
 
 
 def _load_known() -> None:

@@ -67,7 +67,7 @@ def _fetch(spec: ModelSpec, name: str) -> dict[str, torch.Tensor]:
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(_DOWNLOAD_TIMEOUT_S)  # torch.hub sets none: a dropped packet would hang the sweep
     try:
-        return dict(weights.get_state_dict(progress=False, check_hash=True))
+        return dict(weights.get_state_dict(progress=False, check_hash=True, weights_only=True))
     except (OSError, RuntimeError) as error:
         raise UserError(
             f"model.weights={name} could not be fetched from {weights.url}: {_first_line(error)}\n"

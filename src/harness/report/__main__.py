@@ -1,32 +1,87 @@
-"""`python -m harness.report [SWEEP]`: print the table of a sweep again, the newest one by default."""
+"""Report on a sweep or a committed study: table, factorial analysis, best combination, page; or compare two of them.
+
+A study is a sweep's name or run id (default: the newest), or a folder that holds results.csv.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 
 from harness.config import TrackingConfig
 from harness.errors import UserError
+from harness.report.choose import Limits
+from harness.report.compare import compare
+from harness.report.findings import find
+from harness.report.gate import Gate, failures, parse_gate, print_comparison
+from harness.report.page import page, write_page
+from harness.report.study import Study, open_study
 from harness.report.table import print_table
-from harness.track.load import load
+from harness.report.text import print_findings
 from harness.track.store import resolve_uri
 
 
-def main() -> int:
-    """Print one sweep; return 0, or 2 where there is none."""
-    parser = argparse.ArgumentParser(prog="python -m harness.report", description=__doc__)
-    parser.add_argument("sweep", nargs="?", help="a sweep's name or run id (default: the newest)")
-    parser.add_argument("--uri", help="tracking URI, or the folder of an embedded store (default: mlruns)")
-    arguments = parser.parse_args()
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Report; return 0, 1 where --fail-on found what it looks for, 2 where the request can't be met."""
+    options = _parser().parse_args(arguments)
+    console = Console() if sys.stdout.isatty() else Console(width=140)
     try:
-        uri = arguments.uri or resolve_uri(None, TrackingConfig().root)[0]
-        print_table(Console(), load(arguments.sweep, uri), uri)
+        uri = options.uri or resolve_uri(None, TrackingConfig().root)[0]
+        gate = parse_gate(options.fail_on) if options.fail_on else None
+        if options.other is not None:
+            return _compare(console, options, gate)
+        if gate is not None:
+            raise UserError("--fail-on compares two studies: name both, python -m harness.report BEFORE AFTER.")
+        _report(console, open_study(options.study, options.uri), options, uri)
     except UserError as error:
         print(f"harness.report: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _compare(console: Console, options: argparse.Namespace, gate: Gate | None) -> int:
+    found = compare(open_study(options.study, options.uri), open_study(options.other, options.uri))
+    print_comparison(console, found, gate)
+    reasons = failures(found, gate) if gate else []
+    for reason in reasons:
+        print(f"harness.report: {reason}", file=sys.stderr)
+    return 1 if reasons else 0
+
+
+def _report(console: Console, study: Study, options: argparse.Namespace, uri: str) -> None:
+    findings = find(study, Limits(options.max_accuracy_drop, options.max_p99_ms, options.max_memory_gb))
+    print_table(console, study.frame, uri if study.sweep_id else None)
+    print_findings(console, findings)
+    if options.html:
+        write_page(options.html, page(study, findings))
+        console.print(f"The page: {options.html}", highlight=False, soft_wrap=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m harness.report", description=__doc__)
+    parser.add_argument("study", nargs="?", metavar="STUDY", help="a sweep's name or run id, or a study's folder")
+    parser.add_argument("other", nargs="?", metavar="AFTER", help="a second study: say what changed from the first")
+    parser.add_argument(
+        "--fail-on", metavar="slower:N%", help="status 1 if a cell is slower by more than that for sure"
+    )
+    parser.add_argument("--uri", help="tracking URI, or the folder of an embedded store (default: mlruns)")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write the page: one file that needs no network")
+    limits = parser.add_argument_group("limits on the best combination")
+    limits.add_argument("--max-accuracy-drop", type=_positive, metavar="X", help="of top-1; 0.01 is one in a hundred")
+    limits.add_argument("--max-p99-ms", type=_positive, metavar="MS", help="latency of one batch on the wall clock")
+    limits.add_argument("--max-memory-gb", type=_positive, metavar="GB", help="of the cell's process, 10^9 bytes")
+    return parser
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no number of at least 0")
+    return value
 
 
 if __name__ == "__main__":

@@ -15,14 +15,18 @@ if TYPE_CHECKING:
     import pandas
 
 TABLE = ("model", "reference", "engine", "boundary")  # what the rows of one table have in common
+RICHEST_FIRST = ("", "hw/", "arch/", "baseline/")  # what stands before a cell's metric names
 ROOMY = 100  # terminal columns from which on all columns fit
 COLOURS = {"amplify": "green", "conflict": "red", "independent": "cyan", "inconclusive": "yellow"}
 
 
-def print_table(console: Console, frame: pandas.DataFrame, uri: str) -> None:
-    """Print gains, factors, intervals and verdicts of a sweep, failures and degraded cells with their reasons."""
+def print_table(console: Console, frame: pandas.DataFrame, uri: str | None) -> None:
+    """Print gains, factors, intervals and verdicts of a sweep, failures and degraded cells with their reasons.
+
+    `uri` is the store that it was read from; None for a committed study.
+    """
     measured = frame[frame["status"] == "FINISHED"]
-    if len(measured) and _has(measured, "throughput/wall", "baseline/throughput/wall", "baseline/throughput/device"):
+    if len(measured) and _has(measured, *(name for name in frame if "throughput/" in str(name))):
         labels = _labels(measured)
         for _, rows in measured.groupby(list(TABLE), sort=False):
             _print_measured(console, rows, labels)
@@ -32,9 +36,10 @@ def print_table(console: Console, frame: pandas.DataFrame, uri: str) -> None:
         console.print(
             Text(f"{row['status']}: {row['run_name']}: {row.get('error') or 'no reason'}", style="red"), soft_wrap=True
         )
-    console.print(
-        f"Stored in {shown(uri)}. Browse: make ui (or python -m harness.ui).", highlight=False, soft_wrap=True
-    )
+    if uri is not None:
+        console.print(
+            f"Stored in {shown(uri)}. Browse: make ui (or python -m harness.ui).", highlight=False, soft_wrap=True
+        )
 
 
 def _labels(frame: pandas.DataFrame) -> dict[str, str]:
@@ -63,7 +68,8 @@ def _print_measured(console: Console, frame: pandas.DataFrame, labels: dict[str,
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("arch x hw, batch", overflow="fold", min_width=16)
     gains = ("arch", "hw", "expected", "combined") if roomy else ("arch", "hw", "combined")
-    headers = (*(["images/s"] if roomy else []), *gains, "factor [95% interval]")
+    labelled = _has(frame, *(f"{prefix}accuracy/top1" for prefix in RICHEST_FIRST))
+    headers = (*(["images/s"] if roomy else []), *(["top-1"] if labelled else []), *gains, "factor [95% interval]")
     for header in (name.replace("combined", "both") for name in headers):
         table.add_column(header, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
@@ -76,6 +82,7 @@ def _print_measured(console: Console, frame: pandas.DataFrame, labels: dict[str,
         cells = [
             Text(labels[row["run_id"]]),
             *([_throughput(row, boundary)] if roomy else []),
+            *([_top1(row)] if labelled else []),
             *(_number(row, f"gain/{name}", 2, "x") for name in gains),
             _factor(row),
             Text(verdict + marks, style=COLOURS.get(verdict, "")),
@@ -105,6 +112,8 @@ class _Notes:
             texts.append(f"degraded: {row['degraded']}")
         if _text(row, "note"):
             texts.append(row["note"])
+        if _text(row, "loadgen") not in ("", "VALID"):
+            texts.append(f"LoadGen: {row['loadgen']}")
         if _text(row, "converged") == "false":
             texts.append("not converged within its budget: protocol=default or protocol.budget_s=... measures longer")
         if _text(row, "verdict_holm") not in ("", _text(row, "verdict")):
@@ -131,9 +140,20 @@ def _print_built(console: Console, frame: pandas.DataFrame) -> None:
     console.print(table)
 
 
+def _top1(row: Any) -> Text:
+    """Return the top-1 accuracy of the richest cell that was measured, and how many points that is off the baseline."""
+    for prefix in RICHEST_FIRST:
+        if not _missing(row, f"{prefix}accuracy/top1"):
+            change = (
+                "" if _missing(row, f"{prefix}accuracy/drop") else f" ({-100 * row[f'{prefix}accuracy/drop']:+.2f})"
+            )
+            return Text(f"{row[f'{prefix}accuracy/top1']:.2%}{change}")
+    return Text("-")
+
+
 def _throughput(row: Any, boundary: str) -> Text:
     """Return the throughput of the richest cell that was measured."""
-    for prefix in ("", "hw/", "arch/", "baseline/"):
+    for prefix in RICHEST_FIRST:
         if not _missing(row, f"{prefix}throughput/{boundary}"):
             return _number(row, f"{prefix}throughput/{boundary}", 1)
     return Text("-")
@@ -142,8 +162,9 @@ def _throughput(row: Any, boundary: str) -> Text:
 def _factor(row: Any) -> Text:
     if _missing(row, "interaction/factor"):
         return Text("-")
-    low, high = row["interaction/low"], row["interaction/high"]
-    return Text(f"{row['interaction/factor']:.3f} [{low:.3f}, {high:.3f}]")
+    # too few blocks have an interval without an end, which MLflow does not keep
+    low, high = _number(row, "interaction/low", 3), _number(row, "interaction/high", 3)
+    return Text(f"{row['interaction/factor']:.3f} [{low}, {high}]")
 
 
 def _number(row: Any, name: str, digits: int, unit: str = "") -> Text:

@@ -18,6 +18,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.engines.graph_file import load_graph
+from harness.errors import CellError
+
 if TYPE_CHECKING:
     import onnx
 
@@ -77,10 +80,8 @@ def count(path: Path) -> StageWork:
     import onnx
 
     try:
-        model = onnx.load(path)
-    except OSError:
-        raise
-    except Exception as error:  # protobuf's DecodeError, which is no ValueError
+        model = load_graph(path)
+    except CellError as error:
         raise ValueError(f"{path} is no ONNX file: {error}") from error
     # shapes the exporter wrote stay; the fp16 conversion adds casts whose outputs have none yet
     graph = onnx.shape_inference.infer_shapes(model).graph

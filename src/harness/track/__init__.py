@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from harness.track.runs import (
+    NOTE_TAG,
     QuartetRecord,
     children,
+    end_killed,
     finish,
     finish_sweep,
     log_family_verdict,
@@ -14,13 +16,16 @@ from harness.track.runs import (
     start_sweep,
     sweeps,
 )
-from harness.track.store import Store, find_store, open_store
+from harness.track.store import Store, exclusive, find_store, open_store
 from harness.track.view import install_views, view_url
 
 __all__ = [
+    "NOTE_TAG",
     "QuartetRecord",
     "Store",
     "children",
+    "end_killed",
+    "exclusive",
     "find_store",
     "finish",
     "finish_sweep",

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from harness.errors import UserError
+from harness.secrets import redacted
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -22,6 +23,7 @@ _ENVIRONMENT = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # two lines a run, into the progress view
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # two lines a file, into the report
     "GIT_PYTHON_REFRESH": "quiet",
 }
 
@@ -44,20 +46,15 @@ def client(uri: str) -> MlflowClient:
 
 def shown(uri: str) -> str:
     """Return `uri` for a message: without the password it may hold."""
-    return re.sub(r"//[^/@]+@", "//***@", uri)
+    return redacted(uri)
 
 
 @contextmanager
 def as_user_error(uri: str, doing: str) -> Iterator[None]:
-    """Turn whatever MLflow, SQLAlchemy or the file system raises inside into a one-line `UserError`.
-
-    MLflow logs a traceback of its own for database errors; inside, its logger is silent.
-    """
-    logger = logging.getLogger("mlflow")
-    level = logger.level
+    """Turn whatever MLflow, SQLAlchemy or the file system raises inside into a one-line `UserError`."""
     try:
-        logger.setLevel(logging.CRITICAL + 1)
-        yield
+        with quietly():
+            yield
     except UserError:
         raise
     except Exception as error:
@@ -67,7 +64,17 @@ def as_user_error(uri: str, doing: str) -> Iterator[None]:
                 "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or ~/.mlflow/credentials."
             ) from error
         lines = str(error).strip().splitlines() or [""]
-        reason = f"{type(error).__name__}: {lines[0][:200]}"
+        reason = redacted(f"{type(error).__name__}: {lines[0][:200]}")
         raise UserError(f"can't {doing} the tracking store {shown(uri)}: {reason}") from error
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Keep MLflow's logger silent inside: it writes a traceback of its own for each error of a database or a server."""
+    logger = logging.getLogger("mlflow")
+    level = logger.level
+    try:
+        logger.setLevel(logging.CRITICAL + 1)
+        yield
     finally:
         logger.setLevel(level)

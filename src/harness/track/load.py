@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,30 @@ if TYPE_CHECKING:
     import pandas
     from mlflow import MlflowClient
     from mlflow.entities import Run
+
+
+@dataclass(frozen=True)
+class SweepRun:
+    """The parent run of a sweep."""
+
+    run_id: str
+    name: str
+    command: str  # what started it
+    uri: str
+
+
+def find_sweep(sweep: str | None = None, uri: str | None = None) -> SweepRun:
+    """Return the parent run that `load` with the same arguments reads.
+
+    Raises:
+        UserError: there is no store, or no such sweep in it.
+
+    """
+    address = _address(uri)
+    with as_user_error(address, "read"):
+        mlflow = client(address)
+        run = _find(mlflow, [one.experiment_id for one in mlflow.search_experiments()], sweep, address)
+    return SweepRun(str(run.info.run_id), str(run.info.run_name), run.data.tags.get("command", ""), address)
 
 
 def load(sweep: str | None = None, uri: str | None = None) -> pandas.DataFrame:
@@ -33,16 +58,21 @@ def load(sweep: str | None = None, uri: str | None = None) -> pandas.DataFrame:
         UserError: there is no store, or no such sweep in it.
 
     """
-    if uri and Path(uri).is_dir():
-        uri = f"sqlite:///{Path(uri).absolute() / DATABASE}"
-    address = existing_uri(uri)
-    quiet_environment()
+    address = _address(uri)
     with as_user_error(address, "read"):
         mlflow = client(address)
         experiments = [experiment.experiment_id for experiment in mlflow.search_experiments()]
         parent = _find(mlflow, experiments, sweep, address)
         runs = search(mlflow, [parent.info.experiment_id], f"tags.`{PARENT_TAG}` = '{parent.info.run_id}'")
     return _table(runs)
+
+
+def _address(uri: str | None) -> str:
+    """Return the tracking URI of a store that is there; `uri` may name an embedded store's folder."""
+    if uri and Path(uri).is_dir():
+        uri = f"sqlite:///{Path(uri).absolute() / DATABASE}"
+    quiet_environment()
+    return existing_uri(uri)
 
 
 def _find(mlflow: MlflowClient, experiments: list[str], sweep: str | None, address: str) -> Run:

@@ -39,8 +39,13 @@ class QuartetRecord:
 
 
 def start_sweep(store: Store, name: str, tags: Mapping[str, Any], params: Mapping[str, Any]) -> str:
-    """Start the parent run of a sweep and return its id."""
-    return _start(store, name, {**tags, "kind": "sweep"}, params)
+    """Start the parent run of a sweep and return its id.
+
+    It starts after all others by the store's own count, also where the clock was set back: the newest is the newest.
+    """
+    newest_ms = max((int(run.info.start_time) for run in sweeps(store)), default=0)
+    now_ms = max(int(time.time() * 1000), newest_ms + 1)
+    return _start(store, name, {**tags, "kind": "sweep"}, params, now_ms)
 
 
 def start_quartet(
@@ -84,12 +89,37 @@ def finish(store: Store, run_id: str, status: str, error: str | None = None) -> 
     mlflow.set_terminated(run_id, status=status)
 
 
-def finish_sweep(store: Store, sweep_id: str, expected: int = 0) -> dict[str, int]:
-    """End a sweep of `expected` quartets and return how many of those that have a run ended in which status.
+def end_quartet(store: Store, run_id: str, status: str, error: str = "") -> None:
+    """End a quartet's run; one that is FINISHED in the end keeps no reason of an earlier end."""
+    if status == "FINISHED" and "error" in store.client().get_run(run_id).data.tags:
+        store.client().delete_tag(run_id, "error")
+    finish(store, run_id, status, error)
+
+
+def finish_sweep(store: Store, sweep_id: str, jobs: int = 0) -> dict[str, int]:
+    """End a sweep of `jobs` quartets and return how many of them ended in which status.
 
     FINISHED if there are quartets and all are FINISHED, else FAILED with the count as its `error`. A quartet
     that still runs has lost its process (this is called when no job is left): it is KILLED and says so.
     """
+    counts = _end_children(store, sweep_id)
+    total = max(jobs, sum(counts.values()))
+    if total and counts.get("FINISHED") == total:
+        finish(store, sweep_id, "FINISHED")
+    else:
+        lost = total - counts.get("FINISHED", 0)
+        finish(store, sweep_id, "FAILED", f"{lost} of {total} quartets failed" if total else "no quartet was run")
+    return counts
+
+
+def end_killed(store: Store, sweep_id: str, reason: str) -> None:
+    """End a sweep that was not run to its end as KILLED, whatever became of its quartets."""
+    _end_children(store, sweep_id)
+    finish(store, sweep_id, "KILLED", reason)
+
+
+def _end_children(store: Store, sweep_id: str) -> dict[str, int]:
+    """End the quartets of a sweep that nobody runs any more; return how many there are of each status."""
     counts: dict[str, int] = {}
     for run in children(store, sweep_id):
         status = run.info.status
@@ -97,12 +127,6 @@ def finish_sweep(store: Store, sweep_id: str, expected: int = 0) -> dict[str, in
             finish(store, run.info.run_id, "KILLED", "its process ended before the quartet did")
             status = "KILLED"
         counts[status] = counts.get(status, 0) + 1
-    total = max(sum(counts.values()), expected)  # one whose process died early has no run at all
-    if total and counts.get("FINISHED") == total:
-        finish(store, sweep_id, "FINISHED")
-    else:
-        lost = total - counts.get("FINISHED", 0)
-        finish(store, sweep_id, "FAILED", f"{lost} of {total} quartets failed" if total else "no quartet was run")
     return counts
 
 
@@ -138,10 +162,13 @@ def search(
             return runs
 
 
-def _start(store: Store, name: str, tags: Mapping[str, Any], params: Mapping[str, Any]) -> str:
+def _start(
+    store: Store, name: str, tags: Mapping[str, Any], params: Mapping[str, Any], now_ms: int | None = None
+) -> str:
     mlflow = store.client()
     run = mlflow.create_run(
         store.experiment_id,
+        start_time=now_ms,
         run_name=name,
         tags={key: _cut(value, _TAG_CHARACTERS) for key, value in tags.items()},
     )

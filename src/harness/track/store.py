@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sqlite3
 import ssl
+import tempfile
 import urllib.error
 import urllib.request
 from contextlib import contextmanager, suppress
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import UserError
+from harness.secrets import holds_password
 from harness.track.client import as_user_error, client, quiet_environment, shown
 
 if TYPE_CHECKING:
@@ -69,15 +72,21 @@ def open_store(cfg: TrackingConfig) -> Store:
         UserError: the store can't be made, reached or written. Nothing half-made is left behind.
 
     """
+    if cfg.uri and holds_password(cfg.uri):
+        raise UserError(
+            f"tracking.uri={shown(cfg.uri)} holds a password, and configs are kept with the results: leave it out and "
+            "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, in the environment."
+        )
     uri, root = resolve_uri(cfg.uri, cfg.root)
     quiet_environment()
     database = sqlite_path(uri)
     if database is None:
-        _check_reachable(uri)
+        check_reachable(uri)
         with as_user_error(uri, "open"):
             return Store(uri, _experiment(uri, cfg.experiment, None), cfg.experiment, None)
     artifacts = database.parent / ARTIFACTS
     with as_user_error(uri, "open"), _made_folders(artifacts), _locked(database):
+        _check_folder_writable(artifacts)
         if database.exists():
             check_writable(database)
         else:
@@ -111,12 +120,24 @@ def find_store(cfg: TrackingConfig) -> Store:
     """
     uri = existing_uri(cfg.uri, cfg.root)
     quiet_environment()
-    _check_reachable(uri)
+    check_reachable(uri)
     with as_user_error(uri, "read"):
         found = client(uri).get_experiment_by_name(cfg.experiment)
     if found is None:
         raise UserError(f"nothing measured yet: run `make demo` (no experiment {cfg.experiment!r} in {shown(uri)})")
     return Store(uri, str(found.experiment_id), cfg.experiment, resolve_uri(cfg.uri, cfg.root)[1])
+
+
+def check_there(uri: str) -> None:
+    """Raise UserError within seconds where a store is away: a server that does not answer, a database that is locked.
+
+    MLflow's own patience is half a minute for each call.
+    """
+    database = sqlite_path(uri)
+    if database is None:
+        check_reachable(uri)
+    else:
+        check_writable(database)
 
 
 def check_writable(database: Path) -> None:
@@ -138,6 +159,18 @@ def check_writable(database: Path) -> None:
             f"can't write the tracking store {database}: {error}\n"
             "Move the file away to start a new store, or choose another folder with tracking.root=FOLDER."
         ) from error
+
+
+def _check_folder_writable(artifacts: Path) -> None:
+    """Raise UserError unless files can be written where a run's files go; a database alone would keep half a row."""
+    try:
+        with tempfile.TemporaryFile(dir=artifacts):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"can't write the tracking store's files in {artifacts}: {error.strerror}; "
+            "choose another folder with tracking.root=FOLDER."
+        ) from None
 
 
 def _create_database(database: Path, artifacts: Path) -> None:
@@ -183,7 +216,7 @@ def _check_not_moved(uri: str, experiment_id: str, artifacts: Path) -> None:
         )
 
 
-def _check_reachable(uri: str) -> None:
+def check_reachable(uri: str) -> None:
     """Ask an http server once, with a short timeout: MLflow's own client retries for minutes."""
     if not uri.startswith(("http://", "https://")):
         return
@@ -224,6 +257,31 @@ def _made_folders(folder: Path) -> Iterator[None]:
             for path in missing:
                 path.rmdir()
         raise
+
+
+@contextmanager
+def exclusive(store: Store) -> Iterator[None]:
+    """Hold a store alone among the processes of this machine: for a moment in which two sweeps would cross.
+
+    The lock is the operating system's, so a holder that dies in whatever way lets go.
+
+    Raises:
+        UserError: somebody else holds it for minutes.
+
+    """
+    from filelock import FileLock, Timeout
+
+    database = sqlite_path(store.uri)
+    name = hashlib.sha256(store.uri.encode()).hexdigest()[:16]
+    elsewhere = Path(tempfile.gettempdir()) / f"harness-{os.getuid()}-store-{name}.lock"
+    path = database.with_name(f".{database.name}.lock") if database is not None else elsewhere
+    try:
+        with FileLock(path, timeout=_LOCK_TIMEOUT_S):
+            yield
+    except Timeout:
+        raise UserError(
+            f"the tracking store {shown(store.uri)} is held by another process that does not let go; its lock is {path}"
+        ) from None
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Ship a runs table that shows the result: MLflow's own shows no metric until someone picks columns by hand.
+"""Ship runs tables that show the result: MLflow's own shows no metric until someone picks columns by hand.
 
 The mechanism is the one of MLflow's "save view" button (3.17: an experiment tag that the page decodes). It is not
 documented, so a version that ignores it costs a warning or a plain table, never an error.
@@ -11,14 +11,16 @@ import json
 import logging
 import time
 import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from harness.track.store import Store
 
-VIEW_KEY = "harness"
-VIEW_TAG = f"mlflow.sharedViewState.{VIEW_KEY}"
-_VIEW_NAME = "Quartets: factor, verdict, gains"
+VIEW_KEY = "harness"  # of the view that opens: the factors
+_TAG = "mlflow.sharedViewState."
+VIEW_TAG = f"{_TAG}{VIEW_KEY}"
 _KIND_TAG = "mlflow.experimentKind"  # else MLflow guesses between its GenAI and its model pages
 _KIND = "custom_model_development"
 _HEADER = "deflate;"
@@ -35,6 +37,7 @@ _COLUMNS = {
     "metrics.`gain/expected`": 120,
     "metrics.`throughput/wall`": 130,
     "metrics.`throughput/device`": 140,
+    "metrics.`accuracy/top1`": 120,
     "params.`arch`": 130,
     "params.`hw`": 120,
     "params.`batch_size`": 95,
@@ -48,30 +51,83 @@ _COLUMNS = {
     "metrics.`latency_ms/p99`": 130,
     "tags.`error`": 400,
 }
+_THROUGHPUT_COLUMNS = {
+    "params.`arch`": 150,
+    "params.`hw`": 130,
+    "params.`batch_size`": 95,
+    "params.`engine`": 110,
+    **{
+        f"metrics.`{prefix}throughput/{boundary}`": 170
+        for boundary in ("device", "wall")
+        for prefix in ("", "hw/", "arch/", "baseline/")
+    },
+    **{f"metrics.`latency_ms/{name}`": 120 for name in ("p50", "p95", "p99")},
+    "metrics.`gpu/peak_memory_mb`": 150,
+    "metrics.`roofline/share`": 120,
+    "tags.`degraded`": 200,
+}
+_FAILED_COLUMNS = {
+    "tags.`error`": 700,
+    "params.`arch`": 150,
+    "params.`hw`": 130,
+    "params.`batch_size`": 95,
+    "params.`engine`": 110,
+    "tags.`engine_version`": 130,
+    "tags.`gpu`": 150,
+}
 # Columns that MLflow always shows; its own width for the name cuts it at 13 characters.
 _NAME = {"attributes.`Run Name`": 260}
 _CREATED = {"runDateAndNestInfo": 135}
 _DURATION = {"duration": 80}
 
 
-def state() -> dict[str, Any]:
-    """Return the table's state, in the shape of MLflow's page (`columnOrder`, `columnWidths`: MLflow >= 3.17)."""
-    widths = {**_NAME, **_CREATED, **_COLUMNS, **_DURATION}
-    return {
-        "searchFilter": "tags.kind = 'quartet'",
-        # Newest first. Without the backticks the page knows the column and adds the sweeps as parents, folded.
-        "orderByKey": "attributes.`start_time`",
-        "orderByAsc": False,
-        "selectedColumns": list(_COLUMNS),
-        "columnOrder": list(widths),
-        "columnWidths": widths,
-    }
+@dataclass(frozen=True)
+class View:
+    """One table that people can open by its key."""
+
+    key: str
+    name: str
+    columns: Mapping[str, int]  # as the page names them, with their widths in pixels
+    order_by: str  # descending
+    search: str = "tags.kind = 'quartet'"
+
+    def state(self) -> dict[str, Any]:
+        """Return the table's state, in the shape of MLflow's page (`columnOrder`, `columnWidths`: MLflow >= 3.17)."""
+        widths = {**_NAME, **_CREATED, **self.columns, **_DURATION}
+        return {
+            "searchFilter": self.search,
+            "orderByKey": self.order_by,
+            "orderByAsc": False,
+            "selectedColumns": list(self.columns),
+            "columnOrder": list(widths),
+            "columnWidths": widths,
+        }
 
 
-def encode(table: dict[str, Any], created_ms: int) -> str:
+# Newest first. Without the backticks the page knows the column and adds the sweeps as parents, folded.
+_NEWEST = "attributes.`start_time`"
+VIEWS = (
+    View(VIEW_KEY, "factors", _COLUMNS, _NEWEST),
+    View("harness-throughput", "throughput", _THROUGHPUT_COLUMNS, "metrics.`throughput/wall`"),
+    View(
+        "harness-failed",
+        "failed",
+        _FAILED_COLUMNS,
+        _NEWEST,
+        "tags.kind = 'quartet' and attributes.status != 'FINISHED'",
+    ),
+)
+
+
+def state(key: str = VIEW_KEY) -> dict[str, Any]:
+    """Return the state of one of the shipped views."""
+    return next(view for view in VIEWS if view.key == key).state()
+
+
+def encode(table: dict[str, Any], created_ms: int, name: str = "factors") -> str:
     """Return the value of a saved view's tag."""
     packed = base64.b64encode(zlib.compress(json.dumps(table).encode())).decode()
-    return json.dumps({"name": _VIEW_NAME, "createdAt": created_ms, "updatedAt": created_ms, "state": _HEADER + packed})
+    return json.dumps({"name": name, "createdAt": created_ms, "updatedAt": created_ms, "state": _HEADER + packed})
 
 
 def decode(value: str) -> dict[str, Any]:
@@ -89,29 +145,30 @@ def decode(value: str) -> dict[str, Any]:
 
 
 def install_views(store: Store) -> bool:
-    """Put the view into the store's experiment; return whether it is there. Once there, nothing is written."""
+    """Put the views into the store's experiment; return whether they are there. Once there, nothing is written."""
     try:
         mlflow = store.client()
         tags = mlflow.get_experiment(store.experiment_id).tags
-        if not _is_current(tags.get(VIEW_TAG)):
-            value = encode(state(), int(time.time() * 1000))
-            mlflow.set_experiment_tag(store.experiment_id, VIEW_TAG, value)
+        for view in VIEWS:
+            if not _is_current(tags.get(f"{_TAG}{view.key}"), view):
+                value = encode(view.state(), int(time.time() * 1000), view.name)
+                mlflow.set_experiment_tag(store.experiment_id, f"{_TAG}{view.key}", value)
         if _KIND_TAG not in tags:
             mlflow.set_experiment_tag(store.experiment_id, _KIND_TAG, _KIND)
     except Exception as error:  # whatever it is: a table without its columns is no reason to lose a measurement
-        logging.getLogger(__name__).warning("MLflow did not take the shipped view: %s", str(error)[:200])
+        logging.getLogger(__name__).warning("MLflow did not take the shipped views: %s", str(error)[:200])
         return False
     return True
 
 
-def view_url(store: Store, base_url: str) -> str:
-    """Return the address that opens the shipped view on the MLflow server at `base_url`."""
+def view_url(store: Store, base_url: str, key: str = VIEW_KEY) -> str:
+    """Return the address that opens a shipped view on the MLflow server at `base_url`."""
     page = f"{base_url.rstrip('/')}/#/experiments/{store.experiment_id}/runs"
-    return f"{page}?workflowType=machine_learning&viewStateShareKey={VIEW_KEY}"
+    return f"{page}?workflowType=machine_learning&viewStateShareKey={key}"
 
 
-def _is_current(value: str | None) -> bool:
+def _is_current(value: str | None, view: View) -> bool:
     try:
-        return value is not None and decode(value) == state()
+        return value is not None and decode(value) == view.state()
     except ValueError:
         return False

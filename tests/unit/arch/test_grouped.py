@@ -41,7 +41,7 @@ def test_groups_that_do_not_divide_name_the_layer_and_what_would(densenet121, st
     first, second = str(caught.value).splitlines()
     assert "groups=4 does not divide features.denseblock4.denselayer1.conv1" in first
     assert "386 channels in and 96 out" in first
-    assert second.endswith("of this network: 1, 2")
+    assert second.endswith("it would group here: 1, 2")
 
 
 @pytest.mark.parametrize("groups", [0, -2])

@@ -34,7 +34,14 @@ def test_a_growth_rate_that_is_no_reduction_is_refused(tiny, stack, growth_rate)
         arch.check_stack(tiny, stack(reduced_growth={"growth_rate": growth_rate}))
 
 
-@pytest.mark.parametrize("name", ["reduced_growth", "grouped", "early_exit"])
-def test_another_family_is_refused_by_name(stack, name):
-    with pytest.raises(UserError, match=f"arch={name} .* needs a DenseNet, found Sequential"):
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("reduced_growth", "needs a DenseNet, found Sequential"),
+        ("grouped", "Sequential has no dense convolution"),
+        ("early_exit", "needs a DenseNet, ResNet, .* found Sequential"),
+    ],
+)
+def test_another_family_is_refused_by_name(stack, name, said):
+    with pytest.raises(UserError, match=f"arch={name} .*{said}"):
         arch.check_stack(nn.Sequential(nn.Linear(3, 2)), stack(**{name: {}}))

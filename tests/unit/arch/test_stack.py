@@ -15,9 +15,9 @@ CONF = Path(__file__).parents[3] / "conf" / "arch"
 
 
 def test_techniques_come_in_the_documented_order_however_they_are_given(stack):
-    cfg = stack(early_exit={}, low_rank={}, grouped={}, pruned={}, reduced_growth={}, identity={})
+    cfg = stack(early_exit={}, low_rank={}, grouped={}, pruned={}, reduced_depth={}, reduced_growth={}, identity={})
     assert arch.enabled(cfg) == arch.ORDER
-    assert arch.ORDER == ("identity", "reduced_growth", "pruned", "grouped", "low_rank", "early_exit")
+    assert arch.ORDER == ("identity", "reduced_growth", "reduced_depth", "pruned", "grouped", "low_rank", "early_exit")
 
 
 def test_every_technique_has_a_file_that_carries_its_name():

@@ -67,13 +67,14 @@ def store(tmp_path) -> Cache:
     return Cache(tmp_path / "cache")
 
 
-def test_what_was_made_since_a_sweep_began_is_found_but_is_no_hit_of_it(tmp_path):
+def test_what_was_made_for_a_sweep_is_found_but_is_no_hit_of_it_whatever_the_clock_does(tmp_path, monkeypatch):
     maker = Maker()
-    began = time.time()
-    Cache(tmp_path).fetch_or_make("engine", KEY, maker)
-    found = Cache(tmp_path, new_since=began).fetch_or_make("engine", KEY, maker)
+    Cache(tmp_path, "this one").fetch_or_make("engine", KEY, maker)
+    monkeypatch.setattr(time, "time", lambda: 0.0)  # set back by decades
+    found = Cache(tmp_path, "this one").fetch_or_make("engine", KEY, maker)
     assert (maker.calls, found.hit) == (1, False)
-    assert Cache(tmp_path, new_since=time.time() + 1).fetch_or_make("engine", KEY, maker).hit
+    assert Cache(tmp_path, "another one").fetch_or_make("engine", KEY, maker).hit
+    assert Cache(tmp_path).fetch_or_make("engine", KEY, maker).hit
 
 
 def test_the_first_request_makes_and_the_second_takes_the_same_files(store):
@@ -123,9 +124,39 @@ def manifest_of_nonsense(entry: Path) -> None:
     (entry / MANIFEST).write_text(json.dumps({"key": KEY, "files": 3, "meta": {}, "seconds": 0}))
 
 
+def change_the_seconds(entry: Path) -> None:
+    manifest = json.loads((entry / MANIFEST).read_text())
+    (entry / MANIFEST).write_text(json.dumps({**manifest, "seconds": 1e-9}))
+
+
+def add_a_file(entry: Path) -> None:
+    (entry / "beside.data").write_text("weights that nobody exported")
+
+
+def link_a_file(entry: Path) -> None:
+    (entry / "engine.bin").rename(entry.parent / "outside")
+    (entry / "engine.bin").symlink_to(entry.parent / "outside")
+
+
+def link_the_entry(entry: Path) -> None:
+    entry.rename(entry.parent / "outside")
+    entry.symlink_to(entry.parent / "outside")
+
+
 @pytest.mark.parametrize(
     "damage",
-    [truncate, flip_a_byte, lose_a_file, cut_the_manifest, lose_the_manifest, manifest_of_nonsense],
+    [
+        truncate,
+        flip_a_byte,
+        lose_a_file,
+        cut_the_manifest,
+        lose_the_manifest,
+        manifest_of_nonsense,
+        change_the_seconds,
+        add_a_file,
+        link_a_file,
+        link_the_entry,
+    ],
     ids=lambda damage: damage.__name__,
 )
 def test_a_damaged_entry_is_made_anew(store, damage):
@@ -133,8 +164,18 @@ def test_a_damaged_entry_is_made_anew(store, damage):
     damage(store.fetch_or_make("engine", KEY, maker).path)
     repaired = store.fetch_or_make("engine", KEY, maker)
     assert (repaired.hit, maker.calls) == (False, 2)
+    assert {path.name for path in repaired.path.iterdir()} == {"engine.bin", MANIFEST}
+    assert not repaired.path.is_symlink()
     assert (repaired.path / "engine.bin").read_text() == "engine"
     assert store.fetch_or_make("engine", KEY, maker).hit
+
+
+@pytest.mark.parametrize(("kind", "key"), [("engine", "../../outside"), ("..", KEY), ("engine", "/tmp/x"), ("", KEY)])
+def test_a_key_that_leads_out_of_the_cache_is_refused(store, kind, key):
+    maker = Maker()
+    with pytest.raises(ValueError, match="not the name of a cache entry"):
+        store.fetch_or_make(kind, key, maker)
+    assert maker.calls == 0
 
 
 def test_a_file_that_belongs_to_another_entry_is_not_taken(store):
@@ -170,6 +211,7 @@ def test_a_half_written_temporary_folder_is_not_an_entry(store):
     entry = store.fetch_or_make("engine", KEY, maker)
     assert (entry.hit, maker.calls) == (False, 1)
     assert (entry.path / "engine.bin").read_text() == "engine"
+    assert not half.exists()  # nor does it stay
 
 
 def _make_slowly(root: Path, log: Path, start) -> None:

@@ -84,6 +84,13 @@ def test_what_one_host_made_another_takes(place, fresh_key, tmp_path):
     assert second.seconds == first.seconds  # of the making, not of the way here
 
 
+def test_what_another_host_made_for_the_same_sweep_is_no_hit_of_it(tmp_path):
+    share = SharedCache(f"file://{tmp_path}/share")
+    Cache(tmp_path / "one", "this one", share).fetch_or_make("engine", KEY, make(b"plan"))
+    assert not Cache(tmp_path / "two", "this one", share).fetch_or_make("engine", KEY, never).hit
+    assert Cache(tmp_path / "three", "another one", share).fetch_or_make("engine", KEY, never).hit
+
+
 @pytest.mark.parametrize("harm", ["flip", "cut", "empty"])
 def test_a_damaged_entry_is_made_anew_and_replaced(harm, tmp_path):
     place = f"file://{tmp_path}/share"

@@ -148,7 +148,18 @@ def test_the_ceilings_of_the_machine_are_measured_last_and_once(alone, monkeypat
     assert found.ceilings.matmul_fp32_tflops > 0
     names = [name for name, _ in log.stages]
     assert names.count("ceilings of the machine") == 1
-    assert names[names.index("ceilings of the machine") - 1] == "energy and memory"
+    assert names[names.index("ceilings of the machine") - 1] == "profiles"
+
+
+def test_profiles_are_taken_once_after_the_blocks_and_can_be_left_out(alone):
+    log = Log()
+    found = measure(alone, replace(QUICK, half_width=50.0, restarts=2), "wall", log)
+    names = [name for name, _ in log.stages]
+    assert names.count("profiles") == 1 and names[names.index("profiles") - 1] == "energy and memory"
+    (profile,) = found.profiles.values()
+    assert profile.attributed > 0.9
+    without = measure(alone, replace(QUICK, half_width=50.0, why=False), "wall", Silent())
+    assert without.profiles == {} and "profile" not in without.note
 
 
 def test_ceilings_that_can_not_be_measured_are_absent_and_cost_no_quartet(alone, monkeypatch, children):

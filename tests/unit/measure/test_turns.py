@@ -32,10 +32,10 @@ def started(monkeypatch, children):
     seen: list[tuple[str, int, list[str]]] = []
 
     class Watched(Worker):
-        def __init__(self, spec) -> None:
+        def __init__(self, spec, kind) -> None:
             self.commands: list[str] = []
             seen.append((spec.role, len(children()), self.commands))
-            super().__init__(spec)
+            super().__init__(spec, kind)
 
         def send(self, command, argument=None) -> None:
             self.commands.append(command)

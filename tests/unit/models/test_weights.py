@@ -1,3 +1,4 @@
+import pickle
 import re
 
 import pytest
@@ -89,3 +90,41 @@ def test_weights_that_cannot_be_fetched_say_so(tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(UserError, match=r"could not be fetched from https://download\.pytorch\.org"):
         models.build(ModelConfig(name="densenet121", weights="IMAGENET1K_V1"))
+
+
+class Payload:
+    """What a pickle of somebody else may hold: a call that is made while it is read."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (self.path, "w"))
+
+
+@pytest.mark.parametrize("kind", ["torch.save", "pickle", "pickle as safetensors"])
+def test_a_pickle_where_weights_are_expected_is_refused_and_nothing_in_it_is_run(tmp_path, kind):
+    owned = tmp_path / "owned"
+    path = tmp_path / ("net.safetensors" if kind == "pickle as safetensors" else "net.pt")
+    if kind == "torch.save":
+        torch.save({"classifier.bias": Payload(str(owned))}, path)
+    else:
+        path.write_bytes(pickle.dumps(Payload(str(owned))))
+    with pytest.raises(UserError, match="can't be read as a state dict of tensors") as caught:
+        models.build(tiny(weights=str(path)))
+    assert len(str(caught.value).splitlines()) == 1
+    assert not owned.exists()
+
+
+def test_what_torchvision_fetches_is_read_without_pickles_code_too(monkeypatch):
+    asked = {}
+
+    def fetched(url, **options):
+        asked.update(options)
+        raise RuntimeError("no more is wanted")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fetched)
+    with pytest.raises(UserError, match="could not be fetched"):
+        models.build(ModelConfig(name="densenet121", weights="IMAGENET1K_V1"))
+    assert asked["weights_only"] is True
+    assert asked["check_hash"] is True

@@ -113,13 +113,21 @@ def test_a_deleted_experiment_is_refused_with_what_to_do(store, tracking):
     assert "tracking.experiment=" in refusal(tracking)
 
 
-def test_a_server_that_does_not_answer_is_refused_quickly_without_its_password(fresh):
+def test_a_server_that_does_not_answer_is_refused_quickly_without_its_password(fresh, monkeypatch):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
-    message = refusal(replace(fresh, uri=f"http://me:secret@127.0.0.1:{port}"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:secret@127.0.0.1:{port}")
+    message = refusal(fresh)
     assert f"127.0.0.1:{port}" in message
     assert "secret" not in message
+
+
+def test_a_password_in_the_config_is_refused_since_configs_are_kept_with_the_results(fresh, tmp_path):
+    message = refusal(replace(fresh, uri="http://me:secret@127.0.0.1:1"))
+    assert "MLFLOW_TRACKING_PASSWORD" in message
+    assert "secret" not in message
+    assert everything_under(tmp_path) == set()
 
 
 def test_an_unknown_scheme_is_refused(fresh):

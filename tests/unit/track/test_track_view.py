@@ -5,8 +5,10 @@ import json
 import zlib
 from dataclasses import replace
 
+import pytest
+
 from harness.track.store import find_store, open_store
-from harness.track.view import VIEW_TAG, decode, encode, install_views, state, view_url
+from harness.track.view import VIEW_TAG, VIEWS, decode, encode, install_views, state, view_url
 
 
 def test_the_installed_view_is_what_mlflows_page_decodes(store):
@@ -45,13 +47,25 @@ def test_installing_again_writes_nothing_unless_the_view_changed(store):
         assert decode(mlflow.get_experiment(store.experiment_id).tags[VIEW_TAG]) == state()
 
 
-def test_the_view_fits_the_tag_of_an_older_server(store):
-    assert len(encode(state(), 1_800_000_000_000)) < 5000
+@pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.name)
+def test_each_view_fits_the_tag_of_an_older_server(view):
+    assert len(encode(view.state(), 1_800_000_000_000, view.name)) < 5000
+
+
+def test_the_failed_view_finds_the_quartets_that_did_not_finish_and_no_other(store):
+    from harness.track.runs import finish, start_quartet, start_sweep
+
+    sweep = start_sweep(store, "demo", {}, {})
+    good, bad = (start_quartet(store, sweep, name, {}, {}) for name in ("good", "bad"))
+    finish(store, good, "FINISHED")
+    finish(store, bad, "FAILED", "out of memory")
+    found = store.client().search_runs([store.experiment_id], state("harness-failed")["searchFilter"])
+    assert [run.info.run_id for run in found] == [bad]
 
 
 def test_a_store_that_does_not_take_the_view_costs_a_warning(store, caplog):
     assert install_views(replace(store, experiment_id="12345")) is False
-    assert "did not take the shipped view" in caplog.text
+    assert "did not take the shipped views" in caplog.text
 
 
 def test_the_views_address_names_experiment_and_view(store):

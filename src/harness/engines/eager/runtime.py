@@ -83,6 +83,11 @@ class ModuleExecutable:
         del self._module
 
     @property
+    def is_compiled(self) -> bool:
+        """Whether what runs is a compiler's result, which calls none of the module's own modules."""
+        return self._transform is not None
+
+    @property
     def module(self) -> torch.nn.Module:
         """The stage as it runs: moved, in its precision, changed by the transform."""
         return self._module
@@ -113,7 +118,11 @@ class ModuleExecutable:
         if size in self._graphs and self._plan.cuda_graph:
             self.replay(size)
         else:
-            self._outputs = self._launch(size)
+            self.launch(size)
+
+    def launch(self, batch_size: int) -> None:
+        """Run the first `batch_size` samples launched by the host, whatever was captured: a profiler sees who did."""
+        self._outputs = self._launch(batch_size)
 
     def replay(self, batch_size: int) -> None:
         """Enqueue the captured graph of `batch_size` samples."""

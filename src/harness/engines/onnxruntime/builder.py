@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.engines.base import Artifact, BuildPlan
+from harness.engines.graph_file import load_graph
 from harness.engines.onnxruntime.session import open_session, session_options
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ WEIGHTED = {"Conv", "FusedConv", "NhwcFusedConv", "Gemm", "FusedGemm", "MatMul",
 
 def build(plan: BuildPlan, workdir: Path, version: str) -> Artifact:
     """Write the optimised model into `workdir`; raise CellError where ONNX Runtime refuses the graph."""
-    import onnx
     import onnxruntime as ort
 
     level = dict(plan.options).get("fusion_step") or LEVELS[plan.fusion]
@@ -39,7 +39,7 @@ def build(plan: BuildPlan, workdir: Path, version: str) -> Artifact:
         source.unlink()
 
     # weights at or above 1 KiB may be put beside the model by newer versions; one folder holds both
-    model = onnx.load(workdir / MODEL_FILE)
+    model = load_graph(workdir / MODEL_FILE)
     counts = Counter(node.op_type for node in model.graph.node)
     half, weighted = _half_precision_ops(model)
     degraded = []
@@ -83,7 +83,7 @@ def _pinned(plan: BuildPlan, workdir: Path) -> Path:
     import onnx
     from onnxruntime.tools.onnx_model_utils import make_dim_param_fixed
 
-    model = onnx.load(plan.graph.path)
+    model = load_graph(plan.graph.path)
     for value in model.graph.input:
         batch = value.type.tensor_type.shape.dim[0].dim_param
         if batch:
@@ -94,13 +94,18 @@ def _pinned(plan: BuildPlan, workdir: Path) -> Path:
 
 
 def _half_precision_ops(model: onnx.ModelProto) -> tuple[int, int]:
-    """Return how many convolutions and matrix products have fp16 weights, and how many there are.
+    """Return how many convolutions and matrix products have fp16 weights, and how many have weights.
 
-    An fp16 weight that reaches its operation through a Cast counts as fp32: that is what is computed in.
+    An fp16 weight that reaches its operation through a Cast counts as fp32: that is what is computed in. The products
+    of an attention, of activations by activations, have none and follow the types of what is around them.
     """
     from onnx import TensorProto
 
     types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
-    weighted = [n for n in model.graph.node if n.op_type in WEIGHTED or n.op_type == "Conv"]
-    half = sum(types.get(node.input[1]) == TensorProto.FLOAT16 for node in weighted)
+    constant = set(types)
+    for node in model.graph.node:  # in the order they run: what is made of weights alone is one
+        if node.input and all(name in constant for name in node.input if name):
+            constant.update(node.output)
+    weighted = [n for n in model.graph.node if n.op_type in WEIGHTED and constant.intersection(n.input[:2])]
+    half = sum(any(types.get(name) == TensorProto.FLOAT16 for name in node.input[:2]) for node in weighted)
     return half, len(weighted)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.engines.base import BuildPlan
+from harness.engines.graph_file import check_graph_file
 from harness.errors import CellError
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def open_session(path: Path, options: onnxruntime.SessionOptions, plan: BuildPla
     if plan.device == "cuda" and hasattr(ort, "preload_dlls"):
         ort.preload_dlls()  # CUDA and cuDNN from wherever pip or torch put them; without it they may not be found
     try:
+        check_graph_file(path)
         session = ort.InferenceSession(str(path), options, providers=asked)
     except Exception as error:
         raise CellError(f"onnxruntime could not load: {str(error).strip().splitlines()[0]}") from error

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from harness.engines.tensorrt.flavour import Flavour
+from harness.engines.tensorrt.layer_times import collector
 from harness.engines.tensorrt.messages import tail
 from harness.engines.tensorrt.stream import CapturedGraph, capture
 from harness.errors import CellError
@@ -48,6 +49,10 @@ class BoundContext:
     def enqueue(self) -> None:
         """Run once on the stream, every kernel launched by the host."""
         self._must("execution", self._context.execute_async_v3, self._stream)
+
+    def profile_layers(self, times_ms: dict[str, float]) -> None:
+        """Have every later `enqueue` add each layer's milliseconds to `times_ms`; nothing may be timed after it."""
+        self._context.profiler = collector(self._flavour.module(), times_ms)
 
     def replay(self) -> None:
         """Run the captured graph once on the stream."""

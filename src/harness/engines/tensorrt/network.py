@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 from harness.engines.base import BuildPlan
+from harness.engines.graph_file import check_graph_file
 from harness.engines.tensorrt.flavour import Flavour
 from harness.engines.tensorrt.messages import tail
 from harness.engines.tensorrt.profiles import profiles_of
@@ -25,6 +26,7 @@ def parse(flavour: Flavour, builder: Any, plan: BuildPlan, logger: Any, errors: 
     strongly_typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     network = builder.create_network(0 if strongly_typed is None else 1 << int(strongly_typed))
     parser = trt.OnnxParser(network, logger)
+    check_graph_file(plan.graph.path)
     # From the file, not from its bytes: weights in a file beside it are then found.
     if not parser.parse_from_file(str(plan.graph.path)):
         raise CellError(f"{flavour.name} can't parse {plan.graph.path.name}: {_parser_reason(parser, errors)}")

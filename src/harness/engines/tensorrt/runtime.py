@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from types import TracebackType
@@ -159,6 +160,21 @@ class TensorRtExecutable:
     def outputs(self, batch_size: int | None = None) -> dict[str, np.ndarray]:
         """Return host copies of the outputs of the first `batch_size` samples."""
         return self._outputs.read(batch_size or self._batch.opt_size, self.stream)
+
+    def layer_times_ms(self, batch_size: int, runs: int) -> tuple[dict[str, float], float]:
+        """Return each layer's mean milliseconds under TensorRT's profiler, and those of a batch without it."""
+        bound = self._bound(batch_size)
+        self.synchronize()
+        started = time.perf_counter()
+        bound.enqueue()
+        self.synchronize()
+        batch_ms = (time.perf_counter() - started) * 1e3
+        times_ms: dict[str, float] = {}
+        bound.profile_layers(times_ms)
+        for _ in range(runs):
+            bound.enqueue()
+            self.synchronize()
+        return {name: total / runs for name, total in times_ms.items()}, batch_ms
 
     def kernel_count(self) -> int | None:
         """Return the kernel nodes of one captured run at `opt_size`; None if a run can't be captured.

@@ -1,0 +1,164 @@
+"""Kill a running sweep at random moments, again and again, and see whether anything is lost: python run.py --kills 50.
+
+Each start gets SIGINT, SIGTERM or SIGKILL after a random time, from the first import to the last quartet; a sweep that
+came through is begun anew with an empty cache. After every kill: no process is left, the database is whole. After every
+sweep that came through: each quartet is FINISHED exactly once, and the set is that of an undisturbed run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pandas
+import psutil
+
+import harness
+from harness.environment import environment
+
+HERE = Path(__file__).resolve().parent
+GRID = (
+    "-m", "model=densenet_tiny", "batch_size=2", "arch=grouped,low_rank,identity", "hw=identity", "reference=engine",
+    "engine=onnxruntime", "protocol=quick", "protocol.budget_s=1", "protocol.min_blocks=5", "protocol.max_blocks=5",
+    "protocol.slice_s=0.01", "protocol.warmup_max_s=0.1", "protocol.ceilings=false",
+)  # fmt: skip
+QUARTETS = 3
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
+ORPHAN_S = 5.0  # a child that the kernel ends with its parent needs a moment
+
+
+def main() -> int:
+    """Run the soak; return 0 if nothing was lost."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    generator = random.Random(asked.seed)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        began = time.monotonic()
+        finish(start(folder / "undisturbed", folder / "cache-undisturbed"))
+        whole_s = time.monotonic() - began
+        wanted = finished_keys(folder / "undisturbed")
+        print(f"undisturbed: {len(wanted)} quartets in {whole_s:.0f} s", flush=True)
+        rows: list[dict[str, object]] = []
+        rounds = disturbed(folder, wanted, whole_s, asked.kills, generator, rows)
+    summary = {
+        "kills": len(rows), "seed": asked.seed, "undisturbed_s": round(whole_s, 1), "sweeps_that_came_through": rounds,
+        "by_signal": pandas.Series([row["signal"] for row in rows]).value_counts().to_dict(),
+        "orphans": sum(int(str(row["orphans"])) for row in rows),
+        "databases_not_whole": sum(row["database"] != "ok" for row in rows),
+        "longest_answer_s": max((float(str(row["answer_s"])) for row in rows if row["answer_s"] != ""), default=0.0),
+        "environment": environment(),
+    }  # fmt: skip
+    (HERE / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    print(json.dumps({key: value for key, value in summary.items() if key != "environment"}, indent=1))
+    return int(bool(summary["orphans"] or summary["databases_not_whole"]))
+
+
+def disturbed(
+    folder: Path, wanted: list[str], whole_s: float, kills: int, generator: random.Random, rows: list[dict[str, object]]
+) -> int:
+    """Kill until `kills` are done, then let the last sweep come through; return how many sweeps did."""
+    rounds, cache = 0, folder / "cache-0"
+    while True:
+        done = len(rows) >= kills
+        process = start(folder / "mlruns", cache)
+        row = None if done else kill(process, generator.uniform(0.0, whole_s), generator.choice(SIGNALS), folder)
+        if row is not None:
+            rows.append({"kill": len(rows) + 1, "sweep": rounds + 1, **row})
+            pandas.DataFrame(rows).to_csv(HERE / "log.csv", index=False)
+            print(rows[-1], flush=True)
+            continue
+        finish(process)
+        rounds += 1
+        found = finished_keys(folder / "mlruns")
+        assert found == wanted, (found, wanted)
+        print(f"sweep {rounds} came through after {len(rows)} kills in all: each quartet once", flush=True)
+        if done:
+            return rounds
+        shutil.rmtree(cache)
+        cache = folder / f"cache-{rounds}"
+
+
+def start(root: Path, cache: Path) -> subprocess.Popen[str]:
+    """Start the sweep with its own store and cache, as a shell would: in a group of its own."""
+    root.parent.mkdir(exist_ok=True)
+    own = {"HARNESS_CACHE": str(cache), "TMPDIR": str(root.parent)}
+    return subprocess.Popen(
+        [sys.executable, "-m", "harness", *GRID, f"tracking.root={root}", "sweep_name=soak"],
+        cwd=root.parent, env={**os.environ, **own}, text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job's is ignored
+    )  # fmt: skip
+
+
+def finish(process: subprocess.Popen[str]) -> None:
+    """Wait for a sweep that nobody disturbs (any more)."""
+    output, errors = process.communicate(timeout=900)
+    assert process.returncode == 0, (process.returncode, output, errors)
+
+
+def kill(
+    process: subprocess.Popen[str], after_s: float, number: signal.Signals, folder: Path
+) -> dict[str, object] | None:
+    """Send one signal after a time and look at what is left; None if the sweep had come through by then."""
+    try:
+        process.wait(after_s)
+        return None
+    except subprocess.TimeoutExpired:
+        pass
+    family = psutil.Process(process.pid).children(recursive=True)
+    sent = time.monotonic()
+    if number is signal.SIGINT:
+        os.killpg(process.pid, number)  # as Ctrl-C does it: to everybody
+    else:
+        process.send_signal(number)
+    answer = process.stderr.readline() if process.stderr is not None and number is not signal.SIGKILL else ""
+    answered = time.monotonic()
+    output, errors = process.communicate(timeout=120)
+    ended = time.monotonic()
+    _, alive = psutil.wait_procs(family, timeout=ORPHAN_S)
+    assert "Traceback" not in answer + errors, answer + errors
+    return {
+        "signal": number.name,
+        "after_s": round(after_s, 2),
+        "processes": 1 + len(family),
+        "lines_printed": len(output.splitlines()),
+        "status": process.returncode,
+        "answer_s": round(answered - sent, 2) if answer.startswith("harness: interrupted") else "",
+        "end_s": round(ended - sent, 2),
+        "orphans": sum(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in alive),
+        "database": integrity(folder / "mlruns" / "mlflow.db"),
+    }
+
+
+def integrity(database: Path) -> str:
+    """Return what SQLite says of a database; one that does not exist yet is fine."""
+    if not database.exists():
+        return "ok"
+    with sqlite3.connect(database) as connection:
+        return str(connection.execute("PRAGMA integrity_check").fetchone()[0])
+
+
+def finished_keys(root: Path) -> list[str]:
+    """Return the keys of the newest sweep's quartets, all of which must be FINISHED, one row each."""
+    frame = harness.load("soak", str(root))
+    assert set(frame["status"]) == {"FINISHED"}, frame[["run_name", "status"]]
+    keys = sorted(frame["quartet_key"])
+    assert len(keys) == len(set(keys)) == QUARTETS, keys
+    return keys
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,54 @@
+"""Other people's packages that add a model, a technique or an engine: entry points, read without importing them.
+
+Groups and what an entry names: docs/extending.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from harness.errors import UserError
+
+MODELS, ARCH, ENGINES = "harness.models", "harness.arch", "harness.engines"
+
+
+@cache
+def found(group: str) -> dict[str, EntryPoint]:
+    """Return the entries of a group by name, sorted; raise UserError where two packages use one name."""
+    out: dict[str, EntryPoint] = {}
+    for entry in sorted(entry_points(group=group), key=lambda one: (one.name, one.value)):
+        if entry.name in out and entry.value != out[entry.name].value:
+            raise UserError(
+                f"two packages register {entry.name!r} as {group}: {out[entry.name].value} and {entry.value}; "
+                "uninstall one of them."
+            )
+        out[entry.name] = entry
+    return out
+
+
+def names(group: str, own: Collection[str]) -> tuple[str, ...]:
+    """Return the names of a group; raise UserError for one that `own` (ours) has already."""
+    for name, entry in found(group).items():
+        if name in own:
+            raise UserError(f"{_package(entry)} registers {name!r} as {group}, which is ours; it needs another name.")
+        if not name.isidentifier():
+            raise UserError(f"{_package(entry)} registers {name!r} as {group}; a name is letters, digits and _.")
+    return tuple(found(group))
+
+
+def load(group: str, name: str) -> Any:
+    """Import and return what an entry names; raise UserError with the reason where that fails."""
+    entry = found(group)[name]
+    try:
+        return entry.load()
+    except Exception as error:  # somebody else's module may raise anything
+        raise UserError(
+            f"{name} of {_package(entry)} ({entry.value}) can't be imported: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _package(entry: EntryPoint) -> str:
+    return f"package {entry.dist.name}" if entry.dist is not None else "a package"

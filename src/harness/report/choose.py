@@ -1,0 +1,169 @@
+"""The fastest combination that keeps within limits, and the Pareto front of speed, latency, memory and accuracy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.report.quartets import Quartet, Setting, setting_label
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a combination must keep; None: whatever it costs."""
+
+    max_accuracy_drop: float | None = None  # of top-1 against the baseline cell; 0.01 is one point in a hundred
+    max_p99_ms: float | None = None
+    max_memory_gb: float | None = None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One distinct cell of a study; measured in several quartets, it is their geometric mean and their worst cost."""
+
+    label: str
+    setting: str  # its batch size, and whatever differs between the settings of the study
+    batch_size: int
+    group: str  # the setting without the batch size
+    throughput_ips: float
+    p50_ms: float | None
+    p99_ms: float | None
+    memory_gb: float | None
+    accuracy_drop: float | None  # against the baseline beside it
+    quartets: int
+    degraded: bool
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What to run."""
+
+    limits: Limits
+    best: Candidate | None
+    front: tuple[Candidate, ...]  # among those within the limits
+    objectives: tuple[str, ...]  # what the front is about: what every candidate has a number for
+    refused: tuple[tuple[Candidate, str], ...]  # outside the limits, or not known to be inside, and why
+    candidates: tuple[Candidate, ...]
+
+
+def choose(quartets: Sequence[Quartet], limits: Limits) -> Choice:
+    """Return the choice among all cells that a study measured. A limit whose number is missing counts as not kept."""
+    candidates = candidates_of(quartets)
+    reasons = [(one, _refusal(one, limits)) for one in candidates]
+    within = [one for one, reason in reasons if reason is None]
+    objectives = tuple(name for name in _OBJECTIVES if all(_OBJECTIVES[name](one) is not None for one in within))
+    return Choice(
+        limits=limits,
+        best=max(within, key=lambda one: one.throughput_ips, default=None),
+        front=_front(within, objectives),
+        objectives=objectives,
+        refused=tuple((one, reason) for one, reason in reasons if reason is not None),
+        candidates=candidates,
+    )
+
+
+def candidates_of(quartets: Sequence[Quartet]) -> tuple[Candidate, ...]:
+    """Return every distinct cell, the controls' only as the baseline that they are."""
+    settings = list(dict.fromkeys(one.setting for one in quartets))
+    found: dict[tuple[Setting, str], list[tuple[Quartet, str]]] = {}
+    for one in quartets:
+        for role in one.cells:
+            if one.is_control and role != "baseline":
+                continue
+            found.setdefault((_own(one.setting, role), cell_label(one, role)), []).append((one, role))
+    out = []
+    for (_, label), places in found.items():
+        cells = [one.cells[role] for one, role in places]
+        drops = [_accuracy_drop(one, role) for one, role in places]
+        own = places[0][0].setting
+        out.append(
+            Candidate(
+                label=label,
+                setting=setting_label(own, settings, always=("batch_size",)),
+                batch_size=int(dict(own)["batch_size"]),
+                group=setting_label(_but_batch(own), [_but_batch(one) for one in settings], always=()),
+                throughput_ips=math.exp(float(np.mean([math.log(cell.throughput_ips) for cell in cells]))),
+                p50_ms=_worst([cell.latency_ms.get("p50") for cell in cells]),
+                p99_ms=_worst([cell.latency_ms.get("p99") for cell in cells]),
+                memory_gb=_worst([cell.memory_gb for cell in cells]),
+                accuracy_drop=_worst(drops),
+                quartets=len(places),
+                degraded=any(role in _degraded_roles(one) for one, role in places),
+            )
+        )
+    return tuple(out)
+
+
+def cell_label(one: Quartet, role: str) -> str:
+    """Return what a cell is: its techniques, and the engine where that is not the setting's."""
+    on = {"baseline": (), "arch": one.arch, "hw": one.hw, "combined": (*one.arch, *one.hw)}[role]
+    label = " + ".join(on) or "baseline"
+    on_eager = dict(one.setting).get("reference") == "eager" and role in ("baseline", "arch")
+    return f"{label} (eager)" if on_eager and dict(one.setting).get("engine") != "eager" else label
+
+
+def _own(setting: Setting, role: str) -> Setting:
+    """A cell of the reference is the same whatever engine its quartet goes on to."""
+    values = dict(setting)
+    if values.get("reference") == "eager" and role in ("baseline", "arch"):
+        return tuple((name, value) for name, value in setting if name not in ("engine", "engine_version"))
+    return setting
+
+
+def _but_batch(setting: Setting) -> Setting:
+    return tuple((name, value) for name, value in setting if name != "batch_size")
+
+
+def _accuracy_drop(one: Quartet, role: str) -> float | None:
+    own, baseline = one.cells[role].accuracy, one.cells["baseline"].accuracy if "baseline" in one.cells else None
+    return None if own is None or baseline is None else baseline - own
+
+
+def _degraded_roles(one: Quartet) -> set[str]:
+    parts = str(one.row.get("degraded") or "").split("; ")
+    return {role.strip() for part in parts if ":" in part for role in part.partition(":")[0].split(",")}
+
+
+def _worst(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return max(known) if len(known) == len(values) else None
+
+
+def _refusal(one: Candidate, limits: Limits) -> str | None:
+    asked = (
+        ("accuracy drop", one.accuracy_drop, limits.max_accuracy_drop, ""),
+        ("p99", one.p99_ms, limits.max_p99_ms, " ms"),
+        ("memory", one.memory_gb, limits.max_memory_gb, " GB"),
+    )
+    for name, value, limit, unit in asked:
+        if limit is None:
+            continue
+        if value is None:
+            return f"{name} was not measured"
+        if value > limit:
+            return f"{name} {value:.4g}{unit} is above {limit:g}{unit}"
+    return None
+
+
+# smaller is better in each; None where it was not measured
+_OBJECTIVES: Mapping[str, Callable[[Candidate], float | None]] = {
+    "throughput": lambda one: -one.throughput_ips,
+    "p50 latency": lambda one: one.p50_ms,
+    "memory": lambda one: one.memory_gb,
+    "accuracy": lambda one: one.accuracy_drop,
+}
+
+
+def _front(candidates: Sequence[Candidate], objectives: Sequence[str]) -> tuple[Candidate, ...]:
+    """Return those that no other one beats in something without losing in anything, fastest first."""
+    if not candidates:
+        return ()
+    costs = np.array([[_OBJECTIVES[name](one) for name in objectives] for one in candidates], dtype=float)
+    beaten = [
+        bool(np.any(np.all(costs <= costs[n], axis=1) & np.any(costs < costs[n], axis=1))) for n in range(len(costs))
+    ]
+    kept = [one for one, out in zip(candidates, beaten, strict=True) if not out]
+    return tuple(sorted(kept, key=lambda one: -one.throughput_ips))

@@ -1,0 +1,163 @@
+"""Two studies side by side: which cells and which factors changed beyond their intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.report.choose import cell_label
+from harness.report.quartets import ROLES, Quartet, quartets
+from harness.report.study import Study
+from harness.stats.change import BlockSeries, change, joined
+from harness.stats.factorial import Ratio, ratio
+
+if TYPE_CHECKING:
+    import pandas
+
+# what a comparison is about: these may differ between the two
+_FREE = ("gpu", "engine_version")
+_ABOUT = ("gpu", "engine_version", "git_sha")
+
+
+@dataclass(frozen=True)
+class CellChange:
+    """One cell of one quartet in both studies."""
+
+    label: str
+    boundary: str
+    before_ips: float
+    after_ips: float
+    ratio: Ratio | None  # after / before; None where samples are missing or too few
+    no_ratio: str  # why
+
+
+@dataclass(frozen=True)
+class FactorChange:
+    """One quartet's factor in both studies."""
+
+    label: str
+    before: Ratio
+    after: Ratio
+    ratio: Ratio  # after / before
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What two studies of the same cells say."""
+
+    before: str
+    after: str
+    differing: tuple[tuple[str, str, str], ...]  # what, before, after: driver, version, commit ...
+    cells: tuple[CellChange, ...]
+    factors: tuple[FactorChange, ...]
+    only_before: tuple[str, ...]
+    only_after: tuple[str, ...]
+    lost: tuple[str, ...]  # finished before, failed after
+    level: float
+
+
+def compare(before: Study, after: Study) -> Comparison:
+    """Return which quartets both studies have, cell by cell. What a study repeated counts as restarts of one."""
+    old, new = _by_key(before), _by_key(after)
+    both = [key for key in old if key in new]
+    pairs = [(_finished(old[key]), _finished(new[key])) for key in both]
+    measured = [(ones, others) for ones, others in pairs if ones and others]
+    family = sum(len(set(ones[0].cells) & set(others[0].cells)) for ones, others in measured)
+    levels = (one.row.get("protocol.level") for ones, _ in measured for one in ones)
+    level = float(next((one for one in levels if one), 0.95))
+    return Comparison(
+        before=before.name,
+        after=after.name,
+        differing=_differing(before, after),
+        cells=tuple(one for ones, others in measured for one in _cells(before, after, ones, others, level, family)),
+        factors=tuple(_factors([(ones[0], others[0]) for ones, others in measured if len(ones) == len(others) == 1])),
+        only_before=tuple(ones[0].name for key, ones in old.items() if key not in new),
+        only_after=tuple(ones[0].name for key, ones in new.items() if key not in old),
+        lost=tuple(old[key][0].name for key in both if _finished(old[key]) and not _finished(new[key])),
+        level=level,
+    )
+
+
+def _by_key(study: Study) -> dict[tuple[object, ...], list[Quartet]]:
+    """Return the quartets by what they ask: those of one key were repeated."""
+    out: dict[tuple[object, ...], list[Quartet]] = {}
+    for one in quartets(study.frame):
+        options = tuple(
+            sorted(
+                (str(name), str(value))
+                for name, value in one.row.items()
+                if str(name).startswith(("arch.", "hw.")) and value is not None
+            )
+        )
+        setting = tuple((name, value) for name, value in one.setting if name not in _FREE)
+        key = (setting, one.row.get("arch"), one.row.get("hw"), one.row.get("precision"), options)
+        out.setdefault(key, []).append(one)
+    return out
+
+
+def _finished(ones: Sequence[Quartet]) -> list[Quartet]:
+    return [one for one in ones if one.status == "FINISHED"]
+
+
+def _cells(
+    before: Study, after: Study, old: Sequence[Quartet], new: Sequence[Quartet], level: float, family: int
+) -> list[CellChange]:
+    setting = dict(new[0].setting)
+    boundary, batch = setting.get("boundary", ""), int(setting["batch_size"])
+    samples = [[study.files.samples(one.run_id) for one in ones] for study, ones in ((before, old), (after, new))]
+    out = []
+    for role in ROLES:
+        if not all(role in one.cells for one in (*old, *new)):
+            continue
+        series = [[block_series(one, role, boundary, batch) for one in runs if one is not None] for runs in samples]
+        known = [[one for one in runs if one is not None] for runs in series]
+        found, reason = None, "its samples were not kept"
+        if all(known):
+            found, reason = change(joined(known[0]), joined(known[1]), level, family), "too few blocks for an interval"
+        label = f"{new[0].name} ({setting['engine']}): {role}, {cell_label(new[0], role)}"
+        speeds = [
+            math.exp(float(np.mean([math.log(one.cells[role].throughput_ips) for one in ones]))) for ones in (old, new)
+        ]
+        out.append(CellChange(label, boundary, speeds[0], speeds[1], found, "" if found else reason))
+    return out
+
+
+def block_series(samples: pandas.DataFrame, role: str, boundary: str, batch_size: int) -> BlockSeries | None:
+    """Return images/s of each block of a cell, from its timed iterations; None where it has none."""
+    own = samples[(samples["cell"] == role) & (samples["boundary"] == boundary)]
+    if not len(own):
+        return None
+    own = own.assign(build=own.get("build", 0))  # older samples know one build only
+    blocks = own.groupby(["build", "restart", "block"], sort=True, observed=True)["milliseconds"]
+    table = (1e3 * batch_size * blocks.size() / blocks.sum()).reset_index(name="ips")
+    restart = table.groupby(["build", "restart"], sort=True).ngroup().to_numpy(dtype=np.intp)
+    build = table.groupby("build", sort=True).ngroup().to_numpy(dtype=np.intp)
+    return BlockSeries(table["ips"].to_numpy(dtype=float), restart, build)
+
+
+def _factors(pairs: list[tuple[Quartet, Quartet]]) -> list[FactorChange]:
+    out = []
+    for old, new in pairs:
+        if old.factor and new.factor:
+            halves = [math.log(one.high / one.low) / 2 if one.low > 0 else math.inf for one in (old.factor, new.factor)]
+            moved = ratio(math.log(new.factor.value / old.factor.value), math.hypot(*halves))
+            out.append(FactorChange(new.name, old.factor, new.factor, moved))
+    return out
+
+
+def _differing(before: Study, after: Study) -> tuple[tuple[str, str, str], ...]:
+    """Return what the two were measured on where that is not the same."""
+    told: list[dict[str, str]] = []
+    for study in (before, after):
+        rows = [one for one in quartets(study.frame) if one.status == "FINISHED"]
+        facts = {name: ", ".join(sorted({str(one.row[name]) for one in rows if one.row.get(name)})) for name in _ABOUT}
+        machine = study.files.json(rows[0].run_id, "environment.json") if rows else {}
+        facts["driver"] = str((machine.get("gpu") or {}).get("driver", ""))
+        facts["cpu"] = str((machine.get("cpu") or {}).get("name", ""))
+        facts["torch"] = str((machine.get("packages") or {}).get("torch", ""))
+        told.append(facts)
+    return tuple((name, told[0][name], told[1][name]) for name in told[0] if told[0][name] != told[1][name])

@@ -1,0 +1,54 @@
+"""Speed against latency (or memory) of every measured cell, with the front that nothing beats."""
+
+from __future__ import annotations
+
+from harness.report.choose import Candidate, Choice
+from harness.report.figures.canvas import FAINT, INK, SERIES, Picture, canvas, logarithmic, shortened
+
+MOST_NAMED = 8
+
+
+def draw_pareto(choice: Choice) -> Picture | None:
+    """Draw all candidates that have a latency; None with fewer than two."""
+    known = [one for one in choice.candidates if one.p50_ms is not None]
+    if len(known) < 2:
+        return None
+    front = [one for one in choice.front if one in known]
+    refused = {id(one) for one, _ in choice.refused}
+    with canvas(3.8) as (figure, axes):
+        within = [one for one in known if id(one) not in refused and one not in front]
+        outside = [one for one in known if id(one) in refused]
+        for group, marker, colour, label in (
+            (within, "o", FAINT, "beaten by another one"),
+            (outside, "x", SERIES[5], "outside the limits, or not known to be within"),
+        ):
+            if group:
+                axes.plot(*_points(group), marker, color=colour, markersize=5, linestyle="", label=label)
+        for number, one in enumerate(front):
+            named = f"{number + 1} {shortened(one.label, 40)}, {one.setting}" if number < MOST_NAMED else None
+            best = one is choice.best
+            axes.plot(
+                *_points([one]), "*" if best else "D", color=SERIES[2 if best else 0], markersize=12 if best else 7,
+                markeredgecolor=INK, markeredgewidth=0.6, linestyle="", label=named,
+            )  # fmt: skip
+            if number < MOST_NAMED:
+                axes.annotate(str(number + 1), (one.p50_ms, one.throughput_ips), (6, 4), textcoords="offset points")
+        axes.set(xlabel="p50 latency of a batch, ms (log)", ylabel="images/s (log)")
+        axes.grid(True, which="major")
+        axes.margins(0.12)
+        logarithmic(axes, "x")
+        logarithmic(axes, "y")
+        figure.legend(loc="outside lower center", ncols=1)
+    told = "; ".join(f"{one.label} at {one.setting}: {one.throughput_ips:,.0f} images/s, p50 {one.p50_ms:.3g} ms"
+                     for one in front)  # fmt: skip
+    return Picture(
+        "pareto",
+        f"Pareto front: {', '.join(choice.objectives)}",
+        f"Throughput against p50 latency. On the front, fastest first: {told}.",
+        "Nothing beats a numbered point in all objectives at once; the star is the fastest within the limits.",
+        figure,
+    )
+
+
+def _points(group: list[Candidate]) -> tuple[list[float], list[float]]:
+    return [one.p50_ms or 0.0 for one in group], [one.throughput_ips for one in group]

@@ -1,0 +1,66 @@
+"""Each cell under the machine's measured ceilings: operations a byte against operations a second."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from harness.report.figures.canvas import COLOURS, INK, Picture, canvas, logarithmic
+from harness.report.quartets import ROLES, Cell, Quartet
+
+_MARKS = dict(zip(ROLES, "osD^", strict=True))
+
+
+def draw_roofline(quartets: Sequence[Quartet]) -> Picture | None:
+    """Draw the cells whose work was counted, and the roof of their machine where it was measured."""
+    cells = [(role, cell) for one in quartets for role, cell in one.cells.items() if _counted(cell)]
+    if not cells:
+        return None
+    roofs = {name: [float(one.row[f"machine/{name}"]) for one in quartets if one.row.get(f"machine/{name}")]
+             for name in ("copy_gb_s", "matmul_fp32_tflops", "matmul_fp16_tflops")}  # fmt: skip
+    with canvas(3.6) as (figure, axes):
+        intensity = [_intensity(cell) for _, cell in cells]
+        span = np.geomspace(min(intensity) / 4, max(intensity) * 8, 100)
+        for name, line in (("matmul_fp32_tflops", "-"), ("matmul_fp16_tflops", "--")):
+            if roofs[name] and roofs["copy_gb_s"]:
+                peak, copy = float(np.median(roofs[name])), float(np.median(roofs["copy_gb_s"]))
+                precision = name.split("_")[1]
+                axes.plot(span, np.minimum(peak, span * copy / 1e3), line, color=INK, linewidth=1,
+                          label=f"measured roof, {precision}: {peak:.3g} TFLOP/s")  # fmt: skip
+        for role in ROLES:
+            own = [cell for each, cell in cells if each == role]
+            if own:
+                axes.plot(
+                    [_intensity(cell) for cell in own], [_achieved(cell) for cell in own], _MARKS[role], label=role,
+                    color=COLOURS[role], markeredgecolor=INK, markeredgewidth=0.5, linestyle="",
+                )  # fmt: skip
+        axes.set(xlabel="FLOP a byte, counted in the graph (log)", ylabel="TFLOP/s achieved (log)")
+        logarithmic(axes, "x")
+        logarithmic(axes, "y")
+        axes.grid(True)
+        figure.legend(loc="outside lower center", ncols=2)
+    shares = {role: [cell.roofline["share"] for each, cell in cells if each == role and "share" in cell.roofline]
+              for role in ROLES}  # fmt: skip
+    told = "; ".join(f"{role} {min(found):.1%} to {max(found):.1%}" for role, found in shares.items() if found)
+    lacking = "" if roofs["copy_gb_s"] else " The machine's ceilings were not measured (protocol.ceilings=true does)."
+    return Picture(
+        "roofline",
+        "Roofline",
+        f"Cells under the machine's ceilings; share of the nearer ceiling: {told or 'not measured'}.",
+        "Bytes are what the graph needs at least (inputs and outputs of each weighted operation once), not what an "
+        "engine moved." + lacking,
+        figure,
+    )
+
+
+def _counted(cell: Cell) -> bool:
+    return {"gflop_per_image", "mb_per_image"} <= set(cell.roofline)
+
+
+def _intensity(cell: Cell) -> float:
+    return cell.roofline["gflop_per_image"] * 1e3 / cell.roofline["mb_per_image"]
+
+
+def _achieved(cell: Cell) -> float:
+    return cell.roofline["gflop_per_image"] * cell.throughput_ips / 1e3

@@ -1,0 +1,122 @@
+"""The factorial analysis of a study's grids: which quartets go into a model, and what the model says."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.report.quartets import ROLES, Quartet, Setting, setting_label
+from harness.stats.averaged import Design, complete_designs, subsets
+from harness.stats.factorial import (
+    HIGHEST_ORDER,
+    Cell,
+    Effect,
+    LogLinear,
+    MeasuredQuartet,
+    Prediction,
+    effects,
+    measured_gains,
+    predict,
+)
+
+MOST_PREDICTED = 6  # techniques; all their combinations are predicted
+
+
+@dataclass(frozen=True)
+class GridModel:
+    """What the quartets of one setting say together."""
+
+    setting: Setting
+    label: str
+    level: float
+    quartets: int
+    effects: tuple[Effect, ...]
+    inseparable: tuple[tuple[str, ...], ...]
+    explained: tuple[float, ...]  # share of variation by single techniques; with pairs; with triples: cumulative
+    designs: tuple[Design, ...]
+    predictions: tuple[Prediction, ...]
+    not_run: tuple[tuple[str, ...], ...]  # combinations of the techniques that nobody measured
+    too_many: bool  # more techniques than are worth listing all combinations of
+
+
+def grid_models(quartets: Sequence[Quartet]) -> tuple[GridModel, ...]:
+    """Return a model for each setting with `reference=engine` that has two measured quartets or more.
+
+    With `reference=eager` an hw gain holds the change of engine, so techniques can't be told from it. Controls and
+    quartets without a factor are left out.
+    """
+    usable = [one for one in quartets if _is_usable(one)]
+    settings = list(dict.fromkeys(one.setting for one in usable))
+    out = []
+    for setting in settings:
+        own = [one for one in usable if one.setting == setting]
+        if len(own) > 1:
+            out.append(_model(setting, setting_label(setting, settings), own))
+    return tuple(out)
+
+
+def why_no_model(quartets: Sequence[Quartet]) -> str:
+    """Return why a study has no model, for a reader who expects one."""
+    pairs = [one for one in quartets if one.factor and not one.is_control]
+    if not pairs:
+        return "No factorial model: no quartet has an interaction factor of two real techniques."
+    if all(dict(one.setting).get("reference") != "engine" for one in pairs):
+        return (
+            "No factorial model: with reference=eager every hw gain contains the change of engine. "
+            "reference=engine measures the pure effects."
+        )
+    return "No factorial model: it takes two quartets of one setting (model, engine, batch size ...)."
+
+
+def _is_usable(one: Quartet) -> bool:
+    whole = one.factor is not None and all(role in one.cells for role in ROLES)
+    known = one.factor is not None and one.factor.low > 0 and math.isfinite(one.factor.high)
+    return whole and known and not one.is_control and dict(one.setting).get("reference") == "engine"
+
+
+def _model(setting: Setting, label: str, own: Sequence[Quartet]) -> GridModel:
+    level = float(own[0].row.get("protocol.level") or 0.95)
+    measured = [_measured(one) for one in own]
+    whole = LogLinear(measured, level)
+    found, inseparable = effects(whole)
+    techniques = sorted({name for one in measured for cell in one.cells for name in cell})
+    ran = measured_gains(measured)
+    few = len(techniques) <= MOST_PREDICTED
+    possible = [cell for cell in subsets(frozenset(techniques)) if _is_possible(cell)] if few else list(ran)
+    wanted = [cell for cell in possible if len(cell) > 1]
+    return GridModel(
+        setting=setting,
+        label=label,
+        level=level,
+        quartets=len(own),
+        effects=found,
+        inseparable=inseparable,
+        explained=_explained(measured, whole, level),
+        designs=complete_designs(measured),
+        predictions=predict(measured, wanted, level),
+        not_run=tuple(tuple(sorted(cell)) for cell in possible if cell not in ran),
+        too_many=not few,
+    )
+
+
+def _explained(measured: Sequence[MeasuredQuartet], whole: LogLinear, level: float) -> tuple[float, ...]:
+    """Return the share of variation that terms of up to one, two, three techniques explain."""
+    highest = max(len(term) for term in whole.terms)
+    lower = [LogLinear(measured, level, order).explained for order in range(1, highest)]
+    return (*lower, *[whole.explained] * (HIGHEST_ORDER - len(lower)))
+
+
+def _measured(one: Quartet) -> MeasuredQuartet:
+    assert one.factor is not None
+    return MeasuredQuartet(
+        cells=tuple(one.cells[role].techniques for role in ROLES),
+        log_throughput=tuple(math.log(one.cells[role].throughput_ips) for role in ROLES),
+        half_width=math.log(one.factor.high / one.factor.low) / 2,
+    )
+
+
+def _is_possible(cell: Cell) -> bool:
+    """Whether no technique is in it twice with different options."""
+    bare = [name.partition("(")[0] for name in cell]
+    return len(set(bare)) == len(bare)

@@ -1,0 +1,155 @@
+"""The page: one HTML file that needs no network, no script and no other file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from harness import __version__
+from harness.report.answers import answers, describe
+from harness.report.figures.all import MOST_QUARTETS, latencies, pictures, stages, telemetry
+from harness.report.figures.canvas import Picture
+from harness.report.findings import Findings
+from harness.report.quartets import ROLES, Quartet
+from harness.report.study import Study
+
+_TEMPLATES = Path(__file__).parent / "templates"
+# what a cell's row shows, where anybody measured it: heading, unit, and where the number is
+_CELL_COLUMNS = (
+    ("images/s", lambda cell: f"{cell.throughput_ips:,.1f}"),
+    ("p50, ms", lambda cell: _number(cell.latency_ms.get("p50"))),
+    ("p95, ms", lambda cell: _number(cell.latency_ms.get("p95"))),
+    ("p99, ms", lambda cell: _number(cell.latency_ms.get("p99"))),
+    ("memory, GB", lambda cell: _number(cell.memory_gb)),
+    ("GFLOP/image", lambda cell: _number(cell.roofline.get("gflop_per_image"))),
+    ("share of ceiling", lambda cell: _percent(cell.roofline.get("share"))),
+    ("host share", lambda cell: _percent(cell.host_share)),
+    ("top-1", lambda cell: _percent(cell.accuracy)),
+    ("same answers as fp32 eager", lambda cell: _percent(cell.fidelity.get("top1_agreement"))),
+)
+
+
+def page(study: Study, findings: Findings, drawn: Mapping[str, Picture] | None = None) -> str:
+    """Return the page of a study. `drawn`: the pictures of `pictures(findings)` where they were drawn already."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,  # every value: run names and parameters are other people's text
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"ratio": _ratio, "percent": _percent}
+    own = dict(latencies(study, findings))
+    parts = {run_id: (picture, _pieces(why)) for run_id, picture, why in stages(study, findings)}
+    first = next((one for one in findings.quartets if one.status == "FINISHED"), None)
+    machine = study.files.json(first.run_id, "environment.json") if first else {}
+    readings = telemetry(study, findings)
+    return environment.get_template("page.html").render(
+        study=study,
+        findings=findings,
+        answers=answers(findings),
+        describe=describe,
+        pictures=dict(drawn) if drawn is not None else pictures(findings),
+        latencies=own,
+        stages=parts,
+        most_quartets=MOST_QUARTETS,
+        telemetry=readings,
+        quartets=[_shown(one) for one in findings.quartets],
+        summary=_summary(findings),
+        environment=list(_flat(machine)),
+        commits=_distinct(findings, "git_sha"),
+        version=__version__,
+        style=(_TEMPLATES / "page.css").read_text(),
+    )
+
+
+def write_page(path: Path, text: str) -> None:
+    """Write the page under a temporary name, then rename it.
+
+    Raises:
+        UserError: it can't be written there.
+
+    """
+    from harness.errors import UserError
+
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"can't write {path}: {error.strerror}; choose another place for the page.") from error
+
+
+def _shown(one: Quartet) -> dict[str, Any]:
+    """Return a quartet with the table of its cells, without columns that nobody measured."""
+    rows = [(role, one.cells[role]) for role in ROLES if role in one.cells]
+    columns = [(name, [show(cell) for _, cell in rows]) for name, show in _CELL_COLUMNS]
+    known = [(name, values) for name, values in columns if any(values)]
+    return {
+        "quartet": one,
+        "headings": [name for name, _ in known],
+        "rows": [(role, [values[n] or "-" for _, values in known]) for n, (role, _) in enumerate(rows)],
+        "strategy": str(one.row.get("strategy") or ""),
+        "why": str(one.row.get("why") or ""),
+        "reason": str(one.row.get("reason") or ""),
+        "setting": one.setting,
+        "blocks": one.row.get("measure/blocks"),
+        "restarts": one.row.get("measure/restarts"),
+        "coursework": (one.row.get("coursework/factor"), str(one.row.get("coursework_verdict") or "")),
+        "opens": bool(rows),
+    }
+
+
+def _pieces(why: Mapping[str, Any]) -> list[tuple[str, str, float]]:
+    """Return what the factor is the product of: name, its factor, and the share of a bar that shows its size."""
+    own = {name: why["log_parts"].get(name, 0.0) for name in why["part_ms"]}  # in the network's order
+    logs = {"host": why["log_host"], "pure stage-wise scaling (Amdahl)": why["log_amdahl"], **own}
+    most = max((abs(value) for value in logs.values()), default=0.0) or 1.0
+    return [(name, f"{math.exp(value):.3f}", abs(value) / most) for name, value in logs.items()]
+
+
+def _summary(findings: Findings) -> list[tuple[str, str]]:
+    """Return the tiles at the top: a number and what it counts."""
+    real = findings.verdicts(controls=False)
+    out = [(str(len(findings.quartets)), "quartets")]
+    out += [(str(real[verdict]), verdict) for verdict in ("amplify", "conflict", "independent", "inconclusive")
+            if real[verdict]]  # fmt: skip
+    controls = findings.verdicts(controls=True)
+    if controls:
+        false = controls["amplify"] + controls["conflict"]
+        out.append((f"{false} of {sum(controls.values())}", "A/A controls with a false verdict"))
+    if findings.failed:
+        out.append((str(len(findings.failed)), "failed"))
+    if findings.choice.best is not None and real:
+        out.append((f"{findings.choice.best.throughput_ips:,.0f}", f"images/s: {findings.choice.best.label}"))
+    return out
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Any:
+    """Give the leaves of nested mappings, with their path as name."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name} ")
+        else:
+            yield f"{prefix}{name}".replace("_", " "), str(value)
+
+
+def _distinct(findings: Findings, name: str) -> list[str]:
+    return list(dict.fromkeys(str(one.row[name]) for one in findings.quartets if one.row.get(name)))
+
+
+def _ratio(value: Any) -> str:
+    return f"{value.value:.3f} [{value.low:.3f}, {value.high:.3f}]"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.1%}"

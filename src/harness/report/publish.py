@@ -1,0 +1,82 @@
+"""Put the report of a sweep into its parent run in MLflow: page, figures, the matrix as a table, a description."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.report.answers import answers
+from harness.report.choose import Limits
+from harness.report.figures.all import pictures
+from harness.report.findings import Findings, find
+from harness.report.page import page
+from harness.report.study import Study
+from harness.track import NOTE_TAG, Store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+PAGE = "report.html"
+TABLE = "matrix.json"  # MLflow shows a table logged as JSON with sorting, and beside those of other runs
+MOST_ROWS = 30  # of the description's table; the artifact has all
+
+
+def publish(store: Store, study: Study) -> None:
+    """Log the report of a finished sweep. It replaces an earlier one of the same sweep."""
+    findings = find(study, Limits())
+    mlflow = store.client()
+    drawn = pictures(findings)
+    with tempfile.TemporaryDirectory(prefix="harness-report-") as temporary:
+        folder = Path(temporary)
+        (folder / PAGE).write_text(page(study, findings, drawn), encoding="utf-8")
+        (folder / "figures").mkdir()
+        for name, picture in drawn.items():
+            (folder / "figures" / f"{name}.png").write_bytes(picture.png())
+            (folder / "figures" / f"{name}.svg").write_text(picture.svg(), encoding="utf-8")
+        mlflow.log_artifacts(study.sweep_id, str(folder))
+    _log_table(mlflow, study.sweep_id, findings)
+    mlflow.set_tag(study.sweep_id, NOTE_TAG, description(findings))
+
+
+def description(findings: Findings) -> str:
+    """Return the Markdown of the parent run: the answers, and the factors."""
+    lines = [f"**{one.question}** {' '.join(one.sentences)}\n" for one in answers(findings)]
+    lines += ["| arch | hw | batch | factor | verdict |", "|---|---|---|---|---|"]
+    for one in findings.quartets[:MOST_ROWS]:
+        shown = f"{one.factor.value:.3f} [{one.factor.low:.3f}, {one.factor.high:.3f}]" if one.factor else one.status
+        batch = dict(one.setting).get("batch_size", "")
+        cells = (one.arch_label, one.hw_label, batch, shown, one.stands or "-")
+        lines.append("| " + " | ".join(_plain(cell) for cell in cells) + " |")
+    if len(findings.quartets) > MOST_ROWS:
+        lines.append(f"\n{len(findings.quartets) - MOST_ROWS} more quartets are in {TABLE} and {PAGE}.")
+    lines.append(f"\nArtifacts: `{PAGE}` (the whole report), `figures/`, `{TABLE}`.")
+    return "\n".join(lines)
+
+
+def _log_table(mlflow: MlflowClient, run_id: str, findings: Findings) -> None:
+    rows = [one for one in findings.quartets if one.factor]
+    if not rows:
+        return
+    columns: dict[str, list[Any]] = {
+        "arch": [one.arch_label for one in rows],
+        "hw": [one.hw_label for one in rows],
+        **{name: [dict(one.setting).get(name, "") for one in rows] for name in ("batch_size", "engine", "reference")},
+        "factor": [one.factor.value for one in rows if one.factor],
+        "low": [one.factor.low for one in rows if one.factor],
+        "high": [one.factor.high for one in rows if one.factor],
+        "verdict": [one.verdict for one in rows],
+        "verdict_holm": [one.stands for one in rows],
+        **{f"gain_{key}": [one.gains.get(key) for one in rows] for key in ("arch", "hw", "expected", "combined")},
+        "run": [one.run_id for one in rows],
+    }
+    artifacts = {artifact.path for artifact in mlflow.list_artifacts(run_id)}
+    if TABLE not in artifacts:  # log_table appends to one that is there
+        mlflow.log_table(run_id, columns, TABLE)
+
+
+def _plain(text: str) -> str:
+    """Return a value that can't break out of its table cell, nor become a link or markup."""
+    for mark in "\\|`*_[]":
+        text = text.replace(mark, f"\\{mark}")
+    return text.replace("<", "&lt;").replace(">", "&gt;").replace("\n", " ")

@@ -1,0 +1,215 @@
+"""The rows of a study as quartets of cells: what was on, under which setting, how fast, at what cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from harness.stats.factorial import Ratio
+from harness.stats.multiplicity import holm_p_values, standing_verdict
+
+if TYPE_CHECKING:
+    import pandas
+
+ROLES = ("baseline", "arch", "hw", "combined")
+CONTROL = "identity"
+# what must be the same for two quartets to stand in one matrix
+_SETTING = (
+    "model", "weights", "image_size", "engine", "reference", "scenario", "boundary", "gpu", "engine_version",
+    "batch_size",
+)  # fmt: skip
+_ALWAYS = ("model", "engine", "reference", "batch_size", "boundary")
+Setting = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One measured cell; what was not measured is None."""
+
+    role: str
+    techniques: frozenset[str]
+    throughput_ips: float  # on the primary boundary
+    latency_ms: Mapping[str, float]  # mean, p50, p90, p95, p99 where there were samples enough
+    memory_gb: float | None  # of its process: the GPU's where there is one, else the host's; 10^9 bytes
+    accuracy: float | None  # top-1 on labelled data, in [0, 1]
+    fidelity: Mapping[str, float]
+    roofline: Mapping[str, float]  # gflop_per_image, mb_per_image, share, memory_bound
+    host_share: float | None
+
+
+@dataclass(frozen=True)
+class Quartet:
+    """One row."""
+
+    run_id: str
+    name: str
+    status: str
+    error: str
+    setting: Setting
+    arch: tuple[str, ...]  # techniques, with the options that differ within the study
+    hw: tuple[str, ...]
+    cells: Mapping[str, Cell]  # by role; those that were measured
+    factor: Ratio | None
+    gains: Mapping[str, float]  # arch, hw, combined, expected
+    verdict: str  # its own; "" without one
+    stands: str  # what stands beside the others (Holm)
+    p_holm: float | None
+    remarks: tuple[str, ...]  # degraded, not converged, ...
+    row: Mapping[str, Any]
+
+    @property
+    def is_control(self) -> bool:
+        """Whether nothing was changed on one side at least: no technique to be told of."""
+        return CONTROL in (*self.arch, *self.hw)
+
+    @property
+    def arch_label(self) -> str:
+        """The architecture stack in words."""
+        return "+".join(self.arch) or "none"
+
+    @property
+    def hw_label(self) -> str:
+        """The hardware stack in words."""
+        return "+".join(self.hw) or "none"
+
+
+def quartets(frame: pandas.DataFrame) -> tuple[Quartet, ...]:
+    """Return the quartets of a study in its order."""
+    varied = {str(name) for name in frame if frame[name].nunique() > 1}
+    rows = [{str(name): _none_if_missing(value) for name, value in row.items()} for row in frame.to_dict("records")]
+    _fill_versions(rows)
+    holm = _holm(rows)
+    return tuple(
+        _quartet(row, tuple((name, str(row[name])) for name in _SETTING if row.get(name) is not None), varied, stands)
+        for row, stands in zip(rows, holm, strict=True)
+    )
+
+
+def setting_label(setting: Setting, among: Sequence[Setting], always: Sequence[str] = _ALWAYS) -> str:
+    """Return what tells a setting from the others, and what is `always` said of it."""
+    differing = {name for name, _ in setting if len({dict(one).get(name) for one in among}) > 1}
+    shown = [name for name, _ in setting if name in differing or name in always]
+    values = dict(setting)
+    return ", ".join(values[name] if name in ("model", "engine") else f"{_word(name)} {values[name]}" for name in shown)
+
+
+def _word(name: str) -> str:
+    return {"batch_size": "batch"}.get(name, name.replace("_", " "))
+
+
+def _quartet(row: Mapping[str, Any], setting: Setting, varied: set[str], stands: tuple[float | None, str]) -> Quartet:
+    arch, hw = (_techniques(family, row, varied) for family in ("arch", "hw"))
+    boundary = str(row.get("boundary") or "")
+    on = {"baseline": frozenset(), "arch": frozenset(arch), "hw": frozenset(hw), "combined": frozenset((*arch, *hw))}
+    cells = {role: _cell(row, role, on[role], boundary) for role in ROLES}
+    factor = None
+    if row.get("interaction/factor") is not None:
+        factor = Ratio(*(float(row.get(f"interaction/{key}") or math.nan) for key in ("factor", "low", "high")))
+    return Quartet(
+        run_id=str(row["run_id"]),
+        name=str(row["run_name"]),
+        status=str(row["status"]),
+        error=str(row.get("error") or ""),
+        setting=setting,
+        arch=arch,
+        hw=hw,
+        cells={role: cell for role, cell in cells.items() if cell is not None},
+        factor=factor if row["status"] == "FINISHED" else None,
+        gains={
+            key: float(row[f"gain/{key}"]) for key in ("arch", "hw", "combined", "expected") if row.get(f"gain/{key}")
+        },
+        verdict=str(row.get("verdict") or ""),
+        stands=stands[1],
+        p_holm=stands[0],
+        remarks=_remarks(row, stands[1]),
+        row=row,
+    )
+
+
+def _techniques(family: str, row: Mapping[str, Any], varied: set[str]) -> tuple[str, ...]:
+    names = [name for name in str(row.get(family) or "none").split("+") if name != "none"]
+    out = []
+    for name in names:
+        prefix = f"{family}.{name}."
+        options = [option for option in sorted(varied) if option.startswith(prefix) and row.get(option) is not None]
+        told = _differing(options, row)
+        out.append(f"{name}({', '.join(told)})" if told else name)
+    return tuple(out)
+
+
+def _differing(options: Sequence[str], row: Mapping[str, Any]) -> list[str]:
+    return [f"{option.rpartition('.')[2]}={row[option]}" for option in options if row[option] not in (None, "None")]
+
+
+def _cell(row: Mapping[str, Any], role: str, techniques: frozenset[str], boundary: str) -> Cell | None:
+    prefix = "" if role == "combined" else f"{role}/"
+    throughput = row.get(f"{prefix}throughput/{boundary}")
+    if throughput is None:
+        return None
+    memory_mb = row.get(f"{prefix}gpu/peak_memory_mb") or row.get(f"{prefix}host/peak_memory_mb")
+    return Cell(
+        role=role,
+        techniques=techniques,
+        throughput_ips=float(throughput),
+        latency_ms=_family(row, f"{prefix}latency_ms/"),
+        memory_gb=float(memory_mb) / 1e3 if memory_mb else None,
+        accuracy=row.get(f"{prefix}accuracy/top1"),
+        fidelity=_family(row, f"{prefix}fidelity/"),
+        roofline=_family(row, f"{prefix}roofline/"),
+        host_share=row.get(f"{prefix}measure/host_share"),
+    )
+
+
+def _family(row: Mapping[str, Any], prefix: str) -> dict[str, float]:
+    return {
+        name.removeprefix(prefix): float(value)
+        for name, value in row.items()
+        if name.startswith(prefix) and value is not None
+    }
+
+
+def _remarks(row: Mapping[str, Any], stands: str) -> tuple[str, ...]:
+    out = []
+    if row.get("degraded"):
+        out.append(f"degraded: {row['degraded']}")
+    if row.get("note"):
+        out.append(str(row["note"]))
+    if str(row.get("converged")).lower() == "false":
+        out.append("not converged within its budget")
+    if row.get("verdict") and stands != row["verdict"]:
+        out.append(f"{row['verdict']} alone, but not beside the other quartets (Holm)")
+    return tuple(out)
+
+
+def _holm(rows: Sequence[Mapping[str, Any]]) -> list[tuple[float | None, str]]:
+    """Return p_holm and the verdict that stands, over all finished quartets of the study."""
+    family = [
+        n for n, row in enumerate(rows) if row["status"] == "FINISHED" and row.get("interaction/p_value") is not None
+    ]
+    adjusted = dict(zip(family, holm_p_values([float(rows[n]["interaction/p_value"]) for n in family]), strict=True))
+    out: list[tuple[float | None, str]] = []
+    for number, row in enumerate(rows):
+        verdict = str(row.get("verdict") or "")
+        if number in adjusted and verdict:
+            level = float(row.get("protocol.level") or 0.95)
+            out.append((adjusted[number], str(standing_verdict(verdict, adjusted[number], level))))
+        else:
+            out.append((None, verdict))
+    return out
+
+
+def _fill_versions(rows: Sequence[dict[str, Any]]) -> None:
+    """A quartet that failed early does not tell its engine's version; where its study had only one, it is that."""
+    known: dict[Any, set[Any]] = {}
+    for row in rows:
+        known.setdefault(row["engine"], set()).add(row.get("engine_version"))
+    for row in rows:
+        versions = known[row["engine"]] - {None}
+        if row.get("engine_version") is None and len(versions) == 1:
+            (row["engine_version"],) = versions
+
+
+def _none_if_missing(value: Any) -> Any:
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,0 +1,119 @@
+"""The analysis of a study for a terminal: matrix, effects, predictions, best combination, answers."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from harness.report.answers import answers, describe
+from harness.report.findings import Findings
+from harness.report.grid_model import GridModel
+from harness.report.matrix import Matrix
+from harness.report.table import COLOURS
+from harness.stats.averaged import AveragedEffect
+from harness.stats.factorial import Prediction, Ratio
+
+MOST_LINES = 20  # of one list; the page has all of them
+
+
+def print_findings(console: Console, findings: Findings) -> None:
+    """Print what the quartets of a study say together."""
+    for matrix in findings.matrices:
+        _print_matrix(console, matrix)
+    if findings.no_model:
+        _say(console, f"\n{findings.no_model}")
+    for model in findings.models:
+        _print_model(console, model)
+    front = findings.choice.front
+    if front:
+        _say(console, f"\nPareto front ({', '.join(findings.choice.objectives)}), fastest first:")
+        _lines(console, [describe(one) for one in front])
+    for answer in answers(findings):
+        console.print(Text(f"\n{answer.question}", style="bold"))
+        _say(console, " ".join(answer.sentences))
+
+
+def _print_matrix(console: Console, matrix: Matrix) -> None:
+    _say(console, f"\nInteraction factors, arch x hw: {matrix.label}. Verdicts stand beside each other (Holm).")
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("", overflow="fold")
+    for hw in matrix.hws:
+        table.add_column(hw, overflow="fold")
+    for arch in matrix.archs:
+        cells = []
+        for hw in matrix.hws:
+            text = Text()
+            for one in matrix.places.get((arch, hw), ()):
+                shown = interval(one.factor) if one.factor else one.status
+                text.append(f"{shown} {one.stands}\n", style=COLOURS.get(one.stands, ""))
+            text.rstrip()
+            cells.append(text or Text("not run"))
+        table.add_row(arch, *cells)
+    console.print(table)
+    for arch, hw in matrix.missing:
+        _say(console, f"  missing: {arch} x {hw} has no factor")
+
+
+def _print_model(console: Console, model: GridModel) -> None:
+    _say(
+        console,
+        f"\nLog-linear model over {model.quartets} quartets: {model.label}. All other techniques off; "
+        f"{model.level:.0%} intervals.",
+    )
+    one, two, three = model.explained
+    _say(
+        console,
+        f"  variation explained: {one:.1%} by single techniques, {two:.1%} with pairs, {three:.1%} with triples",
+    )
+    _lines(
+        console,
+        [f"{kind(one.techniques)} {' x '.join(one.techniques)}: {interval(one.ratio)}" for one in model.effects],
+    )
+    for design in model.designs:
+        if len(design.techniques) > 2:
+            _say(console, f"  averaged over the 2^{len(design.techniques)} design of {', '.join(design.techniques)}:")
+            _lines(console, [_averaged(effect) for effect in design.effects])
+    if model.inseparable:
+        _say(console, f"  can't be told apart here: {', '.join(' x '.join(term) for term in model.inseparable)}")
+    forecast = [one for one in model.predictions if one.measured is None]
+    if forecast:
+        _say(console, "  gains predicted for cells that were not run, from their parts:")
+        _lines(console, [_predicted(one) + _taken(one) for one in forecast])
+    tested = [one for one in model.predictions if one.measured is not None]
+    if tested:
+        _say(console, "  gains of measured cells, as their parts predict them:")
+        _lines(console, [f"{_predicted(one)}, measured {one.measured:.3f}" for one in tested])
+
+
+def _averaged(effect: AveragedEffect) -> str:
+    return f"{' x '.join(effect.techniques)}: {interval(effect.ratio)}, {effect.share:.1%} of variation"
+
+
+def _predicted(one: Prediction) -> str:
+    return f"{' + '.join(one.techniques)}: {interval(one.predicted)}"
+
+
+def _taken(one: Prediction) -> str:
+    return f", taking {', '.join(' x '.join(pair) for pair in one.assumed)} as multiplying" if one.assumed else ""
+
+
+def kind(techniques: tuple[str, ...]) -> str:
+    """Return what an effect is called."""
+    return {1: "gain", 2: "factor", 3: "third's change of a factor"}[len(techniques)]
+
+
+def interval(ratio: Ratio) -> str:
+    """Return a ratio with its interval."""
+    return f"{ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]"
+
+
+def _lines(console: Console, lines: list[str]) -> None:
+    for line in lines[:MOST_LINES]:
+        _say(console, f"    {line}")
+    if len(lines) > MOST_LINES:
+        _say(console, f"    ... and {len(lines) - MOST_LINES} more (--html FILE has all)")
+
+
+def _say(console: Console, line: str) -> None:
+    console.print(Text(line), soft_wrap=True)

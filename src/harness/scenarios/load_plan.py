@@ -1,0 +1,98 @@
+"""From options to commands: what one cell is asked to do in one repeat, and how long that may take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import Any
+
+from harness.config import HarnessConfig
+from harness.measure.coordinator import Handle
+from harness.scenarios.loadgen import JOIN_S, LoadTest
+from harness.scenarios.options import queries_needed
+from harness.scenarios.policy import BatchPolicy, powers_of_two
+from harness.scenarios.queueing import predicted_rate
+from harness.scenarios.serving_cell import EXITS, Search
+from harness.scenarios.variants import Variant
+
+TIMED_BATCHES = 20
+POINTS = 24  # of one search, at most
+MARGIN = 1.1  # the lowest rate of a search still makes its requests in time
+ROOM = 1.3  # by which an offline test is made longer than the batches' times promise
+CEILING = 4.0  # times what the largest batch can do: nothing serves more
+
+
+@dataclass(frozen=True)
+class CellLoad:
+    """What is known of a cell before it is put under load."""
+
+    service_ms: Mapping[int, tuple[float, ...]]  # whole batches, by the size they ran at
+    capacity_per_s: float  # of the best of these sizes, at its median
+    guess_per_s: float  # where a search begins
+
+    @staticmethod
+    def timed(variant: Variant, handle: Handle, config: HarnessConfig, timeout_s: float) -> CellLoad:
+        """Time the batches of a cell that is ready."""
+        policy = variant.plan.policy
+        argument = (variant.plan, timed_sizes(policy), TIMED_BATCHES)
+        service_ms: dict[int, list[float]] = handle.ask("service_times", argument, timeout_s)
+        service_s = {size: median(ms) / 1e3 for size, ms in service_ms.items()}
+        asked = config.scenario
+        return CellLoad(
+            service_ms={size: tuple(ms) for size, ms in service_ms.items()},
+            capacity_per_s=max(size / seconds for size, seconds in service_s.items()),
+            guess_per_s=predicted_rate(service_s, policy, asked.slo_ms / 1e3, asked.percentile / 100),
+        )
+
+
+def timed_sizes(policy: BatchPolicy) -> tuple[int, ...]:
+    """Return the sizes whose time is measured: all of a few, else about the powers of two."""
+    sizes = policy.sizes()
+    if len(sizes) <= 8:
+        return sizes
+    wanted = {policy.executed(size) for size in powers_of_two(policy.max_batch_size)}
+    return tuple(size for size in sizes if size in wanted)
+
+
+def request_of(variant: Variant, load: CellLoad, config: HarnessConfig, repeat: int) -> tuple[str, Any]:
+    """Return the command and its argument; the four cells of one repeat see the same draw of arrivals."""
+    asked = config.scenario
+    test = _test(load, config, repeat)
+    if asked.name != "server" or asked.rate_per_s is not None:
+        return "load_test", (variant.plan, test)
+    lowest = MARGIN * test.min_queries / asked.max_duration_s
+    highest = max(CEILING * load.capacity_per_s, lowest)
+    return "search", Search(variant.plan, test, load.guess_per_s, lowest, highest, asked.tolerance)
+
+
+def exit_bound_tests(variant: Variant, load: CellLoad, config: HarnessConfig) -> dict[str, Any]:
+    """Return the argument of an offline test for each way to leave early."""
+    test = replace(_test(load, config, 0), scenario="offline", expected_per_s=ROOM * load.capacity_per_s)
+    return {exits: (replace(variant.plan, exits=exits), test) for exits in EXITS}
+
+
+def command_timeout_s(config: HarnessConfig, command: str) -> float:
+    """Return how long a worker may take for a command before it is taken to hang."""
+    one = 3 * config.scenario.max_duration_s + JOIN_S
+    return config.protocol.worker_timeout_s + (POINTS * one if command == "search" else one)
+
+
+def _test(load: CellLoad, config: HarnessConfig, repeat: int) -> LoadTest:
+    asked = config.scenario
+    expected = {
+        "server": asked.rate_per_s or load.guess_per_s,
+        "offline": ROOM * load.capacity_per_s,
+        "single_stream": 1e3 / median(load.service_ms[min(load.service_ms)]),
+    }
+    return LoadTest(
+        scenario=asked.name,
+        expected_per_s=expected[asked.name],
+        percentile=asked.percentile,
+        slo_ms=asked.slo_ms,
+        min_duration_s=asked.min_duration_s,
+        max_duration_s=asked.max_duration_s,
+        min_queries=queries_needed(asked.percentile, asked.min_queries),
+        sample_count=asked.sample_count,
+        seed=asked.seed + repeat,
+    )

@@ -1,0 +1,121 @@
+"""Our own record of every request and of every batch that was run, beside LoadGen's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+NAN = float("nan")
+
+
+@dataclass(slots=True)
+class Request:
+    """One request on its way; times are `time.perf_counter()` seconds."""
+
+    query_id: int
+    sample: int  # which image it is for
+    issued_s: float  # LoadGen handed it over
+    queued_s: float = NAN  # it stood in our queue
+    started_s: float = NAN  # the first batch it was in began
+    completed_s: float = NAN  # its answer was on the host
+    batch_size: int = 0  # requests in that batch
+    exited: bool = False  # left the network early
+    answer: NDArray[np.generic] | None = None  # logits [classes]; kept only where they are checked
+
+
+@dataclass(frozen=True)
+class BatchRun:
+    """One batch."""
+
+    stage: int  # 1, or 2 for what an early exit let through
+    started_s: float
+    completed_s: float
+    requests: int
+    executed: int  # the size it was run at, padding included
+    host_sync_s: float = 0.0  # an early exit: from the end of stage 1 to the start of what follows its decision
+
+
+@dataclass(frozen=True)
+class QueryRecord:
+    """All requests of one test, [n] each, in the order they were issued; seconds since the first one was.
+
+    A request that was shed (never run, because the queue had grown without end) has NaN where it never got.
+    """
+
+    issued_s: Array
+    queued_s: Array
+    started_s: Array
+    completed_s: Array
+    batch_size: NDArray[np.int64]
+    exited: NDArray[np.bool_]
+
+    @staticmethod
+    def of(requests: Sequence[Request]) -> QueryRecord:
+        """Return the record of finished requests."""
+        ordered = sorted(requests, key=lambda one: one.issued_s)
+        zero = ordered[0].issued_s if ordered else 0.0
+
+        def times(name: str) -> Array:
+            return np.array([getattr(one, name) - zero for one in ordered], dtype=float)
+
+        return QueryRecord(
+            issued_s=times("issued_s"),
+            queued_s=times("queued_s"),
+            started_s=times("started_s"),
+            completed_s=times("completed_s"),
+            batch_size=np.array([one.batch_size for one in ordered], dtype=np.int64),
+            exited=np.array([one.exited for one in ordered], dtype=bool),
+        )
+
+    @property
+    def latency_s(self) -> Array:
+        """Issue to answer of each request; NaN for one that was shed."""
+        return self.completed_s - self.issued_s
+
+    @property
+    def shed(self) -> int:
+        """How many requests were never run."""
+        return int(np.isnan(self.completed_s).sum())
+
+    def columns(self) -> dict[str, NDArray[np.generic]]:
+        """Return the arrays by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+@dataclass(frozen=True)
+class LoadFigures:
+    """What one test says about the server, from our own record; a figure that does not apply is None."""
+
+    queue_ms: float  # mean, issue to the start of the batch
+    compute_ms: float  # mean of a batch
+    padding_share: float  # of all that was run
+    utilisation: float  # share of the test's time in which a batch ran
+    mean_batch_size: float
+    batches: int
+    host_sync_ms: float | None = None  # mean of a first stage
+    exit_rate: float | None = None
+
+
+def figures(record: QueryRecord, runs: Sequence[BatchRun], has_exit: bool) -> LoadFigures:
+    """Return the figures of one test; raise ValueError where nothing was run."""
+    if not runs:
+        raise ValueError("no batch was run")
+    first = [run for run in runs if run.stage == 1]
+    executed = sum(run.executed for run in runs)
+    span_s = max(run.completed_s for run in runs) - min(run.started_s for run in runs)
+    busy_s = sum(run.completed_s - run.started_s for run in runs)
+    served = ~np.isnan(record.completed_s)
+    return LoadFigures(
+        queue_ms=float(np.nanmean(record.started_s - record.issued_s) * 1e3),
+        compute_ms=busy_s / len(runs) * 1e3,
+        padding_share=1 - sum(run.requests for run in runs) / executed,
+        utilisation=busy_s / span_s if span_s else 1.0,
+        mean_batch_size=sum(run.requests for run in first) / len(first),
+        batches=len(runs),
+        host_sync_ms=sum(run.host_sync_s for run in first) / len(first) * 1e3 if has_exit else None,
+        exit_rate=float(record.exited[served].mean()) if has_exit else None,
+    )

@@ -1,0 +1,77 @@
+"""The highest rate that meets a latency bound: bracketed bisection on whatever measures one rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+STEP = 1.3  # by which the bracket grows until one of its ends meets the bound and the other does not
+
+
+@dataclass(frozen=True)
+class Point:
+    """One measured rate."""
+
+    rate_per_s: float  # asked for
+    arrived_per_s: float  # what the drawn arrivals came to: they are random
+    completed_per_s: float
+    latency_ms: float  # at the percentile of the bound
+    valid: bool  # the bound is met, and the test was long enough to say so
+    reason: str = ""  # why it is not valid
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found; `best` is None where not even the lowest rate met the bound."""
+
+    points: tuple[Point, ...]  # in the order they were measured
+    best: Point | None  # valid, with the highest rate below the first that fails
+    failed: Point | None  # not valid, with the lowest rate above `best`; None: the highest rate allowed is valid
+    reason: str = ""  # why there is no best, or why it is only a lower limit
+
+
+def highest_rate(
+    measure: Callable[[float], Point], guess: float, lowest: float, highest: float, tolerance: float, most: int = 24
+) -> Found:
+    """Return the highest rate that meets the bound, to a relative bracket of `tolerance`.
+
+    From `guess` the rate goes up or down by steps until the bound is met at one end of a bracket and missed at the
+    other; then the bracket is halved on a logarithmic scale. A point is a random draw: where a rate fails by chance
+    the result is too low, so whoever needs an interval repeats the whole search with other arrivals.
+
+    Args:
+        measure: measures one rate, requests/s.
+        guess: where to begin; moved into [lowest, highest].
+        lowest: below it `measure` can't say anything.
+        highest: above it nothing is tried.
+        tolerance: relative width of the last bracket.
+        most: points in all.
+    """
+    points: list[Point] = []
+    best: Point | None = None
+    failed: Point | None = None
+    rate = min(max(guess, lowest), highest)
+    while len(points) < most:
+        point = measure(rate)
+        points.append(point)
+        if point.valid:
+            best = point
+        else:
+            failed = point
+        if best is None:
+            if rate <= lowest:
+                return Found(tuple(points), None, failed, f"{rate:.4g} requests/s already miss it: {point.reason}")
+            rate = max(lowest, rate / STEP)
+        elif failed is None:
+            if rate >= highest:
+                return Found(
+                    tuple(points), best, None, f"{rate:.4g} requests/s, the most that was tried, still meet it"
+                )
+            rate = min(highest, rate * STEP)
+        elif failed.rate_per_s / best.rate_per_s <= 1 + tolerance:
+            return Found(tuple(points), best, failed)
+        else:
+            rate = math.sqrt(best.rate_per_s * failed.rate_per_s)
+    reason = "" if best else f"no rate met it in {most} points"
+    return Found(tuple(points), best, failed, reason or f"the bracket is still open after {most} points")

@@ -1,0 +1,40 @@
+"""The server's loop: take requests in, run batches, answer; it runs on the thread that holds the cell."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from harness.scenarios.arrivals import Arrivals
+from harness.scenarios.queries import Request
+from harness.scenarios.work import NEVER, Work
+
+
+def serve(
+    arrivals: Arrivals, work: Work, answer: Callable[[Sequence[Request]], None], give_up_s: float | None = None
+) -> None:
+    """Serve until the queue is closed and empty.
+
+    A queue whose first request is older than `give_up_s` grows without end: then everybody who waits, and everybody
+    who comes later, is shed: answered without having been run, `completed_s` left NaN.
+    """
+    while True:
+        taken = arrivals.take(work.room())
+        if taken:
+            work.take_in(taken)
+        done = work.answered()
+        if done:
+            answer(done)
+        elif work.busy:
+            time.sleep(0)  # let LoadGen's thread run; there is nothing else to do than to look again
+        else:
+            oldest = work.oldest_s()
+            if give_up_s is not None and oldest is not None and time.perf_counter() - oldest > give_up_s:
+                answer([*work.drop(), *arrivals.refuse()])
+                continue
+            wait_s = work.start(arrivals.flushed)
+            if wait_s is None:
+                continue
+            if arrivals.closed and oldest is None and not len(arrivals):
+                return
+            arrivals.wait(None if wait_s == NEVER else wait_s)

@@ -1,0 +1,1 @@
+"""Training: `python -m harness.train` recovers the accuracy of a changed network; see `command.py`."""

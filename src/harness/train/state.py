@@ -1,0 +1,78 @@
+"""Checkpoints: everything that goes on where it stopped, as tensors without pickle; never half-written.
+
+`last.safetensors` holds network and optimiser after the last epoch, `best.safetensors` the best epoch's network; when
+training is done, that one becomes `model.safetensors`, which is the only file that measurements look for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+LAST, BEST = "last.safetensors", "best.safetensors"
+STATE_KEY = "harness.state"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a training is."""
+
+    options: str  # what is trained and how, as JSON; another training does not go on from here
+    epoch: int = 0  # how many are done
+    best_epoch: int = 0
+    best_score: float = -1.0  # of validation: see `loop.score_of`
+    run_id: str = ""  # in MLflow
+    scale: float = 0.0  # of fp16 gradients; 0: not used
+
+
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], notes: Mapping[str, str]) -> None:
+    """Write a .safetensors file with metadata, under another name first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".part")
+    own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    save_file(own, temporary, dict(notes))
+    os.replace(temporary, path)
+
+
+def save(folder: Path, network: torch.nn.Module, optimiser: torch.optim.Optimizer, standing: Standing) -> None:
+    """Write `last.safetensors`."""
+    tensors = {f"network/{name}": value for name, value in network.state_dict().items()}
+    for index, state in optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser/{index}/{name}": torch.as_tensor(value) for name, value in state.items()}
+    write_tensors(folder / LAST, tensors, {STATE_KEY: json.dumps(asdict(standing))})
+
+
+def standing_in(folder: Path) -> Standing | None:
+    """Return how far a training in `folder` is, None where none was begun."""
+    notes = notes_of(folder / LAST)
+    return Standing(**json.loads(notes[STATE_KEY])) if STATE_KEY in notes else None
+
+
+def restore(folder: Path, network: torch.nn.Module, optimiser: torch.optim.Optimizer) -> None:
+    """Put network and optimiser back to what `save` wrote."""
+    tensors = load_file(folder / LAST)
+    network.load_state_dict(
+        {name.removeprefix("network/"): value for name, value in tensors.items() if name.startswith("network/")}
+    )
+    state: dict[int, dict[str, Any]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimiser/"):
+            _, index, key = name.split("/", 2)
+            state.setdefault(int(index), {})[key] = value
+    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+
+
+def notes_of(path: Path) -> dict[str, str]:
+    """Return the metadata of a .safetensors file, empty where there is no such file."""
+    if not path.is_file():
+        return {}
+    with safe_open(path, "pt") as file:
+        return dict(file.metadata() or {})

@@ -1,0 +1,112 @@
+"""PyTorch's profiler for eager and Inductor: operations on a CPU, kernels on a GPU, by the module that launched them.
+
+https://docs.pytorch.org/docs/stable/profiler.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.why.parts import part_of_parameter
+from harness.why.profile import QUIET, UNKNOWN, CellProfile, Layer, profile_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_MARK = "harness-part:"
+_BATCH = "harness-batch"
+MOVES = ("aten::copy_", "aten::_to_copy", "aten::contiguous", "aten::clone", "Memcpy", "Memset", "aten::cat")
+
+
+def profile_module(launch: Callable[[], None], module: nn.Module | None, device: str, runs: int) -> CellProfile:
+    """Run batches under the profiler after as many without; `launch` calls `module`; None: what a compiler made.
+
+    A part begins where a module of it is called and lasts until the next one's begins, so what a network does between
+    its modules belongs to the part before. What a compiler made runs without modules: it is not attributed.
+    """
+    import torch
+    from torch.profiler import ProfilerActivity, profile, record_function
+
+    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device == "cuda" else [])]
+    with _marked(module) if module is not None else nullcontext():
+        for _ in range(runs):
+            launch()
+        wait()
+        with profile(activities=activities) as prof:
+            for _ in range(1 + runs):
+                with record_function(_BATCH):
+                    launch()
+                    wait()
+    batches = _batches(prof.events(), device)[1:]  # the profiler sets itself up in the first
+    return profile_of(
+        "torch profiler", typical(found for found, _ in batches), float(np.quantile([ms for _, ms in batches], QUIET))
+    )
+
+
+def typical(batches: Iterable[list[Layer]]) -> list[Layer]:
+    """Return the lower quartile of each layer over batches that ran the same ones; else the batch at that quartile."""
+    kept = list(batches)
+    if len({tuple((layer.name, layer.part) for layer in one) for one in kept}) == 1:
+        return [
+            replace(same[0], ms=float(np.quantile([layer.ms for layer in same], QUIET)))
+            for same in zip(*kept, strict=True)
+        ]
+    return sorted(kept, key=lambda one: sum(layer.ms for layer in one))[int(len(kept) * QUIET)]
+
+
+@contextmanager
+def _marked(module: nn.Module) -> Iterator[None]:
+    """Have the topmost modules of each part leave a mark in the profile when they are called."""
+    from torch.profiler import record_function
+
+    def marker(part: str) -> Callable[..., None]:
+        def mark(*_: Any) -> None:
+            with record_function(f"{_MARK}{part}"):
+                pass
+
+        return mark
+
+    hooks = []
+    covered: list[str] = []
+    for name, child in module.named_modules():
+        part = part_of_parameter(name)
+        if part is not None and not any(name.startswith(f"{above}.") for above in covered):
+            covered.append(name)
+            hooks.append(child.register_forward_pre_hook(marker(part)))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _batches(events: Any, device: str) -> list[tuple[list[Layer], float]]:
+    """Return the layers of each batch in the order they ran, and its milliseconds on the host."""
+    from torch.autograd import DeviceType
+
+    host = sorted((one for one in events if one.device_type == DeviceType.CPU), key=lambda one: one.time_range.start)
+    out: list[tuple[list[Layer], float]] = []
+    batch, part = None, UNKNOWN
+    for event in host:
+        if event.name == _BATCH:
+            batch, part = event, UNKNOWN
+            out.append(([], event.cpu_time_total / 1e3))
+        elif batch is None or event.time_range.start >= batch.time_range.end:
+            continue
+        elif event.name.startswith(_MARK):
+            part = event.name.removeprefix(_MARK)
+        elif device == "cuda":
+            out[-1][0].extend(Layer(one.name, part, one.duration / 1e3, _moves(one.name)) for one in event.kernels)
+        elif event.cpu_parent is not None and event.cpu_parent.id == batch.id:  # its time holds what it calls
+            out[-1][0].append(Layer(event.name, part, event.cpu_time_total / 1e3, _moves(event.name)))
+    return out
+
+
+def _moves(name: str) -> bool:
+    return name.startswith(MOVES)

@@ -1,0 +1,70 @@
+"""From the command line: train on digits, and measure cells that find their weights, with the accuracy they have."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pandas
+import pytest
+
+from harness.track.load import load
+
+DIGITS = ("model=densenet_tiny", "model.image_size=32", "data=digits")
+
+
+@pytest.fixture(scope="module")
+def training(command, tmp_path_factory):
+    """Return a function: training("arch=grouped") -> the finished process of that `python -m harness.train`."""
+    kept = tmp_path_factory.mktemp("trained")
+
+    def run(*overrides):
+        _, environment = command()
+        store = [word for word in command()[0] if word.startswith("tracking.root=")]
+        arguments = [sys.executable, "-m", "harness.train", *DIGITS, *store, f"checkpoints.dir={kept}", *overrides]
+        return subprocess.run(arguments, cwd=kept, env=environment, capture_output=True, text=True, timeout=1800)
+
+    run.kept = kept
+    return run
+
+
+REFUSED = {
+    "no labels": (["data=synthetic"], "no labels to learn from"),
+    "other classes": (["model.num_classes=7"], "10 classes and model.num_classes=7"),
+    "no epochs": (["train.epochs=0"], "at least 1"),
+    "unknown option": (["train.epoch=3"], "did you mean train.epochs?"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_can_not_be_trained_is_refused_before_any_work(case, training):
+    overrides, says = REFUSED[case]
+    done = training(*overrides)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert says in done.stderr
+    assert list(training.kept.iterdir()) == []
+
+
+def test_a_measurement_takes_no_options_of_training(swept):
+    done = swept("hw=fusion", "train.epochs=3")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "for python -m harness.train" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_small_densenet_learns_digits_and_its_cells_have_that_accuracy(training, swept, store_root):
+    done = training("arch=none,grouped", "train.epochs=80")
+    assert done.returncode == 0, done.stderr
+    measured = swept(
+        *DIGITS, f"checkpoints.dir={training.kept}", "checkpoints.use=require", "sweep_name=trained",
+        "arch=grouped", "hw=fusion", "engine=onnxruntime",
+    )  # fmt: skip
+    assert measured.returncode == 0, measured.stdout + measured.stderr
+    row: pandas.Series = load("trained", f"sqlite:///{store_root}/mlflow.db").iloc[0]
+    assert row["baseline/accuracy/top1"] >= 0.97
+    for prefix in ("arch/", "hw/", ""):
+        assert row[f"{prefix}accuracy/top1"] >= 0.95
+        assert row[f"{prefix}accuracy/agreement"] >= 0.99
+    told = f"{row['baseline/accuracy/top1']:.2%}"  # training and measuring count the same
+    assert f"logits {told}" in done.stdout

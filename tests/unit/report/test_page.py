@@ -1,0 +1,81 @@
+"""The page: whole, alone, and safe from what names and parameters hold."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+
+from harness.report.__main__ import main
+
+HOSTILE = '<script>alert("x")</script><img src=x onerror=alert(1)>'
+
+
+@pytest.fixture
+def written(folder, tmp_path):
+    """Return a function: written(row(...), ...) -> the text of the page of a folder's study."""
+
+    def make(*rows):
+        path = tmp_path / "page.html"
+        assert main([str(folder("study", *rows)), "--html", str(path)]) == 0
+        assert [one.name for one in tmp_path.iterdir() if one.suffix == ".part"] == []
+        return path.read_text(encoding="utf-8")
+
+    return make
+
+
+def test_factors_and_intervals_are_in_the_page(row, written):
+    text = written(row(factor=0.8123, half=0.02), row(hw="fp16", factor=1.0))
+    assert "0.812" in text and f"[{0.8123 * 0.9802:.3f}" in text
+    for section in ("answers", "matrix", "gains", "model", "choice", "machine", "quartets", "environment"):
+        assert f'id="{section}"' in text
+
+
+def test_hostile_names_parameters_and_reasons_stay_text(row, written):
+    text = written(
+        row(HOSTILE, HOSTILE, run_name=HOSTILE, error=HOSTILE, engine=HOSTILE, strategy=HOSTILE, gpu=HOSTILE),
+        row(run_name=HOSTILE, status="FAILED", error=HOSTILE),
+    )
+    assert "<script" not in text and "<img" not in text
+    assert "&lt;script&gt;" in text
+
+
+def test_a_dollar_sign_is_no_formula(row, written):
+    assert "$\\frac{1}{2}$ x" in written(row(r"$\frac{1}{2}$", "fusion")).replace("\\$", "$")
+
+
+def test_nothing_in_the_page_points_outside_it(row, written):
+    text = written(row(), row(hw="fp16"), row(batch=8))
+    assert (
+        "<script" not in text
+        and "@import" not in text
+        and "<link" not in text.replace('<link rel="icon" href="data:,">', "")
+    )
+    targets = re.findall(r'(?:src|href|url)\s*[=(]\s*"?([^")\s>]+)', text)
+    assert {target for target in targets if not target.startswith(("#", "data:"))} == set()
+
+
+def test_ids_are_unique_and_all_figures_follow_the_pages_colours(row, written):
+    text = written(row(), row(hw="fp16"), row(batch=8))
+    ids = re.findall(r'\bid="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
+    assert "var(--ink)" in text and "#101112" not in text
+
+
+def test_a_page_that_cannot_be_written_is_one_line_and_status_2(row, folder, tmp_path, capsys):
+    study = folder("study", row())
+    assert main([str(study), "--html", str(tmp_path / "nowhere" / "page.html")]) == 2
+    assert "choose another place" in capsys.readouterr().err
+
+
+def test_five_hundred_quartets_stay_small_and_quick(row, written):
+    rows = [
+        row(f"a{number % 25}", f"h{number // 25}", factor=0.7 + number / 1000, run_id=f"run{number}")
+        for number in range(500)
+    ]
+    started = time.monotonic()
+    text = written(*rows)
+    assert len(text) < 5_000_000
+    assert time.monotonic() - started < 120  # minutes would be a mistake of another order, not a slow machine
+    assert "run499" in text

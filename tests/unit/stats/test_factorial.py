@@ -1,0 +1,128 @@
+"""The log-linear model finds what was put in, says what it can't tell, and is no narrower than its quartets."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+
+import numpy as np
+import pytest
+
+from harness.stats.averaged import complete_designs, subsets
+from harness.stats.factorial import LogLinear, MeasuredQuartet, effects, predict
+
+TRUE = {("a",): 1.5, ("b",): 0.8, ("x",): 2.0, ("y",): 1.2, ("a", "x"): 0.7, ("a", "b", "x"): 1.3, ("x", "y"): 1.1}
+NONE = frozenset()
+
+
+def log_gain(cell):
+    return sum(math.log(value) for term, value in TRUE.items() if set(term) <= cell)
+
+
+def quartet(arch, hw, noise=0.0, seed=0, half_width=0.01):
+    cells = (NONE, frozenset(arch), frozenset(hw), frozenset(arch) | frozenset(hw))
+    rng = np.random.default_rng(seed)
+    level = rng.normal(5, 1)  # every quartet has its own
+    return MeasuredQuartet(cells, tuple(level + log_gain(c) + noise * rng.normal() for c in cells), half_width)
+
+
+def grid(archs, hws, **options):
+    return [quartet(a, h, seed=number, **options) for number, (a, h) in enumerate(product(archs, hws))]
+
+
+FULL = grid(("a", "b", "ab"), ("x", "y", "xy"))
+
+
+def test_every_effect_that_was_put_in_comes_out_and_all_others_are_one():
+    found, inseparable = effects(LogLinear(FULL, 0.95))
+    assert inseparable == ()
+    for effect in found:
+        assert effect.ratio.value == pytest.approx(TRUE.get(effect.techniques, 1.0)), effect
+        assert effect.ratio.low <= effect.ratio.value <= effect.ratio.high
+    assert {effect.techniques for effect in found} >= set(TRUE)
+
+
+def test_for_one_quartet_the_pairs_effect_is_its_factor_with_its_own_interval():
+    (one,) = grid(("a",), ("x",), half_width=0.03)
+    pair = LogLinear([one], 0.95).effect(frozenset("ax"))
+    assert pair.value == pytest.approx(0.7)
+    assert pair.low == pytest.approx(0.7 * math.exp(-0.03)) and pair.high == pytest.approx(0.7 * math.exp(0.03))
+    (design,) = complete_designs([one])
+    averaged = next(effect for effect in design.effects if effect.techniques == ("a", "x"))
+    assert averaged.ratio.value == pytest.approx(0.7)
+    assert averaged.ratio.high == pytest.approx(0.7 * math.exp(0.03))
+
+
+def test_shares_of_a_complete_design_sum_to_one():
+    (design,) = complete_designs(FULL)
+    assert design.techniques == ("a", "b", "x", "y")
+    assert sum(effect.share for effect in design.effects) == pytest.approx(1)
+    assert len(design.effects) == 15
+
+
+def test_a_main_effect_is_the_mean_over_the_settings_of_the_others():
+    (design,) = complete_designs(FULL)
+    found = next(effect.ratio.value for effect in design.effects if effect.techniques == ("a",))
+    gains = [log_gain(cell | {"a"}) - log_gain(cell) for cell in subsets(frozenset("bxy"))]
+    assert math.log(found) == pytest.approx(np.mean(gains))
+
+
+def test_an_incomplete_grid_has_no_effect_of_what_was_never_on_together():
+    some = grid(("a", "b"), ("x", "y"))
+    found, _ = effects(LogLinear(some, 0.95))
+    assert {effect.techniques for effect in found} == {
+        ("a",), ("b",), ("x",), ("y",), ("a", "x"), ("a", "y"), ("b", "x"), ("b", "y")
+    }  # fmt: skip
+    assert {design.techniques for design in complete_designs(some)} == {("a", "x"), ("a", "y"), ("b", "x"), ("b", "y")}
+
+
+def test_techniques_that_were_only_ever_on_together_are_not_told_apart():
+    found, inseparable = effects(LogLinear(grid(("ab",), ("x",)), 0.95))
+    assert {effect.techniques for effect in found} == {("x",)}
+    assert {("a",), ("b",), ("a", "b")} <= set(inseparable)
+
+
+def test_a_cell_that_was_not_run_is_predicted_with_what_is_assumed():
+    (found,) = predict(grid(("a", "b"), ("x",)), [frozenset("abx")], 0.95)
+    assert found.measured is None
+    assert found.predicted.value == pytest.approx(1.5 * 0.8 * 2.0 * 0.7)
+    assert found.assumed == (("a", "b"),)
+
+
+def test_a_measured_cell_is_predicted_from_its_parts_alone():
+    """The factor of a pair that was measured does not enter its own prediction, nor does anything else that is on."""
+    found = {one.techniques: one for one in predict(FULL, [frozenset("ax"), frozenset("abx")], 0.95)}
+    assert found["a", "x"].measured == pytest.approx(1.5 * 2 * 0.7)
+    assert found["a", "x"].predicted.value == pytest.approx(1.5 * 2)
+    assert found["a", "b", "x"].measured == pytest.approx(1.5 * 0.8 * 2 * 0.7 * 1.3)
+    assert found["a", "b", "x"].predicted.value == pytest.approx(1.5 * 0.8 * 2 * 0.7)
+
+
+def test_what_no_quartet_holds_is_not_predicted():
+    assert predict(grid(("a",), ("x",)), [frozenset("bx")], 0.95) == ()
+
+
+def test_quartets_that_disagree_widen_the_interval_beyond_their_own():
+    quiet = grid(("a", "b", "ab"), ("x", "y", "xy"), noise=0.0, half_width=1e-6)
+    noisy = grid(("a", "b", "ab"), ("x", "y", "xy"), noise=0.1, half_width=1e-6)
+    widths = []
+    for quartets in (quiet, noisy):
+        found = LogLinear(quartets, 0.95).gain(frozenset("ax"))
+        widths.append(math.log(found.high / found.low))
+    assert widths[0] < 1e-3 and widths[1] > 0.1
+
+
+def test_intervals_of_the_model_cover_the_truth():
+    """Cells with independent noise; each quartet's half-width is the right one for its L (1.96 x 2 x sd)."""
+    covered, total = 0, 0
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        quartets = []
+        for arch, hw in product(("a", "b"), ("x", "y")):
+            clean = quartet(arch, hw, seed=seed)
+            logs = tuple(value + 0.02 * rng.normal() for value in clean.log_throughput)
+            quartets.append(MeasuredQuartet(clean.cells, logs, 1.96 * 2 * 0.02))
+        for effect in effects(LogLinear(quartets, 0.95))[0]:
+            covered += effect.ratio.low <= TRUE.get(effect.techniques, 1.0) <= effect.ratio.high
+            total += 1
+    assert covered / total > 0.95

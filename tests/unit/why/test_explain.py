@@ -1,0 +1,59 @@
+"""The sentences say what the numbers say, and how little they know."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from harness.stats.stagewise import ROLES
+from harness.why.explain import explain, part_times
+from harness.why.profile import UNKNOWN, Layer, profile_of
+
+
+def profiles(unknown=0.0, **times):
+    out = {}
+    for role, (stem, head) in times.items():
+        layers = [Layer("k", part, ms) for part, ms in (("stem", stem), ("head", head), (UNKNOWN, unknown))]
+        out[role] = profile_of("a profiler", layers, stem + head + unknown)
+    return out
+
+
+CONFLICT = {
+    "baseline": (8, 8),
+    "arch": (4, 8),
+    "hw": (4, 8),
+    "combined": (4, 8),
+}  # in the stem, the second gains nothing
+
+
+def speeds(times):
+    return {role: 1e3 / sum(pair) for role, pair in times.items()}
+
+
+def test_the_part_that_interacts_is_named_with_its_size():
+    why = explain(profiles(**CONFLICT), speeds(CONFLICT), None, "wall", 1)
+    assert why.sentences[0].startswith("The factor of 0.750 comes mostly from stem")
+    assert math.exp(why.stagewise.log_factor) == pytest.approx(12 * 12 / (16 * 12))
+
+
+def test_an_open_verdict_is_not_explained_as_if_it_stood():
+    why = explain(profiles(**CONFLICT), speeds(CONFLICT), None, "wall", 1, established=False)
+    assert why.sentences[0].startswith("No verdict is established; as measured, ")
+
+
+def test_little_attribution_is_said():
+    why = explain(profiles(unknown=30, **CONFLICT), speeds(CONFLICT), None, "wall", 1)
+    assert why.incomplete == ROLES
+    assert "Less than 90%" in why.sentences[-1]
+
+
+def test_profiles_are_scaled_to_what_was_timed():
+    slow = {role: speed / 10 for role, speed in speeds(CONFLICT).items()}
+    why = explain(profiles(**CONFLICT), slow, slow, "device", 1)
+    assert sum(times["baseline"] for times in part_times(why).values()) == pytest.approx(160)
+
+
+def test_without_all_four_cells_there_is_no_why():
+    three = profiles(**{role: CONFLICT[role] for role in ROLES[:3]})
+    assert explain(three, speeds(CONFLICT), None, "wall", 1) is None

@@ -6,6 +6,7 @@ python experiments/collect.py --sweep NAME --out experiments/STUDY
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 from pathlib import Path
@@ -18,7 +19,7 @@ from harness.track import find_store
 
 
 def main() -> None:
-    """Write results.csv, samples.parquet (all quartets, column `run_name`), environment.json and config.yaml."""
+    """Write results.csv, samples, telemetry, interaction.json by run, environment.json and config.yaml."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sweep", help="name or run id (default: the newest)")
     parser.add_argument("--out", type=Path, required=True)
@@ -27,26 +28,37 @@ def main() -> None:
 
     frame = harness.load(arguments.sweep)
     client = find_store(TrackingConfig()).client()
-    samples = []
+    samples, telemetry, details = [], [], {}
     for row in frame[frame["status"] == "FINISHED"].itertuples():
         part = pandas.read_parquet(client.download_artifacts(row.run_id, "samples.parquet"))
         samples.append(part.assign(run_id=row.run_id))
+        names = {one.path for one in client.list_artifacts(row.run_id)}
+        if "telemetry.parquet" in names:
+            part = pandas.read_parquet(client.download_artifacts(row.run_id, "telemetry.parquet"))
+            telemetry.append(part.assign(run_id=row.run_id))
+        details[row.run_id] = json.loads(Path(client.download_artifacts(row.run_id, "interaction.json")).read_text())
         for name in ("environment.json", "config.yaml"):
             shutil.copy(client.download_artifacts(row.run_id, name), arguments.out / name)
     write(frame.drop(columns=["start_time"]), arguments.out / "results.csv")
     merged = pandas.concat(samples)
     for name in ("cell", "boundary", "run_id"):
         merged[name] = merged[name].astype("category")
-    temporary = arguments.out / ".samples.parquet"
-    merged.to_parquet(temporary, compression="zstd", index=False)
-    os.replace(temporary, arguments.out / "samples.parquet")
+    write(merged, arguments.out / "samples.parquet")
+    if telemetry:
+        write(pandas.concat(telemetry), arguments.out / "telemetry.parquet")
+    temporary = arguments.out / ".interaction.json"
+    temporary.write_text(json.dumps({"runs": details}, separators=(",", ":")))
+    os.replace(temporary, arguments.out / "interaction.json")
     print(f"{len(frame)} quartets, {len(merged)} samples -> {arguments.out}")
 
 
 def write(frame: pandas.DataFrame, path: Path) -> None:
-    """Write a CSV under a temporary name, then rename it."""
+    """Write a table as CSV or Parquet under a temporary name, then rename it."""
     temporary = path.with_name(f".{path.name}")
-    frame.to_csv(temporary, index=False)
+    if path.suffix == ".csv":
+        frame.to_csv(temporary, index=False)
+    else:
+        frame.to_parquet(temporary, compression="zstd", index=False)
     os.replace(temporary, path)
 
 

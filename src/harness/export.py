@@ -50,10 +50,12 @@ def export(module: nn.Module, fingerprint: str, request: ExportRequest, cache: C
     import onnx
     import torch
 
+    from harness.models.fingerprint import foreign_source
+
     key = key_of(
         {
             "weights": fingerprint,
-            "structure": hashlib.sha256(repr(module).encode()).hexdigest(),
+            "structure": hashlib.sha256(repr(module).encode()).hexdigest() + foreign_source(module),
             "request": asdict(request),
             "opset": OPSET,
             "versions": [__version__, torch.__version__, onnx.__version__],

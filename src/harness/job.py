@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from harness import external
 from harness.analyse import analyse
 from harness.config import from_omegaconf
 from harness.data.labelled import content_digest
@@ -128,7 +129,7 @@ def quartet_key(plan: QuartetPlan, chip: Mapping[str, Any] | None) -> str:
             "config": config,
             "weights": identity(plan.config),
             "images": content_digest(plan.config.data),
-            "code": code_digest(),
+            "code": [code_digest(), external.source_digest(plan.config.model.name, plan.arch)],
             "engine": [plan.engine, get(plan.engine).version()],
             "chip": [chip[name] for name in ("name", "driver")] if chip else cpu_name(),
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -62,7 +63,7 @@ def _sweep(arguments: Sequence[str], overrides: Sequence[str], interruption: Int
 
     resolved = check_sweep(jobs)
     launcher = choose_launcher(overrides, resolved.device)
-    command = " ".join(["python -m harness", *arguments])
+    command = shlex.join(["python", "-m", "harness", *arguments])
     words = [*arguments, *launcher.options]
     configs = [job.config for job in jobs]
     return conduct(configs, resolved, command, lambda job: _hydra(words, job, overrides), launcher, interruption)

@@ -49,6 +49,14 @@ class Boundaries:
             return device_slice(self._enqueue_on_device, self._runner.stream, ramp_iterations, slice_s)
         return timed_slice(self.run if name == "wall" else self._run_end_to_end, ramp_iterations, slice_s)
 
+    def feed(self, inputs: np.ndarray) -> None:
+        """Give the next slices other inputs [B, ...], in the shape and type of the first ones."""
+        self._runner.write(inputs)
+        if self._runner.stream is not None:
+            import torch
+
+            self._host_input.copy_(torch.from_numpy(inputs))
+
     @property
     def steadiest(self) -> str:
         """The boundary to judge a warm-up by: where there is a device's own clock, the host's noise is left out."""

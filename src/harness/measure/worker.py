@@ -7,6 +7,7 @@ its parent, whatever way that one ends.
 from __future__ import annotations
 
 import gc
+import math
 import os
 from contextlib import ExitStack
 from multiprocessing.connection import Connection
@@ -24,6 +25,8 @@ from harness.why.profile import CellProfile
 
 if TYPE_CHECKING:
     from harness.accuracy.predictions import Predictions
+
+MOST_BATCHES, MOST_BYTES = 16, 256 * 2**20  # of labelled images, normalised, kept by a worker
 
 
 def main(connection: Connection, spec: CellSpec, parent: int, commands: type[Cell]) -> None:
@@ -78,6 +81,8 @@ class Cell:
         self._runner = make_runner(executables, self._spec.policy, self._spec.batch_size)
         self._shape = executables[0].input_specs[0].shape[1:]
         self._dtype = executables[0].input_specs[0].dtype
+        self._batches = [batch.astype(self._dtype) for batch in timed_batches(self._spec, self._shape)]
+        self._visits = 0
         self._boundaries = Boundaries(self._runner, self._write_timed_inputs())
         proof: dict[str, str | int | float] = {}
         for number, executable in enumerate(executables, start=1):
@@ -97,9 +102,8 @@ class Cell:
         )
 
     def _write_timed_inputs(self) -> np.ndarray:
-        batch = timed_inputs(self._spec, self._shape).astype(self._dtype)
-        self._runner.write(batch)
-        return batch
+        self._runner.write(self._batches[0])
+        return self._batches[0]
 
     def verify(self, inputs: np.ndarray) -> Any:
         """Compute all heads for `inputs`, then put the timed inputs back."""
@@ -120,6 +124,9 @@ class Cell:
     def slice(self, argument: tuple[tuple[str, ...], int, float]) -> Slice:
         """Run one timed visit: a slice of each boundary."""
         names, ramp_iterations, slice_s = argument
+        if len(self._batches) > 1:  # each block its own images, and all cells the same ones: they are visited in step
+            self._boundaries.feed(self._batches[self._visits % len(self._batches)])
+            self._visits += 1
         return Slice({name: self._boundaries.slice(name, ramp_iterations, slice_s) for name in names})
 
     def sustain(self, seconds: float) -> Sustained:
@@ -164,13 +171,18 @@ class Cell:
         return counted_slice(self._boundaries.run, *argument)
 
 
-def timed_inputs(spec: CellSpec, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the batch [B, *shape] float32 that a cell is timed with, the same for all cells of a quartet."""
+def timed_batches(spec: CellSpec, shape: tuple[int, ...]) -> list[np.ndarray]:
+    """Return the batches [B, *shape] float32 that a cell is timed with in turn, the same for all cells of a quartet.
+
+    One of synthetic images; several of labelled ones, since how many leave at a threshold depends on the images.
+    """
     if spec.labelled is None:
         from harness.data.synthetic import images
 
-        return images(spec.input_seed, spec.batch_size, shape)
-    return spec.labelled.test.batch(spec.labelled.timed_batch(spec.batch_size, spec.input_seed))
+        return [images(spec.input_seed, spec.batch_size, shape)]
+    count = max(1, min(MOST_BATCHES, MOST_BYTES // (4 * spec.batch_size * math.prod(shape))))
+    seeds = range(spec.input_seed, spec.input_seed + count)
+    return [spec.labelled.test.batch(spec.labelled.timed_batch(spec.batch_size, seed)) for seed in seeds]
 
 
 def _quiet_thread_pools(threads: int) -> None:

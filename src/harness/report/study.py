@@ -91,10 +91,9 @@ class _FolderFiles:
         return _rows(self.folder / "telemetry.parquet", run_id)
 
     def json(self, run_id: str, name: str) -> Mapping[str, Any]:
-        for path in (self.folder / run_id / name, self.folder / name):
-            if path.is_file():
-                return dict(json.loads(path.read_text()))
-        return {}
+        path = self.folder / name
+        found = dict(json.loads(path.read_text())) if path.is_file() else {}
+        return dict(found["runs"].get(run_id, {})) if "runs" in found else found  # one for all, or one a quartet
 
 
 @dataclass(frozen=True)

@@ -77,14 +77,11 @@ def count(path: Path) -> StageWork:
 
     Raises ValueError for a file that is no ONNX, and for a tensor whose shape is not known but for the batch.
     """
-    import onnx
-
     try:
         model = load_graph(path)
     except CellError as error:
         raise ValueError(f"{path} is no ONNX file: {error}") from error
-    # shapes the exporter wrote stay; the fp16 conversion adds casts whose outputs have none yet
-    graph = onnx.shape_inference.infer_shapes(model).graph
+    graph = _for_one_image(model).graph
     known = _tensors(graph)
     activations = {value.name for value in graph.input} - {weight.name for weight in graph.initializer}
     flop, moved, weights = 0, 0, 0
@@ -116,21 +113,33 @@ def _macs(node: onnx.NodeProto, known: Mapping[str, _Tensor]) -> int:
     return known[node.output[0]].elements * products
 
 
+def _for_one_image(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model with its batch pinned to one, and every shape that follows.
+
+    Shapes the exporter wrote stay where a transformer's are computed from the batch: those it leaves unknown follow
+    from the pinned one. The fp16 conversion adds casts whose outputs have none yet.
+    """
+    import onnx
+    from onnxruntime.tools.onnx_model_utils import make_dim_param_fixed
+
+    for value in model.graph.input:
+        dims = value.type.tensor_type.shape.dim
+        if dims and dims[0].dim_param:
+            make_dim_param_fixed(model.graph, dims[0].dim_param, 1)
+    return onnx.shape_inference.infer_shapes(model, data_prop=True)
+
+
 def _tensors(graph: onnx.GraphProto) -> dict[str, _Tensor]:
-    """Return the tensors whose dimensions are all known, but for a leading one that is named as the batch is."""
+    """Return the tensors all of whose dimensions are known."""
     from onnx.helper import tensor_dtype_to_np_dtype as numpy_type
 
-    inputs = [value.type.tensor_type.shape.dim for value in graph.input]
-    batch = {dims[0].dim_param for dims in inputs if dims} - {""}
     out = {
         weight.name: _Tensor(tuple(weight.dims), numpy_type(weight.data_type).itemsize) for weight in graph.initializer
     }
     for value in (*graph.value_info, *graph.input, *graph.output):
         kind = value.type.tensor_type
-        dims = list(kind.shape.dim)
-        leading = [1] if dims and dims[0].dim_param in batch else []
-        rest = dims[len(leading) :]
-        if kind.elem_type and kind.HasField("shape") and all(dim.HasField("dim_value") for dim in rest):
-            sizes = (*leading, *(dim.dim_value for dim in rest))
+        dims = kind.shape.dim
+        if kind.elem_type and kind.HasField("shape") and all(dim.HasField("dim_value") for dim in dims):
+            sizes = tuple(dim.dim_value for dim in dims)
             out.setdefault(value.name, _Tensor(sizes, numpy_type(kind.elem_type).itemsize))
     return out

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from harness.config import ProtocolConfig
+from harness.engines.cache import file_sha256
 from harness.errors import CellError
 from harness.measure.coordinator import workers
 from harness.measure.progress import Silent
@@ -101,7 +102,8 @@ def test_an_error_in_a_worker_is_one_line_and_the_worker_goes_on(alone):
 def test_an_engine_that_can_not_be_loaded_says_why(alone, tmp_path):
     artifact = alone[0].spec.artifacts[0]
     (tmp_path / artifact.main_file).write_bytes(b"junk")
-    spec = replace(alone[0].spec, artifacts=(replace(artifact, path=tmp_path),))
+    files = {artifact.main_file: file_sha256(tmp_path / artifact.main_file)}  # sealed as if it had been built so
+    spec = replace(alone[0].spec, artifacts=(replace(artifact, path=tmp_path, files=files),))
     with workers([spec]) as handles, pytest.raises(CellError, match=r"^baseline: onnxruntime could not load: [^\n]+$"):
         handles["baseline"].ask("load")
 

@@ -1,0 +1,71 @@
+"""A package that is none of ours adds a model and a technique by entry points alone (tests/example_package)."""
+
+import os
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def installed(repository, plain_environment, tmp_path_factory):
+    """Return an environment in which the example package is installed, as an installer would leave it."""
+    package = repository / "tests" / "example_package"
+    project = tomllib.loads((package / "pyproject.toml").read_text())["project"]
+    site = tmp_path_factory.mktemp("site")
+    (site / "harness_example").symlink_to(package / "harness_example")
+    notes = site / f"harness_example-{project['version']}.dist-info"
+    notes.mkdir()
+    (notes / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
+    lines = []
+    for group, entries in project["entry-points"].items():
+        lines += [f"[{group}]", *(f"{name} = {value}" for name, value in entries.items())]
+    (notes / "entry_points.txt").write_text("\n".join(lines) + "\n")
+    path = os.pathsep.join([str(site), *filter(None, [plain_environment.get("PYTHONPATH")])])
+    return {**plain_environment, "PYTHONPATH": path}
+
+
+def run(environment, *arguments):
+    return subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, timeout=300)
+
+
+def test_both_appear_in_help_with_their_options_and_without_torch(installed):
+    code = """
+import sys
+from harness.run import main
+status = main(["--help"])
+assert "torch" not in sys.modules, "help imports torch"
+sys.exit(status)
+"""
+    done = run(installed, "-c", code)
+    assert done.returncode == 0, done.stderr
+    groups = {line.split(":")[0]: line for line in done.stdout.splitlines() if ": " in line}
+    assert "example_net" in groups["model"]
+    assert "half_resolution" in groups["arch"]
+    assert "  half_resolution:\n    enabled: false\n    factor: 2\n" in done.stdout
+
+
+def test_without_the_package_neither_is_known(plain_environment):
+    done = run(plain_environment, "-m", "harness", "model=example_net", "arch=pruned")
+    assert done.returncode == 2
+    assert "model 'example_net' is not known" in done.stderr
+
+
+def test_a_quartet_of_the_packages_model_and_technique_is_measured(installed, command):
+    arguments, environment = command("model=example_net", "model.image_size=32", "model.num_classes=10",
+                                     "arch=half_resolution", "hw=fusion", "sweep_name=others")  # fmt: skip
+    environment = {**environment, "PYTHONPATH": installed["PYTHONPATH"]}
+    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "half_resolution x fusion" in done.stdout
+
+
+def test_its_options_ride_along_and_are_checked_before_any_work(installed):
+    idle = run(installed, "-m", "harness", "arch=pruned", "arch.half_resolution.factor=4")
+    assert idle.returncode == 2
+    assert "half_resolution is on in no cell" in idle.stderr
+    wrong = run(installed, "-m", "harness", "model=example_net", "arch=half_resolution",
+                "arch.half_resolution.factor=1", "hw=fusion")  # fmt: skip
+    assert wrong.returncode == 2
+    assert "factor=1 is no reduction" in wrong.stderr

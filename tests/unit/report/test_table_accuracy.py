@@ -1,0 +1,37 @@
+"""The table has accuracy beside throughput where there are labels, and no empty column where there are none."""
+
+from __future__ import annotations
+
+import io
+
+import pandas
+from rich.console import Console
+
+from harness.report.table import print_table
+
+ROW = {
+    "run_id": "1", "run_name": "grouped x fusion b8", "status": "FINISHED", "model": "densenet_tiny",
+    "boundary": "wall", "reference": "eager", "engine": "onnxruntime", "engine_version": "1",
+    "throughput/wall": 100.0, "gain/arch": 1.0,
+    "gain/hw": 2.0, "gain/expected": 2.0, "gain/combined": 2.0,
+}  # fmt: skip
+
+
+def printed(**more):
+    console = Console(file=io.StringIO(), width=160)
+    print_table(console, pandas.DataFrame([{**ROW, **more}]), "sqlite:///x")
+    return console.file.getvalue()
+
+
+def test_accuracy_stands_beside_throughput_with_its_change_in_points():
+    text = printed(**{"accuracy/top1": 0.9721, "accuracy/drop": 0.0139})
+    assert "top-1" in text
+    assert "97.21% (-1.39)" in text
+
+
+def test_the_richest_cell_that_has_one_is_shown():
+    assert "99.16%" in printed(**{"baseline/accuracy/top1": 0.9916})
+
+
+def test_without_labels_there_is_no_such_column():
+    assert "top-1" not in printed()

@@ -104,7 +104,7 @@ def _send_out(
     chip: dict[str, Any] | None,
     progress: TerminalProgress,
 ) -> None:
-    """Run the jobs in other processes; where one is killed outright the launcher gives up, and finished rows are kept."""
+    """Run the jobs in other processes. Where one is killed outright the launcher gives up; finished rows are kept."""
     for _ in kept.finished:
         progress.end(None, kept=True)
     with watching(store, context.sweep_id, kept.finished.values(), progress):

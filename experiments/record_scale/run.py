@@ -83,6 +83,7 @@ def measure(server: Server, folder: Path, quartets: int, writers: int) -> dict[s
         began = time.perf_counter()
         seconds = [one for own in pool.map(write, shares) for one in own]
         out["write_s"] = round(time.perf_counter() - began, 1)
+    print(f"written: {out['write_s']} s", flush=True)
     out["quartets_per_s"] = round(quartets / out["write_s"], 2)
     for q in (50, 95, 100):
         out[f"write_one_p{q}_s"] = round(float(np.percentile(seconds, q)), 2)
@@ -91,6 +92,7 @@ def measure(server: Server, folder: Path, quartets: int, writers: int) -> dict[s
         began = time.perf_counter()
         value = call()
         out[f"{name}_s"] = round(time.perf_counter() - began, 2)
+        print(f"{name}: {out[f'{name}_s']} s", flush=True)
         return value
 
     counts = timed("finish_sweep", lambda: finish_sweep(store, sweep_id, quartets))

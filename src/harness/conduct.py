@@ -118,10 +118,10 @@ def conduct(
 
 
 def _send_out(launch: Callable[[], Any], interruption: Interruption) -> None:
-    """Run jobs in other processes; one that dies there leaves the others' rows, and their number tells of it."""
+    """Run jobs in other processes. Where one is killed outright the launcher gives up; finished rows are kept."""
     try:
         launch()
-    except SystemExit:  # Hydra's, which has said why; or that of a launcher with a handler of its own for SIGTERM
+    except SystemExit:  # Hydra's, which has said why; or of a launcher with a handler of its own for SIGTERM
         if interruption.came():
             raise KeyboardInterrupt from None
 

@@ -11,7 +11,6 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
-from pathlib import Path
 
 from harness.config import HarnessConfig
 from harness.engines.orphan import die_with_parent, no_interrupts
@@ -23,13 +22,20 @@ CORES_PER_JOB = 4  # an export or a compilation keeps several cores busy
 
 
 def build_ahead(
-    quartets: Sequence[tuple[HarnessConfig, str]], device: str, progress: Progress, sweep: str = ""
+    quartets: Sequence[tuple[HarnessConfig, str]],
+    device: str,
+    progress: Progress,
+    sweep: str = "",
+    at_least: int = 1,
 ) -> None:
     """Prepare quartets (a config and its resolved engine) of the sweep with this id, several at once.
 
+    `at_least` so many at once if `engine.build_jobs` says nothing else.
+
     Return at once where one at a time is all there is room for: then each job builds for itself.
     """
-    jobs = min(quartets[0][0].engine.build_jobs or default_jobs(), len(quartets)) if quartets else 0
+    usual = max(default_jobs(), at_least)
+    jobs = min(quartets[0][0].engine.build_jobs or usual, len(quartets)) if quartets else 0
     if jobs < 2:
         return
     progress.stage("wait until nothing is timed")
@@ -69,7 +75,7 @@ def _prepare(config: HarnessConfig, engine: str, device: str, turn: int, sweep: 
 
     Quartets share cells, and who comes second waits for the first one's build: so each begins with another cell.
     """
-    from harness.engines.cache import Cache
+    from harness.engines.cache import open_cache
     from harness.errors import CellError, UserError
     from harness.measure.progress import Silent
     from harness.plan import plan_quartet
@@ -80,6 +86,6 @@ def _prepare(config: HarnessConfig, engine: str, device: str, turn: int, sweep: 
         first = turn % len(plan.cells)
         plan = replace(plan, cells=plan.cells[first:] + plan.cells[:first])
         for build in range(plan.config.protocol.builds):
-            prepare(plan, Cache(Path(config.cache.dir), sweep), Silent(), build)
+            prepare(plan, open_cache(config.cache, sweep), Silent(), build)
     except (CellError, UserError):
         return

@@ -71,38 +71,44 @@ def compose_jobs(overrides: Sequence[str]) -> list[Job]:
     return jobs
 
 
-def composed_once(overrides: Sequence[str]) -> Any:
-    """Return the config (a DictConfig) with the first choice of every sweep; raise UserError as `compose_jobs` does."""
-    from hydra import compose, initialize_config_dir
+def compose_first(overrides: Sequence[str]) -> Any:
+    """Return the DictConfig of the first job of these overrides, Hydra's own node included.
+
+    Raises UserError for what can't be composed.
+    """
+    from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
-    from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
     GlobalHydra.instance().clear()
     try:
         register_schema(overrides)
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
         with initialize_config_dir(str(config_dir()), version_base="1.3"):
-            return compose("config", overrides=[_first_choice(one) for one in parsed])
+            return _first_job(list(overrides))
     except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:
         raise UserError(one_line(error)) from None
     finally:
         GlobalHydra.instance().clear()
 
 
+def _first_job(overrides: list[str]) -> Any:
+    """Compose the first job alone, with Hydra's own node: a sweep can't be composed."""
+    from hydra import compose
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    single = [_first_choice(parsed) for parsed in OverridesParser.create().parse_overrides(overrides)]
+    return compose("config", overrides=single, return_hydra_config=True)
+
+
 def _grid(overrides: list[str]) -> list[list[str]]:
     """Expand sweeps as Hydra's basic sweeper does, the presets' own `hydra.sweeper.params` included."""
-    from hydra import compose
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from omegaconf import OmegaConf
 
     parser = OverridesParser.create()
-    # the presets' parameters live in the composed hydra node; a sweep can't be composed, so take first choices
-    single = [_first_choice(parsed) for parsed in parser.parse_overrides(overrides)]
-    composed = compose("config", overrides=single, return_hydra_config=True)
-    params = OmegaConf.select(composed, "hydra.sweeper.params") or {}
+    params = OmegaConf.select(_first_job(overrides), "hydra.sweeper.params") or {}  # the presets' own
     keys = {parsed.get_key_element() for parsed in parser.parse_overrides(overrides)}
     preset = [f"{key}={value}" for key, value in params.items() if str(key) not in keys]
     parsed = parser.parse_overrides(preset + overrides)

@@ -13,6 +13,9 @@ from harness.ahead import build_ahead
 from harness.config import HarnessConfig, from_omegaconf
 from harness.environment import gpu
 from harness.family import adjust
+from harness.fleet.job import fleet_job
+from harness.fleet.launcher import Launcher, check_reach
+from harness.fleet.watch import watching
 from harness.interruption import Interruption
 from harness.job import quartet_key, run_job
 from harness.plan import QuartetPlan, plan_quartet
@@ -26,6 +29,7 @@ from harness.track import Store, end_killed, exclusive, finish_sweep, install_vi
 from harness.track.client import as_user_error, quietly
 from harness.track.load import load
 from harness.track.outbox import Outbox, Waiting, deliver, outbox_of, reason_of
+from harness.track.store import resolve_uri
 
 _PLAIN: dict[str, Any] = {"highlight": False, "soft_wrap": True, "markup": False}  # a user's names hold no markup
 
@@ -35,10 +39,15 @@ def conduct(
     resolved: Resolved,
     command: str,
     launch: Callable[[Callable[[Any], None]], Any],
+    launcher: Launcher,
     interruption: Interruption,
 ) -> int:
-    """Run a sweep and return its exit status; `launch(job)` calls `job(composed config)` for each of its quartets."""
+    """Run a sweep and return its exit status.
+
+    `launch(job)` calls `job(composed config)` for each of its quartets: here, or wherever `launcher` takes it.
+    """
     console = Console() if sys.stdout.isatty() else Console(width=140)
+    check_reach(launcher, resolve_uri(configs[0].tracking.uri, configs[0].tracking.root)[0])
     store = open_store(configs[0].tracking)
     install_views(store)
     engines = [resolved.engine_of(config) for config in configs]
@@ -71,6 +80,9 @@ def conduct(
     interruption.told = f"0 of {len(configs)} quartets are done. {how}"
     with TerminalProgress(console, len(configs)) as progress:
 
+        def count() -> None:
+            interruption.told = f"{progress.good} of {len(configs)} quartets are done and kept. {how}"
+
         def job(composed: Any) -> None:
             config = from_omegaconf(composed)
             plan = plan_quartet(config, resolved.engine_of(config), resolved.device)
@@ -80,20 +92,38 @@ def conduct(
             else:
                 progress.end(run_job(composed, context, store, progress))
                 _tell_waiting(console, outbox, deliver(outbox))
-            interruption.told = f"{progress.good} of {len(configs)} quartets are done and kept. {how}"
+            count()
 
         try:
             progress.begin("the sweep")
             todo = [one for one, key in zip(zip(configs, engines, strict=True), keys, strict=True)
                     if key not in kept.finished]  # fmt: skip
-            build_ahead(todo, resolved.device, progress, sweep_id)
-            launch(job)
+            if launcher.one_machine:
+                build_ahead(todo, resolved.device, progress, sweep_id, launcher.at_once)
+            if launcher.here:
+                launch(job)
+            else:
+                for _ in kept.finished:
+                    progress.end(None, kept=True)
+                count()
+                errands = fleet_job(context, store, kept.finished, chip)
+                with watching(store, sweep_id, kept.finished.values(), progress, count):
+                    _send_out(lambda: launch(errands), interruption)
         except BaseException as error:
             why = "interrupted" if isinstance(error, KeyboardInterrupt) else reason_of(error)
             with suppress(Exception), quietly():  # a store that is away: the next start ends the sweep
                 end_killed(store, sweep_id, why)
             raise
     return _conclude(console, store, outbox, sweep_id, configs)
+
+
+def _send_out(launch: Callable[[], Any], interruption: Interruption) -> None:
+    """Run jobs in other processes. Where one is killed outright the launcher gives up; finished rows are kept."""
+    try:
+        launch()
+    except SystemExit:  # Hydra's, which has said why; or of a launcher with a handler of its own for SIGTERM
+        if interruption.came():
+            raise KeyboardInterrupt from None
 
 
 def _conclude(console: Console, store: Store, outbox: Outbox, sweep_id: str, configs: Sequence[HarnessConfig]) -> int:

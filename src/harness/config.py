@@ -253,6 +253,7 @@ class CacheConfig:
     """Where exports and engines are kept."""
 
     dir: str = ".harness_cache"
+    shared: str | None = None  # a URL for fsspec (s3://bucket/prefix, file:///folder) where hosts share what they built
 
 
 @dataclass

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.compose import composed_once, config_dir
+from harness.compose import compose_first, config_dir
 
 TEXT = """\
 harness measures whether an architecture change and a hardware acceleration multiply,
@@ -31,7 +31,8 @@ def help_text(overrides: Sequence[str]) -> str:
     """Return the help, its defaults as these overrides leave them; raise UserError for what can't be composed."""
     from omegaconf import OmegaConf
 
-    options = OmegaConf.to_yaml(composed_once(overrides))
+    config = compose_first(overrides)
+    options = OmegaConf.to_yaml(OmegaConf.masked_copy(config, [name for name in config if name != "hydra"]))
     groups = "\n".join(f"{group}: {', '.join(choices)}" for group, choices in group_choices().items())
     return TEXT.format(groups=groups, options=options)
 

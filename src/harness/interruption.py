@@ -21,6 +21,7 @@ from typing import Self
 STATUS = 130  # 128 + SIGINT, as shells have it
 ANSWER_S = 0.7
 GRACE_S = 10.0
+_NOTICE_S = 0.3  # for the watcher to see a signal that its own handler or another one's has taken
 
 
 class Interruption:
@@ -28,6 +29,7 @@ class Interruption:
 
     def __init__(self) -> None:
         self.told = "what was finished is kept."  # how far it got and how to go on; whoever knows more sets it
+        self._came = threading.Event()
         self._over = threading.Event()
         self._answered = threading.Event()
 
@@ -59,9 +61,14 @@ class Interruption:
             self._answered.set()
             print(f"harness: interrupted: {self.told}", file=sys.stderr, flush=True)
 
+    def came(self) -> bool:
+        """Return whether one of both signals has come, also where somebody else's handler took it."""
+        return self._came.wait(_NOTICE_S)
+
     def _watch(self) -> None:
         if not self._signalled(None):
             return
+        self._came.set()
         if self._over.wait(ANSWER_S):
             return
         self.answer()

@@ -5,6 +5,7 @@ Whatever goes wrong ends here as a FAILED run with its reason, so that the other
 
 from __future__ import annotations
 
+import socket
 import tempfile
 import traceback
 from collections.abc import Mapping
@@ -18,10 +19,11 @@ from harness.analyse import analyse
 from harness.config import from_omegaconf
 from harness.data.labelled import content_digest
 from harness.engines import get
-from harness.engines.cache import Cache, key_of
+from harness.engines.cache import Cache, key_of, open_cache
 from harness.environment import code_digest, cpu_name, git_sha, gpu
 from harness.errors import CellError, UserError
 from harness.finetuned import identity
+from harness.fleet.seat import simulated_device
 from harness.measure.lock import building, device_lock
 from harness.measure.progress import Progress
 from harness.measure.protocol import measure
@@ -50,6 +52,8 @@ def run_job(composed: Any, context: SweepContext, store: Store, progress: Progre
         {
             "git_sha": git_sha(),
             "gpu": chip["name"] if chip else "none",
+            "device": device_id(plan),
+            "host": socket.gethostname(),
             "boundary": plan.primary,
             "quartet_key": quartet_key(plan, chip),
         },
@@ -58,7 +62,7 @@ def run_job(composed: Any, context: SweepContext, store: Store, progress: Progre
         with tempfile.TemporaryDirectory(prefix="harness-") as folder:
             row = run_quartet(
                 plan,
-                Cache(Path(config.cache.dir), context.sweep_id),
+                open_cache(config.cache, context.sweep_id),
                 progress,
                 Path(folder),
                 redacted(OmegaConf.to_yaml(composed, resolve=True)),
@@ -135,7 +139,7 @@ def quartet_key(plan: QuartetPlan, chip: Mapping[str, Any] | None) -> str:
 def device_id(plan: QuartetPlan) -> str:
     """Return what the device lock is named by: the GPU's UUID, or "cpu"."""
     chip = gpu() if plan.device == "cuda" else None
-    return chip["uuid"] if chip else plan.device
+    return chip["uuid"] if chip else simulated_device() or plan.device
 
 
 def _hand_over_failure(outbox: Outbox, quartet: Quartet, reason: str, details: str) -> str:

@@ -85,7 +85,7 @@ def record(
     tags: dict[str, Any] = {
         "engine_version": cells[plan.cells[-1].role].artifacts[0].engine_version,
         "degraded": "; ".join(_degraded(cells, measurement)),
-        "note": "; ".join(part for part in (measurement.note if measurement is not None else "", skipped) if part),
+        "note": "; ".join(part for part in (_note(measurement), skipped) if part),
     }
     details: dict[str, Any] = {
         "quartet": plan.label,
@@ -135,8 +135,7 @@ def record(
             metrics |= answer_metrics(measurement.answers, data, plan.config.protocol.level)
             answer_table(measurement.answers, data).to_parquet(folder / "answers.parquet", index=False)
             artifacts["answers.parquet"] = folder / "answers.parquet"
-        measurement.samples.write(folder / "samples.parquet")
-        artifacts["samples.parquet"] = folder / "samples.parquet"
+        artifacts |= {path.name: path for path in measurement.samples.write(folder / "samples.parquet")}
         if measurement.telemetry is not None:
             pandas.DataFrame(measurement.telemetry.rows).to_parquet(folder / "telemetry.parquet", index=False)
             artifacts["telemetry.parquet"] = folder / "telemetry.parquet"
@@ -257,6 +256,14 @@ def _degraded(cells: Mapping[str, PreparedCell], measurement: Measurement | None
         for reason in found:
             by_reason.setdefault(reason, []).append(role)
     return [f"{', '.join(roles)}: {reason}" for reason, roles in by_reason.items()]
+
+
+def _note(measurement: Measurement | None) -> str:
+    if measurement is None:
+        return ""
+    every = measurement.samples.kept_every
+    thinned = f"samples.parquet holds every {every}th iteration, visits.parquet the sums of all" if every > 1 else ""
+    return "; ".join(note for note in (measurement.note, thinned) if note)
 
 
 def _inspections(cells: Mapping[str, PreparedCell]) -> dict[str, Path]:

@@ -62,12 +62,15 @@ def _sweep(arguments: Sequence[str], overrides: Sequence[str], interruption: Int
     jobs = compose_jobs(overrides)
 
     from harness.conduct import conduct
+    from harness.fleet.launcher import choose_launcher
     from harness.sweep import check_sweep
 
     resolved = check_sweep(jobs)
+    launcher = choose_launcher(overrides, resolved.device)
     command = shlex.join(["python", "-m", "harness", *arguments])
+    words = [*arguments, *launcher.options]
     configs = [job.config for job in jobs]
-    return conduct(configs, resolved, command, lambda job: _hydra(arguments, job, overrides), interruption)
+    return conduct(configs, resolved, command, lambda job: _hydra(words, job, overrides), launcher, interruption)
 
 
 def _refuse(message: str) -> NoReturn:

@@ -16,6 +16,7 @@ from harness.compose import Job
 from harness.config import EngineConfig, HarnessConfig
 from harness.data.labelled import check_data
 from harness.engines import PREFERENCE, get, names
+from harness.engines.shared import SharedCache
 from harness.errors import UserError
 from harness.finetuned import base_model, check_weights
 from harness.plan import QuartetPlan, check_boundary, check_config, plan_quartet
@@ -84,6 +85,8 @@ def check_sweep(jobs: Sequence[Job]) -> Resolved:
         engines[asked], reasons[asked] = _engine([c for c in configs if c.engine.name == asked], device)
     _check_engine_options(configs, engines)
     check_writable(Path(configs[0].cache.dir), "cache.dir")
+    if configs[0].cache.shared:
+        SharedCache(configs[0].cache.shared)  # it refuses a place that can't be written
     return Resolved(engines, reasons.get("auto", ""), device)
 
 

@@ -96,3 +96,15 @@ def test_signals_are_given_back():
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(5)
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_signal_that_another_handler_took_has_come_all_the_same():
+    from harness.interruption import Interruption
+
+    with Interruption() as one:
+        assert not one.came()
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))  # as Ray does
+        with pytest.raises(SystemExit):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+        assert one.came()

@@ -14,12 +14,18 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
+
+from harness.engines.shared import SharedCache
+
+if TYPE_CHECKING:
+    from harness.config import CacheConfig
 
 MANIFEST = "manifest.json"
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]+")
@@ -48,6 +54,11 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def open_cache(config: CacheConfig, sweep: str = "") -> Cache:
+    """Return the cache of a config for a sweep; raise UserError where its shared tier can't be reached."""
+    return Cache(Path(config.dir), sweep, SharedCache(config.shared) if config.shared else None)
+
+
 def intact(folder: Path, files: Mapping[str, str]) -> bool:
     """Return whether `folder` holds exactly these files (name -> SHA-256) beside its manifest, and no link.
 
@@ -63,13 +74,15 @@ def intact(folder: Path, files: Mapping[str, str]) -> bool:
 class Cache:
     """Cached results below one folder, by kind (`export`, `engine`) and key."""
 
-    def __init__(self, root: Path, sweep: str = "") -> None:
+    def __init__(self, root: Path, sweep: str = "", shared: SharedCache | None = None) -> None:
         """`sweep`: the id of the sweep on whose behalf; what was made for the same one is found, but is no hit.
 
-        So a sweep that built ahead does not report its own work as another one's, whatever the clock does.
+        So a sweep that built ahead, here or on another host, does not report its own work as another one's, whatever
+        the clocks do. What is missing here is looked for in `shared`, and what is made here is put there.
         """
         self.root = Path(root).absolute()
         self._sweep = sweep
+        self._shared = shared
 
     def fetch_or_make(self, kind: str, key: str, make: Callable[[Path], Mapping[str, Any]]) -> Entry:
         """Return the entry of `key`; on a miss call `make(folder)`, which fills the folder and returns its notes.
@@ -89,14 +102,24 @@ class Cache:
             found = self._read(final, key)  # somebody else may have made it while we waited
             if found is not None:
                 return found
-            return self._make(final, key, make)
+            if self._shared is None:
+                return self._make(final, key, make)
+            found = self._fetch(self._shared, kind, final, key)
+            if found is None:
+                found = self._make(final, key, make)
+                self._shared.keep(kind, key, final)
+            return found
+
+    def _fetch(self, shared: SharedCache, kind: str, final: Path, key: str) -> Entry | None:
+        """Take an entry from the shared tier, if it has one that is intact."""
+        with _work_folder(final) as work:
+            if not shared.fetch(kind, key, work) or self._read(work, key) is None:
+                return None
+            _put_in_place(work, final)
+        return self._read(final, key)
 
     def _make(self, final: Path, key: str, make: Callable[[Path], Mapping[str, Any]]) -> Entry:
-        prefix = f".{key[:12]}-"
-        for left in final.parent.glob(f"{prefix}*"):  # by a maker that was killed: we hold its lock
-            shutil.rmtree(left, ignore_errors=True)
-        work = Path(tempfile.mkdtemp(prefix=prefix, dir=final.parent))
-        try:
+        with _work_folder(final) as work:
             started = time.perf_counter()
             meta = dict(make(work))
             seconds = time.perf_counter() - started
@@ -106,13 +129,7 @@ class Cache:
             manifest = {"key": key, "files": files, "meta": meta, "seconds": seconds, "sweep": self._sweep}
             manifest["sha256"] = key_of(manifest)
             (work / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True))
-            if final.is_symlink():
-                final.unlink()
-            elif final.exists():  # a damaged entry: _read refused it
-                shutil.rmtree(final)
-            os.replace(work, final)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+            _put_in_place(work, final)
         return Entry(key, final, meta, hit=False, seconds=seconds, files=files)
 
     def _read(self, final: Path, key: str) -> Entry | None:
@@ -125,3 +142,25 @@ class Cache:
             return Entry(key, final, manifest["meta"], hit, float(manifest["seconds"]), manifest["files"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
+
+
+@contextmanager
+def _work_folder(final: Path) -> Iterator[Path]:
+    """Give a folder beside an entry's place to whoever holds the entry's lock; what is left of it in the end goes."""
+    prefix = f".{final.name[:12]}-"
+    for left in final.parent.glob(f"{prefix}*"):  # by a holder that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    work = Path(tempfile.mkdtemp(prefix=prefix, dir=final.parent))
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _put_in_place(work: Path, final: Path) -> None:
+    """Give a complete entry its name; what has it was refused as damaged."""
+    if final.is_symlink():
+        final.unlink()
+    elif final.exists():
+        shutil.rmtree(final)
+    os.replace(work, final)

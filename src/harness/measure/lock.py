@@ -1,7 +1,8 @@
 """Who may use the machine: one quartet is timed on a device at a time, and nobody builds while anybody is timed.
 
-The locks lie among the temporary files, by user, and are shared by all sweeps of that user on this machine. They are
-the operating system's (flock), so a holder that dies in whatever way lets go.
+The locks lie among the temporary files (HARNESS_LOCK_DIR: elsewhere, where each job has temporary files of its own), by
+user, and are shared by all sweeps of that user on this machine. They are the operating system's (flock), so a holder
+that dies in whatever way lets go.
 """
 
 from __future__ import annotations
@@ -32,12 +33,31 @@ def building() -> Iterator[None]:
 
 
 @contextmanager
+def try_lock(name: str) -> Iterator[bool]:
+    """Hold a lock if nobody else does; tell whether it is held."""
+    descriptor = _open(name)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
 def _locked(name: str, kind: int) -> Iterator[None]:
-    safe = "".join(c if c.isalnum() else "-" for c in name)
-    path = Path(tempfile.gettempdir()) / f"harness-{os.getuid()}-{safe}.lock"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = _open(name)
     try:
         fcntl.flock(descriptor, kind)
         yield
     finally:
         os.close(descriptor)
+
+
+def _open(name: str) -> int:
+    safe = "".join(c if c.isalnum() else "-" for c in name)
+    folder = Path(os.environ.get("HARNESS_LOCK_DIR") or tempfile.gettempdir())
+    return os.open(folder / f"harness-{os.getuid()}-{safe}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas
 
 COLUMNS = ("cell", "build", "restart", "block", "order", "boundary", "milliseconds")
+MOST_ROWS = 2_000_000  # of a file, but for one a visit: 2.1 bytes each for times of the host's clock, 8 at most
 
 
 class Samples:
@@ -24,8 +25,8 @@ class Samples:
         self.batch_size = batch_size
         self.groups: list[int] = []  # the restart of each complete block
         self.builds: list[int] = []  # the build of each complete block
-        self._rows: list[tuple[str, int, int, int, int, str, float]] = []
-        self._milliseconds: dict[tuple[str, str], list[float]] = {}
+        self._visits: list[tuple[tuple[str, int, int, int, int, str], np.ndarray]] = []  # COLUMNS but the last; it
+        self._milliseconds: dict[tuple[str, str], list[np.ndarray]] = {}
         self._open: list[tuple[str, int, int, int, Slice]] = []
         self.discarded = 0  # blocks forgotten because the chip was slowing down
         self.launch_bound = False  # a cell has no device boundary because its launches take the host longer
@@ -47,8 +48,9 @@ class Samples:
         values: dict[str, dict[str, float]] = {}
         for role, _, block, order, visit in self._open:
             for boundary, milliseconds in visit.milliseconds.items():
-                self._rows += [(role, build, restart, block, order, boundary, ms) for ms in milliseconds]
-                self._milliseconds.setdefault((role, boundary), []).extend(milliseconds)
+                timed = np.array(milliseconds, dtype=float)
+                self._visits.append(((role, build, restart, block, order, boundary), timed))
+                self._milliseconds.setdefault((role, boundary), []).append(timed)
                 images = self.batch_size * len(milliseconds)
                 values.setdefault(boundary, {})[role] = images / (sum(milliseconds) / 1e3)
         for boundary, by_role in values.items():
@@ -78,21 +80,44 @@ class Samples:
 
     def milliseconds(self, role: str, boundary: str) -> np.ndarray:
         """Return all iterations of one cell in the order they were timed."""
-        return np.array(self._milliseconds[role, boundary])
+        return np.concatenate(self._milliseconds[role, boundary])
 
-    def frame(self) -> pandas.DataFrame:
-        """Return one row an iteration, columns `COLUMNS`."""
+    @property
+    def kept_every(self) -> int:
+        """1: the file holds every iteration; n: every n-th of each visit, for all would be more than `MOST_ROWS`."""
+        return max(1, -(-sum(len(timed) for _, timed in self._visits) // MOST_ROWS))
+
+    def frame(self, every: int = 1) -> pandas.DataFrame:
+        """Return one row an iteration, columns `COLUMNS`; of each visit the first and every `every`-th after it."""
         import pandas
 
-        return pandas.DataFrame(self._rows, columns=list(COLUMNS))
+        kept = [timed[::every] for _, timed in self._visits]
+        keys = pandas.DataFrame([key for key, _ in self._visits], columns=list(COLUMNS[:-1]))
+        out = keys.loc[np.repeat(np.arange(len(kept)), [len(timed) for timed in kept])].reset_index(drop=True)
+        out[COLUMNS[-1]] = np.concatenate(kept) if kept else np.empty(0)
+        return out
 
-    def write(self, path: Path) -> None:
-        """Write `samples.parquet`, with the batch size in its metadata so that it can be read alone."""
+    def write(self, path: Path) -> tuple[Path, ...]:
+        """Write `samples.parquet`, with the batch size in its metadata so that it can be read alone.
+
+        Where it does not hold every iteration (`kept_every` in its metadata), `visits.parquet` beside it has the number
+        of iterations and the milliseconds of each whole visit, so that block values can still be recomputed exactly.
+        Returns the files written.
+        """
+        every = self.kept_every
+        self._write(self.frame(every), path, {b"kept_every": str(every).encode()})
+        if every == 1:
+            return (path,)
+        visits = self.frame().groupby(list(COLUMNS[:-1]), sort=False)[COLUMNS[-1]].agg(iterations="count", total="sum")
+        beside = path.with_name("visits.parquet")
+        self._write(visits.rename(columns={"total": COLUMNS[-1]}).reset_index(), beside, {})
+        return (path, beside)
+
+    def _write(self, frame: pandas.DataFrame, path: Path, notes: dict[bytes, bytes]) -> None:
         import pyarrow
         import pyarrow.parquet
 
-        table = pyarrow.Table.from_pandas(self.frame(), preserve_index=False)
-        table = table.replace_schema_metadata(
-            {**(table.schema.metadata or {}), b"batch_size": str(self.batch_size).encode()}
-        )
+        table = pyarrow.Table.from_pandas(frame, preserve_index=False)
+        known = table.schema.metadata or {}
+        table = table.replace_schema_metadata({**known, b"batch_size": str(self.batch_size).encode(), **notes})
         pyarrow.parquet.write_table(table, path, compression="zstd")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -57,6 +58,11 @@ def as_user_error(uri: str, doing: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
+        if re.search(r"error code 40[13]\b", str(error)):
+            raise UserError(
+                f"can't {doing} the tracking store {shown(uri)}: the server does not let this user in; set "
+                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or ~/.mlflow/credentials."
+            ) from error
         lines = str(error).strip().splitlines() or [""]
         reason = redacted(f"{type(error).__name__}: {lines[0][:200]}")
         raise UserError(f"can't {doing} the tracking store {shown(uri)}: {reason}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
+import ssl
 import tempfile
 import urllib.error
 import urllib.request
@@ -220,7 +221,8 @@ def check_reachable(uri: str) -> None:
     if not uri.startswith(("http://", "https://")):
         return
     try:
-        urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_REACH_TIMEOUT_S).close()
+        address = f"{uri.rstrip('/')}/health"
+        urllib.request.urlopen(address, timeout=_REACH_TIMEOUT_S, context=_tls_context()).close()
     except urllib.error.HTTPError:
         return  # something answers; whether it lets us in, MLflow's client will find out
     except (OSError, ValueError) as error:
@@ -229,6 +231,15 @@ def check_reachable(uri: str) -> None:
             f"no MLflow server answers at {shown(uri)}: {reason}\n"
             "Start it, or unset tracking.uri and MLFLOW_TRACKING_URI to use the embedded store."
         ) from error
+
+
+def _tls_context() -> ssl.SSLContext:
+    """Return what to trust: the system's authorities, or what MLflow's own client is told to."""
+    certificate = os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH")
+    context = ssl.create_default_context(cafile=certificate or None)
+    if os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1"):
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
 
 
 @contextmanager

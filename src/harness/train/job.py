@@ -23,7 +23,7 @@ from harness.config import HarnessConfig
 from harness.data.decoded import LabelledImages, decoded
 from harness.data.labelled import content_digest, labelled, opened
 from harness.data.preprocessing import CHECKPOINT_KEY, preprocessing
-from harness.engines.cache import Cache
+from harness.engines.cache import open_cache
 from harness.environment import git_sha
 from harness.errors import UserError
 from harness.finetuned import WEIGHTS, base_model, folder_of, trained_parts
@@ -89,7 +89,7 @@ def _train(
     base = base_model(config) if trained_parts(config.arch) else config.model
     recipe = Recipe(base, config.arch)
     network, teacher = assemble(recipe), teacher_of(config)
-    cache = Cache(Path(config.cache.dir))
+    cache = open_cache(config.cache)
     data, found = labelled(base, config.data, cache), opened(config.data)
     assert data is not None and found is not None and data.validation is not None
     how = preprocessing(base, config.data)

@@ -72,3 +72,30 @@ def test_the_file_holds_every_iteration_and_can_be_read_alone(samples, tmp_path)
             ms = frame[(frame["cell"] == role) & (frame["block"] == block)]["milliseconds"]
             assert ms.tolist() == cells[role]
             assert batch_size * len(ms) / (ms.sum() / 1e3) == pytest.approx(samples.throughput("wall")[block, column])
+
+
+def test_a_file_of_very_many_iterations_is_bounded_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("harness.measure.samples.MOST_ROWS", 1000)
+    random = np.random.default_rng(3)
+    samples = Samples(("baseline", "hw"), batch_size=4)
+    for block in range(4):
+        for order, role in enumerate(samples.roles):
+            samples.add(role, 0, block, order, Slice({"wall": list(random.uniform(1, 2, 1 + 300 * (block + 1)))}))
+        samples.close_block(0)
+    assert samples.kept_every == 7  # 6008 iterations
+    path, visits = samples.write(tmp_path / "samples.parquet")
+    table = pyarrow.parquet.read_table(path)
+    assert table.schema.metadata[b"kept_every"] == b"7"
+    kept = table.to_pandas()
+    assert len(kept) <= 1000
+    assert set(kept["milliseconds"]) <= set(samples.frame()["milliseconds"])
+    assert kept.groupby(["block", "cell"]).ngroups == 8  # every visit is there
+    whole = pandas.read_parquet(visits)
+    speeds = (4 * whole["iterations"] / (whole["milliseconds"] / 1e3)).to_numpy().reshape(4, 2)
+    np.testing.assert_allclose(speeds, samples.throughput("wall"), rtol=1e-12)
+    assert samples.milliseconds("hw", "wall").size == 3004  # what is computed here is computed from all of them
+
+
+def test_a_file_of_an_ordinary_size_is_alone_and_whole(samples, tmp_path):
+    assert samples.write(tmp_path / "samples.parquet") == (tmp_path / "samples.parquet",)
+    assert pyarrow.parquet.read_schema(tmp_path / "samples.parquet").metadata[b"kept_every"] == b"1"

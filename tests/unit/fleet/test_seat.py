@@ -1,0 +1,68 @@
+"""A job takes one device of those it sees, and no other job takes the same one as long as it has it."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+import time
+
+import pytest
+
+from harness.fleet.seat import SIMULATED, seat, simulated_device, visible_devices
+
+
+@pytest.fixture(autouse=True)
+def own_locks(tmp_path, monkeypatch):
+    monkeypatch.setenv("HARNESS_LOCK_DIR", str(tmp_path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.delenv(SIMULATED, raising=False)
+
+
+def test_a_cpu_is_one_device_and_nothing_is_chosen(tmp_path):
+    assert visible_devices("cpu") == ("cpu",)
+    with seat("cpu"):
+        assert "CUDA_VISIBLE_DEVICES" not in os.environ
+    assert list(tmp_path.iterdir()) == []
+    assert simulated_device() == ""
+
+
+def test_what_a_scheduler_shows_is_taken_as_it_is(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-7")
+    with seat("cuda"):
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-7"
+
+
+def test_two_seats_are_two_devices_and_given_back(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-7,GPU-8")
+    with seat("cuda"):
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-7"
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-7,GPU-8")  # as another process would see it
+        with seat("cuda"):
+            assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-8"
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-7,GPU-8"
+
+
+def _sit(gate, results):
+    gate.wait()
+    for _ in range(5):
+        with seat("cpu"):
+            began = time.monotonic()
+            time.sleep(0.05)
+            results.put((os.environ["CUDA_VISIBLE_DEVICES"], began, time.monotonic()))
+
+
+def test_more_jobs_than_devices_wait_and_never_share_one(monkeypatch):
+    monkeypatch.setenv(SIMULATED, "2")
+    context = multiprocessing.get_context("fork")
+    gate, results = context.Barrier(4), context.Queue()
+    jobs = [context.Process(target=_sit, args=(gate, results)) for _ in range(4)]
+    for job in jobs:
+        job.start()
+    spans = [results.get(timeout=60) for _ in range(20)]
+    for job in jobs:
+        job.join()
+    for name in ("0", "1"):
+        own = sorted(span[1:] for span in spans if span[0] == name)
+        assert own  # both were used
+        assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(own))

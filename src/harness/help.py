@@ -23,7 +23,8 @@ Groups (choose with group=option)
 Options (override with key=value)
 {options}
 Stacks: 'arch=[grouped,low_rank]'. Options ride along: arch.grouped.groups=8.
-Studies: experiment=NAME. Results: make ui, or harness.load() in Python.
+Studies: experiment=NAME. A fleet: hydra/launcher={launchers}.
+Results: make ui, or harness.load() in Python.
 Other commands: python -m harness.NAME --help, NAME one of capacity, doctor, report, train, ui"""
 
 
@@ -34,7 +35,8 @@ def help_text(overrides: Sequence[str]) -> str:
     config = compose_first(overrides)
     options = OmegaConf.to_yaml(OmegaConf.masked_copy(config, [name for name in config if name != "hydra"]))
     groups = "\n".join(f"{group}: {', '.join(choices)}" for group, choices in group_choices().items())
-    return TEXT.format(groups=groups, options=options)
+    launchers = ",".join(sorted(path.stem for path in (config_dir() / "hydra" / "launcher").glob("*.yaml")))
+    return TEXT.format(groups=groups, options=options, launchers=launchers)
 
 
 def group_choices() -> dict[str, list[str]]:

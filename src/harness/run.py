@@ -34,12 +34,12 @@ def main(arguments: Sequence[str]) -> int:
     parser.error = _refuse  # type: ignore[method-assign]
     try:
         parsed = parser.parse_args(list(arguments))
+        quiet()
         if parsed.help:
             print(help_text(parsed.overrides))
             return 0
         if any(getattr(parsed, flag) for flag in _HYDRA_ANSWERS):
             return _hydra(arguments, lambda config: None, parsed.overrides)
-        quiet()
         return _interruptible(arguments, parsed.overrides)
     except UserError as error:
         print(f"harness: {redacted(str(error))}", file=sys.stderr)

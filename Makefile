@@ -6,10 +6,10 @@ STAMP := $(VENV)/.ready
 SWEEP ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint audit lock ui report calibrate clean setup
+.PHONY: help demo test test-slow lint audit lock ui report calibrate clean setup
 
 help: ## show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## create .venv and install everything (the other targets do it by themselves)
 
@@ -29,8 +29,11 @@ INSTALL = $(if $(LOCKED),$(PIP) --require-hashes -r requirements.lock && $(PIP) 
 demo: $(STAMP) ## a real DenseNet121 study on this machine, a few minutes
 	$(BIN)/python -m harness experiment=demo
 
-test: $(STAMP) ## all tests that this machine can run
-	$(BIN)/python -m pytest
+test: $(STAMP) ## the tests that this machine can run, but for those that take minutes each
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(STAMP) ## the tests that take minutes each: about half an hour on two cores
+	$(BIN)/python -m pytest -m slow
 
 lint: $(STAMP) ## format, style and types
 	$(BIN)/ruff format --check src tests experiments

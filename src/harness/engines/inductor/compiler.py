@@ -13,6 +13,7 @@ import torch
 
 from harness.engines.base import Artifact, BuildPlan
 from harness.engines.eager.rebuild import RECIPE_FILE
+from harness.engines.inductor import origins
 from harness.errors import CellError
 
 # it says on every CPU that there is no CUDA
@@ -28,6 +29,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "max": {"epilogue_fusion": True},
 }
 AUTOTUNE = {"max_autotune": True}
+NAMED = {"cpp.enable_kernel_profile": True}  # kernels on a CPU are seen by a profiler; nothing where none runs
 
 
 def build(plan: BuildPlan, workdir: Path, version: str) -> Artifact:
@@ -38,10 +40,11 @@ def build(plan: BuildPlan, workdir: Path, version: str) -> Artifact:
 
     (workdir / RECIPE_FILE).write_text(plan.recipe)
     artifact = Artifact(plan, workdir, CACHE_FILE, version, size_mb=0.0)
+    recorder = origins.Recorder(_options(plan))
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = scratch  # nothing left by an earlier build may be found
         try:
-            with ModuleExecutable(artifact, plan.device, compile_for(plan)) as executable:
+            with ModuleExecutable(artifact, plan.device, compile_for(plan, recorder)) as executable:
                 executable.enqueue()
                 executable.synchronize()
                 proof, degraded = _dense_blocks(plan, executable.module)
@@ -51,6 +54,7 @@ def build(plan: BuildPlan, workdir: Path, version: str) -> Artifact:
     if saved is None:
         raise CellError("torch.compile left no cache to keep: nothing was compiled")
     (workdir / CACHE_FILE).write_bytes(saved[0])
+    origins.write(workdir, recorder.origins())
     return Artifact(
         plan=plan,
         path=workdir,
@@ -69,7 +73,7 @@ def build(plan: BuildPlan, workdir: Path, version: str) -> Artifact:
     )
 
 
-def compile_for(plan: BuildPlan) -> Callable[[torch.nn.Module], Callable[..., Any]]:
+def compile_for(plan: BuildPlan, backend: origins.Recorder) -> Callable[[torch.nn.Module], Callable[..., Any]]:
     """Return what turns a module into its compiled form."""
 
     def transform(module: torch.nn.Module) -> Callable[..., Any]:
@@ -78,7 +82,7 @@ def compile_for(plan: BuildPlan) -> Callable[[torch.nn.Module], Callable[..., An
 
             fuse_dense_blocks(module)
         compiled: Callable[..., Any] = torch.compile(
-            module, fullgraph=True, dynamic=not plan.batch.is_static, options=_options(plan)
+            module, fullgraph=True, dynamic=not plan.batch.is_static, backend=backend
         )
         return compiled
 
@@ -102,10 +106,10 @@ def _dense_blocks(plan: BuildPlan, module: torch.nn.Module) -> tuple[dict[str, i
 def _options(plan: BuildPlan) -> dict[str, Any]:
     """Return Inductor's settings for the level of a plan."""
     tuned = plan.fusion == "max" and dict(plan.options).get("max_autotune")
-    return {**OPTIONS[plan.fusion], **(AUTOTUNE if tuned else {})}
+    return {**NAMED, **OPTIONS[plan.fusion], **(AUTOTUNE if tuned else {})}
 
 
 def warm_compile(artifact: Artifact) -> Callable[[torch.nn.Module], Callable[..., Any]]:
     """Return `compile_for` of an artifact's plan, with the artifact's cache loaded first."""
     torch.compiler.load_cache_artifacts((artifact.path / CACHE_FILE).read_bytes())
-    return compile_for(artifact.plan)
+    return compile_for(artifact.plan, origins.Recorder(_options(artifact.plan)))

@@ -28,14 +28,15 @@ def main() -> None:
 
     frame = harness.load(arguments.sweep)
     client = find_store(TrackingConfig()).client()
-    samples, telemetry, details = [], [], {}
+    samples, details = [], {}
+    beside: dict[str, list[pandas.DataFrame]] = {"telemetry.parquet": [], "visits.parquet": []}
     for row in frame[frame["status"] == "FINISHED"].itertuples():
         part = pandas.read_parquet(client.download_artifacts(row.run_id, "samples.parquet"))
         samples.append(part.assign(run_id=row.run_id))
         names = {one.path for one in client.list_artifacts(row.run_id)}
-        if "telemetry.parquet" in names:
-            part = pandas.read_parquet(client.download_artifacts(row.run_id, "telemetry.parquet"))
-            telemetry.append(part.assign(run_id=row.run_id))
+        for name in names & set(beside):
+            part = pandas.read_parquet(client.download_artifacts(row.run_id, name))
+            beside[name].append(part.assign(run_id=row.run_id))
         details[row.run_id] = json.loads(Path(client.download_artifacts(row.run_id, "interaction.json")).read_text())
         for name in ("environment.json", "config.yaml"):
             shutil.copy(client.download_artifacts(row.run_id, name), arguments.out / name)
@@ -44,8 +45,9 @@ def main() -> None:
     for name in ("cell", "boundary", "run_id"):
         merged[name] = merged[name].astype("category")
     write(merged, arguments.out / "samples.parquet")
-    if telemetry:
-        write(pandas.concat(telemetry), arguments.out / "telemetry.parquet")
+    for name, parts in beside.items():
+        if parts:
+            write(pandas.concat(parts), arguments.out / name)
     temporary = arguments.out / ".interaction.json"
     temporary.write_text(json.dumps({"runs": details}, separators=(",", ":")))
     os.replace(temporary, arguments.out / "interaction.json")

@@ -19,7 +19,10 @@ from harness.track import find_store
 
 
 def main() -> None:
-    """Write results.csv, samples, telemetry, interaction.json by run, environment.json and config.yaml."""
+    """Write results.csv, samples, telemetry, interaction.json by run, environment.json and config.yaml.
+
+    Of a quartet under load its serving.json, under its own name: `python -m harness.capacity` reads such a folder.
+    """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sweep", help="name or run id (default: the newest)")
     parser.add_argument("--out", type=Path, required=True)
@@ -30,9 +33,13 @@ def main() -> None:
     client = find_store(TrackingConfig()).client()
     samples, telemetry, details = [], [], {}
     for row in frame[frame["status"] == "FINISHED"].itertuples():
-        part = pandas.read_parquet(client.download_artifacts(row.run_id, "samples.parquet"))
-        samples.append(part.assign(run_id=row.run_id))
         names = {one.path for one in client.list_artifacts(row.run_id)}
+        if "samples.parquet" in names:
+            part = pandas.read_parquet(client.download_artifacts(row.run_id, "samples.parquet"))
+            samples.append(part.assign(run_id=row.run_id))
+        if "serving.json" in names:
+            served = client.download_artifacts(row.run_id, "serving.json")
+            shutil.copy(served, arguments.out / f"{row.run_name.replace(' ', '_')}-serving.json")
         if "telemetry.parquet" in names:
             part = pandas.read_parquet(client.download_artifacts(row.run_id, "telemetry.parquet"))
             telemetry.append(part.assign(run_id=row.run_id))
@@ -40,16 +47,17 @@ def main() -> None:
         for name in ("environment.json", "config.yaml"):
             shutil.copy(client.download_artifacts(row.run_id, name), arguments.out / name)
     write(frame.drop(columns=["start_time"]), arguments.out / "results.csv")
-    merged = pandas.concat(samples)
-    for name in ("cell", "boundary", "run_id"):
-        merged[name] = merged[name].astype("category")
-    write(merged, arguments.out / "samples.parquet")
+    if samples:
+        merged = pandas.concat(samples)
+        for name in ("cell", "boundary", "run_id"):
+            merged[name] = merged[name].astype("category")
+        write(merged, arguments.out / "samples.parquet")
     if telemetry:
         write(pandas.concat(telemetry), arguments.out / "telemetry.parquet")
     temporary = arguments.out / ".interaction.json"
     temporary.write_text(json.dumps({"runs": details}, separators=(",", ":")))
     os.replace(temporary, arguments.out / "interaction.json")
-    print(f"{len(frame)} quartets, {len(merged)} samples -> {arguments.out}")
+    print(f"{len(frame)} quartets, {sum(map(len, samples))} samples -> {arguments.out}")
 
 
 def write(frame: pandas.DataFrame, path: Path) -> None:

@@ -24,7 +24,9 @@ _MARK = "harness-part:"
 _BATCH = "harness-batch"
 _COMPILED = ("Torch-Compiled Region", "TorchDynamo", "## Call CompiledFxGraph")  # they hold kernels and the host's work
 # events on the host that are no operation of torch's: CUDA's own calls, and what the profiler itself took
-_NO_OPERATION = re.compile(r"cu(da)?[A-Z]|Activity Buffer|Command Buffer|Instrumentation|Resource|.* Module Loading|Lazy ")
+_NO_OPERATION = re.compile(
+    r"cu(da)?[A-Z]|Activity Buffer|Command Buffer|Instrumentation|Resource|.* Module Loading|Lazy "
+)
 Kernels = Sequence[tuple[str, str]]
 MOVES = ("aten::copy_", "aten::_to_copy", "aten::contiguous", "aten::clone", "Memcpy", "Memset", "aten::cat")
 

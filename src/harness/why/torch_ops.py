@@ -5,6 +5,7 @@ https://docs.pytorch.org/docs/stable/profiler.html
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 _MARK = "harness-part:"
 _BATCH = "harness-batch"
 _COMPILED = ("Torch-Compiled Region", "TorchDynamo", "## Call CompiledFxGraph")  # they hold kernels and the host's work
+# events on the host that are no operation of torch's: CUDA's own calls, and what the profiler itself took
+_NO_OPERATION = re.compile(
+    r"cu(da)?[A-Z]|Activity Buffer|Command Buffer|Instrumentation|Resource|.* Module Loading|Lazy "
+)
 Kernels = Sequence[tuple[str, str]]
 MOVES = ("aten::copy_", "aten::_to_copy", "aten::contiguous", "aten::clone", "Memcpy", "Memset", "aten::cat")
 
@@ -96,7 +101,10 @@ def _batches(events: Any, device: str, kernels: Kernels) -> list[tuple[list[Laye
     """Return the layers of each batch in the order they ran, and its milliseconds on the host."""
     from torch.autograd import DeviceType
 
-    host = sorted((one for one in events if one.device_type == DeviceType.CPU), key=lambda one: one.time_range.start)
+    # CUDA numbers its calls by itself: one that torch puts among its operations may bear the number of another one
+    # of these, whose kernels it is then given a second time
+    own = (one for one in events if one.device_type == DeviceType.CPU and not _NO_OPERATION.match(one.name))
+    host = sorted(own, key=lambda one: one.time_range.start)
     out = []
     for batch in (one for one in host if one.name == _BATCH):
         end = batch.time_range.end

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from harness.engines import get
+from harness.engines.base import BatchProfile
 from harness.engines.build import fetch_or_build
-from harness.engines.inductor.compiler import OPTIONS, _options
+from harness.engines.inductor.compiler import OPTIONS, _options, sizes_apart
 from harness.engines.inductor.engine import _sources_sha256
 from harness.errors import UserError
 from harness.plan import plan_quartet
@@ -95,3 +96,34 @@ def test_a_change_of_our_own_lowering_is_another_artifact(compiled, monkeypatch)
     assert dict(plan.options)["lowering"] == before and len(before) == 12
     monkeypatch.setattr(Path, "read_bytes", lambda path: b"changed")
     assert _sources_sha256.__wrapped__() != before
+
+
+@pytest.mark.parametrize(
+    ("profile", "sizes"),
+    [((4, 4, 4), ()), ((2, 4, 8), ()), ((1, 4, 8), (1,)), ((1, 1, 8), (8,))],
+    ids=["static", "never one", "one beside the usual", "usually one"],
+)
+def test_a_single_sample_and_more_are_compiled_apart(profile, sizes):
+    assert sizes_apart(BatchProfile(*profile)) == sizes
+
+
+def test_a_worker_compiles_nothing_for_any_batch_of_a_dynamic_artifact(prepared, images, tmp_path, monkeypatch):
+    from torch._dynamo.utils import counters
+
+    _, cells = prepared("hw=dynamic_batching", "reference=engine", engine="inductor")
+    cell = cells["hw"]
+    assert cell.artifacts[0].plan.batch == BatchProfile(1, 2, 4)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    torch._dynamo.reset()
+    counters.clear()
+    inputs = images(4)
+    with torch.inference_mode():
+        expected = cell.network.module(torch.from_numpy(inputs)).numpy()
+    with get("inductor").load(cell.artifacts[0], "cpu") as executable:
+        executable.write_inputs({"input": inputs})
+        for size in (2, 1, 4, 3):
+            executable.enqueue(size)
+            found = executable.outputs(size)["logits"]
+            np.testing.assert_allclose(found, expected[:size], rtol=0, atol=1e-5 * abs(expected).max())
+    assert counters["stats"]["unique_graphs"] == 2
+    assert counters["inductor"]["fxgraph_cache_miss"] == 0

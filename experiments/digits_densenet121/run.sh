@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Train DenseNet121 and what each technique makes of it on digits, then measure them: the headline first.
+#
+#   experiments/digits_densenet121/run.sh [SECONDS] [OVERRIDE...]      # what is not done by then is resumed by the next call
+#
+# Trainings go on from their last epoch. Weights lie in checkpoints/ (32 MB for the unmodified network): where the machine
+# is lost between two calls, carry that folder and mlruns/ over, or the quartets are of other trainings.
+set -uo pipefail
+source "$(dirname "$0")/../lanes.sh"
+more=${*:2}
+started=$SECONDS
+
+learn() { # learn ARCH EPOCHS
+  once "digits_train_$1" python3 -m harness.train experiment=digits_densenet121 hw=none arch="$1" \
+    train.epochs="$2" train.patience="$2" $more
+}
+measure() { sweep "digits_$1" experiment=digits_densenet121 arch="$1"; } # measure ARCH
+headline() {
+  learn pruned 20
+  sweep digits_headline experiment=digits_densenet121 arch=pruned hw.fusion.dense_blocks=true
+  measure pruned
+  learn early_exit 20
+  measure early_exit
+}
+others() {
+  for technique in low_rank grouped reduced_growth; do
+    learn "$technique" 20
+    measure "$technique"
+  done
+}
+unmodified() { learn none 40; }
+export -f learn measure
+lanes "${1:-100000}" unmodified # the others start from it and learn from its answers
+lanes $((${1:-100000} - (SECONDS - started))) headline others
+collect experiments/digits_densenet121 digits_{headline,pruned,early_exit,low_rank,grouped,reduced_growth}

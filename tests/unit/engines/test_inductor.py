@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from harness.engines import get
-from harness.engines.build import fetch_or_build
 from harness.engines.base import BatchProfile
+from harness.engines.build import fetch_or_build
 from harness.engines.inductor.compiler import OPTIONS, _options, sizes_apart
 from harness.engines.inductor.engine import _sources_sha256
 from harness.errors import UserError

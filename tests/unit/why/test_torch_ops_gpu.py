@@ -1,4 +1,4 @@
-"""What torch's profiler says of a GPU, told by a stand-in's events: each kernel counts once, in the part that ran it."""
+"""What torch's profiler says of a GPU, told by stand-ins for its events: each kernel counts once, in its own part."""
 
 from __future__ import annotations
 

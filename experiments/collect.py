@@ -9,12 +9,14 @@ import argparse
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pandas
 
 import harness
 from harness.config import TrackingConfig
+from harness.errors import UserError
 from harness.track import find_store
 
 
@@ -27,9 +29,11 @@ def main() -> None:
     parser.add_argument("--sweep", help="name or run id (default: the newest)")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
+    try:
+        frame = harness.load(arguments.sweep)
+    except UserError as error:  # a study that was cut has not begun them all
+        sys.exit(f"collect: {error}")
     arguments.out.mkdir(parents=True, exist_ok=True)
-
-    frame = harness.load(arguments.sweep)
     client = find_store(TrackingConfig()).client()
     tables: dict[str, list[pandas.DataFrame]] = {
         "samples.parquet": [], "visits.parquet": [], "telemetry.parquet": []

@@ -91,9 +91,7 @@ class DeviceExitPool:
         self._torch, self._first, self._policy, self._stream = torch, first, policy, second.stream
         self._other = first.stream if first.stream != second.stream else None
         self._input = second.input_buffers()[second.input_specs[0].name]
-        self._features = torch.empty(
-            (capacity, *self._input.shape[1:]), dtype=self._input.dtype, device=self._input.device
-        )
+        self._features = self._input.new_empty((capacity, *self._input.shape[1:]))
         spec = next(one for one in first.output_specs if one.name == "exit_logits")
         rows = len(first.input_buffers()[first.input_specs[0].name])
         self.exit_logits = torch.empty((rows, spec.shape[1]), dtype=getattr(torch, spec.dtype), pin_memory=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 NAMES = ("harness", "harness.report", "harness.ui", "harness.train", "harness.capacity", "harness.doctor")
 # what would show in the help of whoever builds
-_SETTINGS = ("HARNESS_CACHE", "HARNESS_SHARED_CACHE", "MLFLOW_TRACKING_URI", "HARNESS_SWEEP")
+SETTINGS = ("HARNESS_CACHE", "HARNESS_SHARED_CACHE", "MLFLOW_TRACKING_URI", "HARNESS_SWEEP")
 
 
 def page(source: Path) -> str:
@@ -26,7 +26,7 @@ def page(source: Path) -> str:
 
 def help_of(name: str, source: Path) -> str:
     """Return what `python -m NAME --help` prints, at a width of 100 columns."""
-    environment = {key: value for key, value in os.environ.items() if key not in _SETTINGS}
+    environment = {key: value for key, value in os.environ.items() if key not in SETTINGS}
     environment |= {"COLUMNS": "100", "PYTHONPATH": str(source.parent), "NO_COLOR": "1", "TERM": "dumb"}
     done = subprocess.run(
         [sys.executable, "-m", name, "--help"], env=environment, capture_output=True, text=True, timeout=120, check=True
@@ -42,6 +42,6 @@ def _targets(repository: Path) -> str:
 INTRODUCTION = """\
 # Commands
 
-Asked of each command when this site is built. Exit status of all: 0 fine; 1 something failed, or a gate found what it looks
-for; 2 the request was wrong and nothing was done; 130 interrupted.
+Asked of each command when this site is built. Exit status of all: 0 fine; 1 something failed, or a gate found what it
+looks for; 2 the request was wrong and nothing was done; 130 interrupted.
 """

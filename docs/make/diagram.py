@@ -40,7 +40,7 @@ def draw(edges: Iterable[tuple[str, str]]) -> str:
 
 
 def _rows(arrows: Iterable[tuple[str, str]]) -> Mapping[str, int]:
-    """Return how high each room stands: above all that it imports. What imports nothing stands right below its users."""
+    """Return how high each room stands: above all that it imports; what imports nothing, right below its users."""
     targets: dict[str, set[str]] = {room.name: set() for room in ROOMS}
     for start, end in arrows:
         targets[start].add(end)

@@ -18,7 +18,8 @@ MADE = {"reference/options.md": options.page, "reference/commands.md": commands.
 COPIED = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 
-os.environ.pop("HARNESS_CACHE", None)  # or its value would be shown as a default
+for _setting in commands.SETTINGS:  # or their values would be shown as defaults
+    os.environ.pop(_setting, None)
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -65,6 +66,7 @@ def _mended(found: re.Match[str], at: str, here: str) -> str:
         inside = f"{inside}/README.md"
     goal = inside.removeprefix("docs/") if inside.startswith("docs/") else known.get(inside)
     if goal is None:
-        return text if text.startswith("`") else f"{text} (`{inside.removesuffix('/README.md')}`)"
+        name = inside.removesuffix("/README.md")
+        return text if text.startswith("`") else f"`{name}`" if text == name else f"{text} (`{name}`)"
     way = posixpath.relpath(goal, posixpath.dirname(here) or ".")
     return f"{mark}[{text}]({way}{'#' if anchor else ''}{anchor})"

@@ -1,7 +1,7 @@
 """The page of options: every group, choice and option, read from conf/, the dataclasses and the composed config.
 
-Defaults are those of a bare command, as `python -m harness --help` shows them; what an option means is the comment beside
-it in the dataclass, which is the only place where that is written down.
+Defaults are those of a bare command, as `python -m harness --help` shows them; what an option means is the comment
+beside it in the dataclass, which is the only place where that is written down.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ def options(source: Path) -> list[Option]:
 
     described = _described(source)
     composed = compose_first([])
-    plain = OmegaConf.to_container(OmegaConf.masked_copy(composed, [name for name in composed if name != "hydra"]))
+    ours = OmegaConf.masked_copy(composed, [name for name in composed if name != "hydra"])
+    plain = OmegaConf.to_container(ours, resolve=True)
     return list(_walk(plain, "HarnessConfig", "", described))
 
 
@@ -152,5 +153,6 @@ def _cell(text: str) -> str:
 INTRODUCTION = """\
 # Groups and options
 
-Made from `conf/` and the dataclasses of `src/harness/config.py` when this site is built: nothing here is written by hand.
+Made from `conf/` and the dataclasses of `src/harness/config.py` when this site is built: nothing here is written
+by hand.
 """

@@ -35,14 +35,16 @@ ROOMS = (
     Room("compose", "command line to typed configs, --help", ("compose", "help")),
     Room("stats", "pure functions on arrays", ("stats",)),
     Room("track", "MLflow: store, runs, load, outbox, resume", ("track", "resume")),
-    Room("measure", "workers, turns, clocks, profiles, answers", ("measure", "why", "accuracy", "roofline", "terminal")),
+    Room("measure", "workers, turns, clocks, profiles, answers", (
+        "measure", "why", "accuracy", "roofline", "terminal")),
     Room("requests", "LoadGen, batcher, server's loop", ("scenarios",)),
     Room("plan", "which cells, which artifacts", ("plan",)),
     Room("prepare", "export, build or fetch", ("prepare", "ahead")),
     Room("report", "table, analysis, page, comparison", ("report", "analyse", "why.explain")),
     Room("record", "numbers to an MLflow row", ("record", "family", "accuracy.record")),
     Room("load", "a quartet under load, search, factor", tuple(f"scenarios.{name}" for name in (
-        "under_load", "choose", "load_analysis", "load_figure", "load_plan", "load_record", "serving_file", "variants"))),
+        "under_load", "choose", "load_analysis", "load_figure", "load_plan", "load_record", "serving_file",
+        "variants"))),
     Room("conduct", "a sweep, job by job, here or on a fleet", ("conduct", "sweep", "job", "run", "fleet", "__main__")),
     Room("commands", "doctor, capacity, train, ui", ("doctor", "self_test", "capacity", "train", "ui")),
 )  # fmt: skip

@@ -128,20 +128,30 @@ def _on_gpu(events: Iterable[Any], told: Mapping[int, str]) -> list[Layer]:
 
 
 def _on_cpu(events: Iterable[Any], told: Mapping[int, str], batch: Any) -> list[Layer]:
-    """Return the operations that the batch itself called; of what a compiler made, its kernels, where they are told."""
+    """Return the operations that the batch itself called; of what a compiler made, its kernels, where they are told.
+
+    An operation that compiled code calls beside its kernels is work of no known part.
+    """
     out: list[Layer] = []
     part = UNKNOWN
     for event in events:
         if event.name.startswith(_MARK):
             part = event.name.removeprefix(_MARK)
         elif event.id in told:
-            part = told[event.id]
-            out.append(Layer(event.name, part, event.cpu_time_total / 1e3, _moves(event.name)))
+            out.append(Layer(event.name, told[event.id], event.cpu_time_total / 1e3, _moves(event.name)))
         elif told and event.name.startswith(_COMPILED):
             continue
-        elif event.cpu_parent is not None and event.cpu_parent.id == batch.id:  # its time holds what it calls
+        elif _called_by(event, batch, within_compiled=bool(told)):  # its time holds what it calls
             out.append(Layer(event.name, part, event.cpu_time_total / 1e3, _moves(event.name)))
     return out
+
+
+def _called_by(event: Any, batch: Any, within_compiled: bool) -> bool:
+    """Whether the batch called this event itself; or, of torch's operations, the compiled code that it called."""
+    caller = event.cpu_parent
+    if caller is None or caller.id == batch.id:
+        return caller is not None
+    return within_compiled and "::" in event.name and caller.name.startswith(_COMPILED)
 
 
 def _within(event: Any, told: Mapping[int, str]) -> str | None:

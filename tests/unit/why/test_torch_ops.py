@@ -1,4 +1,4 @@
-"""What torch's profiler says of a GPU, by a stand-in's events: each kernel counts once, in the part that ran it."""
+"""What torch's profiler says, by a stand-in's events: work counts once, in the part that ran it, and none is lost."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 from torch.autograd import DeviceType
 
+from harness.why.profile import UNKNOWN
 from harness.why.torch_ops import _batches
 
 
@@ -67,4 +68,30 @@ def test_kernels_of_a_compiled_network_belong_to_the_call_that_launched_them():
         ("triton_poi_fused_relu_0", "stem"),
         ("elementwise", "dense block 1"),
         ("gemm", "head"),
+    ]
+
+
+def test_what_compiled_code_calls_beside_its_kernels_on_a_cpu_is_work_of_no_known_part():
+    batch = event("harness-batch", 0, 1000, 1)
+    region = event("Torch-Compiled Region: 0/0", 10, 900, 2, batch)
+    call = event("## Call CompiledFxGraph x ##", 20, 890, 3, region)
+    convolution = event("aten::convolution", 30, 130, 4, call)
+    events = [
+        batch,
+        region,
+        event("AOTDispatcher Runtime Wrapper Prologue", 11, 15, 5, region),
+        call,
+        convolution,
+        event("aten::_convolution", 31, 129, 6, convolution),
+        event("aten::sort", 200, 260, 7, call),
+        event("graph_0_cpp_fused_relu_0", 300, 400, 8, call),
+        event("aten::to", 950, 960, 9, batch),
+    ]
+    kernels = [("extern_kernels.convolution", "stem"), ("cpp_fused_relu_0", "head")]
+    ((layers, _),) = _batches(events, "cpu", kernels)
+    assert [(one.name, one.part, one.ms) for one in layers] == [
+        ("aten::convolution", "stem", 0.1),
+        ("aten::sort", UNKNOWN, 0.06),
+        ("graph_0_cpp_fused_relu_0", "head", 0.1),
+        ("aten::to", UNKNOWN, 0.01),
     ]

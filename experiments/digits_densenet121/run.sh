@@ -10,25 +10,25 @@ source "$(dirname "$0")/../lanes.sh"
 more=${*:2}
 started=$SECONDS
 
-learn() { # learn ARCH EPOCHS
+learn() { # learn ARCH: every epoch, however good the first ones look
   once "digits_train_$1" python3 -m harness.train experiment=digits_densenet121 hw=none arch="$1" \
-    train.epochs="$2" train.patience="$2" $more
+    train.epochs=40 train.patience=40 $more
 }
 measure() { sweep "digits_$1" experiment=digits_densenet121 arch="$1"; } # measure ARCH
 headline() {
-  learn pruned 20
+  learn pruned
   sweep digits_headline experiment=digits_densenet121 arch=pruned hw.fusion.dense_blocks=true
   measure pruned
-  learn early_exit 20
+  learn early_exit
   measure early_exit
 }
 others() {
   for technique in low_rank grouped reduced_growth; do
-    learn "$technique" 20
+    learn "$technique"
     measure "$technique"
   done
 }
-unmodified() { learn none 40; }
+unmodified() { learn none; }
 export -f learn measure
 lanes "${1:-100000}" unmodified # the others start from it and learn from its answers
 lanes $((${1:-100000} - (SECONDS - started))) headline others

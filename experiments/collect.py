@@ -35,33 +35,31 @@ def main() -> None:
         sys.exit(f"collect: {error}")
     arguments.out.mkdir(parents=True, exist_ok=True)
     client = find_store(TrackingConfig()).client()
-    samples, telemetry, details = [], [], {}
+    tables: dict[str, list[pandas.DataFrame]] = {
+        "samples.parquet": [], "visits.parquet": [], "telemetry.parquet": []
+    }  # fmt: skip
+    details = {}
     for row in frame[frame["status"] == "FINISHED"].itertuples():
         names = {one.path for one in client.list_artifacts(row.run_id)}
-        if "samples.parquet" in names:
-            part = pandas.read_parquet(client.download_artifacts(row.run_id, "samples.parquet"))
-            samples.append(part.assign(run_id=row.run_id))
+        for name in names & set(tables):
+            part = pandas.read_parquet(client.download_artifacts(row.run_id, name))
+            tables[name].append(part.assign(run_id=row.run_id))
         if "serving.json" in names:
             served = client.download_artifacts(row.run_id, "serving.json")
             shutil.copy(served, arguments.out / f"{row.run_name.replace(' ', '_')}-serving.json")
-        if "telemetry.parquet" in names:
-            part = pandas.read_parquet(client.download_artifacts(row.run_id, "telemetry.parquet"))
-            telemetry.append(part.assign(run_id=row.run_id))
         details[row.run_id] = json.loads(Path(client.download_artifacts(row.run_id, "interaction.json")).read_text())
         for name in ("environment.json", "config.yaml"):
             shutil.copy(client.download_artifacts(row.run_id, name), arguments.out / name)
     write(frame.drop(columns=["start_time"]), arguments.out / "results.csv")
-    if samples:
-        merged = pandas.concat(samples)
-        for name in ("cell", "boundary", "run_id"):
-            merged[name] = merged[name].astype("category")
-        write(merged, arguments.out / "samples.parquet")
-    if telemetry:
-        write(pandas.concat(telemetry), arguments.out / "telemetry.parquet")
+    for name, parts in tables.items():
+        if parts:
+            merged = pandas.concat(parts)
+            texts = {column: "category" for column in ("cell", "boundary", "run_id") if column in merged}
+            write(merged.astype(texts), arguments.out / name)
     temporary = arguments.out / ".interaction.json"
     temporary.write_text(json.dumps({"runs": details}, separators=(",", ":")))
     os.replace(temporary, arguments.out / "interaction.json")
-    print(f"{len(frame)} quartets, {sum(map(len, samples))} samples -> {arguments.out}")
+    print(f"{len(frame)} quartets, {sum(map(len, tables['samples.parquet']))} samples -> {arguments.out}")
 
 
 def write(frame: pandas.DataFrame, path: Path) -> None:

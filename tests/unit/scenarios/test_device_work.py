@@ -70,7 +70,7 @@ def cuda(monkeypatch):
 
 
 class Stage:
-    """A stage whose outputs are new inference tensors at every call, as eager's are; a captured one's are kept."""
+    """A stage whose outputs are new tensors at every call, as eager's are; a captured one's are kept."""
 
     def __init__(self, stream, most, feeds, outputs, kept=False):
         self.stream = stream

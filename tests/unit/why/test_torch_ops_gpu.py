@@ -1,4 +1,4 @@
-"""What torch's profiler says of a GPU, told by stand-ins for its events: each kernel counts once, in its own part."""
+"""What torch's profiler says of a GPU, by a stand-in's events: each kernel counts once, in the part that ran it."""
 
 from __future__ import annotations
 

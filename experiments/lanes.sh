@@ -34,7 +34,7 @@ lanes() { # lanes SECONDS COMMAND...: a lane each; a minute of the time is kept 
     index=$((index + 1))
   done
   wait
-  tail -n 30 lane*.log
+  tail -n 30 $(seq -f 'lane%g.log' 0 $((index - 1)))
 }
 collect() { # collect FOLDER NAME...: the files of finished sweeps, each in a folder of its own
   local name

@@ -10,26 +10,27 @@ source "$(dirname "$0")/../lanes.sh"
 more=${*:2}
 started=$SECONDS
 
-learn() { # learn ARCH EPOCHS
-  once "digits_train_$1" python3 -m harness.train experiment=digits_densenet121 hw=none arch="$1" \
-    train.epochs="$2" train.patience="$2" $more
+learn() { # learn ARCH: every epoch, however good the first ones look; trained weights that are there stay
+  python3 -m harness.train experiment=digits_densenet121 hw=none arch="$1" train.epochs=40 train.patience=40 $more
+  [ $? != 130 ] || exit 130
 }
-measure() { sweep "digits_$1" experiment=digits_densenet121 arch="$1"; } # measure ARCH
+both() { # both NAME ARCH [OVERRIDE...]: train and measure what is not measured yet
+  [ ! -e "mlruns/$1.done" ] || return 0
+  learn "$2"
+  sweep "$1" experiment=digits_densenet121 arch="${@:2}"
+}
+unmodified() { learn none; }
 headline() {
-  learn pruned 20
-  sweep digits_headline experiment=digits_densenet121 arch=pruned hw.fusion.dense_blocks=true
-  measure pruned
-  learn early_exit 20
-  measure early_exit
+  both digits_headline pruned hw.fusion.dense_blocks=true
+  both digits_pruned pruned
+  both digits_early_exit early_exit
 }
 others() {
   for technique in low_rank grouped reduced_growth; do
-    learn "$technique" 20
-    measure "$technique"
+    both "digits_$technique" "$technique"
   done
 }
-unmodified() { learn none 40; }
-export -f learn measure
+export -f learn both
 lanes "${1:-100000}" unmodified # the others start from it and learn from its answers
 lanes $((${1:-100000} - (SECONDS - started))) headline others
 collect experiments/digits_densenet121 digits_{headline,pruned,early_exit,low_rank,grouped,reduced_growth}

@@ -29,7 +29,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "max": {"epilogue_fusion": True},
 }
 AUTOTUNE = {"max_autotune": True}
-NAMED = {"cpp.enable_kernel_profile": True}  # kernels on a CPU are seen by a profiler; nothing where none runs
+NAMED = {"cpp.enable_kernel_profile": True}  # on a CPU: a profiler sees the kernels; nothing where none runs
 
 
 def build(plan: BuildPlan, workdir: Path, version: str) -> Artifact:
@@ -135,7 +135,8 @@ def _dense_blocks(plan: BuildPlan, module: torch.nn.Module) -> tuple[dict[str, i
 def _options(plan: BuildPlan) -> dict[str, Any]:
     """Return Inductor's settings for the level of a plan."""
     tuned = plan.fusion == "max" and dict(plan.options).get("max_autotune")
-    return {**NAMED, **OPTIONS[plan.fusion], **(AUTOTUNE if tuned else {})}
+    named = NAMED if plan.device == "cpu" else {}  # on a GPU kernels have names anyway
+    return {**named, **OPTIONS[plan.fusion], **(AUTOTUNE if tuned else {})}
 
 
 def warm_compile(artifact: Artifact) -> Callable[[torch.nn.Module], Callable[..., Any]]:

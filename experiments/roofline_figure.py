@@ -16,7 +16,7 @@ import numpy as np
 import pandas
 from study_figure import CELLS, main, save
 
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p", "h", "d")
 PRECISIONS = {"fp32": ("#555555", "--"), "fp16": ("#000000", "-")}
 
 
@@ -52,7 +52,7 @@ def draw(frame: pandas.DataFrame, path: Path) -> None:
         product = frame[f"machine/matmul_{precision}_tflops"].median()
         label = f"{precision}: {product:.0f} TFLOP/s, copy {copy_gb_s:,.0f} GB/s"
         axes.loglog(reach, np.minimum(product, copy_gb_s * reach / 1e3), line, color=colour, label=label)
-    for marker, (quartet, cells) in zip(MARKERS * 9, found.groupby("label", sort=False), strict=False):
+    for marker, (quartet, cells) in zip(MARKERS * 7, found.groupby("label", sort=False), strict=False):
         axes.scatter(cells["intensity"], cells["tflops"], marker=marker, c=list(cells["colour"]), s=45,
                      edgecolors="black", linewidths=0.5, zorder=3)  # fmt: skip
         axes.scatter([], [], marker=marker, color="white", edgecolors="black", label=str(quartet))

@@ -35,10 +35,11 @@ test: $(STAMP) ## the tests that this machine can run, but for those that take m
 test-slow: $(STAMP) ## the tests that take minutes each: about half an hour on two cores
 	$(BIN)/python -m pytest -m slow
 
-lint: $(STAMP) ## format, style and types
+lint: $(STAMP) ## format, style, types, and who imports whom
 	$(BIN)/ruff format --check src tests experiments
 	$(BIN)/ruff check src tests experiments
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 ui: $(STAMP) ## browse the runs in MLflow, our view already open
 	$(BIN)/python -m harness.ui

@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING
 
 from harness.config import ModelConfig
-from harness.models.registry import ModelSpec, register
+from harness.models.model_spec import ModelSpec, register
 
 if TYPE_CHECKING:
     from torch import nn

@@ -2,7 +2,7 @@
 
 Slurm and Ray show a job its own GPU only (CUDA_VISIBLE_DEVICES); joblib and submitit_local show all of them, and
 the job takes one that is free. That two are never timed at once on one device does not hang on this: see
-`measure/lock.py`, whose lock all launchers and all sweeps of this host share.
+`lock.py`, whose lock all launchers and all sweeps of this host share.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from harness.fleet.seat import SIMULATED, seat, simulated_device, visible_devices
+from harness.measure.seat import SIMULATED, seat, simulated_device, visible_devices
 
 
 @pytest.fixture(autouse=True)

@@ -58,5 +58,5 @@ lock: ## renew requirements.lock from pyproject.toml and constraints.txt (needs 
 	  --no-annotate --no-emit-index-url --python-version 3.11 --python-platform x86_64-manylinux_2_28 -o requirements.lock
 
 clean: ## remove caches and build leftovers (not the results in mlruns/, not .venv)
-	rm -rf .harness_cache .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist
+	rm -rf .harness_cache .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage* build dist
 	find src tests experiments -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -6,7 +6,7 @@ STAMP := $(VENV)/.ready
 SWEEP ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint audit lock ui report calibrate clean setup
+.PHONY: help demo test test-slow lint audit lock ui report calibrate docs clean setup
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -36,8 +36,8 @@ test-slow: $(STAMP) ## the tests that take minutes each: about half an hour on t
 	$(BIN)/python -m pytest -m slow
 
 lint: $(STAMP) ## format, style, types, and who imports whom
-	$(BIN)/ruff format --check src tests experiments
-	$(BIN)/ruff check src tests experiments
+	$(BIN)/ruff format --check src tests experiments docs
+	$(BIN)/ruff check src tests experiments docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
@@ -50,6 +50,10 @@ report: $(STAMP) ## analyse a sweep and write its page, report.html: make report
 calibrate: $(STAMP) ## does the estimator keep its promises? simulated quartets, a table and a figure
 	$(BIN)/python experiments/calibration/run.py
 
+docs: $(STAMP) ## build the documentation into site/, strictly: a broken link is an error
+	$(BIN)/python -m mkdocs build --strict
+	@echo "open site/index.html"
+
 audit: $(STAMP) ## known vulnerabilities of the locked set; says so where no index answers
 	PYTHON=$(BIN)/python .ci/audit
 
@@ -58,5 +62,5 @@ lock: ## renew requirements.lock from pyproject.toml and constraints.txt (needs 
 	  --no-annotate --no-emit-index-url --python-version 3.11 --python-platform x86_64-manylinux_2_28 -o requirements.lock
 
 clean: ## remove caches and build leftovers (not the results in mlruns/, not .venv)
-	rm -rf .harness_cache .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage* build dist
+	rm -rf .harness_cache .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage* build dist site
 	find src tests experiments -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -9,47 +9,57 @@ import argparse
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pandas
 
 import harness
 from harness.config import TrackingConfig
+from harness.errors import UserError
 from harness.track import find_store
 
 
 def main() -> None:
-    """Write results.csv, samples, telemetry, interaction.json by run, environment.json and config.yaml."""
+    """Write results.csv, samples, telemetry, interaction.json by run, environment.json and config.yaml.
+
+    Of a quartet under load its serving.json, under its own name: `python -m harness.capacity` reads such a folder.
+    """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sweep", help="name or run id (default: the newest)")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
+    try:
+        frame = harness.load(arguments.sweep)
+    except UserError as error:  # a study that was cut has not begun them all
+        sys.exit(f"collect: {error}")
     arguments.out.mkdir(parents=True, exist_ok=True)
-
-    frame = harness.load(arguments.sweep)
     client = find_store(TrackingConfig()).client()
-    samples, telemetry, details = [], [], {}
+    tables: dict[str, list[pandas.DataFrame]] = {
+        "samples.parquet": [], "visits.parquet": [], "telemetry.parquet": []
+    }  # fmt: skip
+    details = {}
     for row in frame[frame["status"] == "FINISHED"].itertuples():
-        part = pandas.read_parquet(client.download_artifacts(row.run_id, "samples.parquet"))
-        samples.append(part.assign(run_id=row.run_id))
         names = {one.path for one in client.list_artifacts(row.run_id)}
-        if "telemetry.parquet" in names:
-            part = pandas.read_parquet(client.download_artifacts(row.run_id, "telemetry.parquet"))
-            telemetry.append(part.assign(run_id=row.run_id))
+        for name in names & set(tables):
+            part = pandas.read_parquet(client.download_artifacts(row.run_id, name))
+            tables[name].append(part.assign(run_id=row.run_id))
+        if "serving.json" in names:
+            served = client.download_artifacts(row.run_id, "serving.json")
+            shutil.copy(served, arguments.out / f"{row.run_name.replace(' ', '_')}-serving.json")
         details[row.run_id] = json.loads(Path(client.download_artifacts(row.run_id, "interaction.json")).read_text())
         for name in ("environment.json", "config.yaml"):
             shutil.copy(client.download_artifacts(row.run_id, name), arguments.out / name)
     write(frame.drop(columns=["start_time"]), arguments.out / "results.csv")
-    merged = pandas.concat(samples)
-    for name in ("cell", "boundary", "run_id"):
-        merged[name] = merged[name].astype("category")
-    write(merged, arguments.out / "samples.parquet")
-    if telemetry:
-        write(pandas.concat(telemetry), arguments.out / "telemetry.parquet")
+    for name, parts in tables.items():
+        if parts:
+            merged = pandas.concat(parts)
+            texts = {column: "category" for column in ("cell", "boundary", "run_id") if column in merged}
+            write(merged.astype(texts), arguments.out / name)
     temporary = arguments.out / ".interaction.json"
     temporary.write_text(json.dumps({"runs": details}, separators=(",", ":")))
     os.replace(temporary, arguments.out / "interaction.json")
-    print(f"{len(frame)} quartets, {len(merged)} samples -> {arguments.out}")
+    print(f"{len(frame)} quartets, {sum(map(len, tables['samples.parquet']))} samples -> {arguments.out}")
 
 
 def write(frame: pandas.DataFrame, path: Path) -> None:

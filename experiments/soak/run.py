@@ -129,7 +129,8 @@ def kill(
     output, errors = process.communicate(timeout=120)
     ended = time.monotonic()
     _, alive = psutil.wait_procs(family, timeout=ORPHAN_S)
-    assert "Traceback" not in answer + errors, answer + errors
+    # of a parent that was killed outright while it started a child, the child says that it is alone
+    assert number is signal.SIGKILL or "Traceback" not in answer + errors, answer + errors
     return {
         "signal": number.name,
         "after_s": round(after_s, 2),

@@ -4,6 +4,10 @@ A stream of Poisson requests at one rate is served by the baseline and by each t
 `--window-s`) comes from the record of every batch.
 
     python experiments/utilisation/run.py --rate-per-s 300 --out experiments/utilisation/cpu -- batch_size=8
+    python experiments/utilisation/run.py --rate-per-s 40 --out experiments/utilisation/h100 -- \
+        batch_size=32 scenario.min_queries=480      # at a low rate, or LoadGen waits for as many as a p99 needs
+
+What was cut goes on with the same command; a sweep that is there is left out (resume=never measures it anew).
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ import pandas
 
 import harness
 from harness.config import TrackingConfig
+from harness.errors import UserError
 from harness.scenarios.batches import BatchRecord
 from harness.track import find_store
 
@@ -40,11 +45,21 @@ def sweep(name: str, arch: str, hw: str, rate_per_s: float, overrides: list[str]
     subprocess.run(command, check=True)
 
 
+def is_there(name: str, quartets: int) -> bool:
+    """Return whether all quartets of a sweep are finished."""
+    try:
+        found = harness.load(name)
+    except UserError:
+        return False
+    return len(found) == quartets and set(found["status"]) == {"FINISHED"}
+
+
 def served(names: list[str], window_s: float, out: Path) -> tuple[pandas.DataFrame, dict[str, np.ndarray]]:
     """Return one row a technique (the cell that has it on), and its busy share by window."""
     client = find_store(TrackingConfig()).client()
     rows, shares = [], {}
-    for row in pandas.concat([harness.load(name) for name in names]).itertuples():
+    frame = pandas.concat([harness.load(name) for name in names])
+    for row in frame[frame["status"] == "FINISHED"].itertuples():
         batches = pandas.read_parquet(client.download_artifacts(row.run_id, "batches.parquet"))
         shutil.copy(client.download_artifacts(row.run_id, "environment.json"), out / "environment.json")
         metrics = client.get_run(row.run_id).data.metrics
@@ -99,6 +114,9 @@ def main() -> None:
     names = [f"utilisation_arch_{options.out.name}", f"utilisation_hw_{options.out.name}"]
     if not options.no_run:
         for name, arch, hw, other in ((names[0], ARCH, "none", "hw."), (names[1], "none", HW, "arch.")):
+            quartets = (arch.count(",") + 1) * (hw.count(",") + 1)
+            if "resume=never" not in options.overrides and is_there(name, quartets):
+                continue
             # an option of a technique that is on nowhere is refused
             sweep(name, arch, hw, options.rate_per_s, [one for one in options.overrides if not one.startswith(other)])
     frame, shares = served(names, options.window_s, options.out)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
-from harness.interruption import STATUS
+from harness.interruption import STATUS, leave
 from harness.run import main
 
 if __name__ == "__main__":
     status = main(sys.argv[1:])
     if status == STATUS:  # all is put in order: taking torch and MLflow down would only make a person wait
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+        leave()
     sys.exit(status)

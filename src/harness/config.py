@@ -15,11 +15,11 @@ from harness.train.options import CheckpointsConfig, TrainConfig
 class ModelConfig:
     """Which network, and where its weights come from."""
 
-    name: str = MISSING
+    name: str = MISSING  # torchvision's or timm's name, or module:function
     weights: str | None = None  # None: random from `seed`; a path to a state dict; or a torchvision weights name
-    seed: int = 0
+    seed: int = 0  # of random weights
     image_size: int = 224  # pixels, square
-    num_classes: int = 1000
+    num_classes: int = 1000  # logits of the last layer
 
 
 @dataclass
@@ -47,8 +47,8 @@ class ReducedGrowthOptions:
     """DenseNet with a smaller growth rate; draws new weights."""
 
     enabled: bool = False
-    growth_rate: int = 24
-    seed: int = 2
+    growth_rate: int = 24  # channels that each layer adds; 32 in DenseNet121
+    seed: int = 2  # of the new weights
 
 
 @dataclass
@@ -67,8 +67,8 @@ class LowRankOptions:
     classifier: bool = True  # the last linear layer
     linear: bool = True  # the other ones: the MLPs of a ViT
     attention: bool = True  # the projections of a ViT's attention
-    conv1x1: bool = True
-    rank: int | None = None
+    conv1x1: bool = True  # 1x1 convolutions
+    rank: int | None = None  # the same for all layers
     ratio: float | None = None  # rank = ratio * min(in, out)
     energy: float | None = None  # smallest rank that keeps this share of the squared singular values
 
@@ -78,7 +78,7 @@ class GroupedOptions:
     """Grouped convolutions: DenseNet's bottlenecks (`_DenseLayer.conv1`), else 3x3 (or larger), else 1x1 expansions."""
 
     enabled: bool = False
-    groups: int = 4
+    groups: int = 4  # must divide the channels
 
 
 @dataclass
@@ -86,7 +86,7 @@ class PrunedOptions:
     """Structured pruning by L2 magnitude: channels of convolutions; heads and MLP width of a ViT."""
 
     enabled: bool = False
-    ratio: float = 0.3
+    ratio: float = 0.3  # share of the channels that goes
     target_gmacs: float | None = None  # overrides `ratio`
     round_to: int | None = 8  # channels are a multiple of this
 
@@ -123,7 +123,7 @@ class FusionOptions:
     """Kernel fusion and graph optimisation at the engine's most, against its least."""
 
     enabled: bool = False
-    cuda_graph: bool = True
+    cuda_graph: bool = True  # GPU only: capture the run and replay it
     # inductor on a GPU, with fp16: our kernels for DenseNet, which never copy a concatenation; transitions pool first
     dense_blocks: bool = False
 
@@ -133,9 +133,9 @@ class DynamicBatchingOptions:
     """A dynamic-shape engine. None takes the value from the batch preset: 1, batch_size, 2 * batch_size."""
 
     enabled: bool = False
-    min_batch_size: int | None = None
-    opt_batch_size: int | None = None
-    max_batch_size: int | None = None
+    min_batch_size: int | None = None  # smallest batch of the engine
+    opt_batch_size: int | None = None  # the one it is tuned for
+    max_batch_size: int | None = None  # largest batch
     max_queue_delay_us: int = 2000  # load scenarios: how long the oldest request may wait for others to join it
     preferred_batch_sizes: list[int] | None = None  # load scenarios: a batch of such a size waits for no more
 
@@ -155,9 +155,9 @@ class HwConfig:
 class EngineConfig:
     """Which engine, on which device, and its own options."""
 
-    name: str = "auto"
+    name: str = "auto"  # auto: the first in order of preference that can run every cell of the sweep
     device: str = "auto"  # auto | cpu | cuda
-    build_only: bool = False
+    build_only: bool = False  # build and cache, measure nothing
     compute_capability: str | None = None  # build for this chip, e.g. "8.9"; None: the one that is here
     threads: int | None = None  # intra-op threads on a CPU; None: the physical cores this process may use
     providers: list[str] | None = None  # onnxruntime, in order of preference; None: by device
@@ -178,16 +178,16 @@ class EngineConfig:
 class PrecisionConfig:
     """One TF32 policy for all four cells."""
 
-    tf32: bool = False
+    tf32: bool = False  # let fp32 products use TF32 on a GPU
 
 
 @dataclass
 class ProfileConfig:
     """Dynamic-shape profile that comes with a batch preset. None: 1, batch_size, 2 * batch_size."""
 
-    min_batch_size: int | None = None
-    opt_batch_size: int | None = None
-    max_batch_size: int | None = None
+    min_batch_size: int | None = None  # of a dynamic engine
+    opt_batch_size: int | None = None  # of a dynamic engine
+    max_batch_size: int | None = None  # of a dynamic engine
 
 
 @dataclass
@@ -212,21 +212,21 @@ class ScenarioConfig:
 class ProtocolConfig:
     """How a quartet is measured; every setting is recorded with the run."""
 
-    name: str = "default"
+    name: str = "default"  # which preset it began as
     primary: str = "auto"  # auto | device | wall | end_to_end; auto: device on a GPU, wall on a CPU
     warmup_min_s: float = 2.0  # GPU only
-    warmup_min_iterations: int = 3
+    warmup_min_iterations: int = 3  # at least, on any device
     warmup_windows: int = 3  # the last windows that must agree
     warmup_tolerance: float | None = None  # relative spread of those windows; None: 0.01 on a GPU, 0.05 on a CPU
-    warmup_max_s: float = 30.0
+    warmup_max_s: float = 30.0  # then it is measured all the same, and noted as unsteady
     ramp_iterations: int = 1  # untimed, at the start of every visit
     slice_s: float = 0.25  # timed part of a visit: whole iterations until this is used up
-    min_blocks: int = 10
-    max_blocks: int = 400
+    min_blocks: int = 10  # before it may stop
+    max_blocks: int = 400  # over all restarts
     half_width: float | None = None  # of ln(factor), stop there once decided; None: 0.01 on device, 0.03 elsewhere
     budget_s: float = 240.0  # of timing one quartet, without bringing its cells up
-    margin: float = 0.05
-    level: float = 0.95
+    margin: float = 0.05  # a factor within 1 - margin and 1 + margin counts as a product
+    level: float = 0.95  # of confidence of the intervals
     restarts: int = 1  # fresh sets of processes
     host_bound_restarts: int = 8  # at least, where a verdict on wall or end_to_end waits for the host
     builds: int = 1  # replicated builds of every engine; each is measured in restarts of its own
@@ -234,8 +234,8 @@ class ProtocolConfig:
     ceilings: bool = True  # measure what a copy and a matrix product reach here, untimed, for the roofline's share
     why: bool = True  # profile each cell after timing, untimed, to say where the factor comes from
     coursework: bool = False  # also run the usual recipe on the same executables
-    worker_timeout_s: float = 300.0
-    seed: int = 0
+    worker_timeout_s: float = 300.0  # a process that does not answer for so long is killed
+    seed: int = 0  # of the order of visits
 
 
 @dataclass
@@ -243,8 +243,8 @@ class TrackingConfig:
     """Where results go."""
 
     uri: str | None = None  # None: MLFLOW_TRACKING_URI, else sqlite under `root`
-    root: str = "mlruns"
-    experiment: str = "harness"
+    root: str = "mlruns"  # folder of the embedded store
+    experiment: str = "harness"  # MLflow's name for where the runs go
     report: bool = True  # put the sweep's report (page, figures, table) into its parent run
 
 
@@ -252,7 +252,7 @@ class TrackingConfig:
 class CacheConfig:
     """Where exports and engines are kept."""
 
-    dir: str = ".harness_cache"
+    dir: str = ".harness_cache"  # of this host; HARNESS_CACHE sets it too
     shared: str | None = None  # a URL for fsspec (s3://bucket/prefix, file:///folder) where hosts share what they built
 
 
@@ -266,7 +266,7 @@ class HarnessConfig:
     engine: EngineConfig = field(default_factory=EngineConfig)
     precision: PrecisionConfig = field(default_factory=PrecisionConfig)
     reference: str = "eager"  # eager | engine
-    batch_size: int = 8
+    batch_size: int = 8  # of every cell; a preset batch=b32 sets it together with its profile
     profile: ProfileConfig = field(default_factory=ProfileConfig)
     scenario: ScenarioConfig = field(default_factory=ScenarioConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -275,7 +275,7 @@ class HarnessConfig:
     cache: CacheConfig = field(default_factory=CacheConfig)
     checkpoints: CheckpointsConfig = field(default_factory=CheckpointsConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
-    sweep_name: str | None = None
+    sweep_name: str | None = None  # in MLflow; None: made from the grid
     resume: str = "auto"  # auto | never | a sweep's name or run id
 
 

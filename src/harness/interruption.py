@@ -15,8 +15,10 @@ import socket
 import sys
 import threading
 import time
+from contextlib import suppress
+from multiprocessing import resource_tracker
 from types import FrameType, TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 STATUS = 130  # 128 + SIGINT, as shells have it
 ANSWER_S = 0.7
@@ -75,12 +77,28 @@ class Interruption:
         deadline = time.monotonic() + GRACE_S
         while not self._over.is_set():
             if self._signalled(0.1) or time.monotonic() >= deadline:
-                os._exit(STATUS)
+                leave()
 
     def _signalled(self, timeout_s: float | None) -> bool:
         """Return whether one of both signals came within a time; a closed socket is none."""
         ready, _, _ = select.select([self._reads], [], [], timeout_s)
         return bool(ready) and self._reads.recv(1) in (bytes([signal.SIGINT]), bytes([signal.SIGTERM]))
+
+
+def leave() -> NoReturn:
+    """End this process at once, child processes first: one that still starts would print that its parent is gone."""
+    import psutil
+
+    tracker = getattr(resource_tracker._resource_tracker, "_pid", None)  # it tidies up after us and ends by itself
+    with suppress(psutil.Error):
+        for child in psutil.Process().children(recursive=True):
+            if child.pid != tracker:
+                with suppress(psutil.Error):
+                    child.kill()
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(STATUS)
 
 
 def _raise(number: int, frame: FrameType | None) -> None:

@@ -108,3 +108,13 @@ def test_a_signal_that_another_handler_took_has_come_all_the_same():
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(5)
         assert one.came()
+
+
+def test_a_child_that_still_starts_is_taken_along_without_a_word():
+    code = (
+        "import multiprocessing; from harness.interruption import leave\n"
+        "multiprocessing.get_context('spawn').Process(target=print).start()\n"
+        "leave()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

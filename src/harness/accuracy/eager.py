@@ -40,8 +40,8 @@ def eager_predictions(recipe: str, images: LabelledImages, batch_size: int, devi
     network = assemble(Recipe.from_json(json.dumps(given["recipe"])))
     if fingerprint(network) != given["fingerprint"]:
         raise CellError("the rebuilt network's weights differ from the exported ones: did the weights file change?")
-    network = network.to(device)
-    policy, parts = getattr(network, "policy", None), stages(network)
+    policy, parts = getattr(network, "policy", None), stages(network)  # before it moves: stages are traced on no device
+    network.to(device)
 
     def run(batch: np.ndarray) -> CellOutputs:
         heads = {
@@ -49,7 +49,7 @@ def eager_predictions(recipe: str, images: LabelledImages, batch_size: int, devi
         }
         return routed(heads, policy)
 
-    with torch.inference_mode(), _without_tf32():
+    with torch.inference_mode(), without_tf32():
         return predict(images, batch_size, run)
 
 
@@ -62,7 +62,7 @@ def routed(heads: dict[str, np.ndarray], policy: ExitPolicy | None) -> CellOutpu
 
 
 @contextmanager
-def _without_tf32() -> Iterator[None]:
+def without_tf32() -> Iterator[None]:
     """Compute fp32 as fp32 inside, whatever the process computes with."""
     matmul, cudnn = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False

@@ -21,4 +21,4 @@ class DataConfig:
     # None: as the model's weights were trained, else ImageNet's convention
     resize: int | None = None  # pixels of the shorter side, before the centre is cut out
     mean: list[float] | None = None  # red, green, blue, of values in [0, 1]
-    std: list[float] | None = None
+    std: list[float] | None = None  # red, green, blue

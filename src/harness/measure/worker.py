@@ -189,6 +189,8 @@ def _quiet_thread_pools(threads: int) -> None:
     """Make OpenMP pools sleep at once when idle, and start no pool that is not needed; must come before torch."""
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler, which tells a terminal that there is no GPU
+    # CUPTI set up anew after it was torn down has crashed beside captured graphs, and an early exit is profiled twice
+    os.environ["TEARDOWN_CUPTI"] = "0"
     os.environ["GOMP_SPINCOUNT"] = "0"
     os.environ["KMP_BLOCKTIME"] = "0"
     # Inductor would start a pool of compilers, one a core, to find everything in its cache

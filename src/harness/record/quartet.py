@@ -30,7 +30,9 @@ from harness.report.figure import draw_quartet
 from harness.report.strategy import strategy
 from harness.roofline import machine_metrics
 from harness.track import QuartetRecord
-from harness.why.explain import Why, explain, part_times
+from harness.why.ceiling import standings
+from harness.why.details import details as why_details
+from harness.why.explain import Why, explain
 
 
 def record(
@@ -69,10 +71,10 @@ def record(
         }
         if analysis.host_bound is not None:
             tags["host_bound"] = str(analysis.host_bound).lower()
-        why = _why(plan, measurement, analysis)
+        why = _why(plan, measurement, analysis, metrics)
         if why is not None:
             tags["why"] = " ".join(why.sentences)
-            details["why"] = _why_details(why)
+            details["why"] = why_details(why)
             metrics["why/amdahl_factor"] = why.stagewise.amdahl_factor
             metrics["why/host_factor"] = math.exp(why.stagewise.host)
             metrics["why/attributed"] = min(profile.attributed for profile in why.profiles.values())
@@ -120,7 +122,7 @@ def record(
     return QuartetRecord(params={}, metrics=metrics, tags=tags, artifacts=artifacts, description=description)
 
 
-def _why(plan: QuartetPlan, measurement: Measurement, analysis: Analysis) -> Why | None:
+def _why(plan: QuartetPlan, measurement: Measurement, analysis: Analysis, metrics: Mapping[str, float]) -> Why | None:
     """Return what the profiles say of the factor on the primary boundary."""
     speeds = {
         boundary: {
@@ -140,21 +142,8 @@ def _why(plan: QuartetPlan, measurement: Measurement, analysis: Analysis) -> Why
         plan.config.batch_size,
         on_wall,
         established=analysis.verdict not in (None, "inconclusive"),
+        standings=standings(metrics, {role: prefix_of(role) for role in measurement.samples.roles}),
     )
-
-
-def _why_details(why: Why) -> dict[str, Any]:
-    return {
-        "boundary": why.boundary,
-        "sentences": why.sentences,
-        "log_factor": why.stagewise.log_factor,
-        "log_host": why.stagewise.host,
-        "log_amdahl": why.stagewise.amdahl,
-        "log_parts": dict(why.stagewise.parts),
-        "part_ms": part_times(why),
-        "incomplete": why.incomplete,
-        "profiles": {role: asdict(profile) for role, profile in why.profiles.items()},
-    }
 
 
 def _note(measurement: Measurement | None) -> str:

@@ -108,7 +108,7 @@ def _cells(
 ) -> list[CellChange]:
     setting = dict(new[0].setting)
     boundary, batch = setting.get("boundary", ""), int(setting["batch_size"])
-    samples = [[study.files.samples(one.run_id) for one in ones] for study, ones in ((before, old), (after, new))]
+    samples = [[_timed(study, one) for one in ones] for study, ones in ((before, old), (after, new))]
     out = []
     for role in ROLES:
         if not all(role in one.cells for one in (*old, *new)):
@@ -126,14 +126,21 @@ def _cells(
     return out
 
 
+def _timed(study: Study, one: Quartet) -> pandas.DataFrame | None:
+    """Return what was timed: whole visits where only a part of the iterations was kept."""
+    visits = study.files.visits(one.run_id)
+    return study.files.samples(one.run_id) if visits is None or visits.empty else visits
+
+
 def block_series(samples: pandas.DataFrame, role: str, boundary: str, batch_size: int) -> BlockSeries | None:
-    """Return images/s of each block of a cell, from its timed iterations; None where it has none."""
+    """Return images/s of each block of a cell, from iterations or whole visits; None where it has none."""
     own = samples[(samples["cell"] == role) & (samples["boundary"] == boundary)]
     if not len(own):
         return None
-    own = own.assign(build=own.get("build", 0))  # older samples know one build only
-    blocks = own.groupby(["build", "restart", "block"], sort=True, observed=True)["milliseconds"]
-    table = (1e3 * batch_size * blocks.size() / blocks.sum()).reset_index(name="ips")
+    # older samples know one build only; a row is one iteration where it does not say how many
+    own = own.assign(build=own.get("build", 0), iterations=own.get("iterations", 1))
+    blocks = own.groupby(["build", "restart", "block"], sort=True, observed=True)[["iterations", "milliseconds"]].sum()
+    table = (1e3 * batch_size * blocks["iterations"] / blocks["milliseconds"]).reset_index(name="ips")
     restart = table.groupby(["build", "restart"], sort=True).ngroup().to_numpy(dtype=np.intp)
     build = table.groupby("build", sort=True).ngroup().to_numpy(dtype=np.intp)
     return BlockSeries(table["ips"].to_numpy(dtype=float), restart, build)

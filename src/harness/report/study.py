@@ -23,7 +23,10 @@ class Files(Protocol):
     """The files that quartets left; None or empty where there are none."""
 
     def samples(self, run_id: str) -> pandas.DataFrame | None:
-        """Return every timed iteration of a quartet."""
+        """Return the timed iterations of a quartet, all or (in long runs) every n-th."""
+
+    def visits(self, run_id: str) -> pandas.DataFrame | None:
+        """Return iterations and milliseconds of each whole visit; None where `samples` are complete."""
 
     def telemetry(self, run_id: str) -> pandas.DataFrame | None:
         """Return the readings taken between its slices."""
@@ -87,6 +90,9 @@ class _FolderFiles:
     def samples(self, run_id: str) -> pandas.DataFrame | None:
         return _rows(self.folder / "samples.parquet", run_id)
 
+    def visits(self, run_id: str) -> pandas.DataFrame | None:
+        return _rows(self.folder / "visits.parquet", run_id)
+
     def telemetry(self, run_id: str) -> pandas.DataFrame | None:
         return _rows(self.folder / "telemetry.parquet", run_id)
 
@@ -102,6 +108,9 @@ class _StoreFiles:
 
     def samples(self, run_id: str) -> pandas.DataFrame | None:
         return self._table(run_id, "samples.parquet")
+
+    def visits(self, run_id: str) -> pandas.DataFrame | None:
+        return self._table(run_id, "visits.parquet")
 
     def telemetry(self, run_id: str) -> pandas.DataFrame | None:
         return self._table(run_id, "telemetry.parquet")

@@ -91,7 +91,7 @@ class DeviceExitPool:
         self._torch, self._first, self._policy, self._stream = torch, first, policy, second.stream
         self._other = first.stream if first.stream != second.stream else None
         self._input = second.input_buffers()[second.input_specs[0].name]
-        self._features = torch.empty((capacity, *self._input.shape[1:]), dtype=self._input.dtype, device="cuda")
+        self._features = self._input.new_empty((capacity, *self._input.shape[1:]))
         spec = next(one for one in first.output_specs if one.name == "exit_logits")
         rows = len(first.input_buffers()[first.input_specs[0].name])
         self.exit_logits = torch.empty((rows, spec.shape[1]), dtype=getattr(torch, spec.dtype), pin_memory=True)
@@ -126,7 +126,7 @@ class DeviceExitPool:
             self._resumed.record(self._stream)
             if count:
                 self._stay[:count] = torch.from_numpy(stay)
-                rows = self._stay[:count].to("cuda", non_blocking=True)
+                rows = self._stay[:count].to(self._features.device, non_blocking=True)
                 packed = self._first.output_buffers()["features"].index_select(0, rows)
                 self._features[self._held : self._held + count].copy_(packed)
         self._held += count

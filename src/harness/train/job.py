@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from harness import arch, models
-from harness.accuracy.eager import all_heads
+from harness.accuracy.eager import all_heads, without_tf32
 from harness.accuracy.score import Share, share
 from harness.arch.recipe import Recipe, assemble
 from harness.arch.stages import stages
@@ -156,7 +156,7 @@ def test(network: nn.Module, images: LabelledImages, device: str) -> dict[str, S
     parts = stages(network.cpu().eval())
     network.to(memory_format=torch.contiguous_format).to(device)
     right: dict[str, list[torch.Tensor]] = {}
-    with torch.inference_mode():
+    with torch.inference_mode(), without_tf32():
         for batch, labels in Batches(images, device).in_order(64):
             for name, logits in all_heads(parts, batch).items():
                 right.setdefault(name, []).append((logits.argmax(dim=1) == labels).cpu())

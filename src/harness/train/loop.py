@@ -22,6 +22,8 @@ from harness.train.options import TrainConfig
 from harness.train.schedule import learning_rate
 from harness.train.state import BEST, Standing, restore, save, write_tensors
 
+MANY_STEPS = 2000  # below it, trying every algorithm of each convolution takes longer than the best one saves
+
 
 @dataclass(frozen=True)
 class Epoch:
@@ -59,7 +61,6 @@ def train(work: Work, folder: Path, standing: Standing, told: Callable[[Epoch, S
     network = work.network.to(work.device)
     if work.device == "cuda":
         network = network.to(memory_format=torch.channels_last)
-        torch.backends.cudnn.benchmark = True
     network.requires_grad_(True)
     teacher = None if work.teacher is None else work.teacher.to(work.device).eval()
     optimiser = _optimiser(network, options)
@@ -70,6 +71,7 @@ def train(work: Work, folder: Path, standing: Standing, told: Callable[[Epoch, S
         if standing.scale:
             scaler.load_state_dict({**scaler.state_dict(), "scale": standing.scale})
     steps = steps_of(work.train.count, options.batch_size)
+    torch.backends.cudnn.benchmark = options.epochs * steps >= MANY_STEPS
     warmup = round(options.warmup_epochs * steps)
     for number in range(standing.epoch, options.epochs):
         if number - standing.best_epoch >= options.patience and number > 0:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class CheckpointsConfig:
     """Where fine-tuned weights are kept, by model, architecture stack and data, and whether cells take them."""
 
-    dir: str = "checkpoints"
+    dir: str = "checkpoints"  # one folder a model, stack and data
     use: str = "auto"  # auto: where there are some | require: a cell without them is an error | never
 
 
@@ -17,20 +17,20 @@ class CheckpointsConfig:
 class TrainConfig:
     """How a network is trained."""
 
-    epochs: int = 80
-    batch_size: int = 64
+    epochs: int = 80  # at most
+    batch_size: int = 64  # of training
     # of AdamW, at its highest; a cosine brings it to zero. None: 4e-3 from random weights, 1e-3 from trained ones
     lr: float | None = None
-    weight_decay: float = 0.05
-    warmup_epochs: float = 2.0
-    label_smoothing: float = 0.0
+    weight_decay: float = 0.05  # of AdamW
+    warmup_epochs: float = 2.0  # until the learning rate is at its highest
+    label_smoothing: float = 0.0  # share of the target spread over all classes
     precision: str = "auto"  # auto | fp32 | fp16 | bf16; auto: mixed with bf16 on a GPU that has it, fp32 on a CPU
     shift: float = 0.08  # largest random shift, as a share of the side
     mirror: bool | None = None  # random mirror images; None: as the data set allows
     teacher: str = "auto"  # auto: the unmodified model, where that has trained weights | none | a weights file of it
     distillation: float = 0.5  # share of the loss that follows the teacher
-    temperature: float = 3.0
+    temperature: float = 3.0  # of the distillation
     exit_weight: float = 0.5  # of an exit head's loss beside the last head's
     patience: int = 30  # epochs without a better validation before it stops
     resume: str = "auto"  # auto: go on where a killed training stopped | never: from the beginning
-    seed: int = 0
+    seed: int = 0  # of the order, shifts and dropout

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from harness.stats.stagewise import ROLES, Stagewise, decompose
+from harness.why.ceiling import Standing, sentence
 from harness.why.parts import order_of
 from harness.why.profile import ENOUGH, SPANNING, UNKNOWN, CellProfile
 
@@ -31,12 +32,14 @@ def explain(
     batch_size: int,
     log_host_on_wall: float | None = None,
     established: bool = True,
+    standings: Mapping[str, Standing] | None = None,
 ) -> Why | None:
     """Return the why of a quartet, None where not all four cells could be profiled.
 
     `throughput_ips` is that of the boundary whose factor is explained, `device_ips` that of the device where there is
     one; without it (a CPU) the profiler's own share of kernels in a batch parts the host from the work.
     `established` tells whether the verdict is: else the sentences say that theirs is only what was measured.
+    `standings` is where each cell stands under the machine's ceilings, where that is known.
     `log_host_on_wall` is ln(wall's factor / device's), where the factor explained is the device's.
     """
     if set(profiles) != set(ROLES) or set(throughput_ips) != set(ROLES):
@@ -51,7 +54,8 @@ def explain(
     found = decompose({role: profiles[role].parts_ms for role in ROLES}, work_ms, total_ms)
     incomplete = tuple(role for role in ROLES if profiles[role].attributed < ENOUGH)
     sentences = _sentences(found, profiles, incomplete, log_host_on_wall, established)
-    return Why(found, profiles, work_ms, boundary, incomplete, sentences)
+    under = sentence(standings or {})
+    return Why(found, profiles, work_ms, boundary, incomplete, (*sentences, under) if under else sentences)
 
 
 def part_times(why: Why) -> dict[str, dict[str, float]]:

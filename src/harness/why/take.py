@@ -42,8 +42,16 @@ def take_profile(executables: Sequence[Executable], spec: CellSpec) -> CellProfi
 def _module(executable: Any, artifact: Any, device: str, batch_size: int) -> CellProfile:
     from harness.why.torch_ops import profile_module
 
-    module = None if executable.is_compiled else executable.module
-    return profile_module(lambda: executable.launch(batch_size), module, device, RUNS)
+    return profile_module(lambda: executable.launch(batch_size), executable.module, (), device, RUNS)
+
+
+def _compiled(executable: Any, artifact: Any, device: str, batch_size: int) -> CellProfile:
+    from harness.engines.inductor.origins import read
+    from harness.why.inductor_kernels import parts_of_kernels
+    from harness.why.torch_ops import profile_module
+
+    kernels = parts_of_kernels(read(artifact.path))
+    return profile_module(lambda: executable.launch(batch_size), None, kernels, device, RUNS)
 
 
 def _session(executable: Any, artifact: Any, device: str, batch_size: int) -> CellProfile:
@@ -64,7 +72,7 @@ def _tensorrt(executable: Any, artifact: Any, device: str, batch_size: int) -> C
 
 _PROFILERS: Mapping[str, Profiler] = {
     "eager": _module,
-    "inductor": _module,
+    "inductor": _compiled,
     "onnxruntime": _session,
     "tensorrt": _tensorrt,
     "tensorrt_rtx": _tensorrt,

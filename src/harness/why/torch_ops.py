@@ -5,13 +5,15 @@ https://docs.pytorch.org/docs/stable/profiler.html
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.why.inductor_kernels import told_by_order
 from harness.why.parts import part_of_parameter
 from harness.why.profile import QUIET, UNKNOWN, CellProfile, Layer, profile_of
 
@@ -20,14 +22,23 @@ if TYPE_CHECKING:
 
 _MARK = "harness-part:"
 _BATCH = "harness-batch"
+_COMPILED = ("Torch-Compiled Region", "TorchDynamo", "## Call CompiledFxGraph")  # they hold kernels and the host's work
+# events on the host that are no operation of torch's: CUDA's own calls, and what the profiler itself took
+_NO_OPERATION = re.compile(
+    r"cu(da)?[A-Z]|Activity Buffer|Command Buffer|Instrumentation|Resource|.* Module Loading|Lazy "
+)
+Kernels = Sequence[tuple[str, str]]
 MOVES = ("aten::copy_", "aten::_to_copy", "aten::contiguous", "aten::clone", "Memcpy", "Memset", "aten::cat")
 
 
-def profile_module(launch: Callable[[], None], module: nn.Module | None, device: str, runs: int) -> CellProfile:
-    """Run batches under the profiler after as many without; `launch` calls `module`; None: what a compiler made.
+def profile_module(
+    launch: Callable[[], None], module: nn.Module | None, kernels: Kernels, device: str, runs: int
+) -> CellProfile:
+    """Run batches under the profiler after as many without; `launch` calls `module`.
 
     A part begins where a module of it is called and lasts until the next one's begins, so what a network does between
-    its modules belongs to the part before. What a compiler made runs without modules: it is not attributed.
+    its modules belongs to the part before. What a compiler made runs without modules (None): its kernels and
+    their parts are given, in the order of the calls.
     """
     import torch
     from torch.profiler import ProfilerActivity, profile, record_function
@@ -43,7 +54,7 @@ def profile_module(launch: Callable[[], None], module: nn.Module | None, device:
                 with record_function(_BATCH):
                     launch()
                     wait()
-    batches = _batches(prof.events(), device)[1:]  # the profiler sets itself up in the first
+    batches = _batches(prof.events(), device, kernels)[1:]  # the profiler sets itself up in the first
     return profile_of(
         "torch profiler", typical(found for found, _ in batches), float(np.quantile([ms for _, ms in batches], QUIET))
     )
@@ -86,26 +97,70 @@ def _marked(module: nn.Module) -> Iterator[None]:
             hook.remove()
 
 
-def _batches(events: Any, device: str) -> list[tuple[list[Layer], float]]:
+def _batches(events: Any, device: str, kernels: Kernels) -> list[tuple[list[Layer], float]]:
     """Return the layers of each batch in the order they ran, and its milliseconds on the host."""
     from torch.autograd import DeviceType
 
-    host = sorted((one for one in events if one.device_type == DeviceType.CPU), key=lambda one: one.time_range.start)
-    out: list[tuple[list[Layer], float]] = []
-    batch, part = None, UNKNOWN
-    for event in host:
-        if event.name == _BATCH:
-            batch, part = event, UNKNOWN
-            out.append(([], event.cpu_time_total / 1e3))
-        elif batch is None or event.time_range.start >= batch.time_range.end:
-            continue
-        elif event.name.startswith(_MARK):
-            part = event.name.removeprefix(_MARK)
-        elif device == "cuda":
-            out[-1][0].extend(Layer(one.name, part, one.duration / 1e3, _moves(one.name)) for one in event.kernels)
-        elif event.cpu_parent is not None and event.cpu_parent.id == batch.id:  # its time holds what it calls
-            out[-1][0].append(Layer(event.name, part, event.cpu_time_total / 1e3, _moves(event.name)))
+    # CUDA numbers its calls by itself: one that torch puts among its operations may bear the number of another one
+    # of these, whose kernels it is then given a second time
+    own = (one for one in events if one.device_type == DeviceType.CPU and not _NO_OPERATION.match(one.name))
+    host = sorted(own, key=lambda one: one.time_range.start)
+    out = []
+    for batch in (one for one in host if one.name == _BATCH):
+        end = batch.time_range.end
+        inside = [one for one in host if batch.time_range.start <= one.time_range.start < end and one is not batch]
+        told = told_by_order(inside, kernels)
+        layers = _on_gpu(inside, told) if device == "cuda" else _on_cpu(inside, told, batch)
+        out.append((layers, batch.cpu_time_total / 1e3))
     return out
+
+
+def _on_gpu(events: Iterable[Any], told: Mapping[int, str]) -> list[Layer]:
+    """Return the kernels that the host's events launched."""
+    out: list[Layer] = []
+    part = UNKNOWN
+    for event in events:
+        if event.name.startswith(_MARK):
+            part = event.name.removeprefix(_MARK)
+        own = _within(event, told) or part
+        out.extend(Layer(one.name, own, one.duration / 1e3, _moves(one.name)) for one in event.kernels)
+    return out
+
+
+def _on_cpu(events: Iterable[Any], told: Mapping[int, str], batch: Any) -> list[Layer]:
+    """Return the operations that the batch itself called; of what a compiler made, its kernels, where they are told.
+
+    An operation that compiled code calls beside its kernels is work of no known part.
+    """
+    out: list[Layer] = []
+    part = UNKNOWN
+    for event in events:
+        if event.name.startswith(_MARK):
+            part = event.name.removeprefix(_MARK)
+        elif event.id in told:
+            out.append(Layer(event.name, told[event.id], event.cpu_time_total / 1e3, _moves(event.name)))
+        elif told and event.name.startswith(_COMPILED):
+            continue
+        elif _called_by(event, batch, within_compiled=bool(told)):  # its time holds what it calls
+            out.append(Layer(event.name, part, event.cpu_time_total / 1e3, _moves(event.name)))
+    return out
+
+
+def _called_by(event: Any, batch: Any, within_compiled: bool) -> bool:
+    """Whether the batch called this event itself; or, of torch's operations, the compiled code that it called."""
+    caller = event.cpu_parent
+    if caller is None or caller.id == batch.id:
+        return caller is not None
+    return within_compiled and "::" in event.name and caller.name.startswith(_COMPILED)
+
+
+def _within(event: Any, told: Mapping[int, str]) -> str | None:
+    """Return the part of the kernel that this event is, or is called by."""
+    while event is not None:
+        if event.id in told:
+            return told[event.id]
+        event = event.cpu_parent
+    return None
 
 
 def _moves(name: str) -> bool:

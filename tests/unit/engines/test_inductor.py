@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from harness.engines import get
+from harness.engines.base import BatchProfile
 from harness.engines.build import fetch_or_build
-from harness.engines.inductor.compiler import OPTIONS, _options
+from harness.engines.inductor.compiler import OPTIONS, _options, sizes_apart
+from harness.engines.inductor.engine import _sources_sha256
 from harness.errors import UserError
 from harness.plan import plan_quartet
+from harness.why import take
+from harness.why.parts import order_of
+from harness.why.profile import SPANNING, UNKNOWN
 
 pytestmark = [
     pytest.mark.slow,
@@ -61,3 +67,63 @@ def test_a_build_for_another_chip_is_refused(configured):
     config = configured("hw=fusion", "engine.compute_capability=8.9")
     with pytest.raises(UserError, match="inductor compiles for the machine it runs on"):
         plan_quartet(config, "inductor", "cpu")
+
+
+def test_a_worker_that_starts_from_the_cache_compiles_nothing(compiled):
+    torch.compiler.reset()
+    torch._dynamo.utils.counters.clear()
+    with get("inductor").load(compiled.artifacts[0], "cpu") as executable:
+        executable.enqueue(2)
+        executable.synchronize()
+    counts = torch._dynamo.utils.counters["inductor"]
+    assert (counts["fxgraph_cache_hit"], counts["fxgraph_cache_miss"]) == (1, 0)
+
+
+def test_its_profile_tells_the_parts_of_the_network_by_the_kernels_it_wrote_down(compiled):
+    profiler = take._PROFILERS["inductor"]
+    with get("inductor").load(compiled.artifacts[0], "cpu") as executable:
+        profile = profiler(executable, compiled.artifacts[0], "cpu", 2)
+    order = sorted((part for part in profile.parts_ms if part != UNKNOWN), key=order_of)
+    assert order[0] == "stem" and order[-2:] == ["head", SPANNING]  # a normalisation goes with what pools before it
+    assert {"dense block 1", "transition 1", "dense block 4"} < set(order)
+    assert profile.parts_ms.get(UNKNOWN, 0.0) < 0.1 * profile.work_ms
+    assert profile.work_ms <= profile.batch_ms * 1.05
+
+
+def test_a_change_of_our_own_lowering_is_another_artifact(compiled, monkeypatch):
+    plan = compiled.artifacts[0].plan
+    before = _sources_sha256()
+    assert dict(plan.options)["lowering"] == before and len(before) == 12
+    monkeypatch.setattr(Path, "read_bytes", lambda path: b"changed")
+    assert _sources_sha256.__wrapped__() != before
+
+
+@pytest.mark.parametrize(
+    ("profile", "sizes"),
+    [((4, 4, 4), ()), ((2, 4, 8), ()), ((1, 4, 8), (1,)), ((1, 1, 8), (8,))],
+    ids=["static", "never one", "one beside the usual", "usually one"],
+)
+def test_a_single_sample_and_more_are_compiled_apart(profile, sizes):
+    assert sizes_apart(BatchProfile(*profile)) == sizes
+
+
+def test_a_worker_compiles_nothing_for_any_batch_of_a_dynamic_artifact(prepared, images, tmp_path, monkeypatch):
+    from torch._dynamo.utils import counters
+
+    _, cells = prepared("hw=dynamic_batching", "reference=engine", engine="inductor")
+    cell = cells["hw"]
+    assert cell.artifacts[0].plan.batch == BatchProfile(1, 2, 4)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    torch._dynamo.reset()
+    counters.clear()
+    inputs = images(4)
+    with torch.inference_mode():
+        expected = cell.network.module(torch.from_numpy(inputs)).numpy()
+    with get("inductor").load(cell.artifacts[0], "cpu") as executable:
+        executable.write_inputs({"input": inputs})
+        for size in (2, 1, 4, 3):
+            executable.enqueue(size)
+            found = executable.outputs(size)["logits"]
+            np.testing.assert_allclose(found, expected[:size], rtol=0, atol=1e-5 * abs(expected).max())
+    assert counters["stats"]["unique_graphs"] == 2
+    assert counters["inductor"]["fxgraph_cache_miss"] == 0

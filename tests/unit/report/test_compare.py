@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pandas
 import pytest
 
 from harness.errors import UserError
@@ -63,6 +64,17 @@ def test_without_samples_nothing_is_claimed_and_the_gate_cannot_tell(row, compar
     assert {one.no_ratio for one in found.cells} == {"its samples were not kept"}
     with pytest.raises(UserError, match="can't tell"):
         failures(found, Gate(0.03))
+
+
+def test_where_iterations_were_thinned_whole_visits_are_compared(row, folder):
+    places = [folder("before", row()), folder("after", row())]
+    table = pandas.read_parquet(places[1] / "samples.parquet")
+    keys = ["run_id", "cell", "build", "restart", "block", "order", "boundary"]
+    visits = table.groupby(keys)["milliseconds"].agg(iterations="count", milliseconds="sum").reset_index()
+    visits.to_parquet(places[1] / "visits.parquet")
+    table.assign(milliseconds=table["milliseconds"] * 2).groupby(keys).head(1).to_parquet(places[1] / "samples.parquet")
+    found = compare(*(open_study(str(place)) for place in places))
+    assert all(one.ratio.low < 1 < one.ratio.high for one in found.cells)
 
 
 @pytest.mark.parametrize("text", ["slower", "slower:3", "faster:3%", "slower:x%", "slower:-1%", "slower:100%"])

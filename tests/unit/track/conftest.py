@@ -3,8 +3,10 @@
 import dataclasses
 import os
 import shutil
+from contextlib import contextmanager
 
 import pytest
+from mlflow import MlflowClient
 
 from harness.config import TrackingConfig
 from harness.track.store import DATABASE, Store, open_store
@@ -36,6 +38,31 @@ def tracking(template, tmp_path, monkeypatch) -> TrackingConfig:
 @pytest.fixture
 def store(tracking) -> Store:
     return open_store(tracking)
+
+
+@pytest.fixture
+def dies_at_write(monkeypatch):
+    """Return a context: the n-th call of one of `names` of MLflow's client raises `error`; it gives the calls."""
+
+    @contextmanager
+    def dying(write, names, error):
+        calls = []
+
+        def counted(name, real):
+            def call(*args, **options):
+                calls.append(name)
+                if len(calls) == write:
+                    raise error
+                return real(*args, **options)
+
+            return call
+
+        with monkeypatch.context() as patch:
+            for name in names:
+                patch.setattr(MlflowClient, name, counted(name, getattr(MlflowClient, name)))
+            yield calls
+
+    return dying
 
 
 @pytest.fixture

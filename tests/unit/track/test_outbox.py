@@ -99,32 +99,16 @@ def test_a_store_that_is_locked_meanwhile_gets_the_row_later_and_once(
 
 @pytest.mark.parametrize("write", range(1, 7))
 def test_a_delivery_that_broke_off_at_any_write_is_done_again_and_gives_one_whole_row(
-    store, sweep, outbox, row, monkeypatch, write
+    store, sweep, outbox, row, monkeypatch, dies_at_write, write
 ):
     """The n-th call that writes to the store is the last thing the process does."""
-    from mlflow import MlflowClient
-
     with monkeypatch.context() as away:
         away.setattr(outbox_module, "check_there", _refuse)
         quartet = begin(outbox, sweep, "grouped x fp16", {"arch": "grouped"}, {"gpu": "none"})
         assert hand_over(outbox, quartet, row) is None
-    calls = 0
-
-    def dying(real):
-        def call(*args, **options):
-            nonlocal calls
-            calls += 1
-            if calls == write:
-                raise KeyboardInterrupt
-            return real(*args, **options)
-
-        return call
-
-    with monkeypatch.context() as killed:
-        for name in ("create_run", "log_batch", "log_artifact", "set_terminated"):
-            killed.setattr(MlflowClient, name, dying(getattr(MlflowClient, name)))
-        with pytest.raises(KeyboardInterrupt):
-            deliver(outbox)
+    names = ("create_run", "log_batch", "log_artifact", "set_terminated")
+    with dies_at_write(write, names, KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        deliver(outbox)
     assert deliver(outbox) == []
     check_whole(store, sweep, row)
 

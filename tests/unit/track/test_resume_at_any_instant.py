@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from mlflow import MlflowClient
 
 from harness.errors import UserError
 from harness.process_identity import this_process
@@ -47,29 +46,15 @@ def begin_again(store, name: str) -> tuple[str, dict[str, str]]:
 
 
 @pytest.mark.parametrize("write", range(1, 12))
-def test_a_start_killed_at_any_write_loses_nothing(store, monkeypatch, write):
+def test_a_start_killed_at_any_write_loses_nothing(store, dies_at_write, write):
     unfinished(store, ["one", "two"])
-    calls = 0
-
-    def dying(real):
-        def call(*args, **options):
-            nonlocal calls
-            calls += 1
-            if calls == write:
-                raise Killed
-            return real(*args, **options)
-
-        return call
-
-    with monkeypatch.context() as patch:
-        for name in WRITES:
-            patch.setattr(MlflowClient, name, dying(getattr(MlflowClient, name)))
+    with dies_at_write(write, WRITES, Killed) as calls:
         try:
             begin_again(store, "killed while it began")
         except Killed:
             pass
         else:
-            assert calls < write  # it came through before that write
+            assert len(calls) < write  # it came through before that write
     sweep, kept = begin_again(store, "last")
     assert set(kept) == {"one", "two"}
     assert {run.data.tags["quartet_key"] for run in children(store, sweep)} == {"one", "two"}

@@ -7,6 +7,7 @@ import math
 import pytest
 
 from harness.stats.stagewise import ROLES
+from harness.why.ceiling import standings
 from harness.why.explain import explain, part_times
 from harness.why.profile import UNKNOWN, Layer, profile_of
 
@@ -57,3 +58,22 @@ def test_profiles_are_scaled_to_what_was_timed():
 def test_without_all_four_cells_there_is_no_why():
     three = profiles(**{role: CONFLICT[role] for role in ROLES[:3]})
     assert explain(three, speeds(CONFLICT), None, "wall", 1) is None
+
+
+ROOF = {"baseline": (0.21, False), "arch": (0.18, True), "hw": (0.53, True), "combined": (1.04, True)}
+
+
+def test_where_the_cells_stand_under_the_ceilings_is_said_where_all_four_are_known():
+    why = explain(profiles(**CONFLICT), speeds(CONFLICT), None, "wall", 1, standings=ROOF)
+    assert why.sentences[-1] == (
+        "Achieved share of the nearer ceiling: baseline 21% of compute, arch 18% of memory, hw 53% of memory, "
+        "combined 104% of memory."
+    )
+    some = {role: ROOF[role] for role in ("baseline", "hw")}
+    without = explain(profiles(**CONFLICT), speeds(CONFLICT), None, "wall", 1, standings=some)
+    assert not any("ceiling" in one for one in without.sentences)
+
+
+def test_standings_are_read_from_the_row_by_role():
+    row = {"baseline/roofline/share": 0.2, "baseline/roofline/memory_bound": 0.0, "hw/roofline/gflop_per_image": 1.0}
+    assert standings(row, {"baseline": "baseline/", "hw": "hw/"}) == {"baseline": (0.2, False)}

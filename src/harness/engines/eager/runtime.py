@@ -83,11 +83,6 @@ class ModuleExecutable:
         del self._module
 
     @property
-    def is_compiled(self) -> bool:
-        """Whether what runs is a compiler's result, which calls none of the module's own modules."""
-        return self._transform is not None
-
-    @property
     def module(self) -> torch.nn.Module:
         """The stage as it runs: moved, in its precision, changed by the transform."""
         return self._module

@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
-from harness.engines.base import Artifact, BuildPlan
+from harness.engines.base import Artifact, BatchProfile, BuildPlan
 from harness.engines.eager.rebuild import RECIPE_FILE
+from harness.engines.inductor import origins
 from harness.errors import CellError
 
 # it says on every CPU that there is no CUDA
@@ -28,29 +29,39 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "max": {"epilogue_fusion": True},
 }
 AUTOTUNE = {"max_autotune": True}
+NAMED = {"cpp.enable_kernel_profile": True}  # on a CPU: a profiler sees the kernels; nothing where none runs
 
 
 def build(plan: BuildPlan, workdir: Path, version: str) -> Artifact:
-    """Compile by running one batch in a fresh cache; raise CellError with the compiler's reason."""
+    """Compile by running every batch size that gets code of its own, in a fresh cache.
+
+    Raises CellError with the compiler's reason. Proof and origins are those of the usual batch.
+    """
     from torch._inductor import metrics
 
     from harness.engines.eager.runtime import ModuleExecutable
 
     (workdir / RECIPE_FILE).write_text(plan.recipe)
     artifact = Artifact(plan, workdir, CACHE_FILE, version, size_mb=0.0)
+    recorder = origins.Recorder(_options(plan))
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = scratch  # nothing left by an earlier build may be found
         try:
-            with ModuleExecutable(artifact, plan.device, compile_for(plan)) as executable:
+            with ModuleExecutable(artifact, plan.device, compile_for(plan, recorder)) as executable:
                 executable.enqueue()
                 executable.synchronize()
                 proof, degraded = _dense_blocks(plan, executable.module)
+                kernels, kernel_count = recorder.origins(), int(metrics.generated_kernel_count)
+                for size in sizes_apart(plan.batch):
+                    executable.enqueue(size)
+                executable.synchronize()
         except Exception as error:
             raise CellError(f"torch.compile failed: {type(error).__name__}: {str(error).strip()[:200]}") from error
         saved = torch.compiler.save_cache_artifacts()
     if saved is None:
         raise CellError("torch.compile left no cache to keep: nothing was compiled")
     (workdir / CACHE_FILE).write_bytes(saved[0])
+    origins.write(workdir, kernels)
     return Artifact(
         plan=plan,
         path=workdir,
@@ -59,7 +70,7 @@ def build(plan: BuildPlan, workdir: Path, version: str) -> Artifact:
         size_mb=len(saved[0]) / 1e6,
         proof={
             "nodes_before": plan.graph.nodes,
-            "generated_kernels": int(metrics.generated_kernel_count),
+            "generated_kernels": kernel_count,
             "options": str(_options(plan)),
             "precision_in_use": plan.precision,
             "batch": "static" if plan.batch.is_static else "dynamic",
@@ -69,7 +80,18 @@ def build(plan: BuildPlan, workdir: Path, version: str) -> Artifact:
     )
 
 
-def compile_for(plan: BuildPlan) -> Callable[[torch.nn.Module], Callable[..., Any]]:
+def sizes_apart(batch: BatchProfile) -> tuple[int, ...]:
+    """Return the sizes that are compiled beside the usual one, so that no worker compiles them while it serves.
+
+    However dynamic a batch is, Dynamo makes code of its own for a single sample: "0/1 specialization" in
+    https://docs.pytorch.org/docs/stable/user_guide/torch_compiler/torch.compiler_dynamic_shapes.html.
+    """
+    if batch.is_static or batch.min_size > 1:
+        return ()
+    return (batch.max_size,) if batch.opt_size == 1 else (1,)
+
+
+def compile_for(plan: BuildPlan, backend: origins.Recorder) -> Callable[[torch.nn.Module], Callable[..., Any]]:
     """Return what turns a module into its compiled form."""
 
     def transform(module: torch.nn.Module) -> Callable[..., Any]:
@@ -78,11 +100,22 @@ def compile_for(plan: BuildPlan) -> Callable[[torch.nn.Module], Callable[..., An
 
             fuse_dense_blocks(module)
         compiled: Callable[..., Any] = torch.compile(
-            module, fullgraph=True, dynamic=not plan.batch.is_static, options=_options(plan)
+            module, fullgraph=True, dynamic=False if plan.batch.is_static else None, backend=backend
         )
-        return compiled
+        return compiled if plan.batch.is_static else _of_any_batch(compiled)
 
     return transform
+
+
+def _of_any_batch(compiled: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `compiled` with the batch alone dynamic; `dynamic=True` would leave height and width open as well."""
+
+    def call(*inputs: torch.Tensor) -> Any:
+        for tensor in inputs:
+            torch._dynamo.maybe_mark_dynamic(tensor, 0)
+        return compiled(*inputs)
+
+    return call
 
 
 def _asks_for_dense_blocks(plan: BuildPlan) -> bool:
@@ -102,10 +135,11 @@ def _dense_blocks(plan: BuildPlan, module: torch.nn.Module) -> tuple[dict[str, i
 def _options(plan: BuildPlan) -> dict[str, Any]:
     """Return Inductor's settings for the level of a plan."""
     tuned = plan.fusion == "max" and dict(plan.options).get("max_autotune")
-    return {**OPTIONS[plan.fusion], **(AUTOTUNE if tuned else {})}
+    named = NAMED if plan.device == "cpu" else {}  # on a GPU kernels have names anyway
+    return {**named, **OPTIONS[plan.fusion], **(AUTOTUNE if tuned else {})}
 
 
 def warm_compile(artifact: Artifact) -> Callable[[torch.nn.Module], Callable[..., Any]]:
     """Return `compile_for` of an artifact's plan, with the artifact's cache loaded first."""
     torch.compiler.load_cache_artifacts((artifact.path / CACHE_FILE).read_bytes())
-    return compile_for(artifact.plan)
+    return compile_for(artifact.plan, origins.Recorder(_options(artifact.plan)))

@@ -6,7 +6,9 @@ again: https://docs.pytorch.org/tutorials/recipes/torch_compile_caching_tutorial
 
 from __future__ import annotations
 
+import hashlib
 import shutil
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +31,7 @@ class InductorEngine:
 
     def options(self, asked: EngineConfig, levels: Levels, device: str) -> dict[str, Option]:
         """Return layout (channels last unless told otherwise) and algorithm choice on a GPU, and what `fusion` adds."""
-        out: dict[str, Option] = {}
+        out: dict[str, Option] = {"lowering": _sources_sha256()}  # a change of ours is another artifact
         if device == "cuda":
             out["channels_last"] = True if asked.channels_last is None else asked.channels_last
             out["cudnn_benchmark"] = asked.cudnn_benchmark
@@ -74,6 +76,15 @@ class InductorEngine:
         from harness.engines.inductor.compiler import warm_compile
 
         return ModuleExecutable(artifact, device, warm_compile(artifact))
+
+
+@cache
+def _sources_sha256() -> str:
+    """Return the first 12 digits over this room's sources: they are a part of what is compiled."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 INDUCTOR = InductorEngine()

@@ -1,0 +1,72 @@
+"""MkDocs' hook: adds the pages that are made from the sources, the studies, and mends links that leave docs/."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+from pathlib import Path
+from typing import Any
+
+import commands
+import options
+from mkdocs.structure.files import File, Files
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SOURCE = REPOSITORY / "src" / "harness"
+MADE = {"reference/options.md": options.page, "reference/commands.md": commands.page}
+COPIED = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
+LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
+
+for _setting in commands.SETTINGS:  # or their values would be shown as defaults
+    os.environ.pop(_setting, None)
+
+
+def on_files(files: Files, config: Any) -> Files:
+    """Add what is not below docs/."""
+    for name, make in MADE.items():
+        files.append(File.generated(config, name, content=make(SOURCE)))
+    for path, name in {**COPIED, **studies(REPOSITORY)}.items():
+        if path.endswith(".md"):
+            files.append(File.generated(config, name, content=(REPOSITORY / path).read_text()))
+        else:
+            files.append(File.generated(config, name, abs_src_path=str(REPOSITORY / path)))
+    return files
+
+
+def studies(repository: Path) -> dict[str, str]:
+    """Return the studies' pages and figures and the calibration's table, by their path in the repository."""
+    found = {}
+    for folder in sorted((repository / "experiments").iterdir()):
+        pages = [folder / name for name in ("README.md", "table.md") if (folder / name).is_file()]
+        for path in [*pages, *(sorted(folder.glob("*.png")) if pages else [])]:
+            inside = path.relative_to(repository).as_posix()
+            found[inside] = inside.replace("README.md", "index.md")
+    return found
+
+
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
+    """Turn links into the repository into links within the site; what the site has not is named, not linked."""
+    back = {name: path for path, name in {**COPIED, **studies(REPOSITORY)}.items()}
+    here = page.file.src_uri
+    at = back.get(here, f"docs/{here}")  # where the page lies in the repository
+    return LINK.sub(lambda found: _mended(found, at, here), markdown)
+
+
+def _mended(found: re.Match[str], at: str, here: str) -> str:
+    mark, text, target = found.groups()
+    path, _, anchor = target.partition("#")
+    if not path or re.match(r"[a-z]+:", target):
+        return found[0]
+    inside = posixpath.normpath(posixpath.join(posixpath.dirname(at), path))
+    if not (REPOSITORY / inside).exists():
+        return found[0]  # made, or wrong: then the strict build says so
+    known = {**COPIED, **studies(REPOSITORY)}
+    if (REPOSITORY / inside).is_dir():
+        inside = f"{inside}/README.md"
+    goal = inside.removeprefix("docs/") if inside.startswith("docs/") else known.get(inside)
+    if goal is None:
+        name = inside.removesuffix("/README.md")
+        return text if text.startswith("`") else f"`{name}`" if text == name else f"{text} (`{name}`)"
+    way = posixpath.relpath(goal, posixpath.dirname(here) or ".")
+    return f"{mark}[{text}]({way}{'#' if anchor else ''}{anchor})"

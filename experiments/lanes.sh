@@ -1,0 +1,44 @@
+# Sweeps side by side on the GPUs of this machine, one lane a GPU; sourced by the run.sh of a study.
+#
+# Each lane has its share of the cores and locks of its own. Builds of one lane may overlap the timed slices of another:
+# the wall clock, host_share, and whatever the host launches between graphs (an early exit's packing) feel that, so read
+# the device boundary of such runs. Where there are fewer GPUs than lanes, lanes of one GPU take turns.
+#
+# A sweep that is finished is noted in mlruns/ and left out by the next call; one that was cut is gone on with.
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+gpus=$(nvidia-smi -L 2>/dev/null | wc -l)
+gpus=$((gpus > 0 ? gpus : 1)) # none: a rehearsal on a CPU
+
+enter() { # enter GPU: one GPU and its share of the cores for this shell
+  local share=$(($(nproc) / gpus))
+  export CUDA_VISIBLE_DEVICES=$1 TMPDIR=/tmp/harness-lane$1
+  mkdir -p "$TMPDIR" mlruns
+  taskset -cp $((share * $1))-$((share * ($1 + 1) - 1)) "$BASHPID" >/dev/null
+}
+once() { # once NAME COMMAND...: what is done stays done; 130 means that time is up
+  [ ! -e "mlruns/$1.done" ] || return 0
+  "${@:2}"
+  case $? in
+    0) touch "mlruns/$1.done" ;;
+    130) exit 130 ;;
+  esac
+}
+sweep() { once "$1" python3 -m harness sweep_name="$@" $more; } # sweep NAME OVERRIDE...
+lanes() { # lanes SECONDS COMMAND...: a lane each; a minute of the time is kept for what comes after them
+  local seconds=$(($1 - 60)) index=0 work
+  ((seconds > 0)) || return 0
+  export -f enter once sweep "${@:2}"
+  export gpus more=${more:-}
+  for work in "${@:2}"; do
+    timeout --signal=INT --kill-after=20 "$seconds" bash -c "enter $((index % gpus)); $work" > "lane$index.log" 2>&1 &
+    index=$((index + 1))
+  done
+  wait
+  tail -n 30 $(seq -f 'lane%g.log' 0 $((index - 1)))
+}
+collect() { # collect FOLDER NAME...: the files of finished sweeps, each in a folder of its own
+  local name
+  for name in "${@:2}"; do
+    python3 experiments/collect.py --sweep "$name" --out "$1/$name" || true
+  done
+}

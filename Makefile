@@ -35,10 +35,11 @@ test: $(STAMP) ## the tests that this machine can run, but for those that take m
 test-slow: $(STAMP) ## the tests that take minutes each: about half an hour on two cores
 	$(BIN)/python -m pytest -m slow
 
-lint: $(STAMP) ## format, style and types
+lint: $(STAMP) ## format, style, types, and who imports whom
 	$(BIN)/ruff format --check src tests experiments docs
 	$(BIN)/ruff check src tests experiments docs
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 ui: $(STAMP) ## browse the runs in MLflow, our view already open
 	$(BIN)/python -m harness.ui
@@ -61,5 +62,5 @@ lock: ## renew requirements.lock from pyproject.toml and constraints.txt (needs 
 	  --no-annotate --no-emit-index-url --python-version 3.11 --python-platform x86_64-manylinux_2_28 -o requirements.lock
 
 clean: ## remove caches and build leftovers (not the results in mlruns/, not .venv)
-	rm -rf .harness_cache .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist site
+	rm -rf .harness_cache .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage* build dist site
 	find src tests experiments -name __pycache__ -type d -prune -exec rm -rf {} +

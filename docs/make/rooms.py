@@ -42,7 +42,7 @@ ROOMS = (
     Room("prepare", "export, build or fetch", ("prepare", "ahead")),
     Room("report", "table, analysis, page, comparison", (
         "report", "analyse", "why.explain", "why.details", "why.ceiling")),
-    Room("record", "numbers to an MLflow row", ("record", "family", "accuracy.record")),
+    Room("record", "numbers to an MLflow row", ("record", "family")),
     Room("load", "a quartet under load, search, factor", tuple(f"scenarios.{name}" for name in (
         "under_load", "choose", "load_analysis", "load_figure", "load_plan", "load_record", "serving_file",
         "variants"))),

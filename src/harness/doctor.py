@@ -28,7 +28,7 @@ class Diagnosis:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the report; return 0, or 1 if an engine that can run fails its self-test."""
-    from harness.run import quiet
+    from harness.quiet import quiet
 
     options = _parser().parse_args(arguments)
     quiet()

@@ -21,7 +21,7 @@ def to_fp16(model: onnx.ModelProto, fp32_io: Collection[str]) -> onnx.ModelProto
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # one line for each weight too small for fp16
-        half = convert_float_to_float16(model, keep_io_types=False)
+        half: onnx.ModelProto = convert_float_to_float16(model, keep_io_types=False)
     graph = half.graph
     casts_in, casts_out = [], []
     for value in (*graph.input, *graph.output):

@@ -23,10 +23,10 @@ from harness.engines.cache import Cache, key_of, open_cache
 from harness.environment import code_digest, cpu_name, git_sha, gpu
 from harness.errors import CellError, UserError
 from harness.finetuned import identity
-from harness.fleet.seat import simulated_device
 from harness.measure.lock import building, device_lock
 from harness.measure.progress import Progress
 from harness.measure.protocol import measure
+from harness.measure.seat import simulated_device
 from harness.plan import QuartetPlan, plan_quartet
 from harness.prepare import prepare, tasks
 from harness.record import params, record

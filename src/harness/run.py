@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import shlex
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -15,7 +12,10 @@ from harness.compose import compose_jobs, config_dir, register_schema
 from harness.errors import UserError
 from harness.help import help_text
 from harness.interruption import STATUS, Interruption
+from harness.quiet import quiet
 from harness.secrets import redacted
+
+__all__ = ["main", "quiet"]
 
 _HYDRA_ANSWERS = ("hydra_help", "cfg", "info", "shell_completion")  # flags that Hydra answers itself
 
@@ -89,11 +89,3 @@ def _hydra(arguments: Sequence[str], job: Callable[[Any], None], overrides: Sequ
     finally:
         sys.argv = saved
     return 0
-
-
-def quiet() -> None:
-    """Keep third-party warnings off the screen: a user can do nothing about them."""
-    warnings.filterwarnings("ignore")
-    os.environ.setdefault("PYTHONWARNINGS", "ignore")  # worker processes too
-    for name in ("torch", "onnxscript", "onnx_ir", "mlflow", "alembic", "matplotlib"):
-        logging.getLogger(name).setLevel(logging.ERROR)

@@ -11,11 +11,11 @@ import torch
 
 from harness.accuracy.predictions import Predictions, predict
 from harness.arch.exit_policy import ExitPolicy, exit_mask
+from harness.arch.outputs import CellOutputs
 from harness.arch.recipe import Recipe, assemble
 from harness.arch.stages import Stage, stages
 from harness.data.decoded import LabelledImages
 from harness.errors import CellError
-from harness.measure.cell import CellOutputs
 from harness.models.fingerprint import fingerprint
 
 

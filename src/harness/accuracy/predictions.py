@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from harness.arch.outputs import CellOutputs
 from harness.data.decoded import LabelledImages
-from harness.measure.cell import CellOutputs
 
 TOP = 5
 

@@ -39,7 +39,10 @@ class OpenAttention(nn.Module):
         return self.out(heads.transpose(1, 2).flatten(2)), None
 
     def _split(self, projected: torch.Tensor) -> torch.Tensor:
-        return projected.unflatten(-1, (-1, self.head_width)).transpose(1, 2)  # [B, heads, N, head width]
+        heads: torch.Tensor = projected.unflatten(-1, (-1, self.head_width)).transpose(
+            1, 2
+        )  # [B, heads, N, head width]
+        return heads
 
 
 def open_attention(model: nn.Module) -> None:

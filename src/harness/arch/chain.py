@@ -36,7 +36,8 @@ class Tail(nn.Module):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Return the logits."""
         pooled = self.pool(F.relu(features) if self._relu else features)
-        return self.classifier(torch.flatten(pooled, 1) if self._flat else pooled)
+        logits: torch.Tensor = self.classifier(torch.flatten(pooled, 1) if self._flat else pooled)
+        return logits
 
 
 class Tokens(nn.Module):
@@ -46,12 +47,15 @@ class Tokens(nn.Module):
         super().__init__()
         self.conv_proj = vit.conv_proj
         self.class_token = vit.class_token
-        self.pos_embedding = vit.encoder.pos_embedding
+        self.pos_embedding: torch.Tensor = vit.encoder.pos_embedding
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return the tokens that the first encoder layer sees."""
         patches = self.conv_proj(images).flatten(2).transpose(1, 2)
-        return torch.cat([self.class_token.expand(images.shape[0], -1, -1), patches], 1) + self.pos_embedding
+        placed: torch.Tensor = (
+            torch.cat([self.class_token.expand(images.shape[0], -1, -1), patches], 1) + self.pos_embedding
+        )
+        return placed
 
 
 class TokenTail(nn.Module):
@@ -64,7 +68,8 @@ class TokenTail(nn.Module):
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """Return the logits."""
-        return self.heads(self.norm(tokens)[:, 0])
+        logits: torch.Tensor = self.heads(self.norm(tokens)[:, 0])
+        return logits
 
 
 def chain(model: nn.Module) -> Chain | None:

@@ -35,7 +35,8 @@ class ExitHead(nn.Module):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Return the exit's logits."""
         pooled = F.adaptive_avg_pool2d(F.relu(self.norm(features)), (1, 1))
-        return self.classifier(torch.flatten(pooled, 1))
+        logits: torch.Tensor = self.classifier(torch.flatten(pooled, 1))
+        return logits
 
 
 class TokenExitHead(nn.Module):
@@ -48,7 +49,8 @@ class TokenExitHead(nn.Module):
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """Return the exit's logits."""
-        return self.classifier(self.norm(tokens[:, 0]))
+        logits: torch.Tensor = self.classifier(self.norm(tokens[:, 0]))
+        return logits
 
 
 class Stage1(nn.Module):
@@ -75,7 +77,8 @@ class Stage2(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Return the final logits."""
-        return self.tail(self.trunk(features))
+        logits: torch.Tensor = self.tail(self.trunk(features))
+        return logits
 
 
 class EarlyExitNetwork(nn.Module):
@@ -95,6 +98,8 @@ class EarlyExitNetwork(nn.Module):
         The reference for every engine: it decides, compacts the survivors, runs stage 2 on them alone and puts the
         results back in their places.
         """
+        features: torch.Tensor
+        logits: torch.Tensor
         features, logits = self.stage1(images)
         going_on = survivor_indices(logits, self.policy)
         if len(going_on) == 0:

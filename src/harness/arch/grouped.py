@@ -76,7 +76,7 @@ def targets(model: nn.Module) -> dict[str, nn.Conv2d]:
 
 
 def _grouped(dense: nn.Conv2d, groups: int) -> nn.Conv2d:
-    conv = nn.utils.skip_init(
+    conv: nn.Conv2d = nn.utils.skip_init(
         nn.Conv2d,
         dense.in_channels,
         dense.out_channels,

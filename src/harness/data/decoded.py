@@ -39,7 +39,8 @@ class LabelledImages:
 
     def labels(self) -> np.ndarray:
         """Return [N] int64."""
-        return np.load(self.folder / LABELS)
+        labels: np.ndarray = np.load(self.folder / LABELS)
+        return labels
 
     def batch(self, places: np.ndarray) -> np.ndarray:
         """Return the inputs [M, 3, S, S] float32 of the images at `places` [M] int."""

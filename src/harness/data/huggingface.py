@@ -62,7 +62,7 @@ def _load(datasets: Any, cfg: DataConfig) -> Any:
 
 
 def _column(asked: str | None, option: str, features: Any, kind: type) -> str:
-    able = [name for name, feature in features.items() if isinstance(feature, kind)]
+    able: list[str] = [name for name, feature in features.items() if isinstance(feature, kind)]
     if asked is not None and asked in able:
         return asked
     if asked is None and len(able) == 1:

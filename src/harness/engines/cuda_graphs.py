@@ -54,4 +54,5 @@ def kernel_nodes(graph: Any) -> int | None:
     if status != ok:
         return None
     kinds = [runtime.cudaGraphNodeGetType(node) for node in nodes]
-    return sum(kind == runtime.cudaGraphNodeType.cudaGraphNodeTypeKernel for _, kind in kinds)
+    kernels = [kind == runtime.cudaGraphNodeType.cudaGraphNodeTypeKernel for _, kind in kinds]
+    return sum(map(bool, kernels))

@@ -46,11 +46,11 @@ def fleet_job(
 def run_errand(composed: Any, errand: Errand) -> None:
     """Run one quartet here, on a device of its own, unless it is kept or its sweep has ended by now."""
     from harness.config import from_omegaconf
-    from harness.fleet.seat import seat
     from harness.job import quartet_key, run_job
     from harness.measure.progress import Silent
+    from harness.measure.seat import seat
     from harness.plan import plan_quartet
-    from harness.run import quiet
+    from harness.quiet import quiet
     from harness.track.outbox import deliver, outbox_of
 
     quiet()

@@ -93,6 +93,6 @@ def _installed(module: str) -> bool:
 
 
 def _visible() -> Sequence[Any]:
-    from harness.fleet.seat import visible_devices
+    from harness.measure.seat import visible_devices
 
     return visible_devices("cuda")

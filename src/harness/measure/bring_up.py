@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from harness.arch.outputs import CellOutputs
 from harness.config import ProtocolConfig
 from harness.errors import CellError
-from harness.measure.cell import CellOutputs, CellSpec, Loaded, Warmup
+from harness.measure.cell import CellSpec, Loaded, Warmup
 from harness.measure.coordinator import Handle, workers
 from harness.measure.progress import Progress, Silent
 from harness.measure.settings import settled

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from harness.arch.exit_policy import ExitPolicy
 from harness.data.labelled import Labelled
 from harness.engines.base import Artifact
@@ -38,15 +36,6 @@ class Loaded:
     boundaries: tuple[str, ...]
     pid: int
     no_device: str = ""  # why a cell on a GPU has no device boundary
-
-
-@dataclass(frozen=True)
-class CellOutputs:
-    """What a cell computed for verification inputs, all samples through all stages, [N, classes] float32."""
-
-    heads: dict[str, np.ndarray]  # "logits", and "exit_logits" for an early exit
-    final: np.ndarray  # what a caller gets: exit head for samples that left, last head for the others
-    exited: np.ndarray | None = None  # [N] bool
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from harness.arch.exit_policy import ExitPolicy, exit_mask, survivor_indices
+from harness.arch.outputs import CellOutputs
 from harness.engines.base import Executable
 from harness.errors import CellError
-from harness.measure.cell import CellOutputs
 
 
 class Runner(Protocol):

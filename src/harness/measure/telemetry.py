@@ -7,7 +7,7 @@ come from NVML (https://docs.nvidia.com/deploy/nvml-api), the host's from psutil
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -84,7 +84,7 @@ class Telemetry:
 
     def _read_gpu(self) -> dict[str, float]:
         nvml, handle = self._nvml, self._handle
-        asked = {
+        asked: dict[str, Callable[[], float]] = {
             "gpu_sm_clock_mhz": lambda: nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM),
             "gpu_memory_clock_mhz": lambda: nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_MEM),
             "gpu_temperature_c": lambda: nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU),

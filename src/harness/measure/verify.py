@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from harness.arch.outputs import CellOutputs
 from harness.engines.base import Precision
 from harness.errors import CellError
-from harness.measure.cell import CellOutputs
 
 # Largest error accepted, relative to the largest magnitude of the reference. Half precision carries 11 bits; through
 # a hundred layers about 1e-2 is normal, so 5e-2 says "wrong", not "rounded". TF32 has the same mantissa.

@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING
 
 from harness.config import ModelConfig
-from harness.models.registry import ModelSpec, register
+from harness.models.model_spec import ModelSpec, register
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,16 +29,18 @@ def undotted(key: str) -> str:
 def _densenet121(cfg: ModelConfig) -> nn.Module:
     from torchvision.models import densenet121
 
-    return densenet121(weights=None, num_classes=cfg.num_classes)
+    network: nn.Module = densenet121(weights=None, num_classes=cfg.num_classes)
+    return network
 
 
 def _densenet_tiny(cfg: ModelConfig) -> nn.Module:
     # Same class and same four stages, so every technique applies, and a quartet takes seconds.
     from torchvision.models import DenseNet
 
-    return DenseNet(
+    network: nn.Module = DenseNet(
         growth_rate=8, block_config=(2, 2, 2, 2), num_init_features=16, bn_size=2, num_classes=cfg.num_classes
     )
+    return network
 
 
 register(ModelSpec("densenet121", _densenet121, MIN_IMAGE_SIZE, "DenseNet121_Weights", undotted))

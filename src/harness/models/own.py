@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from harness import external
 from harness.config import ModelConfig
 from harness.errors import UserError
-from harness.models.registry import ModelSpec
+from harness.models.model_spec import ModelSpec
 
 if TYPE_CHECKING:
     from torch import nn

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness.config import ModelConfig
 from harness.errors import UserError
-from harness.models.registry import ModelSpec
+from harness.models.model_spec import ModelSpec
 
 if TYPE_CHECKING:
     from torch import nn

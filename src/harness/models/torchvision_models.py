@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import difflib
 import inspect
+from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from harness.config import ModelConfig
 from harness.errors import UserError
-from harness.models.registry import ModelSpec
+from harness.models.model_spec import ModelSpec
 
 if TYPE_CHECKING:
     from torch import nn
 
 # The few that are built for one size of image and are told so under a name of their own.
-_SIZED = {"vit_": lambda size: {"image_size": size}, "maxvit_": lambda size: {"input_size": (size, size)}}
+_SIZED: dict[str, Callable[[int], dict[str, Any]]] = {
+    "vit_": lambda size: {"image_size": size},
+    "maxvit_": lambda size: {"input_size": (size, size)},
+}
 
 
 @cache
@@ -50,9 +54,10 @@ def _create(name: str, cfg: ModelConfig) -> nn.Module:
     if "init_weights" in _parameters(name):  # their own drawing of weights takes minutes, and is no better for us
         options["init_weights"] = False
     try:
-        return builder(weights=None, **options)
+        network: nn.Module = builder(weights=None, **options)
     except (AssertionError, RuntimeError, ValueError) as error:
         raise UserError(f"model={name} can't be built with model.image_size={cfg.image_size}: {error}") from error
+    return network
 
 
 def _parameters(name: str) -> set[str]:

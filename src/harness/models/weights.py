@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from harness.errors import UserError
-from harness.models.registry import ModelSpec
+from harness.models.model_spec import ModelSpec
 
 _SUFFIXES = (".pt", ".pth", ".safetensors")
 _DOWNLOAD_TIMEOUT_S = 30.0

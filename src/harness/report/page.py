@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,12 @@ from harness.report.answers import answers, describe
 from harness.report.figures.all import MOST_QUARTETS, latencies, pictures, stages, telemetry
 from harness.report.figures.canvas import Picture
 from harness.report.findings import Findings
-from harness.report.quartets import ROLES, Quartet
+from harness.report.quartets import ROLES, Cell, Quartet
 from harness.report.study import Study
 
 _TEMPLATES = Path(__file__).parent / "templates"
 # what a cell's row shows, where anybody measured it: heading, unit, and where the number is
-_CELL_COLUMNS = (
+_CELL_COLUMNS: tuple[tuple[str, Callable[[Cell], str]], ...] = (
     ("images/s", lambda cell: f"{cell.throughput_ips:,.1f}"),
     ("p50, ms", lambda cell: _number(cell.latency_ms.get("p50"))),
     ("p95, ms", lambda cell: _number(cell.latency_ms.get("p95"))),

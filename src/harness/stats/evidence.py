@@ -32,7 +32,8 @@ class Evidence:
         away = np.asarray(distance, dtype=float)[..., None]
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = np.where(away > 0, away / self.scales, 0.0)
-        return np.minimum(2 * np.sum(self.weights * stdtr(self.df, -ratio), axis=-1), 1.0)
+        both_tails: Array = np.minimum(2 * np.sum(self.weights * stdtr(self.df, -ratio), axis=-1), 1.0)
+        return both_tails
 
     def half_width(self, level: float) -> Array:
         """Return the h with P[|error| > h] = 1 - level, shape [...]."""
@@ -61,4 +62,5 @@ def nothing_known(shape: tuple[int, ...]) -> Evidence:
 
 def _t_density_shape(x: Array, df: float) -> Array:
     norm = np.exp(gammaln((df + 1) / 2) - gammaln(df / 2)) / np.sqrt(df * np.pi)
-    return norm * (1 + x * x / df) ** (-(df + 1) / 2)
+    density: Array = norm * (1 + x * x / df) ** (-(df + 1) / 2)
+    return density

@@ -207,4 +207,5 @@ def _parts(quartets: Sequence[MeasuredQuartet], whole: Cell) -> list[MeasuredQua
 
 def _centred(values: Sequence[Any]) -> Array:
     rows = np.asarray(values, dtype=float)
-    return rows - rows.mean(axis=0)
+    centred: Array = rows - rows.mean(axis=0)
+    return centred

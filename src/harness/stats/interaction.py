@@ -113,7 +113,8 @@ def estimate(
 def log_interaction(log_throughput: Array) -> Array:
     """Return L [..., B] of ln(throughput) [..., B, 4], order baseline, arch, hw, combined."""
     baseline, arch, hw, combined = np.moveaxis(log_throughput, -1, 0)
-    return (combined - arch) + (baseline - hw)
+    log_factor: Array = (combined - arch) + (baseline - hw)
+    return log_factor
 
 
 def _checked(blocks: ArrayLike) -> Array:

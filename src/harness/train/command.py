@@ -28,7 +28,7 @@ from harness.train.options import TrainConfig
 
 def main(arguments: Sequence[str]) -> int:
     """Train what the overrides mean; return 0, 1 if one training diverged, 2 for a wrong request."""
-    from harness.run import quiet
+    from harness.quiet import quiet
 
     options = _parser().parse_args(arguments)
     quiet()

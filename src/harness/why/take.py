@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.engines.base import Executable
 from harness.errors import CellError
-from harness.measure.cell import CellSpec
 from harness.why.profile import CellProfile, joined
+
+if TYPE_CHECKING:
+    from harness.measure.cell import CellSpec
 
 RUNS = 9  # batches under the profiler, after as many without
 

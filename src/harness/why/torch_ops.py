@@ -43,7 +43,7 @@ def profile_module(
     import torch
     from torch.profiler import ProfilerActivity, profile, record_function
 
-    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
+    wait: Callable[[], None] = torch.cuda.synchronize if device == "cuda" else lambda: None
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device == "cuda" else [])]
     with _marked(module) if module is not None else nullcontext():
         for _ in range(runs):
@@ -99,7 +99,7 @@ def _marked(module: nn.Module) -> Iterator[None]:
 
 def _batches(events: Any, device: str, kernels: Kernels) -> list[tuple[list[Layer], float]]:
     """Return the layers of each batch in the order they ran, and its milliseconds on the host."""
-    from torch.autograd import DeviceType
+    from torch._C._autograd import DeviceType
 
     # CUDA numbers its calls by itself: one that torch puts among its operations may bear the number of another one
     # of these, whose kernels it is then given a second time

@@ -9,15 +9,15 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from harness.accuracy.predictions import Predictions, predict
-from harness.accuracy.record import answer_metrics, answer_table
+from harness.arch.outputs import CellOutputs
 from harness.config import ProtocolConfig
 from harness.data import open_dataset
 from harness.measure.answers import answer
 from harness.measure.bring_up import bring_up
-from harness.measure.cell import CellOutputs
 from harness.measure.coordinator import workers
 from harness.measure.progress import Silent
 from harness.prepare import tasks
+from harness.record.answers import answer_metrics, answer_table
 
 
 @pytest.fixture(scope="module")

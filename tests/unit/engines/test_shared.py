@@ -12,7 +12,8 @@ from contextlib import suppress
 
 import pytest
 
-from harness.engines.cache import MANIFEST, Cache
+from harness.config import CacheConfig
+from harness.engines.cache import MANIFEST, Cache, open_cache
 from harness.engines.shared import SharedCache
 from harness.errors import UserError
 
@@ -132,6 +133,15 @@ def test_no_file_of_an_entry_leads_out_of_its_folder(tmp_path):
     folder.mkdir(parents=True)
     assert not share.fetch("engine", KEY, folder)
     assert not (tmp_path / "evil").exists()
+
+
+def test_a_config_with_a_shared_tier_opens_a_cache_that_takes_from_it(tmp_path):
+    share = f"file://{tmp_path}/share"
+    for host, hit in (("one", False), ("two", True)):
+        cache = open_cache(CacheConfig(str(tmp_path / host), share))
+        assert cache.fetch_or_make("engine", KEY, make(b"plan")).hit is hit
+    alone = open_cache(CacheConfig(str(tmp_path / "three")))
+    assert not alone.fetch_or_make("engine", KEY, make(b"plan")).hit
 
 
 def test_a_place_that_goes_away_costs_a_build_and_no_quartet(tmp_path):

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from harness.arch.outputs import CellOutputs
 from harness.errors import CellError
-from harness.measure.cell import CellOutputs
 from harness.measure.verify import Expected, compare
 
 RNG = np.random.default_rng(0)

@@ -99,7 +99,20 @@ def test_a_measured_cell_is_predicted_from_its_parts_alone():
 
 
 def test_what_no_quartet_holds_is_not_predicted():
-    assert predict(grid(("a",), ("x",)), [frozenset("bx")], 0.95) == ()
+    for cell in ("bx", "by"):  # with a part that was measured, and without any
+        assert predict(grid(("a",), ("x",)), [frozenset(cell)], 0.95) == ()
+
+
+def test_a_cell_whose_parts_were_only_ever_on_together_is_not_predicted():
+    some = grid(("ab", "bc"), ("x",))  # ab and bc both hold b, whose own gain nobody knows
+    assert predict(some, [frozenset("abc")], 0.95) == ()
+    assert predict([*some, *grid(("b",), ("x",))], [frozenset("abc")], 0.95) != ()
+
+
+def test_with_too_many_techniques_no_design_is_looked_for():
+    names = "abcdefghij"
+    assert complete_designs(grid(names[:9], ("x",)))
+    assert complete_designs(grid(names, ("x",))) == ()
 
 
 def test_quartets_that_disagree_widen_the_interval_beyond_their_own():

@@ -57,6 +57,14 @@ def test_the_pieces_multiply_to_the_factor_whatever_the_times(values, whole):
     assert found.host + found.amdahl + sum(found.parts.values()) == pytest.approx(found.log_factor, abs=1e-9)
 
 
+def test_a_cell_that_took_no_time_has_no_factor():
+    one = dict.fromkeys(ROLES, 1.0)
+    parts = {role: {"a": 1.0} for role in ROLES}
+    for wrong in ((parts, {**one, "hw": 0.0}, one), (parts, one, {**one, "hw": 0.0}), ({**parts, "hw": {}}, one, one)):
+        with pytest.raises(ValueError, match="positive time"):
+            decompose(*wrong)
+
+
 def test_three_cells_are_no_quartet():
     with pytest.raises(ValueError, match="four cells"):
         decompose({"baseline": {"a": 1.0}}, {"baseline": 1.0}, {"baseline": 1.0})

@@ -62,7 +62,8 @@ class FusedDenseBlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the block's output, [B, C + layers x growth, H, W]."""
-        return dense_block(x, [getattr(self, name) for name in self._weights])
+        output: torch.Tensor = dense_block(x, [getattr(self, name) for name in self._weights])
+        return output
 
 
 class PooledTransition(nn.Module):
@@ -77,7 +78,8 @@ class PooledTransition(nn.Module):
         height, width = x.shape[2] // 2 * 2, x.shape[3] // 2 * 2
         # four slices, each normalised by itself: one kernel in Inductor, where avg_pool2d of what was normalised is two
         corners = (x[:, :, i:height:2, j:width:2] for i in (0, 1) for j in (0, 1))
-        return self.conv(sum(F.relu(self.norm(corner)) for corner in corners) / 4)
+        output: torch.Tensor = self.conv(sum(F.relu(self.norm(corner)) for corner in corners) / 4)
+        return output
 
 
 def fuse_dense_blocks(module: nn.Module) -> None:

@@ -39,7 +39,7 @@ class CapturedGraph:
         kernel = self._cuda.cudaGraphNodeType.cudaGraphNodeTypeKernel
         _, count = _values(self._cuda.cudaGraphGetNodes(self._graph))
         nodes, _ = _values(self._cuda.cudaGraphGetNodes(self._graph, count))
-        kernels = sum(_value(self._cuda.cudaGraphNodeGetType(node)) == kernel for node in nodes)
+        kernels = sum(bool(_value(self._cuda.cudaGraphNodeGetType(node)) == kernel) for node in nodes)
         if kernels == 0:  # replaying nothing would look very fast
             raise CellError(f"the captured graph holds no kernel ({count} nodes)")
         return kernels

@@ -2,15 +2,15 @@
 
 Slurm and Ray show a job its own GPU only (CUDA_VISIBLE_DEVICES); joblib and submitit_local show all of them, and
 the job takes one that is free. That two are never timed at once on one device does not hang on this: see
-`measure/lock.py`, whose lock all launchers and all sweeps of this host share.
+`lock.py`, whose lock all launchers and all sweeps of this host share.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from harness.measure.lock import try_lock
 
@@ -38,13 +38,7 @@ def seat(device: str) -> Iterator[None]:
         yield
         return
     before = os.environ.get(VISIBLE)
-    with ExitStack() as stack:
-        while True:
-            free = (name for name in names if stack.enter_context(try_lock(f"seat-{name}")))
-            name = next(free, None)
-            if name is not None:
-                break
-            time.sleep(_POLL_S)
+    with _free_one(names) as name:
         os.environ[VISIBLE] = name
         try:
             yield
@@ -58,6 +52,18 @@ def seat(device: str) -> Iterator[None]:
 def simulated_device() -> str:
     """Return the name of the simulated GPU that this process has, "" where nothing is simulated."""
     return f"simulated-gpu-{visible_devices('cpu')[0]}" if os.environ.get(SIMULATED) else ""
+
+
+@contextmanager
+def _free_one(names: Sequence[str]) -> Iterator[str]:
+    """Wait until one of these devices is free and hold it. What was tried in vain is closed before the next try."""
+    while True:
+        for name in names:
+            with try_lock(f"seat-{name}") as held:
+                if held:
+                    yield name
+                    return
+        time.sleep(_POLL_S)
 
 
 def _uuids() -> tuple[str, ...]:

@@ -6,10 +6,12 @@ import itertools
 import multiprocessing
 import os
 import time
+from contextlib import ExitStack
 
 import pytest
 
-from harness.fleet.seat import SIMULATED, seat, simulated_device, visible_devices
+from harness.measure.lock import try_lock
+from harness.measure.seat import SIMULATED, seat, simulated_device, visible_devices
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +43,25 @@ def test_two_seats_are_two_devices_and_given_back(monkeypatch):
         with seat("cuda"):
             assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-8"
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-7,GPU-8"
+
+
+def test_who_waits_holds_no_more_files_open_the_longer_it_waits(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-7,GPU-8")
+    open_files = []
+
+    def wait(seconds):
+        open_files.append(len(os.listdir("/proc/self/fd")))
+        if len(open_files) == 5:
+            others.close()
+
+    monkeypatch.setattr("harness.measure.seat.time.sleep", wait)
+    with ExitStack() as others:
+        for name in ("GPU-7", "GPU-8"):
+            assert others.enter_context(try_lock(f"seat-{name}"))
+        with seat("cuda"):
+            assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-7"
+    assert len(open_files) == 5
+    assert len(set(open_files)) == 1
 
 
 def _sit(gate, results):

@@ -16,6 +16,8 @@ from harness.config import TrackingConfig
 from harness.errors import UserError
 from harness.report.choose import Limits
 from harness.report.compare import compare
+from harness.report.figures.all import pictures, stages
+from harness.report.figures.files import write_figures
 from harness.report.findings import find
 from harness.report.gate import Gate, failures, parse_gate, print_comparison
 from harness.report.page import page, write_page
@@ -56,6 +58,10 @@ def _report(console: Console, study: Study, options: argparse.Namespace, uri: st
     findings = find(study, Limits(options.max_accuracy_drop, options.max_p99_ms, options.max_memory_gb))
     print_table(console, study.frame, uri if study.sweep_id else None)
     print_findings(console, findings)
+    if options.figures:
+        shown = (*pictures(findings).values(), *(picture for _, picture, _ in stages(study, findings)))
+        write_figures(options.figures, shown)
+        console.print(f"The figures: {options.figures}", highlight=False, soft_wrap=True)
     if options.html:
         write_page(options.html, page(study, findings))
         console.print(f"The page: {options.html}", highlight=False, soft_wrap=True)
@@ -70,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--uri", help="tracking URI, or the folder of an embedded store (default: mlruns)")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write the page: one file that needs no network")
+    parser.add_argument("--figures", type=Path, metavar="DIR", help="write its pictures into DIR, as PNG and SVG")
     limits = parser.add_argument_group("limits on the best combination")
     limits.add_argument("--max-accuracy-drop", type=_positive, metavar="X", help="of top-1; 0.01 is one in a hundred")
     limits.add_argument("--max-p99-ms", type=_positive, metavar="MS", help="latency of one batch on the wall clock")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from harness.report.answers import answers
 from harness.report.choose import Limits
 from harness.report.figures.all import pictures
+from harness.report.figures.files import write_figures
 from harness.report.findings import Findings, find
 from harness.report.page import page
 from harness.report.study import Study
@@ -30,10 +31,7 @@ def publish(store: Store, study: Study) -> None:
     with tempfile.TemporaryDirectory(prefix="harness-report-") as temporary:
         folder = Path(temporary)
         (folder / PAGE).write_text(page(study, findings, drawn), encoding="utf-8")
-        (folder / "figures").mkdir()
-        for name, picture in drawn.items():
-            (folder / "figures" / f"{name}.png").write_bytes(picture.png())
-            (folder / "figures" / f"{name}.svg").write_text(picture.svg(), encoding="utf-8")
+        write_figures(folder / "figures", drawn.values())
         mlflow.log_artifacts(study.sweep_id, str(folder))
     _log_table(mlflow, study.sweep_id, findings)
     mlflow.set_tag(study.sweep_id, NOTE_TAG, description(findings))

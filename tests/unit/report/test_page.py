@@ -79,3 +79,18 @@ def test_five_hundred_quartets_stay_small_and_quick(row, written):
     assert len(text) < 5_000_000
     assert time.monotonic() - started < 120  # minutes would be a mistake of another order, not a slow machine
     assert "run499" in text
+
+
+def test_figures_are_files_of_two_kinds_and_the_same_as_the_page_shows(row, folder, tmp_path):
+    study = folder("study", row(), row(hw="fp16", factor=0.8))
+    assert main([str(study), "--figures", str(tmp_path / "figures")]) == 0
+    files = {one.name for one in (tmp_path / "figures").iterdir()}
+    assert {"heatmap1.png", "heatmap1.svg", "factors.png"} <= files, files
+    assert {one.rsplit(".", 1)[1] for one in files} == {"png", "svg"}
+    assert (tmp_path / "figures" / "factors.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_figures_that_cannot_be_written_are_one_line_and_status_2(row, folder, tmp_path, capsys):
+    study = folder("study", row())
+    assert main([str(study), "--figures", str(tmp_path / "nowhere" / "figures")]) == 2
+    assert "choose another place" in capsys.readouterr().err

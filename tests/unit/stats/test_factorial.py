@@ -7,6 +7,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from harness.stats.averaged import complete_designs, subsets
 from harness.stats.factorial import LogLinear, MeasuredQuartet, effects, predict
@@ -139,3 +140,72 @@ def test_intervals_of_the_model_cover_the_truth():
             covered += effect.ratio.low <= TRUE.get(effect.techniques, 1.0) <= effect.ratio.high
             total += 1
     assert covered / total > 0.95
+
+
+def test_the_fit_is_weighted_least_squares_with_a_level_for_each_quartet():
+    """Worked out another way: a column a quartet instead of centring, rows by the square roots of their weights."""
+    widths = (0.01, 0.02, 0.04, 0.01, 0.03, 0.02)
+    settings = product(("a", "b", "ab"), ("x", "y"))
+    quartets = [
+        MeasuredQuartet(one.cells, one.log_throughput, width * 1e-6)
+        for width, one in zip(
+            widths, [quartet(a, h, noise=0.1, seed=i) for i, (a, h) in enumerate(settings)], strict=True
+        )
+    ]
+    model = LogLinear(quartets, 0.9)
+    rows = [(number, cell) for number, one in enumerate(quartets) for cell in one.cells]
+    design = [
+        [float(number == other) for other in range(6)] + [float(term <= cell) for term in model.terms]
+        for number, cell in rows
+    ]
+    y = np.array([value for one in quartets for value in one.log_throughput])
+    weight = np.repeat([(0.04 / width) ** 2 for width in widths], 4)
+    scaled = np.array(design) * np.sqrt(weight)[:, None]
+    solution, _, rank, _ = np.linalg.lstsq(scaled, y * np.sqrt(weight), rcond=None)
+    residuals = float(weight @ (y - np.array(design) @ solution) ** 2)
+    variance = residuals / (len(y) - rank) * np.linalg.pinv(scaled.T @ scaled)
+    t = stats.t.ppf(0.95, len(y) - rank)
+
+    def quartet_mean(values):
+        return np.repeat(values.reshape(6, 4).mean(axis=1), 4)
+
+    assert model.explained == pytest.approx(1 - residuals / float(weight @ (y - quartet_mean(y)) ** 2))
+    for place, term in enumerate(model.terms, start=6):
+        found = model.effect(term)
+        assert math.log(found.value) == pytest.approx(solution[place])
+        assert math.log(found.high / found.value) == pytest.approx(t * math.sqrt(variance[place, place]))
+
+
+def test_all_of_the_variation_is_explained_where_there_is_none():
+    cells = (NONE, frozenset("a"), frozenset("x"), frozenset("ax"))
+    still = MeasuredQuartet(cells, (5.0, 5.0, 5.0, 5.0), 0.01)
+    assert LogLinear([still], 0.95).explained == 1
+    (design,) = complete_designs([still])
+    assert [effect.share for effect in design.effects] == [0, 0, 0]
+
+
+def test_averaged_effects_of_one_to_three_techniques_by_their_definitions():
+    (design,) = complete_designs(FULL)
+    found = {effect.techniques: effect for effect in design.effects}
+    assert found["a", "b", "x"].ratio.value == pytest.approx(1.3)
+    assert found["x", "y"].ratio.value == pytest.approx(1.1)
+    assert found["a", "x"].ratio.value == pytest.approx(0.7 * math.sqrt(1.3))  # with b off and on
+    shares = [effect.share for effect in design.effects]
+    assert shares == sorted(shares, reverse=True)
+    values = np.array([log_gain(cell) for cell in subsets(frozenset("abxy"))])
+    total = float(np.sum((values - values.mean()) ** 2))
+    assert found["a", "b", "x"].share == pytest.approx(16 * (math.log(1.3) / 8) ** 2 / total)
+
+
+def test_a_design_that_was_measured_twice_is_known_better():
+    once, twice = grid(("a",), ("x",), half_width=0.03), grid(("a", "a"), ("x",), half_width=0.03)
+    for quartets, width in ((once, 0.03), (twice, 0.03 / math.sqrt(2))):
+        (design,) = complete_designs(quartets)
+        pair = next(effect for effect in design.effects if effect.techniques == ("a", "x"))
+        assert math.log(pair.ratio.high / pair.ratio.value) == pytest.approx(width)
+        single = next(effect for effect in design.effects if effect.techniques == ("a",))
+        assert math.log(single.ratio.high / single.ratio.value) == pytest.approx(width / 2)
+
+
+def test_subsets_are_each_there_once():
+    assert len(subsets(frozenset("abc"))) == len(set(subsets(frozenset("abc")))) == 8

@@ -124,3 +124,45 @@ def test_bad_blocks_are_named(blocks: object, message: str) -> None:
 def test_bad_options_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(ValueError):
         estimate(np.ones((6, 4)), **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("factors", "reason"),
+    [
+        ([1.2] * 20, "all of the interval is above 1.05"),
+        ([0.8] * 20, "all of the interval is below 0.95"),
+        ([1.0] * 20, "all of the interval is within 0.95 and 1.05"),
+        ([1.04, 1.06] * 10, "the interval contains 1.05: measure longer"),
+        ([0.94, 0.96] * 10, "the interval contains 0.95: measure longer"),
+        ([0.7, 1.4] * 10, "the interval contains 0.95 and 1.05: measure longer"),
+        ([1.2] * 4, "4 blocks, a verdict needs at least 5"),
+    ],
+)
+def test_the_reason_says_where_the_interval_lies(factors: list[float], reason: str) -> None:
+    assert estimate(blocks_with(factors)).reason == reason
+
+
+def test_the_margin_is_the_callers_and_is_kept() -> None:
+    found = estimate(blocks_with([1.2] * 20), margin=0.25)
+    assert (found.verdict, found.margin, found.level) == ("independent", 0.25, 0.95)
+    assert found.reason == "all of the interval is within 0.75 and 1.25"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"level": 1.0}, "level must be between 0 and 1, got 1.0"),
+        ({"groups": [0, 1]}, r"groups must be one label a block, \[5\], got shape \(2,\)"),
+        ({"builds": [0, 1]}, r"builds must be one label a block, \[5\], got shape \(2,\)"),
+    ],
+)
+def test_what_is_wrong_is_named(options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        estimate(blocks_with([1.0] * 5), **options)
+
+
+def test_restarts_of_different_builds_are_different_restarts() -> None:
+    blocks = blocks_with([1.0, 1.01] * 6)
+    builds = [0] * 4 + [1] * 4 + [2] * 4
+    assert estimate(blocks, groups=[0, 0, 1, 1] * 3, builds=builds).restarts == 6
+    assert estimate(blocks, groups=[0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3], builds=builds).restarts == 6

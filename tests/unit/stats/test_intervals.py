@@ -116,3 +116,20 @@ def test_importing_the_room_loads_nothing_heavy() -> None:
     code = f"import sys, harness.stats; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_many_series_at_once_are_what_each_is_alone() -> None:
+    series = ar1(np.random.default_rng(21), 3, 30, 0.5) * np.array([[1.0], [100.0], [0.0]])
+    together = mean_interval(series)
+    for number, one in enumerate(series):
+        alone = mean_interval(one)
+        assert together.half_width(0.95)[number] == pytest.approx(float(alone.half_width(0.95)))
+        assert together.p_value(0.1)[number] == pytest.approx(float(alone.p_value(0.1)))
+
+
+def test_a_mixtures_width_and_p_value_are_each_others_inverse_whatever_the_unit() -> None:
+    for unit in (1e-6, 1.0, 1e6):
+        mixture = Evidence(np.array([[0.2, 0.8]]), unit * np.array([[1.0, 3.0]]), 4.0, np.array([9.0]))
+        for level in (0.5, 0.95, 0.999):
+            assert mixture.p_value(mixture.half_width(level)) == pytest.approx(1 - level, rel=1e-6)
+        assert mixture.p_value(0.0) == 1 and mixture.p_value(1e9 * unit) < 1e-6

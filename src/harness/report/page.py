@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from harness import __version__
+from harness.errors import UserError
 from harness.report.answers import answers, describe
 from harness.report.figures.all import MOST_QUARTETS, latencies, pictures, stages, telemetry
 from harness.report.figures.canvas import Picture
+from harness.report.figures.files import write_whole
 from harness.report.findings import Findings
 from harness.report.quartets import ROLES, Cell, Quartet
 from harness.report.study import Study
@@ -74,14 +76,9 @@ def write_page(path: Path, text: str) -> None:
         UserError: it can't be written there.
 
     """
-    from harness.errors import UserError
-
-    temporary = path.with_name(f".{path.name}.part")
     try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+        write_whole(path, text.encode())
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise UserError(f"can't write {path}: {error.strerror}; choose another place for the page.") from error
 
 

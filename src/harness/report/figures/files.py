@@ -1,4 +1,4 @@
-"""Pictures as files, PNG and SVG, beside a page or as artifacts of a run."""
+"""Pictures and pages as files: each whole under its name, or not there."""
 
 from __future__ import annotations
 
@@ -7,6 +7,22 @@ from pathlib import Path
 
 from harness.errors import UserError
 from harness.report.figures.canvas import Picture
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file under a temporary name, then rename it.
+
+    Raises:
+        OSError: it can't be written there; nothing is left.
+
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_bytes(content)
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def write_figures(folder: Path, drawn: Iterable[Picture]) -> None:
@@ -19,11 +35,8 @@ def write_figures(folder: Path, drawn: Iterable[Picture]) -> None:
     try:
         folder.mkdir(exist_ok=True)
         for picture in drawn:
-            for ending, content in ((".png", picture.png()), (".svg", picture.svg().encode())):
-                path = folder / f"{picture.name}{ending}"
-                part = path.with_name(f".{path.name}.part")
-                part.write_bytes(content)
-                part.replace(path)
+            write_whole(folder / f"{picture.name}.png", picture.png())
+            write_whole(folder / f"{picture.name}.svg", picture.svg().encode())
     except OSError as error:
         raise UserError(
             f"can't write figures into {folder}: {error.strerror}; choose another place for them."

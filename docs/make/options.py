@@ -14,7 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-SOURCES = ("config.py", "data/options.py", "train/options.py")
+SOURCES = "config"  # the room of the dataclasses
 # the end of an option's name -> its unit; the longest end counts
 UNITS = {
     "_s": "s", "_ms": "ms", "_us": "µs", "_mb": "MiB", "_per_s": "1/s", "_gmacs": "GMACs", "image_size": "pixels",
@@ -88,8 +88,8 @@ def _walk(node: Any, kind: str, prefix: str, described: Mapping[str, _Described]
 def _described(source: Path) -> dict[str, _Described]:
     """Return what the sources say of each dataclass: a comment at the end of a field's line, or on the lines before."""
     found = {}
-    for path in SOURCES:
-        text = (source / path).read_text()
+    for path in sorted((source / SOURCES).glob("*.py")):
+        text = path.read_text()
         lines = text.splitlines()
         for node in ast.parse(text).body:
             if isinstance(node, ast.ClassDef):
@@ -153,6 +153,6 @@ def _cell(text: str) -> str:
 INTRODUCTION = """\
 # Groups and options
 
-Made from `conf/` and the dataclasses of `src/harness/config.py` when this site is built: nothing here is written
+Made from `conf/` and the dataclasses of `src/harness/config/` when this site is built: nothing here is written
 by hand.
 """

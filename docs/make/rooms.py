@@ -26,7 +26,7 @@ class Room:
 ROOMS = (
     Room("ground", "errors, secrets, names, the machine", (
         "errors", "secrets", "safe_names", "process_identity", "environment", "external", "interruption", "quiet")),
-    Room("config", "every option, with its default", ("config", "data.options", "train.options", "arch.others")),
+    Room("config", "every option, with its default", ("config",)),
     Room("models", "a network by name, its weights", ("models",)),
     Room("arch", "one file a technique: model to model", ("arch",)),
     Room("engines", "build, load, run; the artifact cache", ("engines", "export", "fp16_graph")),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.config import HarnessConfig, from_omegaconf
+from harness.config import HarnessConfig, from_omegaconf, other_techniques
 from harness.errors import UserError
 
 
@@ -37,11 +37,11 @@ def register_schema(overrides: Sequence[str] = ()) -> None:
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     from harness import engines
-    from harness.arch import others
     from harness.models.choices import register_choices
 
     ConfigStore.instance().store("schema", HarnessConfig)
-    others.register_choices()
+    for name in other_techniques():  # ours have files in conf/arch
+        ConfigStore.instance().store(name=name, node={name: {"enabled": True}}, group="arch", package="arch")
     engines.register_choices()
     register_choices(config_dir() / "model", OverridesParser.create().parse_overrides(list(overrides)))
 

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import __version__
-from harness.engines.base import Graph, Precision, TensorSpec
+from harness.engines.base import Graph, TensorSpec
 from harness.engines.cache import Cache, key_of
 from harness.engines.graph_file import load_graph
+from harness.engines.levels import Precision
 from harness.errors import CellError
 from harness.fp16_graph import to_fp16
 

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from harness import arch
-from harness.config import ArchConfig, HarnessConfig, ModelConfig
+from harness.config import ArchConfig, DataConfig, HarnessConfig, ModelConfig
 from harness.data import UNLABELLED
-from harness.data.options import DataConfig
 from harness.engines.cache import file_sha256, key_of
 from harness.errors import UserError
 

@@ -14,7 +14,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from harness import external
 from harness.analyse import analyse
 from harness.config import from_omegaconf
 from harness.data.labelled import content_digest
@@ -22,6 +21,7 @@ from harness.engines import get
 from harness.engines.cache import Cache, key_of, open_cache
 from harness.environment import code_digest, cpu_name, git_sha, gpu
 from harness.errors import CellError, UserError
+from harness.external import packages
 from harness.finetuned import identity
 from harness.measure.lock import building, device_lock
 from harness.measure.progress import Progress
@@ -129,7 +129,7 @@ def quartet_key(plan: QuartetPlan, chip: Mapping[str, Any] | None) -> str:
             "config": config,
             "weights": identity(plan.config),
             "images": content_digest(plan.config.data),
-            "code": [code_digest(), external.source_digest(plan.config.model.name, plan.arch)],
+            "code": [code_digest(), packages.source_digest(plan.config.model.name, plan.arch)],
             "engine": [plan.engine, get(plan.engine).version()],
             "chip": [chip[name] for name in ("name", "driver")] if chip else cpu_name(),
         }

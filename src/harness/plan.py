@@ -10,9 +10,9 @@ from harness import arch, hw
 from harness.config import ArchConfig, HarnessConfig
 from harness.data import LABELLED, UNLABELLED
 from harness.engines import get
-from harness.engines.base import BatchProfile, BuildPlan, Graph, Option
+from harness.engines.base import BuildPlan, Graph, Option
+from harness.engines.levels import BatchProfile, Levels, off
 from harness.errors import UserError
-from harness.hw.levels import Levels, off
 from harness.measure.settings import settled
 from harness.scenarios.options import check_scenario
 

@@ -19,9 +19,10 @@ from harness.config import ArchConfig, HarnessConfig, ModelConfig
 from harness.data.labelled import Labelled, labelled
 from harness.data.synthetic import images
 from harness.engines import get
-from harness.engines.base import Artifact, BatchProfile
+from harness.engines.base import Artifact
 from harness.engines.build import Built, fetch_or_build
 from harness.engines.cache import Cache
+from harness.engines.levels import BatchProfile
 from harness.errors import CellError, UserError
 from harness.export import ExportRequest, export
 from harness.finetuned import base_model, weights_of

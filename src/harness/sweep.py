@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.compose import Job
-from harness.config import EngineConfig, HarnessConfig
+from harness.config import EngineConfig, HarnessConfig, TrainConfig
 from harness.data.labelled import check_data
 from harness.engines import PREFERENCE, get, names
 from harness.engines.shared import SharedCache
@@ -21,7 +21,6 @@ from harness.errors import UserError
 from harness.finetuned import base_model, check_weights
 from harness.plan import QuartetPlan, check_boundary, check_config, plan_quartet
 from harness.safe_names import check_sweep_name
-from harness.train.options import TrainConfig
 
 if TYPE_CHECKING:
     from torch import nn

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from harness.config import ProtocolConfig
-from harness.engines.base import BatchProfile
+from harness.engines.levels import BatchProfile
 from harness.environment import nvml_handle
 from harness.errors import CellError
 from harness.measure.coordinator import workers

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.engines.base import INSPECTOR_FILE, BatchProfile, BuildPlan, Graph, TensorSpec
+from harness.engines.base import INSPECTOR_FILE, BuildPlan, Graph, TensorSpec
+from harness.engines.levels import BatchProfile
 from harness.engines.tensorrt import TENSORRT, TENSORRT_RTX, TensorRtEngine
 from harness.errors import CellError
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.engines.base import INSPECTOR_FILE, Artifact, BatchProfile, BuildPlan, Graph, TensorSpec
+from harness.engines.base import INSPECTOR_FILE, Artifact, BuildPlan, Graph, TensorSpec
+from harness.engines.levels import BatchProfile
 from harness.engines.tensorrt import TENSORRT_RTX, builder
 from harness.engines.tensorrt.flavour import TENSORRT_RTX_FLAVOUR
 from harness.engines.tensorrt.gpu import LocalGpu, local_gpu

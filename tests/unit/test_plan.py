@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from harness.engines.base import BatchProfile, Graph
+from harness.engines.base import Graph
 from harness.engines.build import artifact_key
+from harness.engines.levels import BatchProfile, off
 from harness.errors import UserError
-from harness.hw.levels import off
 from harness.plan import build_plan, check_boundary, check_config, plan_quartet
 
 ROLES = ("baseline", "arch", "hw", "combined")

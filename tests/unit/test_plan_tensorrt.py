@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from harness.compose import compose_jobs
-from harness.engines.base import BatchProfile, Graph
+from harness.engines.base import Graph
+from harness.engines.levels import BatchProfile, off
 from harness.engines.tensorrt.gpu import LocalGpu
 from harness.errors import UserError
-from harness.hw.levels import off
 from harness.plan import CellPlan, build_plan
 from harness.sweep import _check_engine_options, check_sweep
 

@@ -7,9 +7,8 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from harness.arch.exit_policy import ExitPolicy
-from harness.arch.others import config_type
 from harness.arch.stack import apply_stack
-from harness.config import ArchConfig, ModelConfig
+from harness.config import ArchConfig, ModelConfig, arch_config_type
 from harness.models import build, spec
 
 if TYPE_CHECKING:
@@ -62,6 +61,6 @@ def assemble(recipe: Recipe) -> nn.Module:
 
 
 def _arch_config(given: dict[str, Any]) -> ArchConfig:
-    usual = config_type()()
+    usual = arch_config_type()()
     kinds = {part.name: type(getattr(usual, part.name)) for part in fields(usual)}
     return type(usual)(**{name: kinds[name](**options) for name, options in given.items()})

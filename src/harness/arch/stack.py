@@ -6,8 +6,7 @@ import importlib
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from harness.arch import others
-from harness.config import ArchConfig
+from harness.config import ArchConfig, other_techniques
 from harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ class Technique(Protocol):
 def order() -> tuple[str, ...]:
     """Return `ORDER` with the techniques of other packages, each right before the one its `before` names."""
     out = list(ORDER)
-    for name, module in others.techniques().items():
+    for name, module in other_techniques().items():
         before = getattr(module, "before", "early_exit")
         if before not in ORDER:
             raise UserError(f"technique {name}: its before={before!r} is none of {', '.join(ORDER)}")
@@ -48,7 +47,7 @@ def technique(name: str) -> Technique:
     """Return the technique called `name`, one of `order()`; raises KeyError for anything else."""
     if name in ORDER:
         return cast(Technique, importlib.import_module(f"harness.arch.{name}"))
-    return cast(Technique, others.techniques()[name])
+    return cast(Technique, other_techniques()[name])
 
 
 def enabled(cfg: ArchConfig) -> tuple[str, ...]:

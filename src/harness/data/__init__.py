@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from harness.data.options import DataConfig
+from harness.config import DataConfig
 from harness.errors import UserError
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from harness.config import DataConfig
 from harness.data.dataset import PARTS, DataSet, Part, digest_of
-from harness.data.options import DataConfig
 from harness.errors import UserError
 
 SPLIT_SEED = 20_261_101  # no option: a number on digits is a number on these test images

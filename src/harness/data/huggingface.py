@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.config import DataConfig
 from harness.data.dataset import DataSet, Part, digest_of, with_validation
-from harness.data.options import DataConfig
 from harness.errors import UserError
 
 if TYPE_CHECKING:

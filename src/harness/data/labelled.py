@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.config import DataConfig
 from harness.data import open_dataset
 from harness.data.dataset import DataSet
 from harness.data.decoded import LabelledImages, decoded
-from harness.data.options import DataConfig
 from harness.data.preprocessing import preprocessing
 from harness.engines.cache import Cache
 from harness.errors import UserError

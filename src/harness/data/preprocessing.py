@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.data.options import DataConfig
+from harness.config import DataConfig
 from harness.errors import UserError
 
 if TYPE_CHECKING:

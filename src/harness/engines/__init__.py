@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from harness import external
 from harness.engines.base import Engine
 from harness.errors import UserError
+from harness.external import packages
 
 # name -> "module:attribute"; imported on first use, so that a missing GPU package costs nothing
 _ENGINES: dict[str, str] = {
@@ -26,14 +26,14 @@ PREFERENCE = {
 
 def names() -> tuple[str, ...]:
     """Return the names of all engines, other packages' last."""
-    return (*_ENGINES, *external.names(external.ENGINES, _ENGINES))
+    return (*_ENGINES, *packages.names(packages.ENGINES, _ENGINES))
 
 
 def register_choices() -> None:
     """Tell Hydra of the engines of other packages; ours have files in conf/engine."""
     from hydra.core.config_store import ConfigStore
 
-    for name in external.names(external.ENGINES, _ENGINES):
+    for name in packages.names(packages.ENGINES, _ENGINES):
         ConfigStore.instance().store(name=name, node={"name": name}, group="engine", package="engine")
 
 
@@ -46,8 +46,8 @@ def register(name: str, target: str) -> None:
 
 def get(name: str) -> Engine:
     """Return the engine of that name; raise UserError for an unknown one."""
-    if name in external.names(external.ENGINES, _ENGINES):
-        other: Engine = external.load(external.ENGINES, name)
+    if name in packages.names(packages.ENGINES, _ENGINES):
+        other: Engine = packages.load(packages.ENGINES, name)
         return other
     if name not in _ENGINES:
         raise UserError(f"unknown engine {name!r}: choose one of {', '.join(names())}, or auto.")

@@ -6,19 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 
-from harness.errors import CellError
+from harness.engines.levels import BatchProfile, FusionLevel, Levels, Precision
 
 if TYPE_CHECKING:
     from harness.config import EngineConfig
-    from harness.hw.levels import Levels
 
 Option = str | int | float | bool
-Precision = Literal["fp32", "fp16"]
-FusionLevel = Literal["off", "default", "max"]
 INSPECTOR_FILE = "inspector.json"  # in an artifact's folder, where its engine could tell what layers it made
 
 
@@ -29,27 +26,6 @@ class TensorSpec:
     name: str
     shape: tuple[int, ...]
     dtype: str  # numpy name: float32, float16
-
-
-@dataclass(frozen=True)
-class BatchProfile:
-    """Batch sizes an engine must accept; static if all three are equal."""
-
-    min_size: int
-    opt_size: int
-    max_size: int
-
-    @property
-    def is_static(self) -> bool:
-        """Whether the batch dimension is pinned."""
-        return self.min_size == self.max_size
-
-
-def check_batch(batch_size: int, profile: BatchProfile) -> None:
-    """Raise CellError for a batch that an engine with this profile has no buffers for."""
-    if not profile.min_size <= batch_size <= profile.max_size:
-        limits = f"{profile.min_size} to {profile.max_size}"
-        raise CellError(f"batch size {batch_size} is outside the engine's profile ({limits})")
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from dataclasses import asdict
 from types import ModuleType
 
 from harness.config import HarnessConfig, HwConfig
+from harness.engines.levels import Levels
 from harness.errors import UserError
 from harness.hw import compiled, dynamic_batching, fp16, fusion, identity
-from harness.hw.levels import Levels
 
 # precision first (it changes the graph), then shape, then what the engine does with both
 TECHNIQUES: dict[str, ModuleType] = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from harness.config import HarnessConfig, Switch
+from harness.engines.levels import Levels
 from harness.errors import UserError
-from harness.hw.levels import Levels
 
 name = "compiled"
 

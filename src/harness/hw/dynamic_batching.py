@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from harness.config import DynamicBatchingOptions, HarnessConfig
-from harness.engines.base import BatchProfile
+from harness.engines.levels import BatchProfile, Levels
 from harness.errors import UserError
-from harness.hw.levels import Levels
 
 name = "dynamic_batching"
 

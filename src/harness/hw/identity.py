@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from harness.config import HarnessConfig, Switch
-from harness.hw.levels import Levels
+from harness.engines.levels import Levels
 
 name = "identity"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.arch.outputs import CellOutputs
-from harness.engines.base import Precision
+from harness.engines.levels import Precision
 from harness.errors import CellError
 
 # Largest error accepted, relative to the largest magnitude of the reference. Half precision carries 11 bits; through

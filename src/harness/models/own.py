@@ -6,9 +6,9 @@ import importlib
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from harness import external
 from harness.config import ModelConfig
 from harness.errors import UserError
+from harness.external import packages
 from harness.models.model_spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def from_path(path: str) -> ModelSpec:
 
 def from_entry_point(name: str) -> ModelSpec:
     """Return the model that another package registers as `name`: a function, or a ModelSpec of its own."""
-    return _spec(name, external.load(external.MODELS, name))
+    return _spec(name, packages.load(packages.MODELS, name))
 
 
 def _spec(name: str, made: Any) -> ModelSpec:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from harness.config import HarnessConfig
-from harness.engines.base import BatchProfile
 from harness.engines.cache import Cache
+from harness.engines.levels import BatchProfile
 from harness.measure.bring_up import CellTask
 from harness.measure.progress import Progress
 from harness.plan import QuartetPlan

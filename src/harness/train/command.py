@@ -21,9 +21,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from harness.compose import compose_jobs
-from harness.config import HarnessConfig
+from harness.config import HarnessConfig, TrainConfig
 from harness.errors import CellError, UserError
-from harness.train.options import TrainConfig
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -15,10 +15,10 @@ from torch import nn
 
 from harness.accuracy.eager import all_heads
 from harness.arch.stages import Stage, stages
+from harness.config import TrainConfig
 from harness.errors import CellError
 from harness.train.batches import Batches, steps_of
 from harness.train.loss import LAST_HEAD, loss_of
-from harness.train.options import TrainConfig
 from harness.train.schedule import learning_rate
 from harness.train.state import BEST, Standing, restore, save, write_tensors
 

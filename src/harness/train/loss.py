@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch.nn import functional as F
 
-from harness.train.options import TrainConfig
+from harness.config import TrainConfig
 
 LAST_HEAD = "logits"
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.engines.base import BatchProfile, BuildPlan, Graph, TensorSpec
+from harness.engines.base import BuildPlan, Graph, TensorSpec
 from harness.engines.build import artifact_key
+from harness.engines.levels import BatchProfile
 from harness.engines.onnxruntime import ONNXRUNTIME
 
 GRAPH = Graph(

@@ -7,9 +7,10 @@ import time
 
 import pytest
 
-from harness.engines.base import BatchProfile, BuildPlan, Graph
+from harness.engines.base import BuildPlan, Graph
 from harness.engines.build import fetch_or_build
 from harness.engines.cache import Cache
+from harness.engines.levels import BatchProfile
 from harness.errors import CellError
 
 

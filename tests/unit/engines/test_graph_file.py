@@ -9,10 +9,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from harness.engines.base import BatchProfile, BuildPlan, Graph, TensorSpec
+from harness.engines.base import BuildPlan, Graph, TensorSpec
 from harness.engines.build import fetch_or_build
 from harness.engines.cache import Cache
 from harness.engines.graph_file import check_graph_file, load_graph
+from harness.engines.levels import BatchProfile
 from harness.errors import CellError
 from harness.roofline.traffic import count
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from harness.engines import get
-from harness.engines.base import BatchProfile
 from harness.engines.build import fetch_or_build
 from harness.engines.inductor.compiler import OPTIONS, _options, sizes_apart
 from harness.engines.inductor.engine import _sources_sha256
+from harness.engines.levels import BatchProfile
 from harness.errors import UserError
 from harness.plan import plan_quartet
 from harness.why import take

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.engines.base import BatchProfile, BuildPlan, Graph
+from harness.engines.base import BuildPlan, Graph
+from harness.engines.levels import BatchProfile
 from harness.engines.tensorrt import TENSORRT, TENSORRT_RTX
 from harness.engines.tensorrt.flavour import TENSORRT_FLAVOUR
 from harness.engines.tensorrt.gpu import LocalGpu, local_gpu

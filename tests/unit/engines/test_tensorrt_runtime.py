@@ -8,7 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness.engines.base import Artifact, BatchProfile, BuildPlan, Graph, TensorSpec
+from harness.engines.base import Artifact, BuildPlan, Graph, TensorSpec
+from harness.engines.levels import BatchProfile
 from harness.engines.tensorrt import TENSORRT_RTX
 from harness.engines.tensorrt.context import BoundContext
 from harness.engines.tensorrt.flavour import TENSORRT_RTX_FLAVOUR

@@ -10,7 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness.engines.base import BatchProfile, BuildPlan, Graph
+from harness.engines.base import BuildPlan, Graph
+from harness.engines.levels import BatchProfile
 from harness.engines.tensorrt import TENSORRT_RTX, builder, timing_cache
 from harness.engines.tensorrt.flavour import TENSORRT_FLAVOUR, TENSORRT_RTX_FLAVOUR
 from harness.engines.tensorrt.gpu import LocalGpu

@@ -9,7 +9,7 @@ import pytest
 
 from harness import hw
 from harness.config import HarnessConfig
-from harness.hw.levels import off
+from harness.engines.levels import off
 
 STACKABLE = ("fp16", "dynamic_batching", "fusion")
 UNCHANGED = asdict(off(8))

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from harness.config import TrainConfig
 from harness.train.loss import loss_of
-from harness.train.options import TrainConfig
 
 GENERATOR = torch.Generator().manual_seed(0)
 LOGITS, EARLY, TEACHER = (torch.randn(16, 10, generator=GENERATOR) for _ in range(3))

@@ -9,9 +9,10 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from harness.engines.base import Artifact, BatchProfile, TensorSpec, check_batch
+from harness.engines.base import Artifact, TensorSpec
 from harness.engines.cuda_graphs import kernel_nodes, try_record
 from harness.engines.eager.rebuild import stage_module
+from harness.engines.levels import BatchProfile, check_batch
 from harness.engines.streams import process_stream
 
 Transform = Callable[[torch.nn.Module], Callable[..., Any]]

@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 
-from harness.engines.base import Artifact, BatchProfile, BuildPlan
+from harness.engines.base import Artifact, BuildPlan
 from harness.engines.eager.rebuild import RECIPE_FILE
 from harness.engines.inductor import origins
+from harness.engines.levels import BatchProfile
 from harness.errors import CellError
 
 # it says on every CPU that there is no CUDA

@@ -13,7 +13,7 @@ from harness.errors import UserError
 
 if TYPE_CHECKING:
     from harness.config import EngineConfig
-    from harness.hw.levels import Levels
+    from harness.engines.levels import Levels
 
 
 class OnnxRuntimeEngine:

@@ -14,8 +14,8 @@ from harness.errors import UserError
 
 if TYPE_CHECKING:
     from harness.config import EngineConfig
+    from harness.engines.levels import Levels
     from harness.engines.tensorrt.runtime import TensorRtExecutable
-    from harness.hw.levels import Levels
 
 
 class TensorRtEngine:

@@ -10,7 +10,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from harness.engines.base import Artifact, TensorSpec, check_batch
+from harness.engines.base import Artifact, TensorSpec
+from harness.engines.levels import check_batch
 from harness.engines.tensorrt.buffers import Buffers
 from harness.engines.tensorrt.context import BoundContext
 from harness.engines.tensorrt.flavour import Flavour

@@ -1,4 +1,4 @@
-"""The options of `python -m harness.train` and of finding what it made; a part of `harness.config`."""
+"""The options of `python -m harness.train`, and of finding what it made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options of the group `data`; a part of `harness.config`."""
+"""The options of the group `data`."""
 
 from __future__ import annotations
 

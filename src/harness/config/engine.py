@@ -1,0 +1,44 @@
+"""The options of the groups `engine` and `batch`, and the one policy for TF32."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class EngineConfig:
+    """Which engine, on which device, and its own options."""
+
+    name: str = "auto"  # auto: the first in order of preference that can run every cell of the sweep
+    device: str = "auto"  # auto | cpu | cuda
+    build_only: bool = False  # build and cache, measure nothing
+    compute_capability: str | None = None  # build for this chip, e.g. "8.9"; None: the one that is here
+    threads: int | None = None  # intra-op threads on a CPU; None: the physical cores this process may use
+    providers: list[str] | None = None  # onnxruntime, in order of preference; None: by device
+    workspace_mb: int | None = None  # TensorRT builder workspace, MiB; None: its own limit
+    builder_level: int | None = None  # TensorRT's optimisation level, 0 to 5; None: by `fusion`
+    tiling: str | None = None  # TensorRT: none | fast | moderate | full; None: full with `fusion`, else none
+    profiles: list[list[int]] | None = None  # TensorRT, dynamic batch: a [min, opt, max] each; None: one profile
+    timing_cache: bool = True  # tensorrt: what one build timed the next one takes; a replicated build has its own
+    timing_cache_pinned: bool = False  # tensorrt: a build that would have to time anything fails
+    # NHWC: eager and inductor convert the network, onnxruntime prefers such kernels; None: on for inductor alone
+    channels_last: bool | None = None  # GPU only
+    cudnn_benchmark: bool = False  # eager and inductor on a GPU: try cuDNN's algorithms on the first batch
+    max_autotune: bool = False  # inductor with `fusion` on: time its own templates too; builds take minutes
+    build_jobs: int | None = None  # quartets built ahead at once; None: a quarter of the cores, at most 8
+
+
+@dataclass
+class PrecisionConfig:
+    """One TF32 policy for all four cells."""
+
+    tf32: bool = False  # let fp32 products use TF32 on a GPU
+
+
+@dataclass
+class ProfileConfig:
+    """Dynamic-shape profile that comes with a batch preset. None: 1, batch_size, 2 * batch_size."""
+
+    min_batch_size: int | None = None  # of a dynamic engine
+    opt_batch_size: int | None = None  # of a dynamic engine
+    max_batch_size: int | None = None  # of a dynamic engine

@@ -1,0 +1,51 @@
+"""The config of one Hydra job: a quartet, with every group."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.config.arch import ArchConfig, arch_config_type
+from harness.config.data import DataConfig
+from harness.config.engine import EngineConfig, PrecisionConfig, ProfileConfig
+from harness.config.hw import HwConfig
+from harness.config.model import ModelConfig
+from harness.config.places import CacheConfig, TrackingConfig
+from harness.config.protocol import ProtocolConfig
+from harness.config.scenario import ScenarioConfig
+from harness.config.train import CheckpointsConfig, TrainConfig
+
+
+def _arch_config() -> ArchConfig:
+    return arch_config_type()()  # with the options of other packages' techniques
+
+
+@dataclass
+class HarnessConfig:
+    """One Hydra job: one quartet."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    arch: ArchConfig = field(default_factory=_arch_config)
+    hw: HwConfig = field(default_factory=HwConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    precision: PrecisionConfig = field(default_factory=PrecisionConfig)
+    reference: str = "eager"  # eager | engine
+    batch_size: int = 8  # of every cell; a preset batch=b32 sets it together with its profile
+    profile: ProfileConfig = field(default_factory=ProfileConfig)
+    scenario: ScenarioConfig = field(default_factory=ScenarioConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
+    checkpoints: CheckpointsConfig = field(default_factory=CheckpointsConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    sweep_name: str | None = None  # in MLflow; None: made from the grid
+    resume: str = "auto"  # auto | never | a sweep's name or run id
+
+
+def from_omegaconf(cfg: Any) -> HarnessConfig:
+    """Return the typed config of a composed `DictConfig` (interpolations resolved, types checked)."""
+    from omegaconf import OmegaConf
+
+    merged = OmegaConf.merge(OmegaConf.structured(HarnessConfig), cfg)
+    return OmegaConf.to_object(merged)  # type: ignore[return-value]

@@ -1,0 +1,1 @@
+"""What other people's packages add: models, techniques, engines, by entry points."""

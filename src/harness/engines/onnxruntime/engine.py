@@ -34,7 +34,7 @@ class OnnxRuntimeEngine:
         """Return the version of the module that runs, "not installed" without one."""
         if importlib.util.find_spec("onnxruntime") is None:
             return "not installed"
-        # not a package's metadata: the CPU and the GPU package may both be installed, and the later one's files are there
+        # not a package's metadata: the CPU's and the GPU's may both be installed, and the later one's files are there
         import onnxruntime
 
         return str(onnxruntime.__version__)

@@ -24,7 +24,7 @@ CELLS = {
     "baseline/": ("baseline", "#BBBBBB"), "arch/": ("arch", "#E69F00"), "hw/": ("hw", "#56B4E9"),
     "": ("combined", "#009E73"),
 }  # fmt: skip
-RANGE = (0.35, 1.6)  # an arrow where an interval leaves it
+RANGE = (0.35, 1.6)  # at least; an arrow where an interval leaves it
 
 
 def load(folders: list[Path]) -> pandas.DataFrame:
@@ -49,16 +49,18 @@ def draw(frame: pandas.DataFrame, path: Path) -> None:
     places = np.arange(len(frame), dtype=float)
     left.axvspan(0.95, 1.05, color="0.9", zorder=0, label="margin, 0.95 to 1.05")
     left.axvline(1, color="0.4", linewidth=0.8)
+    factors = frame.filter(regex="^interaction/[a-z0-9]+_factor$").to_numpy()
+    bounds = min(RANGE[0], 0.95 * np.nanmin(factors)), max(RANGE[1], 1.05 * np.nanmax(factors))
     for clock, (colour, marker, shift) in CLOCKS.items():
         if f"interaction/{clock}_factor" not in frame:
             continue
         factor, low, high = (frame[f"interaction/{clock}_{key}"].to_numpy() for key in ("factor", "low", "high"))
-        shown = factor.clip(*RANGE)
-        errors = (shown - low.clip(*RANGE), high.clip(*RANGE) - shown)
+        shown = factor.clip(*bounds)
+        errors = (shown - low.clip(*bounds), high.clip(*bounds) - shown)
         y = places + shift
         left.errorbar(shown, y, xerr=errors, fmt=marker, color=colour, markersize=5, label=f"{clock}, 95% interval")
-        left.plot(np.full((low < RANGE[0]).sum(), RANGE[0]), y[low < RANGE[0]], "<", color=colour)
-        left.plot(np.full((high > RANGE[1]).sum(), RANGE[1]), y[high > RANGE[1]], ">", color=colour)
+        left.plot(np.full((low < bounds[0]).sum(), bounds[0]), y[low < bounds[0]], "<", color=colour)
+        left.plot(np.full((high > bounds[1]).sum(), bounds[1]), y[high > bounds[1]], ">", color=colour)
     left.set(xlabel="interaction factor", yticks=places, yticklabels=[label(row) for _, row in frame.iterrows()])
     left.invert_yaxis()
     for index, (prefix, (name, colour)) in enumerate(CELLS.items()):

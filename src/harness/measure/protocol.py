@@ -168,15 +168,16 @@ def _consumption(run: _Run, handles: Mapping[str, Handle]) -> dict[str, Consumpt
 
 def _profiles(run: _Run, handles: Mapping[str, Handle]) -> tuple[dict[str, CellProfile], str]:
     """Return where each cell's batch spends its time, one cell after the other, and why not where that failed."""
-    found, reasons = {}, []
+    found: dict[str, CellProfile] = {}
+    without: dict[str, list[str]] = {}  # the cells by the reason: often one, and the same for all of them
     if run.settings.why:
         run.progress.stage("profiles")
         for role, handle in _held(handles).items():
             try:
                 found[role] = handle.ask("why", None, run.settings.worker_timeout_s)
             except CellError as error:  # no reason to lose a quartet that is measured
-                reasons.append(f"no profile: {error}")
-    return found, "; ".join(reasons)
+                without.setdefault(str(error).removeprefix(f"{role}: "), []).append(role)
+    return found, "; ".join(f"no profile of {', '.join(roles)}: {reason}" for reason, roles in without.items())
 
 
 def _ceilings(run: _Run, handles: Mapping[str, Handle], device: str) -> tuple[Ceilings | None, str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.engines.base import Artifact
+from harness.errors import CellError
 from harness.why.parts import parts_of_graph, walk
 from harness.why.profile import QUIET, UNKNOWN, CellProfile, Layer, profile_of
 
@@ -60,12 +61,16 @@ def layers(events: list[dict[str, object]], runs: int, parts: dict[str, str], de
 
     `events` is the profiler's JSON: a complete event a node and run, `cat` Node, `dur` in microseconds, named
     NODE_kernel_time; on CUDA each kernel too, `cat` Kernel, with its node as the argument `op_name`'s parent.
+
+    Raises:
+        CellError: the cell ran on a GPU and no kernel of it was recorded, as with the published packages.
+
     """
     times: dict[str, list[float]] = {}
     kinds: dict[str, str] = {}
     kernels = [one for one in events if one.get("cat") == "Kernel"]
     if device == "cuda" and not kernels:
-        raise ValueError("this ONNX Runtime reports no kernels of the GPU, only the host's time at each node")
+        raise CellError("this ONNX Runtime reports no kernels of the GPU, only the host's time at each node")
     wanted = [one for one in events if one.get("cat") == "Node" and str(one.get("name", "")).endswith("_kernel_time")]
     for event in kernels if device == "cuda" else wanted:
         arguments = event.get("args") or {}

@@ -114,6 +114,20 @@ def test_fp16_on_a_cpu_is_emulated_and_says_so(artifacts):
         assert artifacts[name].proof["casts"] == 0
 
 
+def test_a_fusion_that_finds_nothing_to_fuse_says_so(artifacts, tmp_path):
+    """As the optimiser does to DenseNet121 for CUDA: the same graph at every level."""
+    only_relu = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["": 18]>
+        lone (float[N, 4] input) => (float[N, 4] logits) { logits = Relu(input) }""")
+    onnx.save(only_relu, tmp_path / "lone.onnx")
+    fused = artifacts["max"].plan
+    graph = replace(fused.graph, path=tmp_path / "lone.onnx", nodes=1)
+    built = ONNXRUNTIME.build(replace(fused, graph=graph), tmp_path)
+    assert built.degraded == (
+        "nothing fused: ORT_ENABLE_ALL left the graph of 1 nodes as it was on CPUExecutionProvider",
+    )
+    assert ONNXRUNTIME.build(replace(fused, graph=graph, fusion="off"), tmp_path).degraded == ()
+
+
 def test_a_static_engine_has_its_batch_pinned_and_refuses_another(artifacts, images):
     artifact = artifacts["off"]
     graph = onnx.load(artifact.path / artifact.main_file).graph

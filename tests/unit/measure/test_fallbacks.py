@@ -71,3 +71,26 @@ def test_a_reading_is_taken_while_the_cells_process_still_holds_the_chip(quartet
     monkeypatch.setattr(protocol, "Telemetry", T)
     measure(quartet[:1], QUICK, "wall", Silent())
     assert min(alive) == 1
+
+
+def test_cells_that_can_not_be_profiled_for_one_reason_are_told_in_one_breath(quartet, monkeypatch):
+    real = protocol.workers
+
+    @contextmanager
+    def workers(specs):
+        with real(specs) as handles:
+            for role, h in handles.items():
+
+                def patched(command, argument=None, timeout_s=300.0, ask=h.ask, role=role):
+                    if command == "why":
+                        raise CellError(f"{role}: it tells nothing")
+                    return ask(command, argument, timeout_s)
+
+                h.ask = patched
+            yield handles
+
+    monkeypatch.setattr(protocol, "workers", workers)
+    found = measure(quartet[:2], QUICK, "wall", Silent())
+    assert not found.profiles
+    assert found.note.count("it tells nothing") == 1
+    assert "no profile of baseline, arch: it tells nothing" in found.note

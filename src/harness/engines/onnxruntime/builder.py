@@ -35,12 +35,13 @@ def build(plan: BuildPlan, workdir: Path, version: str) -> Artifact:
     session = open_session(source, options, plan)
     in_use = tuple(session.get_providers())
     del session
+    before = _operations(load_graph(source))
     if source != plan.graph.path:
         source.unlink()
 
     # weights at or above 1 KiB may be put beside the model by newer versions; one folder holds both
     model = load_graph(workdir / MODEL_FILE)
-    counts = Counter(node.op_type for node in model.graph.node)
+    counts = _operations(model)
     half, weighted = _half_precision_ops(model)
     degraded = []
     if plan.precision == "fp16" and half < weighted:
@@ -50,6 +51,8 @@ def build(plan: BuildPlan, workdir: Path, version: str) -> Artifact:
         )
     if plan.fusion == "max" and level != LEVELS["max"]:
         degraded.append(f"fusion at {level} instead of {LEVELS['max']}")
+    if plan.fusion == "max" and counts == before:  # seen on CUDA: what is left of the technique is the CUDA graph
+        degraded.append(f"nothing fused: {level} left the graph of {before.total()} nodes as it was on {in_use[0]}")
     return Artifact(
         plan=plan,
         path=workdir,
@@ -76,6 +79,10 @@ def build(plan: BuildPlan, workdir: Path, version: str) -> Artifact:
         },
         degraded=tuple(degraded),
     )
+
+
+def _operations(model: onnx.ModelProto) -> Counter[str]:
+    return Counter(node.op_type for node in model.graph.node)
 
 
 def _pinned(plan: BuildPlan, workdir: Path) -> Path:

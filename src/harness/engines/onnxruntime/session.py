@@ -29,8 +29,11 @@ def open_session(path: Path, options: onnxruntime.SessionOptions, plan: BuildPla
     import onnxruntime as ort
 
     asked = provider_list(plan, stream)
-    if plan.device == "cuda" and hasattr(ort, "preload_dlls"):
-        ort.preload_dlls()  # CUDA and cuDNN from wherever pip or torch put them; without it they may not be found
+    if plan.device == "cuda":
+        # cuDNN's front end logs every plan that it tries in vain; what fails in the end is raised all the same
+        ort.set_default_logger_severity(4)
+        if hasattr(ort, "preload_dlls"):
+            ort.preload_dlls()  # CUDA and cuDNN from wherever pip or torch put them; without it they may not be found
     try:
         check_graph_file(path)
         session = ort.InferenceSession(str(path), options, providers=asked)

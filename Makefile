@@ -6,7 +6,7 @@ STAMP := $(VENV)/.ready
 SWEEP ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint audit lock ui report calibrate docs clean setup
+.PHONY: help demo test test-slow lint audit lock ui report calibrate docs dist clean setup
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -53,6 +53,11 @@ calibrate: $(STAMP) ## does the estimator keep its promises? simulated quartets,
 docs: $(STAMP) ## build the documentation into site/, strictly: a broken link is an error
 	$(BIN)/python -m mkdocs build --strict
 	@echo "open site/index.html"
+
+dist: $(STAMP) ## the sdist, and the wheel built from it, in dist/, as a package index would take them
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/python -m twine check --strict dist/*
 
 audit: $(STAMP) ## known vulnerabilities of the locked set; says so where no index answers
 	PYTHON=$(BIN)/python .ci/audit

@@ -115,7 +115,7 @@ class _Notes:
         if _text(row, "loadgen") not in ("", "VALID"):
             texts.append(f"LoadGen: {row['loadgen']}")
         if _text(row, "converged") == "false":
-            texts.append("not converged within its budget: protocol=default or protocol.budget_s=... measures longer")
+            texts.append("not converged within its budget: protocol.budget_s=... measures longer")
         if _text(row, "verdict_holm") not in ("", _text(row, "verdict")):
             texts.append("decided alone, but not beside the other quartets of this sweep (Holm): measure longer")
         return "".join(f" *{self._texts.setdefault(text, len(self._texts) + 1)}" for text in texts)

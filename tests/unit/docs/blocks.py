@@ -29,6 +29,7 @@ def pages(repository: Path) -> list[Path]:
     return [
         repository / "README.md",
         repository / "CONTRIBUTING.md",
+        repository / "SECURITY.md",
         *sorted(repository.glob("docs/**/*.md")),
         *studies,
     ]

@@ -57,3 +57,10 @@ def test_a_broken_link_is_an_error(repository, tmp_path):
     done = build(repository, tmp_path / "site", "-f", str(tmp_path / "mkdocs.yml"))
     assert done.returncode != 0
     assert "nowhere" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["README.md", "SECURITY.md"])
+def test_every_link_of_a_page_outside_docs_leads_somewhere(repository, name):
+    targets = re.findall(r"\]\(([^)#\s]+)", (repository / name).read_text())
+    inside = [target for target in targets if not re.match(r"[a-z]+:", target)]
+    assert inside and [target for target in inside if not (repository / target).exists()] == []

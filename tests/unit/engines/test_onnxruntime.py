@@ -227,3 +227,22 @@ def test_a_batch_beyond_the_buffers_is_refused_instead_of_overwriting_memory(art
     too_many = artifact.plan.batch.max_size + 1
     with ONNXRUNTIME.load(artifact, "cpu") as executable, pytest.raises(CellError, match=f"batch size {too_many} is"):
         executable.enqueue(too_many)
+
+
+def test_the_version_is_that_of_the_module_whatever_other_package_is_installed(tmp_path, monkeypatch):
+    """The GPU package beside the CPU one: whose files are found is not told by what is installed."""
+    import onnxruntime
+
+    other = tmp_path / "onnxruntime_gpu-0.1.dist-info"
+    other.mkdir()
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: onnxruntime-gpu\nVersion: 0.1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert ONNXRUNTIME.version() == onnxruntime.__version__
+
+
+def test_without_the_provider_the_reason_says_how_to_get_it(monkeypatch):
+    import onnxruntime
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    reason = ONNXRUNTIME.availability("cuda").run
+    assert "CUDAExecutionProvider" in reason and "pip uninstall onnxruntime onnxruntime-gpu" in reason

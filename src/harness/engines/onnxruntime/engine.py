@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,13 +31,13 @@ class OnnxRuntimeEngine:
         return out
 
     def version(self) -> str:
-        """Return the version of the installed package, CPU or GPU build."""
-        for package in ("onnxruntime-gpu", "onnxruntime"):
-            try:
-                return version(package)
-            except PackageNotFoundError:
-                continue
-        return "not installed"
+        """Return the version of the module that runs, "not installed" without one."""
+        if importlib.util.find_spec("onnxruntime") is None:
+            return "not installed"
+        # not a package's metadata: the CPU's and the GPU's may both be installed, and the later one's files are there
+        import onnxruntime
+
+        return str(onnxruntime.__version__)
 
     def availability(self, device: str) -> Availability:
         """Return what can be built and run: both need the package and, on a GPU, its CUDA provider."""
@@ -48,7 +47,10 @@ class OnnxRuntimeEngine:
         import onnxruntime
 
         if PROVIDERS[device] not in onnxruntime.get_available_providers():
-            reason = f"this onnxruntime has no {PROVIDERS[device]}: pip install onnxruntime-gpu"
+            reason = (
+                f"this onnxruntime has no {PROVIDERS[device]}: pip uninstall onnxruntime onnxruntime-gpu, then "
+                "pip install onnxruntime-gpu (both write the same folder)"
+            )
             return Availability(build=reason, run=reason)
         return Availability()
 

@@ -110,10 +110,12 @@ class SimulatedGpu:
         at_once = torch.Tensor.copy_
 
         def copy(into: torch.Tensor, source: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:
-            if not non_blocking:
+            if self.current is None:
+                assert not non_blocking, "an asynchronous copy on the default stream is ordered with nothing"
                 return at_once(into, source)
-            assert self.current is not None, "an asynchronous copy on the default stream is ordered with nothing"
             self.current.enqueue(lambda: at_once(into, source), host_ms=0.0, device_ms=COPY_MS)
+            if not non_blocking:
+                self.current.synchronize()
             return into
 
         patch.setattr(torch.Tensor, "copy_", copy)

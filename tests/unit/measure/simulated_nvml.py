@@ -26,7 +26,6 @@ class SimulatedNvml:
         self.opened = 0  # nvmlInit without its nvmlShutdown yet
         self.asked_of: set[str] = set()  # the GPUs whose handles were used
         self.answers: dict[str, Any] = {
-            "nvmlDeviceGetTemperature": 61,
             "nvmlDeviceGetPowerUsage": 287_500,
             "nvmlDeviceGetUtilizationRates": SimpleNamespace(gpu=93, memory=40),
             "nvmlDeviceGetMemoryInfo": SimpleNamespace(total=80_000_000_000, used=3_250_000_000, free=0),
@@ -34,6 +33,7 @@ class SimulatedNvml:
             "nvmlDeviceGetTotalEnergyConsumption": 5_123_400,
             "nvmlDeviceGetComputeRunningProcesses": [],
         }
+        self.celsius = 61
         self.clocks_mhz = {pynvml.NVML_CLOCK_SM: 1755, pynvml.NVML_CLOCK_MEM: 2619}
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
@@ -49,11 +49,17 @@ class SimulatedNvml:
         patch.setattr(pynvml, "nvmlDeviceGetHandleByUUID", lambda name: name)
         patch.setattr(pynvml, "nvmlDeviceGetUUID", lambda handle: handle)
         patch.setattr(pynvml, "nvmlDeviceGetClockInfo", lambda handle, kind: self._noted(handle, self.clocks_mhz[kind]))
+        patch.setattr(pynvml, "nvmlDeviceGetTemperature", self._temperature)
         for name in self.answers:
             patch.setattr(pynvml, name, lambda handle, *_, name=name: self._noted(handle, self.answers[name]))
 
+    def _temperature(self, handle: str, sensor: int) -> int:
+        assert sensor == 0, "NVML_TEMPERATURE_GPU is the only sensor there is"
+        return self._noted(handle, self.celsius)
+
     def _noted(self, handle: str, answer: Any) -> Any:
         assert self.opened == 1, "NVML was asked while it was not open"
+        assert handle in UUIDS
         self.asked_of.add(handle)
         if isinstance(answer, Exception):
             raise answer

@@ -61,8 +61,16 @@ def bounded(gpu, **options) -> tuple[Doubler, Boundaries]:
 def test_a_cell_on_a_cpu_has_the_wall_alone():
     class OnCpu:
         stream = None
+        launched = 0
+
+        def launch(self) -> None:
+            self.launched += 1
+
+        def wait(self) -> None:
+            pass
 
     boundaries = Boundaries(OnCpu(), inputs(1.0))
+    assert boundaries.sustain(0.001).iterations == boundaries._runner.launched > 0
     assert (boundaries.names, boundaries.missing, boundaries.steadiest) == (("wall",), None, "wall")
 
 
@@ -84,7 +92,9 @@ def test_device_time_is_of_replays_and_the_walls_of_launches(gpu):
         assert set(runner.enqueued) == ways
     assert boundaries.steadiest == "device"  # what a warm-up is judged by
     runner.enqueued.clear()
-    assert boundaries.sustain(0.1).iterations == len(runner.enqueued)
+    found = boundaries.sustain(0.1)
+    assert found.iterations == len(runner.enqueued)
+    assert found.seconds * 1e3 == pytest.approx(2.0 * found.iterations, rel=0.01)
     assert set(runner.enqueued) == {"replay"}
 
 

@@ -36,7 +36,10 @@ def test_a_reading_is_in_the_units_of_its_names_and_nvml_is_closed_after_the_las
         assert telemetry.blind == ""
         assert telemetry.read("hw", restart=0, block=0) is False
         assert telemetry.joules() == 5123.4
-    assert {name: value for name, value in telemetry.rows[0].items() if name.startswith("gpu")} == READINGS
+    (row,) = telemetry.rows
+    assert {name: value for name, value in row.items() if name.startswith("gpu")} == READINGS
+    assert (row["cell"], row["visit_s"]) == ("hw", 0.0)
+    assert 0 <= row["seconds"] < 60  # since the telemetry began
     assert nvml.opened == 0
     assert telemetry.joules() is None  # nothing is asked of a driver that was closed
 

@@ -19,6 +19,7 @@ BUSY_HOST = replace(WHOLE, boundaries=ALL[1:], no_device="launching takes the ho
 def test_a_quartet_has_the_boundaries_that_all_of_its_cells_have_in_their_order():
     assert common_boundaries({"baseline": WHOLE, "hw": WHOLE}) == ALL
     assert common_boundaries({"baseline": WHOLE, "hw": BUSY_HOST}) == ("wall", "end_to_end")
+    assert common_boundaries({"baseline": BUSY_HOST}) == ("wall", "end_to_end")
     assert common_boundaries({"baseline": BUSY_HOST, "hw": WHOLE}) == ("wall", "end_to_end")
 
 

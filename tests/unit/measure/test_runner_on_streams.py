@@ -5,19 +5,17 @@ The tensors are the CPU's; the streams note who waits for whom, and on which of 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from simulated_gpu import SimulatedStream
+from simulated_stages import BATCH, CLASSES, Stage, two_stages
 
 from harness.arch.exit_policy import ExitPolicy
-from harness.engines.base import TensorSpec
+from harness.errors import CellError
 from harness.measure.runner import make_runner
 
-BATCH, CLASSES = 6, 4
 LEAVING = (1, 4, 5)  # by `inputs`: the surest half
 
 
@@ -26,89 +24,6 @@ def inputs(seed: int = 0) -> np.ndarray:
     out = np.random.default_rng(seed).uniform(0, 0.5, (BATCH, CLASSES)).astype(np.float32)
     out[LEAVING, (0, 1, 2)] += 5
     return out
-
-
-@dataclass
-class Stage:
-    """An executable whose outputs are its input, some of them negated; `log` is what all stages did, in order."""
-
-    name: str
-    outputs_by_sign: dict[str, int]
-    rows: int
-    log: list[tuple[Any, ...]]
-    gpu: Any = None
-    stream: Any = None
-    refuses: str | None = None
-    degraded: tuple[str, ...] = ()
-    captured: list[int] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        new = (lambda: np.zeros((self.rows, CLASSES), np.float32)) if self.gpu is None else self._tensor
-        self._in, self._out = {"x": new()}, {name: new() for name in self.outputs_by_sign}
-        self.input_specs = (TensorSpec("x", (-1, CLASSES), "float32"),)
-        self.output_specs = tuple(TensorSpec(name, (-1, CLASSES), "float32") for name in self._out)
-
-    def _tensor(self) -> torch.Tensor:
-        return torch.zeros(self.rows, CLASSES)
-
-    def input_buffers(self) -> dict[str, Any]:
-        return self._in
-
-    def output_buffers(self) -> dict[str, Any]:
-        if self.gpu is not None:
-            self.log.append(("read", self.name, self.gpu.current))
-        return self._out
-
-    def write_inputs(self, arrays: dict[str, np.ndarray]) -> None:
-        for name, array in arrays.items():
-            self._in[name][: len(array)] = array if self.gpu is None else torch.from_numpy(array)
-
-    def poison_outputs(self) -> None:
-        for buffer in self._out.values():
-            buffer[:] = float("nan")
-
-    def enqueue(self, count: int) -> None:
-        self.log.append(("enqueue", self.name, count))
-        self._run(count)
-
-    def _run(self, count: int) -> None:
-        for name, sign in self.outputs_by_sign.items():
-            self._out[name][:count] = sign * self._in["x"][:count]
-
-    def capture(self, count: int) -> str | None:
-        if self.refuses is None:
-            self.captured.append(count)
-        return self.refuses
-
-    def replay(self, count: int) -> None:
-        assert count in self.captured, f"{self.name} has no graph of {count} samples"
-        self.log.append(("replay", self.name, count))
-        self._run(count)
-
-    def synchronize(self) -> None:
-        self.log.append(("synchronize", self.name))
-
-    def outputs(self, count: int) -> dict[str, np.ndarray]:
-        return {name: np.array(buffer[:count]) for name, buffer in self._out.items()}
-
-
-class Stream(SimulatedStream):
-    """Notes whom it waits for."""
-
-    def __init__(self, gpu, name: str, log: list[tuple[Any, ...]]) -> None:
-        super().__init__(gpu, name)
-        self._log = log
-
-    def wait_stream(self, other: SimulatedStream) -> None:
-        self._log.append(("wait", self.name, other.name))
-
-
-def two_stages(gpu=None, shared_stream: bool = False, log=None) -> tuple[Stage, Stage]:
-    log = [] if log is None else log
-    streams = (None, None) if gpu is None else (Stream(gpu, "first", log), Stream(gpu, "second", log))
-    first = Stage("stage1", {"features": 1, "exit_logits": 1}, BATCH, log, gpu, streams[0])
-    second = Stage("stage2", {"logits": -1}, BATCH, log, gpu, streams[0] if shared_stream else streams[1])
-    return first, second
 
 
 HALF = ExitPolicy("share", 0.5)
@@ -135,6 +50,36 @@ def test_tensors_take_the_same_way_as_arrays(gpu, policy):
         np.testing.assert_array_equal(found.heads["logits"], -inputs(2))
         assert np.flatnonzero(found.exited).tolist() == sorted(LEAVING)
         assert isinstance(runner.result, np.ndarray if on is None else torch.Tensor)
+
+
+@pytest.mark.parametrize(("exit_type", "last_type"), [("float32", "float16"), ("float16", "float32")])
+@pytest.mark.parametrize("on_tensors", [True, False], ids=["tensors", "arrays"])
+def test_answers_have_the_exits_type_whatever_the_last_stage_computes_in(gpu, exit_type, last_type, on_tensors):
+    on = gpu if on_tensors else None
+    stream = gpu.stream if on_tensors else None
+    first = Stage("1", {"features": 1, "exit_logits": 1}, BATCH, [], on, stream, types={"exit_logits": exit_type})
+    second = Stage("2", {"logits": -1}, BATCH, [], on, stream, types={"logits": last_type})
+    runner = make_runner((first, second), HALF, BATCH)
+    runner.write(inputs())
+    runner.launch()
+    assert str(runner.result.dtype).removeprefix("torch.") == exit_type
+    np.testing.assert_allclose(runner.result, answers(inputs()), rtol=1e-3)
+
+
+@pytest.mark.parametrize("broken", ["exit_logits", "features", "logits"])
+def test_a_value_that_is_no_number_is_found_in_whichever_output_it_is(gpu, broken):
+    stages = two_stages(gpu)
+    runner = make_runner(stages, HALF, BATCH)
+    stage = next(one for one in stages if broken in one.outputs_by_sign)
+    stage.outputs_by_sign[broken] = float("inf")
+    with pytest.raises(CellError, match=rf"^wrong output: 24 of 24 values of '{broken}' are not finite"):
+        runner.verify(inputs() + 1)
+
+
+@pytest.mark.parametrize("policy", [None, HALF])
+def test_three_stages_are_a_bug_of_ours_with_or_without_a_policy(gpu, policy):
+    with pytest.raises(ValueError, match=r"3 stages with policy .*: expected one, or two with a policy"):
+        make_runner((*two_stages(gpu), *two_stages(gpu)[:1]), policy, BATCH)
 
 
 def test_each_stage_waits_for_the_others_stream_and_torch_works_on_the_second_ones(gpu):
@@ -227,11 +172,13 @@ def test_poison_reaches_every_tensor_that_a_batch_writes(gpu):
 
 
 def test_a_whole_network_is_captured_and_replayed_for_its_batch_in_an_engine_with_room_for_more(gpu):
-    stage = Stage("whole", {"logits": -1}, BATCH + 2, [], gpu)
+    stage = Stage("whole", {"logits": -1}, BATCH + 2, [], gpu, gpu.stream)
     runner = make_runner((stage,), None, BATCH)
     runner.write(inputs())
     assert runner.capture() is None
     assert stage.captured == [BATCH]
+    assert runner.stream is stage.stream
+    assert runner.input_buffer is stage.input_buffers()["x"]
     runner.poison()
     assert runner.result.shape == (BATCH, CLASSES)
     assert runner.result.isnan().all()

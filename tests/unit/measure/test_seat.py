@@ -29,6 +29,14 @@ def test_a_cpu_is_one_device_and_nothing_is_chosen(tmp_path):
     assert simulated_device() == ""
 
 
+def test_simulated_gpus_are_numbered_and_named_as_what_they_are(monkeypatch):
+    monkeypatch.setenv(SIMULATED, "2")
+    assert visible_devices("cpu") == visible_devices("cuda") == ("0", "1")
+    assert simulated_device() == "simulated-gpu-0"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert simulated_device() == "simulated-gpu-1"
+
+
 def test_what_a_scheduler_shows_is_taken_as_it_is(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-7")
     with seat("cuda"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from harness.measure.cell import ROLES, Slice
 from harness.measure.samples import Samples
 from harness.measure.stopping import HOST_BOUND, Standing, host_bound, host_shares, standing
 from harness.stats import estimate
+from harness.stats.intervals import mean_interval
 
 SETTINGS = ProtocolConfig(half_width=0.03, margin=0.05)
 
@@ -55,6 +57,30 @@ def test_a_wide_interval_goes_on_even_where_the_verdict_is_clear():
     assert now.verdict == "amplify"
     assert now.half_width > SETTINGS.half_width
     assert not now.converged(SETTINGS)
+
+
+@pytest.mark.parametrize(("means", "columns"), [((8.0, 4.0, 2.0, 0.5), None), ((8.0, 2.0), 2), ((8.0,), 1)])
+def test_restarts_and_builds_are_replicates_of_their_own_at_the_protocols_level(means, columns):
+    groups = [0] * 10 + [1] * 10 + [2] * 10 + [3] * 10
+    measured = samples(means, blocks=40, noise=0.02, groups=groups)
+    measured.builds = [0] * 20 + [1] * 20
+    settings = replace(SETTINGS, level=0.9)
+    now = standing(measured, "wall", settings)
+    throughput = measured.throughput("wall")
+    if columns is None:
+        found = estimate(throughput, groups, level=0.9, builds=measured.builds)
+        expected = found.half_width
+        others = [estimate(throughput, *rest, level=0.9).half_width for rest in ((), (groups,))]
+        others.append(estimate(throughput, groups, level=0.95, builds=measured.builds).half_width)
+    else:
+        logs = np.log(throughput)
+        series = logs[:, 0] if columns == 1 else logs[:, 1] - logs[:, 0]
+        ids = [np.array(one) for one in (groups, measured.builds)]
+        expected = float(mean_interval(series, *ids).half_width(0.9))
+        others = [float(mean_interval(series, *rest).half_width(0.9)) for rest in ((), ids[:1])]
+    assert now.half_width == pytest.approx(expected)
+    assert now.blocks == 40
+    assert all(abs(other - expected) > 1e-6 for other in others)  # so that each of them could be noticed
 
 
 def test_a_narrow_interval_across_the_margin_goes_on():

@@ -6,7 +6,7 @@ STAMP := $(VENV)/.ready
 SWEEP ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint audit lock ui report calibrate docs dist clean setup
+.PHONY: help demo test test-slow coverage mutation lint audit lock ui report calibrate docs dist clean setup
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -34,6 +34,18 @@ test: $(STAMP) ## the tests that this machine can run, but for those that take m
 
 test-slow: $(STAMP) ## the tests that take minutes each: about half an hour on two cores
 	$(BIN)/python -m pytest -m slow
+
+# a GPU's own calls are answered by stand-ins, so no GPU is needed; what a worker that is killed ran is not counted
+ROOMS := src/harness/stats/* src/harness/measure/* src/harness/engines/cache.py
+coverage: $(STAMP) ## branches that the tests of stats, measure and the cache take: an error below 95% of any (5 minutes)
+	$(BIN)/python -m pytest -q -m "not slow" --cov --cov-report= \
+	  tests/unit/stats tests/unit/measure tests/unit/engines/test_cache.py tests/unit/engines/test_shared.py
+	@set -e; for room in $(foreach room,$(ROOMS),'$(room)'); do \
+	  $(BIN)/python -m coverage report --include="$$room" --show-missing --skip-covered --fail-under=95; done
+
+mutation: $(STAMP) ## small changes of stats that none of its tests notices, told at the end (5 minutes)
+	$(BIN)/mutmut run
+	$(BIN)/mutmut results
 
 lint: $(STAMP) ## format, style, types, and who imports whom
 	$(BIN)/ruff format --check src tests experiments docs
@@ -67,5 +79,5 @@ lock: ## renew requirements.lock from pyproject.toml and constraints.txt (needs 
 	  --no-annotate --no-emit-index-url --python-version 3.11 --python-platform x86_64-manylinux_2_28 -o requirements.lock
 
 clean: ## remove caches and build leftovers (not the results in mlruns/, not .venv)
-	rm -rf .harness_cache .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage* build dist site
+	rm -rf .harness_cache .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage* build dist site mutants
 	find src tests experiments -name __pycache__ -type d -prune -exec rm -rf {} +

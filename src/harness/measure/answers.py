@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from harness.accuracy.predictions import Predictions
     from harness.measure.bring_up import CellTask
 
-IMAGES_PER_TIMEOUT = 1000  # each started thousand of images gives a worker its time once more
+IMAGES_PER_TIMEOUT = 1000  # each full thousand of images gives a worker its time once more
 KEPT_REFERENCES = 16  # a few numbers an image; cells of a sweep share networks
 _references: dict[tuple[object, ...], Predictions] = {}
 

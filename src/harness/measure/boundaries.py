@@ -27,6 +27,7 @@ class Boundaries:
     def __init__(self, runner: Runner, inputs: np.ndarray) -> None:
         self._runner = runner
         self.missing: str | None = None  # why there is no device boundary
+        self._enqueue: Callable[[], None] = runner.launch  # of a batch, without the host in between where that can be
         if runner.stream is None:
             self.names: tuple[str, ...] = ("wall",)
             return
@@ -39,14 +40,14 @@ class Boundaries:
         reason = runner.capture()
         if reason is None:
             check_replay(runner)
-        self._enqueue_on_device: Callable[[], None] = runner.launch if reason else runner.replay
+            self._enqueue = runner.replay
         self.missing = reason and self._launches_slower(reason)
         self.names = ("wall", "end_to_end") if self.missing else ("device", "wall", "end_to_end")
 
     def slice(self, name: str, ramp_iterations: int, slice_s: float) -> list[float]:
         """Return the milliseconds of each iteration of one timed slice."""
         if name == "device":
-            return device_slice(self._enqueue_on_device, self._runner.stream, ramp_iterations, slice_s)
+            return device_slice(self._enqueue, self._runner.stream, ramp_iterations, slice_s)
         return timed_slice(self.run if name == "wall" else self._run_end_to_end, ramp_iterations, slice_s)
 
     def feed(self, inputs: np.ndarray) -> None:
@@ -64,8 +65,7 @@ class Boundaries:
 
     def sustain(self, seconds: float) -> Sustained:
         """Keep the device busy with batches of this cell, replayed where they can be."""
-        enqueue = self._enqueue_on_device if "device" in self.names else self._runner.launch
-        return sustained(enqueue, self._runner.wait, seconds)
+        return sustained(self._enqueue, self._runner.wait, seconds)
 
     def run(self) -> None:
         """Run one batch as a synchronous caller does."""

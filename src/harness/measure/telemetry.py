@@ -6,6 +6,7 @@ come from NVML (https://docs.nvidia.com/deploy/nvml-api), the host's from psutil
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
@@ -31,7 +32,7 @@ class Telemetry:
     def __init__(self, device: str) -> None:
         self._device = device
         self._nvml: Any = None
-        self.blind = ""  # why nothing is known about the GPU
+        self.blind = ""  # what can't be known about the GPU, and why
         self._started = time.monotonic()
         self.rows: list[dict[str, float | int | str]] = []
 
@@ -45,10 +46,10 @@ class Telemetry:
 
             try:
                 pynvml.nvmlInit()
-                self._handle = nvml_handle(pynvml)
                 self._nvml = pynvml
+                self._handle = nvml_handle(pynvml)
             except pynvml.NVMLError as error:
-                self._nvml = None
+                self._close()
                 self.blind = f"NVML can't be read ({error}): a throttled block would not be noticed"
         return self
 
@@ -56,6 +57,9 @@ class Telemetry:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close NVML."""
+        self._close()
+
+    def _close(self) -> None:
         if self._nvml is not None:
             self._nvml.nvmlShutdown()
             self._nvml = None
@@ -77,7 +81,9 @@ class Telemetry:
         slowed = False
         if self._nvml is not None:
             gpu = self._read_gpu()
-            slowed = bool(gpu["gpu_slowdown"])
+            slowed = gpu["gpu_slowdown"] == 1.0
+            if math.isnan(gpu["gpu_slowdown"]):
+                self.blind = "NVML does not tell whether the chip slows down: a throttled block would not be noticed"
             row |= gpu
         self.rows.append(row)
         return slowed
@@ -99,7 +105,6 @@ class Telemetry:
                 out[name] = float(ask())
             except nvml.NVMLError:  # not every chip or driver tells everything
                 out[name] = float("nan")
-        out["gpu_slowdown"] = 0.0 if out["gpu_slowdown"] != out["gpu_slowdown"] else out["gpu_slowdown"]
         return out
 
     def _slowdown(self) -> int:

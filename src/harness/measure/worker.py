@@ -52,7 +52,8 @@ def main(connection: Connection, spec: CellSpec, parent: int, commands: type[Cel
             except (CellError, UserError) as error:
                 reply = ("error", str(error))
             except Exception as error:
-                reply = ("error", f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}")
+                first_line = (str(error).strip().splitlines() or [""])[0]
+                reply = ("error", f"{type(error).__name__}: {first_line}")
             connection.send(reply)
 
 
@@ -77,7 +78,6 @@ class Cell:
             self._stack.enter_context(get(artifact.plan.engine).load(artifact, self._spec.device))
             for artifact in self._spec.artifacts
         )
-        self._executables = executables
         self._runner = make_runner(executables, self._spec.policy, self._spec.batch_size)
         self._shape = executables[0].input_specs[0].shape[1:]
         self._dtype = executables[0].input_specs[0].dtype

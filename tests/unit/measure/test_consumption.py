@@ -6,8 +6,10 @@ import math
 import os
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from harness.config import ProtocolConfig
@@ -120,6 +122,17 @@ def test_the_host_memory_of_a_process_is_its_own_and_its_peak(clock):
             process.kill()
     assert 300 < found.host_memory_mb < 400
     assert found.device_memory_mb is None  # nobody told of that process
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_process_that_ended_and_waits_to_be_reaped_has_no_memory(clock):
+    worker = Busy()
+    with subprocess.Popen(["true"]) as process:
+        worker.pid = process.pid
+        while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.01)
+        found = consumption({"hw": worker}, 8, ProtocolConfig(energy_s=0), Meter(clock))["hw"]
+    assert found.host_memory_mb is None
 
 
 def test_a_process_that_is_gone_has_no_memory(clock):

@@ -29,6 +29,14 @@ def test_a_cpu_is_one_device_and_nothing_is_chosen(tmp_path):
     assert simulated_device() == ""
 
 
+def test_simulated_gpus_are_numbered_and_named_as_what_they_are(monkeypatch):
+    monkeypatch.setenv(SIMULATED, "2")
+    assert visible_devices("cpu") == visible_devices("cuda") == ("0", "1")
+    assert simulated_device() == "simulated-gpu-0"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert simulated_device() == "simulated-gpu-1"
+
+
 def test_what_a_scheduler_shows_is_taken_as_it_is(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-7")
     with seat("cuda"):
@@ -43,6 +51,28 @@ def test_two_seats_are_two_devices_and_given_back(monkeypatch):
         with seat("cuda"):
             assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-8"
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-7,GPU-8"
+
+
+@pytest.mark.parametrize("text", [str, str.encode])  # bytes before nvidia-ml-py 12
+def test_where_no_scheduler_chose_a_job_takes_one_of_all_gpus_by_its_uuid(nvml, monkeypatch, text):
+    monkeypatch.setattr("pynvml.nvmlDeviceGetUUID", text)
+    assert visible_devices("cuda") == ("GPU-aaaa", "GPU-bbbb", "GPU-cccc")
+    with try_lock("seat-GPU-aaaa"), seat("cuda"):
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-bbbb"
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
+    assert nvml.opened == 0
+
+
+def test_nvml_is_closed_where_it_can_not_tell_the_gpus(nvml, monkeypatch):
+    import pynvml
+
+    def lost(handle):
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)
+
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetUUID", lost)
+    with pytest.raises(pynvml.NVMLError):
+        visible_devices("cuda")
+    assert nvml.opened == 0
 
 
 def test_who_waits_holds_no_more_files_open_the_longer_it_waits(monkeypatch):

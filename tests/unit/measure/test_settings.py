@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from harness.compose import config_dir
 from harness.config import ProtocolConfig
-from harness.measure.settings import settled
+from harness.measure.settings import fallen_back, settled
 from harness.plan import plan_quartet
 from harness.record import params
 
@@ -44,6 +44,14 @@ def test_what_was_given_is_kept(device):
     assert settled(asked, device) == asked
     assert settled(replace(asked, half_width=None), device).warmup_tolerance == 0.3
     assert settled(replace(asked, warmup_tolerance=None), device).half_width == 0.2
+
+
+def test_a_quartet_that_falls_back_to_another_boundary_has_that_ones_width_unless_it_was_given_one():
+    planned = settled(ProtocolConfig(), "cuda")
+    assert fallen_back(planned, "device", "wall") == replace(planned, half_width=0.03)
+    assert fallen_back(planned, "device", "device") == planned
+    given = replace(planned, half_width=0.005)
+    assert fallen_back(given, "device", "wall") == given
 
 
 def test_the_default_file_is_the_default_protocol_field_by_field():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ import pytest
 from harness.config import ProtocolConfig
 from harness.measure.cell import ROLES, Slice
 from harness.measure.samples import Samples
-from harness.measure.stopping import Standing, standing
+from harness.measure.stopping import HOST_BOUND, Standing, host_bound, host_shares, standing
 from harness.stats import estimate
+from harness.stats.intervals import mean_interval
 
 SETTINGS = ProtocolConfig(half_width=0.03, margin=0.05)
 
@@ -57,6 +59,30 @@ def test_a_wide_interval_goes_on_even_where_the_verdict_is_clear():
     assert not now.converged(SETTINGS)
 
 
+@pytest.mark.parametrize(("means", "columns"), [((8.0, 4.0, 2.0, 0.5), None), ((8.0, 2.0), 2), ((8.0,), 1)])
+def test_restarts_and_builds_are_replicates_of_their_own_at_the_protocols_level(means, columns):
+    groups = [0] * 10 + [1] * 10 + [2] * 10 + [3] * 10
+    measured = samples(means, blocks=40, noise=0.02, groups=groups)
+    measured.builds = [0] * 20 + [1] * 20
+    settings = replace(SETTINGS, level=0.9)
+    now = standing(measured, "wall", settings)
+    throughput = measured.throughput("wall")
+    if columns is None:
+        found = estimate(throughput, groups, level=0.9, builds=measured.builds)
+        expected = found.half_width
+        others = [estimate(throughput, *rest, level=0.9).half_width for rest in ((), (groups,))]
+        others.append(estimate(throughput, groups, level=0.95, builds=measured.builds).half_width)
+    else:
+        logs = np.log(throughput)
+        series = logs[:, 0] if columns == 1 else logs[:, 1] - logs[:, 0]
+        ids = [np.array(one) for one in (groups, measured.builds)]
+        expected = float(mean_interval(series, *ids).half_width(0.9))
+        others = [float(mean_interval(series, *rest).half_width(0.9)) for rest in ((), ids[:1])]
+    assert now.half_width == pytest.approx(expected)
+    assert now.blocks == 40
+    assert all(abs(other - expected) > 1e-6 for other in others)  # so that each of them could be noticed
+
+
 def test_a_narrow_interval_across_the_margin_goes_on():
     now = Standing("factor", 1.05, 0.001, "inconclusive", blocks=50)
     assert not now.converged(SETTINGS)
@@ -80,3 +106,46 @@ def test_one_block_has_no_interval(width):
 def test_more_blocks_narrow_the_interval():
     widths = [standing(samples((8.0, 4.0, 2.0, 1.0), n, noise=0.02), "wall", SETTINGS).half_width for n in (10, 160)]
     assert widths[1] < widths[0] / 2
+
+
+def on_a_gpu(*cells: tuple[list[float], list[float]]) -> Samples:
+    """Return one block: of each cell its milliseconds on the device and on the wall."""
+    out = Samples(ROLES[: len(cells)], batch_size=1)
+    for order, (device, wall) in enumerate(cells):
+        out.add(out.roles[order], 0, 0, order, Slice({"device": device, "wall": wall}))
+    out.close_block(0)
+    return out
+
+
+def test_a_cells_host_share_is_what_its_wall_has_beyond_the_device_by_the_medians():
+    measured = on_a_gpu(([8.0, 8.0, 8.0], [10.0, 10.0, 500.0]), ([9.0], [9.0]))  # one hiccup is not the host's share
+    assert host_shares(measured) == {"baseline": pytest.approx(0.2), "arch": 0.0}
+    assert host_shares(samples((8.0,), blocks=1)) == {}  # a CPU is its own host
+
+
+def test_one_cell_that_waits_for_the_host_makes_the_quartet_host_bound():
+    steady = ([10.0], [10.0])
+    assert not host_bound(on_a_gpu(steady, ([10.0 * (1 - HOST_BOUND) + 0.1], [10.0])))
+    assert host_bound(on_a_gpu(steady, ([10.0 * (1 - HOST_BOUND) - 0.1], [10.0])))
+
+
+def test_a_cell_whose_launches_take_longer_than_its_work_is_host_bound_without_a_device_boundary():
+    measured = samples((8.0,), blocks=1)
+    assert not host_bound(measured)
+    measured.launch_bound = True
+    assert host_bound(measured)
+
+
+def test_a_verdict_on_the_wall_of_a_host_bound_quartet_waits_for_restarts_and_one_on_the_device_does_not():
+    measured = samples((8.0, 4.0, 2.0, 0.5), blocks=20)
+    assert standing(measured, "wall", SETTINGS).verdict == "amplify"
+    measured.launch_bound = True
+    assert standing(measured, "wall", SETTINGS).verdict == "inconclusive"
+    both = Samples(ROLES, batch_size=1)
+    for block in range(20):
+        for order, (role, ms) in enumerate(zip(ROLES, (8.0, 4.0, 2.0, 0.5), strict=True)):
+            timed = ms * (1 + 0.001 * ((block + order) % 3))
+            both.add(role, 0, block, order, Slice({"device": [timed], "wall": [2 * timed]}))
+        both.close_block(0)
+    assert host_bound(both)
+    assert [standing(both, name, SETTINGS).verdict for name in ("device", "wall")] == ["amplify", "inconclusive"]

@@ -40,7 +40,7 @@ def cache(tmp_path_factory):
 @pytest.fixture(scope="session")
 def configured():
     """Return a function: configured("hw=fp16") -> the typed config of that one job (densenet_tiny, batch of 2)."""
-    from harness.compose import compose_jobs
+    from harness.compose.command_line import compose_jobs
 
     def make(*overrides):
         (job,) = compose_jobs([*TINY, *overrides])

@@ -25,29 +25,27 @@ class Room:
 
 ROOMS = (
     Room("ground", "errors, secrets, names, the machine", (
-        "errors", "secrets", "safe_names", "process_identity", "environment", "external", "interruption", "quiet")),
+        "errors", "secrets", "safe_names", "environment", "external", "process")),
     Room("config", "every option, with its default", ("config",)),
     Room("models", "a network by name, its weights", ("models",)),
     Room("arch", "one file a technique: model to model", ("arch",)),
-    Room("engines", "build, load, run; the artifact cache", ("engines", "export", "fp16_graph")),
+    Room("engines", "build, load, run; the artifact cache", ("engines", "export")),
     Room("hw", "one file a technique: levels of an engine", ("hw",)),
     Room("data", "images and labels", ("data", "finetuned")),
-    Room("compose", "command line to typed configs, --help", ("compose", "help")),
+    Room("compose", "command line to typed configs, --help", ("compose",)),
     Room("stats", "pure functions on arrays", ("stats",)),
-    Room("track", "MLflow: store, runs, load, outbox, resume", ("track", "resume")),
+    Room("track", "MLflow: store, runs, load, outbox", ("track",)),
     Room("measure", "workers, turns, clocks, profiles, answers", (
         "measure", "why", "accuracy", "roofline", "terminal")),
-    Room("requests", "LoadGen, batcher, server's loop", ("scenarios",)),
+    Room("scenarios", "LoadGen, batcher, server's loop", ("scenarios",)),
     Room("plan", "which cells, which artifacts", ("plan",)),
-    Room("prepare", "export, build or fetch", ("prepare", "ahead")),
+    Room("prepare", "export, build or fetch", ("prepare",)),
     Room("report", "table, analysis, page, comparison", (
         "report", "analyse", "why.explain", "why.details", "why.ceiling")),
-    Room("record", "numbers to an MLflow row", ("record", "family")),
-    Room("load", "a quartet under load, search, factor", tuple(f"scenarios.{name}" for name in (
-        "under_load", "choose", "load_analysis", "load_figure", "load_plan", "load_record", "serving_file",
-        "variants"))),
+    Room("record", "numbers to an MLflow row", ("record",)),
+    Room("under load", "a quartet under load, search, factor", ("under_load",)),
     Room("conduct", "a sweep, job by job, here or on a fleet", ("conduct", "sweep", "job", "run", "fleet", "__main__")),
-    Room("commands", "doctor, capacity, train, ui", ("doctor", "self_test", "capacity", "train", "ui")),
+    Room("commands", "doctor, capacity, train, ui", ("doctor", "capacity", "train", "ui")),
 )  # fmt: skip
 
 

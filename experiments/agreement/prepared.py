@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.compose import compose_jobs
+from harness.compose.command_line import compose_jobs
 from harness.engines.cache import Cache
 from harness.errors import UserError
 from harness.measure.bring_up import CellTask

@@ -10,7 +10,7 @@ import argparse
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from harness.compose import compose_jobs
+from harness.compose.command_line import compose_jobs
 from harness.engines.inductor.dense_blocks import fuse_dense_blocks, left_alone
 from harness.prepare import network
 

@@ -66,8 +66,8 @@ def measure(server: Server, folder: Path, quartets: int, writers: int) -> dict[s
     from rich.console import Console
 
     import harness
+    from harness.conduct.family import adjust
     from harness.config import TrackingConfig
-    from harness.family import adjust
     from harness.report.table import print_table
     from harness.track import finish_sweep, install_views, open_store, start_sweep
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from harness.interruption import STATUS, leave
+from harness.process.interruption import STATUS, leave
 from harness.run import main
 
 if __name__ == "__main__":

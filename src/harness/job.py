@@ -104,10 +104,10 @@ def serve_quartet(
     plan: QuartetPlan, cache: Cache, progress: Progress, folder: Path, resolved_config: str
 ) -> QuartetRecord:
     """Return the row of one quartet whose requests come one by one; raise CellError with the reason for none."""
-    from harness.scenarios.load_analysis import analyse_load
-    from harness.scenarios.load_record import record_load
-    from harness.scenarios.under_load import measure_under_load
-    from harness.scenarios.variants import prepare_variants
+    from harness.under_load.analysis import analyse_load
+    from harness.under_load.measure import measure_under_load
+    from harness.under_load.record import record_load
+    from harness.under_load.variants import prepare_variants
 
     progress.stage("wait until nothing is timed")
     with building():

@@ -24,7 +24,7 @@ from harness.engines.build import Built, fetch_or_build
 from harness.engines.cache import Cache
 from harness.engines.levels import BatchProfile
 from harness.errors import CellError, UserError
-from harness.export import ExportRequest, export
+from harness.export.to_onnx import ExportRequest, export
 from harness.finetuned import base_model, weights_of
 from harness.measure.bring_up import CellTask, try_out
 from harness.measure.cell import CellSpec

@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from harness import __version__
-from harness.compose import compose_jobs, config_dir, register_schema
+from harness.compose.command_line import compose_jobs, config_dir, register_schema
+from harness.compose.help import help_text
 from harness.errors import UserError
-from harness.help import help_text
-from harness.interruption import STATUS, Interruption
-from harness.quiet import quiet
+from harness.process.interruption import STATUS, Interruption
+from harness.process.quiet import quiet
 from harness.secrets import redacted
 
 __all__ = ["main", "quiet"]
@@ -61,7 +61,7 @@ def _interruptible(arguments: Sequence[str], overrides: Sequence[str]) -> int:
 def _sweep(arguments: Sequence[str], overrides: Sequence[str], interruption: Interruption) -> int:
     jobs = compose_jobs(overrides)
 
-    from harness.conduct import conduct
+    from harness.conduct.conduct import conduct
     from harness.fleet.launcher import choose_launcher
     from harness.sweep import check_sweep
 

@@ -12,7 +12,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.compose import Job
+from harness.compose.command_line import Job
 from harness.config import EngineConfig, HarnessConfig, TrainConfig
 from harness.data.labelled import check_data
 from harness.engines import PREFERENCE, get, names

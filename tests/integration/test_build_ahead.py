@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from harness import ahead
-from harness.ahead import build_ahead, default_jobs
+from harness.conduct import ahead
+from harness.conduct.ahead import build_ahead, default_jobs
 from harness.engines.cache import Cache
 from harness.measure.progress import Silent
 from harness.prepare import prepare

@@ -14,7 +14,7 @@ import harness
 from harness.engines.build import fetch_or_build
 from harness.engines.cache import Cache
 from harness.errors import CellError
-from harness.export import ExportRequest, export
+from harness.export.to_onnx import ExportRequest, export
 from harness.prepare import network
 
 WHOLE = ExportRequest("input", (3, 64, 64), ("logits",))

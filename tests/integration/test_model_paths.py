@@ -3,7 +3,7 @@
 import pytest
 
 from harness import arch, models
-from harness.compose import compose_jobs
+from harness.compose.command_line import compose_jobs
 from harness.errors import UserError
 from harness.measure.bring_up import try_out
 from harness.measure.progress import Silent

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from omegaconf import OmegaConf
 
 import harness
-from harness.compose import compose_jobs
+from harness.compose.command_line import compose_jobs
 from harness.config import from_omegaconf
 from harness.measure.cell import ROLES
 from harness.stats import estimate, percentile

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.compose import compose_jobs
+from harness.compose.command_line import compose_jobs
 from harness.engines.cache import Cache
 from harness.errors import CellError
 from harness.measure.progress import Silent

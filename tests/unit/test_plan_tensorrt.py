@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.compose import compose_jobs
+from harness.compose.command_line import compose_jobs
 from harness.engines.base import Graph
 from harness.engines.levels import BatchProfile, off
 from harness.engines.tensorrt.gpu import LocalGpu

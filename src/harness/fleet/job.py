@@ -50,7 +50,7 @@ def run_errand(composed: Any, errand: Errand) -> None:
     from harness.measure.progress import Silent
     from harness.measure.seat import seat
     from harness.plan import plan_quartet
-    from harness.quiet import quiet
+    from harness.process.quiet import quiet
     from harness.track.outbox import deliver, outbox_of
 
     quiet()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.compose import compose_first
+from harness.compose.command_line import compose_first
 from harness.errors import UserError
 
 CHOICE = "hydra/launcher"

@@ -1,1 +1,1 @@
-"""Load scenarios: requests that arrive one by one (MLPerf LoadGen), what serves them, and the quartet under load."""
+"""Load scenarios: requests that arrive one by one (MLPerf LoadGen), and what serves them."""

@@ -20,14 +20,14 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from harness.compose import compose_jobs
+from harness.compose.command_line import compose_jobs
 from harness.config import HarnessConfig, TrainConfig
 from harness.errors import CellError, UserError
 
 
 def main(arguments: Sequence[str]) -> int:
     """Train what the overrides mean; return 0, 1 if one training diverged, 2 for a wrong request."""
-    from harness.quiet import quiet
+    from harness.process.quiet import quiet
 
     options = _parser().parse_args(arguments)
     quiet()

@@ -33,7 +33,7 @@ def a_module_of_the_users(tmp_path, monkeypatch):
 
 
 def compose(words):
-    from harness.compose import compose_jobs
+    from harness.compose.command_line import compose_jobs
 
     overrides = [word for word in words if word not in ("-m", "--multirun")]
     assert compose_jobs(overrides)
@@ -57,9 +57,7 @@ def test_a_training_command_composes(command):
 def parser_of(module):
     from importlib import import_module
 
-    return import_module(
-        module if module == "harness.ui" or module == "harness.doctor" else f"{module}.__main__"
-    )._parser()
+    return import_module(module if module == "harness.ui" else f"{module}.__main__")._parser()
 
 
 OTHERS = [one for name in ("report", "capacity", "ui", "doctor") for one in of("python", "-m", f"harness.{name}")]

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 import pytest
 from omegaconf import OmegaConf
 
-from harness.compose import config_dir
+from harness.compose.command_line import config_dir
 from harness.config import ProtocolConfig
 from harness.measure.settings import fallen_back, settled
 from harness.plan import plan_quartet

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from harness import models
-from harness.compose import compose_jobs
+from harness.compose.command_line import compose_jobs
 from harness.config import ModelConfig
 from harness.errors import UserError
 from harness.models.fingerprint import fingerprint, foreign_source

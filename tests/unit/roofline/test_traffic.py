@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from onnx.helper import make_node
 
-from harness.compose import compose_jobs
-from harness.export import ExportRequest, export
+from harness.compose.command_line import compose_jobs
+from harness.export.to_onnx import ExportRequest, export
 from harness.prepare import network
 from harness.roofline.traffic import StageWork, Work, count, per_image
 

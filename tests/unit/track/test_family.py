@@ -8,7 +8,7 @@ import pandas
 import pytest
 
 import harness
-from harness.family import adjust
+from harness.conduct.family import adjust
 from harness.stats.multiplicity import holm_p_values
 from harness.track.runs import QuartetRecord, finish, log_quartet, start_quartet, start_sweep
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.errors import UserError
-from harness.process_identity import this_process
-from harness.resume import (
+from harness.conduct.resume import (
     CONTINUES_TAG,
     GRID_TAG,
     PROCESS_TAG,
@@ -16,6 +14,8 @@ from harness.resume import (
     find_kept,
     grid_key,
 )
+from harness.errors import UserError
+from harness.process.identity import this_process
 from harness.track.runs import children, finish, finish_sweep, start_quartet, start_sweep, sweeps
 
 KEYS = ["one", "two", "three"]

@@ -9,8 +9,8 @@ from harness.config import HarnessConfig, ProtocolConfig
 from harness.measure.bring_up import bring_up
 from harness.measure.coordinator import Handle
 from harness.measure.progress import Progress
-from harness.scenarios.load_plan import CellLoad
-from harness.scenarios.variants import Variant
+from harness.under_load.plan import CellLoad
+from harness.under_load.variants import Variant
 
 Processes = Callable[[Sequence[Variant]], AbstractContextManager[Mapping[str, Handle]]]
 

@@ -14,7 +14,7 @@ from harness.scenarios.options import queries_needed
 from harness.scenarios.policy import BatchPolicy, powers_of_two
 from harness.scenarios.queueing import predicted_rate
 from harness.scenarios.serving_cell import EXITS, Search
-from harness.scenarios.variants import Variant
+from harness.under_load.variants import Variant
 
 TIMED_BATCHES = 20
 POINTS = 24  # of one search, at most

@@ -20,7 +20,7 @@ from harness.engines.cache import Cache, key_of
 from harness.engines.graph_file import load_graph
 from harness.engines.levels import Precision
 from harness.errors import CellError
-from harness.fp16_graph import to_fp16
+from harness.export.fp16_graph import to_fp16
 
 if TYPE_CHECKING:
     import onnx

@@ -9,19 +9,28 @@ from typing import Any
 
 from rich.console import Console
 
-from harness.ahead import build_ahead
+from harness.conduct.ahead import build_ahead
+from harness.conduct.family import adjust
+from harness.conduct.resume import (
+    GRID_TAG,
+    PROCESS_TAG,
+    Kept,
+    adopt,
+    continuation_tags,
+    end_the_dead,
+    find_kept,
+    grid_key,
+)
 from harness.config import HarnessConfig, from_omegaconf
 from harness.environment import gpu
-from harness.family import adjust
 from harness.fleet.job import fleet_job
 from harness.fleet.launcher import Launcher, check_reach
 from harness.fleet.watch import watching
-from harness.interruption import Interruption
 from harness.job import quartet_key, run_job
 from harness.plan import QuartetPlan, plan_quartet
-from harness.process_identity import this_process
+from harness.process.identity import this_process
+from harness.process.interruption import Interruption
 from harness.report.table import print_table
-from harness.resume import GRID_TAG, PROCESS_TAG, Kept, adopt, continuation_tags, end_the_dead, find_kept, grid_key
 from harness.secrets import redacted
 from harness.sweep import Resolved, SweepContext, sweep_label
 from harness.terminal import TerminalProgress

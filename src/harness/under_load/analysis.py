@@ -11,9 +11,9 @@ import numpy as np
 from harness.analyse import PERCENTILES, prefix_of
 from harness.config import HarnessConfig
 from harness.measure.cell import ROLES
-from harness.scenarios.under_load import CellUnderLoad, LoadMeasurement
 from harness.stats import Interaction, estimate, percentile
 from harness.stats.intervals import mean_interval
+from harness.under_load.measure import CellUnderLoad, LoadMeasurement
 
 AT_SLO = "at_slo"
 

@@ -15,12 +15,12 @@ from harness.record import record
 from harness.report.figure import draw_quartet
 from harness.report.strategy import strategy
 from harness.scenarios.batches import write_batches
-from harness.scenarios.load_analysis import LoadAnalysis
-from harness.scenarios.load_figure import draw_latency_rate
-from harness.scenarios.serving_file import serving_json
-from harness.scenarios.under_load import LoadMeasurement
-from harness.scenarios.variants import prepared
 from harness.track import QuartetRecord
+from harness.under_load.analysis import LoadAnalysis
+from harness.under_load.figure import draw_latency_rate
+from harness.under_load.measure import LoadMeasurement
+from harness.under_load.serving_file import serving_json
+from harness.under_load.variants import prepared
 
 
 def record_load(

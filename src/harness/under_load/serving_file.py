@@ -14,9 +14,9 @@ import math
 from typing import Any
 
 from harness.config import HarnessConfig
-from harness.scenarios.load_analysis import AT_SLO, boundary_of, geometric_mean, rate_interval, throughputs
 from harness.scenarios.serving_cell import point
-from harness.scenarios.under_load import CellUnderLoad, LoadMeasurement
+from harness.under_load.analysis import AT_SLO, boundary_of, geometric_mean, rate_interval, throughputs
+from harness.under_load.measure import CellUnderLoad, LoadMeasurement
 
 
 def serving_json(measurement: LoadMeasurement, config: HarnessConfig) -> str:

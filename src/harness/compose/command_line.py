@@ -27,8 +27,8 @@ class Job:
 
 def config_dir() -> Path:
     """Return the folder of the Hydra groups: inside an installed package, or at a checkout's root."""
-    installed = Path(__file__).parent / "conf"
-    return installed if installed.is_dir() else Path(__file__).resolve().parents[2] / "conf"
+    package = Path(__file__).resolve().parents[1]
+    return package / "conf" if (package / "conf").is_dir() else package.parents[1] / "conf"
 
 
 def register_schema(overrides: Sequence[str] = ()) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.compose import compose_first, config_dir
+from harness.compose.command_line import compose_first, config_dir
 
 TEXT = """\
 harness measures whether an architecture change and a hardware acceleration multiply,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from harness.config import HarnessConfig
 from harness.report.figure import ARCH, COMBINED, HW
-from harness.scenarios.load_analysis import geometric_mean, throughputs
-from harness.scenarios.under_load import LoadMeasurement
+from harness.under_load.analysis import geometric_mean, throughputs
+from harness.under_load.measure import LoadMeasurement
 
 COLOURS = {"baseline": "#000000", "arch": ARCH, "hw": HW, "combined": COMBINED}
 

@@ -12,8 +12,8 @@ import pytest
 
 BEGIN = """
 import sys, time
-from harness import interruption
-from harness.interruption import Interruption
+from harness.process import interruption
+from harness.process.interruption import Interruption
 interruption.GRACE_S = float(sys.argv[1])
 """
 ORDERLY = """
@@ -89,7 +89,7 @@ def test_a_second_signal_does_not_wait_for_the_grace(started):
 
 
 def test_signals_are_given_back():
-    from harness.interruption import Interruption
+    from harness.process.interruption import Interruption
 
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt), Interruption():
@@ -99,7 +99,7 @@ def test_signals_are_given_back():
 
 
 def test_a_signal_that_another_handler_took_has_come_all_the_same():
-    from harness.interruption import Interruption
+    from harness.process.interruption import Interruption
 
     with Interruption() as one:
         assert not one.came()
@@ -112,7 +112,7 @@ def test_a_signal_that_another_handler_took_has_come_all_the_same():
 
 def test_a_child_that_still_starts_is_taken_along_without_a_word():
     code = (
-        "import multiprocessing; from harness.interruption import leave\n"
+        "import multiprocessing; from harness.process.interruption import leave\n"
         "multiprocessing.get_context('spawn').Process(target=print).start()\n"
         "leave()"
     )

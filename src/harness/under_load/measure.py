@@ -21,12 +21,12 @@ from harness.measure.stopping import HOST_BOUND
 from harness.measure.telemetry import Telemetry
 from harness.measure.turns import BUSY, NOTE, admits_one_process, turns
 from harness.measure.verify import Fidelity
-from harness.scenarios.choose import choose
-from harness.scenarios.load_plan import CellLoad, command_timeout_s, exit_bound_tests, request_of
 from harness.scenarios.loadgen import LoadResult
 from harness.scenarios.search import Found
 from harness.scenarios.serving_cell import SearchResult, Served, ServingCell, point
-from harness.scenarios.variants import Variant
+from harness.under_load.choose import choose
+from harness.under_load.plan import CellLoad, command_timeout_s, exit_bound_tests, request_of
+from harness.under_load.variants import Variant
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ def _techniques(engine: str, device: str) -> str:
 
 
 def _run(engine: str, device: str, hw: str, build_only: bool, folder: Path, started: float) -> SelfTest:
-    from harness.compose import compose_jobs
+    from harness.compose.command_line import compose_jobs
     from harness.engines.cache import Cache
     from harness.job import device_id
     from harness.measure.lock import building, device_lock

@@ -14,7 +14,7 @@ from torch import nn
 from harness.config import ArchConfig, ModelConfig
 from harness.engines.cache import Cache
 from harness.errors import CellError
-from harness.export import ExportRequest, export
+from harness.export.to_onnx import ExportRequest, export
 from harness.prepare import network
 
 WHOLE = ExportRequest("input", (3, 64, 64), ("logits",))

@@ -6,12 +6,13 @@ import json
 
 import pytest
 
-from harness import doctor
-from harness.self_test import SelfTest, self_test
+from harness.doctor import __main__ as doctor
+from harness.doctor.diagnosis import diagnose
+from harness.doctor.self_test import SelfTest, self_test
 
 
 def test_every_engine_is_diagnosed_and_every_no_has_a_reason():
-    found = {one.engine: one for one in doctor.diagnose("cpu")}
+    found = {one.engine: one for one in diagnose("cpu")}
     assert set(found) == {"eager", "onnxruntime", "inductor", "tensorrt", "tensorrt_rtx"}
     assert found["eager"].cannot_run is None
     assert found["onnxruntime"].cannot_run is None
@@ -55,7 +56,7 @@ def test_json_is_all_there_is_on_the_standard_output(capsys):
 
 @pytest.mark.parametrize("name", ["tensorrtx", "tensorrt"])
 def test_an_engine_that_can_not_be_tested_is_one_line_and_status_2(name, capsys):
-    if name == "tensorrt" and doctor.diagnose("cpu")[3].cannot_build is None:
+    if name == "tensorrt" and diagnose("cpu")[3].cannot_build is None:
         pytest.skip("tensorrt is installed here")
     assert doctor.main(["--engine", name]) == 2
     error = capsys.readouterr().err

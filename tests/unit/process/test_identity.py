@@ -10,8 +10,8 @@ import time
 import psutil
 import pytest
 
-from harness import process_identity
-from harness.process_identity import is_running, this_process
+from harness.process import identity as process_identity
+from harness.process.identity import is_running, this_process
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from harness.engines.cache import key_of
 from harness.errors import UserError
-from harness.process_identity import is_running
+from harness.process.identity import is_running
 from harness.track import Store, children, end_killed, move, sweeps
 
 if TYPE_CHECKING:

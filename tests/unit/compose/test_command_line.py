@@ -8,7 +8,7 @@ from itertools import product
 import pytest
 
 from harness import arch, hw
-from harness.compose import compose_jobs, config_dir
+from harness.compose.command_line import compose_jobs, config_dir
 from harness.errors import UserError
 
 

@@ -1,0 +1,1 @@
+"""Command line -> typed configs of every job, and what --help says."""

@@ -1,0 +1,1 @@
+"""What can this machine do: which engines build and run, and do they work."""

@@ -1,0 +1,1 @@
+"""nn.Module -> ONNX graph: exported once, checked, cached, and made fp16 where a plan says so."""

@@ -25,7 +25,7 @@ class Room:
 
 ROOMS = (
     Room("ground", "errors, secrets, names, the machine", (
-        "errors", "secrets", "safe_names", "environment", "external", "process")),
+        "errors", "secrets", "environment", "external", "process")),
     Room("config", "every option, with its default", ("config",)),
     Room("models", "a network by name, its weights", ("models",)),
     Room("arch", "one file a technique: model to model", ("arch",)),
@@ -43,7 +43,7 @@ ROOMS = (
     Room("report", "table, analysis, page, comparison", (
         "report", "analyse", "why.explain", "why.details", "why.ceiling")),
     Room("record", "numbers to an MLflow row", ("record",)),
-    Room("under load", "a quartet under load, search, factor", ("under_load",)),
+    Room("under_load", "a quartet under load, search, factor", ("under_load",)),
     Room("conduct", "a sweep, job by job, here or on a fleet", ("conduct", "sweep", "job", "run", "fleet", "__main__")),
     Room("commands", "doctor, capacity, train, ui", ("doctor", "capacity", "train", "ui")),
 )  # fmt: skip

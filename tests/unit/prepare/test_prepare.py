@@ -6,17 +6,16 @@ from dataclasses import replace
 
 import pytest
 
-from harness import prepare
-from harness.prepare import network, reference
+from harness.prepare import network, reference, references
 
 
 @pytest.fixture
 def counted(monkeypatch):
     """Return the list of references that were really computed, from none kept."""
     seen = []
-    real = prepare._reference
-    monkeypatch.setattr(prepare, "_references", {})
-    monkeypatch.setattr(prepare, "_reference", lambda net, config: seen.append(net) or real(net, config))
+    real = references._reference
+    monkeypatch.setattr(references, "_references", {})
+    monkeypatch.setattr(references, "_reference", lambda net, config: seen.append(net) or real(net, config))
     return seen
 
 
@@ -43,7 +42,7 @@ def test_another_batch_seed_or_size_of_image_is_another_reference(configured, co
 
 
 def test_the_reference_used_last_is_kept_longest(configured, counted):
-    configs = [replace(configured(), batch_size=size) for size in range(1, prepare.KEPT_REFERENCES + 1)]
+    configs = [replace(configured(), batch_size=size) for size in range(1, references.KEPT_REFERENCES + 1)]
     net = network(configs[0].model, configs[0].arch)
     for config in (*configs, configs[0]):
         reference(net, config)

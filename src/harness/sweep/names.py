@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from harness.errors import UserError
+from harness.plan import QuartetPlan
 
 MOST_CHARACTERS = 200
 
@@ -18,3 +21,10 @@ def check_sweep_name(name: str | None) -> None:
             f"sweep_name={name[:80]!a} is no plain name ({found}): use 1 to {MOST_CHARACTERS} printable characters "
             "without / and \\, not dots alone."
         )
+
+
+def sweep_label(plans: Sequence[QuartetPlan]) -> str:
+    """Return a name made from the grid: model, arch and hw choices."""
+    arch = ",".join(dict.fromkeys("+".join(plan.arch) or "none" for plan in plans))
+    hw = ",".join(dict.fromkeys("+".join(plan.hw) or "none" for plan in plans))
+    return f"{arch} x {hw} on {plans[0].config.model.name}"

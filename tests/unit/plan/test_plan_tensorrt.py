@@ -15,7 +15,8 @@ from harness.engines.levels import BatchProfile, off
 from harness.engines.tensorrt.gpu import LocalGpu
 from harness.errors import UserError
 from harness.plan import CellPlan, build_plan
-from harness.sweep import _check_engine_options, check_sweep
+from harness.sweep import check_sweep
+from harness.sweep.check import _check_engine_options
 
 GRAPH = Graph(Path(), "", (), (), 0)
 PROFILES = "engine.profiles=[[1,1,2],[2,4,4]]"

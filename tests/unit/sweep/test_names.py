@@ -6,7 +6,7 @@ import pytest
 
 from harness.errors import UserError
 from harness.run import main
-from harness.safe_names import check_sweep_name
+from harness.sweep.names import check_sweep_name
 
 
 @pytest.mark.parametrize("name", [None, "demo", "early_exit x fp16, b32", "2026-11-25 (second)", "Prüfung", "a[b]"])

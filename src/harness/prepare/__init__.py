@@ -1,0 +1,8 @@
+"""Plan -> artifacts: networks assembled, stages exported, engines built or fetched, references made."""
+
+from harness.prepare.cells import prepare
+from harness.prepare.networks import Network, network
+from harness.prepare.references import reference
+from harness.prepare.tasks import PreparedCell, tasks
+
+__all__ = ["Network", "PreparedCell", "network", "prepare", "reference", "tasks"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
@@ -10,6 +11,9 @@ if TYPE_CHECKING:
     import pandas
 
 __all__ = ["__version__", "load"]
+
+# then CUDA's GPU 0 is NVML's, whose clocks and temperature are read; by itself CUDA counts the fastest first
+os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
 
 
 def load(sweep: str | None = None, uri: str | None = None) -> pandas.DataFrame:

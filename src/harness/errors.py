@@ -1,4 +1,4 @@
-"""The one exception that means "you asked for something impossible": its text is all a user gets to see."""
+"""What can go wrong by name: a request that is impossible, a cell that did not do what was asked."""
 
 from __future__ import annotations
 
@@ -13,3 +13,8 @@ class UserError(Exception):
 
 class CellError(Exception):
     """A cell that did not do what was asked (a wrong output, a crash, a refusal): its quartet is FAILED."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says; "no message" where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), "no message")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import UserError
+from harness.errors import UserError, first_line
 
 if TYPE_CHECKING:
     import pandas
@@ -128,7 +128,7 @@ def _table(path: Path, columns: tuple[str, ...]) -> pandas.DataFrame:
     try:
         table = pandas.read_csv(path, skipinitialspace=True)
     except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         raise UserError(f"can't read {path}: {reason}") from error
     missing = [name for name in columns if name not in table]
     if missing:

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from harness.errors import UserError
+from harness.errors import UserError, first_line
 
 _LOG = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class SharedCache:
             self._files.pipe_file(f"{self._root}/{probe}", b"")
             self._files.rm_file(f"{self._root}/{probe}")
         except Exception as error:  # each kind of place has its own
-            reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+            reason = first_line(error)[:200]
             raise UserError(
                 f"cache.shared={url}: can't write there ({reason}); write it as s3://bucket/prefix or file:///folder."
             ) from None

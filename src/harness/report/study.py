@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from harness.errors import UserError
+from harness.errors import UserError, first_line
 from harness.track.load import find_sweep, load
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def _of_folder(folder: Path) -> Study:
     try:
         frame = pandas.read_csv(path, dtype=str)
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} can't be read as a table: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{path} can't be read as a table: {first_line(error)}") from error
     missing = [name for name in _NEEDED if name not in frame]
     if missing:
         raise UserError(f"{path} is no table of quartets: it lacks the column {missing[0]!r}")

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.engines.cache import file_sha256, key_of
-from harness.errors import CellError, UserError
+from harness.errors import CellError, UserError, first_line
 from harness.secrets import redacted
 from harness.track.client import quietly
 from harness.track.runs import QuartetRecord, end_quartet, log_quartet, search, start_quartet
@@ -124,9 +124,8 @@ def deliver(outbox: Outbox) -> list[Waiting]:
 
 def reason_of(error: BaseException) -> str:
     """Return an exception as one line without secrets."""
-    lines = str(error).strip().splitlines() or [""]
     kind = "" if isinstance(error, UserError | CellError) else f"{type(error).__name__}: "
-    return redacted(f"{kind}{lines[0][:300]}")
+    return redacted(f"{kind}{first_line(error)[:300]}")
 
 
 def _started(store: Store, quartet: Quartet) -> Quartet:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.engines.base import BuildPlan
 from harness.engines.graph_file import check_graph_file
-from harness.errors import CellError
+from harness.errors import CellError, first_line
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -38,7 +38,7 @@ def open_session(path: Path, options: onnxruntime.SessionOptions, plan: BuildPla
         check_graph_file(path)
         session = ort.InferenceSession(str(path), options, providers=asked)
     except Exception as error:
-        raise CellError(f"onnxruntime could not load: {str(error).strip().splitlines()[0]}") from error
+        raise CellError(f"onnxruntime could not load: {first_line(error)}") from error
     wanted = asked[0] if isinstance(asked[0], str) else asked[0][0]
     in_use = session.get_providers()[0]
     if in_use != wanted:

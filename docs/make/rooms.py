@@ -1,7 +1,7 @@
 """The rooms of src/harness and what they import of each other, read from the sources themselves.
 
-A room is what one step of a job needs: a folder, or some files. Files that an earlier room needs belong to that one,
-wherever they lie: the options of scenarios, say, are a part of the config.
+A room of the diagram is what one step of a job needs: a folder, or some that belong together. A file that an earlier
+room needs belongs to that one, wherever it lies: `analyse` and what explains a factor, to the report.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ def pytest_configure() -> None:
 def _no_store_or_cache_of_the_users():
     """Let no variable of the person who runs the tests lead into their own store or cache."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("MLFLOW_TRACKING_URI", "HARNESS_CACHE", "HARNESS_SWEEP"):
+        for name in ("MLFLOW_TRACKING_URI", "HARNESS_CACHE"):
             patch.delenv(name, raising=False)
         yield
 
@@ -92,7 +92,7 @@ def repository() -> Path:
 @pytest.fixture(scope="session")
 def plain_environment():
     """Return the environment for a `python -m harness` of the tests: nobody's store, nobody's cache."""
-    taken_out = ("MLFLOW_TRACKING_URI", "HARNESS_CACHE", "HARNESS_SWEEP")
+    taken_out = ("MLFLOW_TRACKING_URI", "HARNESS_CACHE")
     return {name: value for name, value in os.environ.items() if name not in taken_out}
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 NAMES = ("harness", "harness.report", "harness.ui", "harness.train", "harness.capacity", "harness.doctor")
 # what would show in the help of whoever builds
-SETTINGS = ("HARNESS_CACHE", "HARNESS_SHARED_CACHE", "MLFLOW_TRACKING_URI", "HARNESS_SWEEP")
+SETTINGS = ("HARNESS_CACHE", "HARNESS_SHARED_CACHE", "MLFLOW_TRACKING_URI")
 
 
 def page(source: Path) -> str:

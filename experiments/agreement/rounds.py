@@ -40,7 +40,7 @@ def measure(task: CellTask, settings: ProtocolConfig, asked: Asked, parent: int)
         keep_freed_memory()
     from cell import loaded  # torch comes with it, and must find the environment that run.py made
 
-    from harness.run import quiet
+    from harness.process.quiet import quiet
 
     quiet()
     with loaded(task, settings, asked.slice_s) as cell:

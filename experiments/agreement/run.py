@@ -25,7 +25,7 @@ from harness.job import device_id
 from harness.measure.bring_up import CellTask
 from harness.measure.lock import device_lock
 from harness.plan import QuartetPlan
-from harness.run import quiet
+from harness.process.quiet import quiet
 
 DEFAULTS = {"cpu": (16, 1.0), "cuda": (10, 0.15)}  # rounds, and seconds of a slice
 

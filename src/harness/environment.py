@@ -32,7 +32,7 @@ def environment() -> dict[str, Any]:
         "cpu": {
             "name": cpu_name(),
             "cores_physical": psutil.cpu_count(logical=False),
-            "cores_usable": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "cores_usable": usable_cores(),
             "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         },
         "gpu": gpu(),
@@ -68,6 +68,11 @@ def gpu() -> dict[str, Any] | None:
         return None
     finally:
         pynvml.nvmlShutdown()
+
+
+def usable_cores() -> int:
+    """Return how many logical cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def nvml_handle(pynvml: Any) -> Any:

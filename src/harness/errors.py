@@ -15,6 +15,11 @@ class CellError(Exception):
     """A cell that did not do what was asked (a wrong output, a crash, a refusal): its quartet is FAILED."""
 
 
+def kind_and_first_line(error: BaseException) -> str:
+    """Return the type of an error and the first line of what it says: for those that we do not know."""
+    return f"{type(error).__name__}: {first_line(error)}"
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of what an error says; "no message" where it says nothing."""
     return next(iter(str(error).strip().splitlines()), "no message")

@@ -59,7 +59,7 @@ def trained_parts(stack: ArchConfig) -> tuple[str, ...]:
     return tuple(name for name in arch.enabled(stack) if name != "identity")
 
 
-def identity(config: HarnessConfig) -> list[str]:
+def weights_identity(config: HarnessConfig) -> list[str]:
     """Return what changes when a quartet's weights do."""
     found = [weights_of(config, stack) for stack in (ArchConfig(), config.arch)]
     return [f"{_origin(one.model)} {one.sha256}" for one in found]

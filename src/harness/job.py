@@ -22,7 +22,7 @@ from harness.engines.cache import Cache, key_of, open_cache
 from harness.environment import code_digest, cpu_name, git_sha, gpu
 from harness.errors import CellError, UserError
 from harness.external import packages
-from harness.finetuned import identity
+from harness.finetuned import weights_identity
 from harness.measure.lock import building, device_lock
 from harness.measure.progress import Progress
 from harness.measure.protocol import measure
@@ -36,12 +36,17 @@ from harness.track import QuartetRecord, Store, finish
 from harness.track.outbox import Outbox, Quartet, begin, hand_over, outbox_of, reason_of
 
 
-def run_job(composed: Any, context: SweepContext, store: Store, progress: Progress) -> str | None:
-    """Run one quartet; return None if it is FINISHED, else the reason why it is not."""
+def plan_job(composed: Any, context: SweepContext) -> QuartetPlan:
+    """Return the plan of a composed config, on what its sweep runs on."""
+    config = from_omegaconf(composed)
+    return plan_quartet(config, context.engines[config.engine.name], context.device)
+
+
+def run_job(plan: QuartetPlan, composed: Any, context: SweepContext, store: Store, progress: Progress) -> str | None:
+    """Run one quartet, whose config is kept as `composed`; return None if it is FINISHED, else why it is not."""
     from omegaconf import OmegaConf
 
-    config = from_omegaconf(composed)
-    plan = plan_quartet(config, context.engines[config.engine.name], context.device)
+    config = plan.config
     chip = gpu() if context.device == "cuda" else None
     outbox = outbox_of(store, config.tracking.root)
     quartet = begin(
@@ -127,7 +132,7 @@ def quartet_key(plan: QuartetPlan, chip: Mapping[str, Any] | None) -> str:
     return key_of(
         {
             "config": config,
-            "weights": identity(plan.config),
+            "weights": weights_identity(plan.config),
             "images": content_digest(plan.config.data),
             "code": [code_digest(), packages.source_digest(plan.config.model.name, plan.arch)],
             "engine": [plan.engine, get(plan.engine).version()],

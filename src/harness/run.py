@@ -15,8 +15,6 @@ from harness.process.interruption import STATUS, Interruption
 from harness.process.quiet import quiet
 from harness.secrets import redacted
 
-__all__ = ["main", "quiet"]
-
 _HYDRA_ANSWERS = ("hydra_help", "cfg", "info", "shell_completion")  # flags that Hydra answers itself
 
 
@@ -61,7 +59,7 @@ def _interruptible(arguments: Sequence[str], overrides: Sequence[str]) -> int:
 def _sweep(arguments: Sequence[str], overrides: Sequence[str], interruption: Interruption) -> int:
     jobs = compose_jobs(overrides)
 
-    from harness.conduct.conduct import conduct
+    from harness.conduct.sweep import conduct
     from harness.fleet.launcher import choose_launcher
     from harness.sweep import check_sweep
 

@@ -142,7 +142,6 @@ def sweep_here(command, tmp_path, monkeypatch, capsys):
     It builds and measures as ever, only torch and MLflow are imported already.
     """
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HARNESS_SWEEP", "")  # put back at the end
 
     def run(*overrides, cache_dir=None):
         arguments, environment = command(*overrides, cache_dir=cache_dir)

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from harness.config import ArchConfig
 from harness.errors import UserError
-from harness.finetuned import WEIGHTS, base_model, check_weights, folder_of, identity, weights_of
+from harness.finetuned import WEIGHTS, base_model, check_weights, folder_of, weights_identity, weights_of
 from harness.models import build
 from harness.models.fingerprint import fingerprint
 from harness.prepare import network
@@ -122,9 +122,9 @@ def test_require_refuses_a_cell_without_weights_and_says_how_to_train_them(asked
 
 def test_weights_that_change_make_another_quartet(asked):
     config = asked("arch=grouped")
-    before = identity(config)
+    before = weights_identity(config)
     left(config, config.arch, change=0.1)
-    assert identity(config) != before
+    assert weights_identity(config) != before
 
 
 def test_the_base_can_be_built_from_what_was_found(asked):

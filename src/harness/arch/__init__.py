@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from harness.arch.stack import ORDER, apply_stack, check_stack, enabled, flat_options, technique
+from harness.arch.stack import ORDER, apply_stack, check_alone, check_stack, enabled, flat_options, technique
 
-__all__ = ["ORDER", "apply_stack", "check_stack", "enabled", "flat_options", "technique"]
+__all__ = ["ORDER", "apply_stack", "check_alone", "check_stack", "enabled", "flat_options", "technique"]

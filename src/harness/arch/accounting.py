@@ -39,14 +39,6 @@ class Accounting:
         return self.params / 1e6
 
 
-@dataclass(frozen=True)
-class Saved:
-    """Shares of the baseline that a variant does without; negative where it costs more."""
-
-    params: float
-    gmacs: float
-
-
 def account(model: nn.Module, image_size: int) -> Accounting:
     """Count `model` for images of `image_size` pixels. Parameters exactly (buffers are none), the exit head included.
 
@@ -66,11 +58,6 @@ def account(model: nn.Module, image_size: int) -> Accounting:
             f"saves {1 - mean / full:.1%} of the work, at most {1 - costs[0].gmacs / full:.1%}",
         )
     return Accounting(_params(model), mean, costs[0].gmacs, full, costs, remarks)
-
-
-def saved_share(baseline: Accounting, variant: Accounting) -> Saved:
-    """Return the share of parameters and of mean GMACs that `variant` saves against `baseline`."""
-    return Saved(1 - variant.params / baseline.params, 1 - variant.gmacs / baseline.gmacs)
 
 
 def _params(model: nn.Module) -> int:

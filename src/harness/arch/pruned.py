@@ -21,7 +21,7 @@ from harness.arch.macs import count_macs
 from harness.arch.pruning_plan import Coupling, Plan, read_couplings, search
 from harness.arch.pruning_vit import check_vit, prune_vit
 from harness.config import PrunedOptions
-from harness.errors import UserError
+from harness.errors import UserError, kind_and_first_line
 from harness.models.determinism import single_threaded
 from harness.models.shapes import output_shapes
 
@@ -118,9 +118,8 @@ def _prune(model: nn.Module, ratio: float, ratios: dict[nn.Module, float], round
             ).step()
         after = output_shapes(model, (3, side, side))
     except Exception as error:  # its tracer fails in its own ways on what it does not know
-        text = (str(error).strip().splitlines() or [""])[0]
         raise UserError(
-            f"arch=pruned: torch-pruning can't prune {type(model).__name__}: {type(error).__name__}: {text[:160]}"
+            f"arch=pruned: torch-pruning can't prune {type(model).__name__}: {kind_and_first_line(error)[:180]}"
         ) from error
     if after != ((before,),):
         raise UserError(f"arch=pruned: torch-pruning changed the logits of {type(model).__name__}: {before} to {after}")

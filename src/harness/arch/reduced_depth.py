@@ -26,7 +26,7 @@ def check(model: nn.Module, options: ReducedDepthOptions) -> None:
     """Raise UserError unless `model` has blocks that can go, and at least one of them does."""
     if not 0 < options.depth < 1:
         raise UserError(f"arch.reduced_depth.depth={options.depth} is no share: it must be above 0 and below 1")
-    found = stages(model)
+    found = block_groups(model)
     if not any(removable for _, removable in found):
         raise UserError(
             f"arch={name} leaves out residual blocks that keep the shape, and {type(model).__name__} has none; "
@@ -43,13 +43,13 @@ def check(model: nn.Module, options: ReducedDepthOptions) -> None:
 def apply(model: nn.Module, options: ReducedDepthOptions) -> nn.Module:
     """Return a copy of `model` in which each stage keeps `options.depth` of its blocks, rounded up."""
     changed = copy.deepcopy(model)
-    for block in _leaving(stages(changed), options.depth):
+    for block in _leaving(block_groups(changed), options.depth):
         parent, _, child = block.rpartition(".")
         del changed.get_submodule(parent)._modules[child]
     return changed.eval().requires_grad_(False)
 
 
-def stages(model: nn.Module) -> list[tuple[int, tuple[str, ...]]]:
+def block_groups(model: nn.Module) -> list[tuple[int, tuple[str, ...]]]:
     """Return, for each stage, how many blocks it has and the names of those that can go, first to last."""
     kept = _shape_keepers(model)
     found: list[tuple[int, tuple[str, ...]]] = []

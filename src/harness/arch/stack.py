@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 # New widths before new structure. `reduced_growth` draws a new network, so it comes first; pruning needs the dense
 # convolutions that `grouped` replaces; `low_rank` factorises what is left dense; `early_exit` splits the result.
 ORDER = ("identity", "reduced_growth", "reduced_depth", "pruned", "grouped", "low_rank", "early_exit")
+ALONE = ("identity",)  # these stack with nothing
 
 # Those after which a later one's check sees the same layers; whatever else is applied before that check.
 _LEAVES_LAYERS = frozenset({"identity", "low_rank", "early_exit"})
@@ -53,6 +54,14 @@ def technique(name: str) -> Technique:
 def enabled(cfg: ArchConfig) -> tuple[str, ...]:
     """Return the names of the techniques that are on, in `order()`."""
     return tuple(name for name in order() if hasattr(cfg, name) and getattr(cfg, name).enabled)
+
+
+def check_alone(cfg: ArchConfig) -> None:
+    """Raise UserError where a technique is stacked that stacks with nothing."""
+    stack = enabled(cfg)
+    for name in ALONE:
+        if name in stack and len(stack) > 1:
+            raise UserError(f"arch=[{','.join(stack)}]: {name} stacks with nothing; use it alone.")
 
 
 def flat_options(cfg: ArchConfig) -> dict[str, str | int | float | bool | None]:

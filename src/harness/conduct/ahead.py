@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from harness.config import HarnessConfig
 from harness.engines.orphan import die_with_parent, no_interrupts
+from harness.environment import usable_cores
 from harness.measure.lock import building
 from harness.measure.progress import Progress
 
@@ -57,17 +58,13 @@ def build_ahead(
 
 def default_jobs() -> int:
     """Return how many quartets are prepared at once on this machine."""
-    return max(1, min(MOST_JOBS, _cores() // CORES_PER_JOB))
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(MOST_JOBS, usable_cores() // CORES_PER_JOB))
 
 
 def _start(parent: int, jobs: int) -> None:
     die_with_parent(parent)
     # Inductor compiles in a process for each core: those of all jobs together should be no more than there are
-    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(max(1, _cores() // jobs)))
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(max(1, usable_cores() // jobs)))
 
 
 def _prepare(config: HarnessConfig, engine: str, device: str, turn: int, sweep: str) -> None:

@@ -25,7 +25,7 @@ class ProtocolConfig:
     margin: float = 0.05  # a factor within 1 - margin and 1 + margin counts as a product
     level: float = 0.95  # of confidence of the intervals
     restarts: int = 1  # fresh sets of processes
-    host_bound_restarts: int = 8  # at least, where a verdict on wall or end_to_end waits for the host
+    host_bound_restarts: int = 8  # where a verdict on wall or end_to_end waits for the host; fewer leave it open
     builds: int = 1  # replicated builds of every engine; each is measured in restarts of its own
     energy_s: float = 1.0  # of sustained load a cell, untimed, to read its energy from; 0: none. GPU only
     ceilings: bool = True  # measure what a copy and a matrix product reach here, untimed, for the roofline's share

@@ -14,7 +14,7 @@ import numpy as np
 from harness.data.dataset import DataSet, Part, subset
 from harness.data.preprocessing import Preprocessing, normalised, square
 from harness.engines.cache import Cache, key_of
-from harness.errors import UserError
+from harness.errors import UserError, kind_and_first_line
 
 PIXELS, LABELS, SKIPPED = "pixels.u8", "labels.npy", "skipped.json"
 LIMIT_SEED = 20_261_102  # of which images stay where there are more than asked for
@@ -94,8 +94,7 @@ def _write(part: Part, how: Preprocessing, whole_image: bool, folder: Path) -> M
         try:
             return square(part.read(i), how, whole_image)
         except Exception as error:  # each decoder fails in its own way; all of them mean that there is no image
-            text = str(error).splitlines()
-            return f"{part.names[i]}: {type(error).__name__}: {text[0][:120] if text else ''}"
+            return f"{part.names[i]}: {kind_and_first_line(error)[:140]}"
 
     with ThreadPoolExecutor() as pool, open(folder / PIXELS, "wb") as file:
         for start in range(0, len(part), _CHUNK):

@@ -10,7 +10,7 @@ import numpy as np
 
 from harness.config import DataConfig
 from harness.data.dataset import DataSet, Part, digest_of, with_validation
-from harness.errors import UserError
+from harness.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -57,8 +57,7 @@ def _load(datasets: Any, cfg: DataConfig) -> Any:
             return datasets.load_from_disk(cfg.path)
         return datasets.load_dataset(cfg.path, cfg.subset)
     except Exception as error:  # the library, the hub and the file system each fail in their own way
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(f"data.path={cfg.path}: the data set can't be had: {lines[0][:200]}") from error
+        raise UserError(f"data.path={cfg.path}: the data set can't be had: {first_line(error)[:200]}") from error
 
 
 def _column(asked: str | None, option: str, features: Any, kind: type) -> str:

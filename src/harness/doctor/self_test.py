@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.errors import CellError, UserError
+from harness.errors import CellError, UserError, kind_and_first_line
 
 BATCH_SIZE = 4
 ELSEWHERE = "8.9"  # the chip to build for where an engine can only build: every such engine knows it
@@ -45,7 +45,7 @@ def self_test(engine: str, device: str, build_only: bool = False) -> SelfTest:
     except (CellError, UserError) as error:
         reason = str(error)
     except Exception as error:  # a package that misbehaves is what this is for
-        reason = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+        reason = kind_and_first_line(error)
     return SelfTest(engine, hw, False, time.monotonic() - started, error=reason)
 
 

@@ -37,13 +37,6 @@ def register_choices() -> None:
         ConfigStore.instance().store(name=name, node={"name": name}, group="engine", package="engine")
 
 
-def register(name: str, target: str) -> None:
-    """Add an engine as "module:attribute"; raise ValueError if the name is taken."""
-    if name in _ENGINES:
-        raise ValueError(f"engine {name!r} is registered already: {_ENGINES[name]}")
-    _ENGINES[name] = target
-
-
 def get(name: str) -> Engine:
     """Return the engine of that name; raise UserError for an unknown one."""
     if name in packages.names(packages.ENGINES, _ENGINES):

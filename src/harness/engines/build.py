@@ -17,7 +17,7 @@ from harness.engines.base import Artifact, BuildPlan
 from harness.engines.cache import Cache, key_of
 from harness.engines.orphan import die_with_parent, no_interrupts
 from harness.environment import cpu_name, gpu
-from harness.errors import CellError, UserError, first_line
+from harness.errors import CellError, UserError, kind_and_first_line
 
 
 @dataclass(frozen=True)
@@ -111,5 +111,5 @@ def _child(connection: Connection, plan: BuildPlan, folder: Path, parent: int) -
     except (CellError, UserError) as error:
         reply = ("error", str(error))  # type: ignore[assignment]
     except Exception as error:
-        reply = ("error", f"{type(error).__name__}: {first_line(error)}")  # type: ignore[assignment]
+        reply = ("error", kind_and_first_line(error))  # type: ignore[assignment]
     connection.send(reply)

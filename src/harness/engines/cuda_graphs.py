@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from harness.errors import CellError
+from harness.errors import CellError, kind_and_first_line
 
 CAPTURE_WARMUPS = 3  # before a capture, as torch.cuda.graph's documentation asks for
 
@@ -20,7 +20,7 @@ def try_record(stream: Any, work: Callable[[], Any]) -> tuple[Any, Any] | str:
     except CellError:
         raise
     except Exception as error:  # torch's are RuntimeErrors; ONNX Runtime's have no common base but this
-        return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+        return kind_and_first_line(error)
 
 
 def _record(stream: Any, work: Callable[[], Any]) -> tuple[Any, Any]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from harness.errors import CellError
+from harness.errors import CellError, first_line
 
 if TYPE_CHECKING:
     import onnx
@@ -41,8 +41,7 @@ def _checked(path: Path) -> onnx.ModelProto:
     except OSError:
         raise
     except Exception as error:  # protobuf's DecodeError, which is no ValueError
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise CellError(f"{path.name} is no ONNX model: {lines[0][:200]}") from error
+        raise CellError(f"{path.name} is no ONNX model: {first_line(error)[:200]}") from error
     for tensor in _tensors(model):
         for entry in tensor.external_data:
             if entry.key == "location" and not _inside(path.parent, entry.value):

@@ -19,7 +19,7 @@ from harness.engines.base import Graph, TensorSpec
 from harness.engines.cache import Cache, key_of
 from harness.engines.graph_file import load_graph
 from harness.engines.levels import Precision
-from harness.errors import CellError
+from harness.errors import CellError, kind_and_first_line
 from harness.export.fp16_graph import to_fp16
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _write_fp32(module: nn.Module, request: ExportRequest, folder: Path) -> Mapp
                 verbose=False,
             )
     except Exception as error:
-        raise CellError(f"export to ONNX failed: {_first_line(error)}") from error
+        raise CellError(f"export to ONNX failed: {kind_and_first_line(error)}") from error
     assert program is not None
     model: onnx.ModelProto = program.model_proto
     return _save(model, request, folder)
@@ -105,7 +105,7 @@ def _write_fp16(full: Graph, request: ExportRequest, folder: Path) -> Mapping[st
     try:
         half = to_fp16(load_graph(full.path), request.fp32_io)
     except Exception as error:
-        raise CellError(f"conversion to fp16 failed: {_first_line(error)}") from error
+        raise CellError(f"conversion to fp16 failed: {kind_and_first_line(error)}") from error
     return _save(half, request, folder)
 
 
@@ -158,8 +158,3 @@ def _graph(folder: Path, meta: Mapping[str, Any]) -> Graph:
         outputs=specs(meta["outputs"]),
         nodes=int(meta["nodes"]),
     )
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0] if text else 'no reason given'}"

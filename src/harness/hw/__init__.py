@@ -1,49 +1,7 @@
-"""Hardware techniques: each changes how an engine is built or run; stacks are applied in the order here."""
+"""Hardware techniques: each changes how an engine is built or run."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from types import ModuleType
+from harness.hw.stack import ALONE, ORDER, apply_stack, check_stack, enabled, flat_options, technique
 
-from harness.config import HarnessConfig, HwConfig
-from harness.engines.levels import Levels
-from harness.errors import UserError
-from harness.hw import compiled, dynamic_batching, fp16, fusion, identity
-
-# precision first (it changes the graph), then shape, then what the engine does with both
-TECHNIQUES: dict[str, ModuleType] = {
-    module.name: module for module in (identity, compiled, fp16, dynamic_batching, fusion)
-}
-ALONE = ("identity", "compiled")  # these stack with nothing
-
-
-def enabled(config: HwConfig) -> tuple[str, ...]:
-    """Return the names of the techniques that are on, in the order they are applied."""
-    return tuple(name for name in TECHNIQUES if getattr(config, name).enabled)
-
-
-def check_stack(config: HarnessConfig, engine: str) -> None:
-    """Raise UserError if the stack can't be built on `engine` ("": any) or its techniques exclude each other."""
-    stack = enabled(config.hw)
-    for name in ALONE:
-        if name in stack and len(stack) > 1:
-            raise UserError(f"hw=[{','.join(stack)}]: {name} stacks with nothing; use it alone.")
-    for name in stack:
-        TECHNIQUES[name].check(getattr(config.hw, name), config, engine)
-
-
-def apply_stack(levels: Levels, config: HarnessConfig) -> Levels:
-    """Return the levels after all techniques that are on."""
-    for name in enabled(config.hw):
-        levels = TECHNIQUES[name].apply(levels, getattr(config.hw, name), config)
-    return levels
-
-
-def flat_options(config: HwConfig) -> dict[str, object]:
-    """Return the options of the techniques that are on, as `hw.fp16.io`, without the switch itself."""
-    return {
-        f"hw.{name}.{option}": value
-        for name in enabled(config)
-        for option, value in asdict(getattr(config, name)).items()
-        if option != "enabled"
-    }
+__all__ = ["ALONE", "ORDER", "apply_stack", "check_stack", "enabled", "flat_options", "technique"]

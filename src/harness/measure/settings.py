@@ -11,14 +11,18 @@ HALF_WIDTH = {"device": 0.01, "wall": 0.03, "end_to_end": 0.03}
 WARMUP_TOLERANCE = {"cuda": 0.01, "cpu": 0.05}
 
 
+def primary_of(protocol: ProtocolConfig, device: str) -> str:
+    """Return the boundary that verdicts use: as asked, else the device's own on a GPU."""
+    if protocol.primary != "auto":
+        return protocol.primary
+    return "device" if device == "cuda" else "wall"
+
+
 def settled(protocol: ProtocolConfig, device: str) -> ProtocolConfig:
     """Return the protocol with nothing left open, for a quartet on `device` ("cpu" or "cuda")."""
-    primary = protocol.primary
-    if primary == "auto":
-        primary = "device" if device == "cuda" else "wall"
     return replace(
         protocol,
-        half_width=HALF_WIDTH[primary] if protocol.half_width is None else protocol.half_width,
+        half_width=HALF_WIDTH[primary_of(protocol, device)] if protocol.half_width is None else protocol.half_width,
         warmup_tolerance=WARMUP_TOLERANCE[device] if protocol.warmup_tolerance is None else protocol.warmup_tolerance,
     )
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from harness.config import ProtocolConfig
 from harness.engines.orphan import die_with_parent
-from harness.errors import CellError, UserError, first_line
+from harness.errors import CellError, UserError, kind_and_first_line
 from harness.measure.allocator import keep_freed_memory
 from harness.measure.cell import CellSpec, Loaded, Slice, Sustained
 from harness.roofline.ceilings import Ceilings
@@ -52,7 +52,7 @@ def main(connection: Connection, spec: CellSpec, parent: int, commands: type[Cel
             except (CellError, UserError) as error:
                 reply = ("error", str(error))
             except Exception as error:
-                reply = ("error", f"{type(error).__name__}: {first_line(error)}")
+                reply = ("error", kind_and_first_line(error))
             connection.send(reply)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.config import ModelConfig
-from harness.errors import UserError
+from harness.errors import UserError, kind_and_first_line
 from harness.models import registry
 
 if TYPE_CHECKING:
@@ -59,10 +59,9 @@ def _check_shapes(network: nn.Module, cfg: ModelConfig) -> None:
     try:
         found = output_shapes(network, (3, side, side))
     except Exception as error:  # whatever its layers say about a size that does not fit
-        text = (str(error).strip().splitlines() or [""])[0]
         raise UserError(
             f"model={cfg.name} can't take images [3, {side}, {side}] (model.image_size={side}): "
-            f"{type(error).__name__}: {text[:160]}"
+            f"{kind_and_first_line(error)[:180]}"
         ) from error
     if found != ((cfg.num_classes,),):
         shown = ", ".join(str(["B", *shape]).replace("'", "") for shape in found)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from harness.errors import UserError
+from harness.errors import UserError, first_line
 from harness.models.model_spec import ModelSpec
 
 _SUFFIXES = (".pt", ".pth", ".safetensors")
@@ -41,7 +41,7 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle, zip and safetensors each fail in their own way
         raise UserError(
-            f"model.weights={path} can't be read as a state dict of tensors: {_first_line(error)}"
+            f"model.weights={path} can't be read as a state dict of tensors: {first_line(error)[:160]}"
         ) from error
     # Training scripts often keep the weights beside the optimiser's state.
     for key in ("state_dict", "model"):
@@ -70,7 +70,7 @@ def _fetch(spec: ModelSpec, name: str) -> dict[str, torch.Tensor]:
         return dict(weights.get_state_dict(progress=False, check_hash=True, weights_only=True))
     except (OSError, RuntimeError) as error:
         raise UserError(
-            f"model.weights={name} could not be fetched from {weights.url}: {_first_line(error)}\n"
+            f"model.weights={name} could not be fetched from {weights.url}: {first_line(error)[:160]}\n"
             "Fetch it elsewhere and give the file's path, or leave model.weights=null for random weights"
         ) from error
     finally:
@@ -94,8 +94,3 @@ def _check_match(network: nn.Module, state: dict[str, torch.Tensor], source: str
                 f"model.weights={source} is for another network: {key} is {tuple(tensor.shape)} "
                 f"there and {tuple(wanted[key].shape)} here (is model.num_classes right?)"
             )
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).splitlines()
-    return text[0][:160] if text else type(error).__name__

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from harness.config import ArchConfig, HarnessConfig
 from harness.engines.levels import Levels
+from harness.measure.settings import primary_of
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,7 @@ class QuartetPlan:
     @property
     def primary(self) -> str:
         """The boundary that verdicts use."""
-        asked = self.config.protocol.primary
-        return asked if asked != "auto" else ("device" if self.device == "cuda" else "wall")
+        return primary_of(self.config.protocol, self.device)
 
     @property
     def label(self) -> str:

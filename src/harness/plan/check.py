@@ -8,7 +8,7 @@ from harness import arch, hw
 from harness.config import HarnessConfig
 from harness.data import LABELLED, UNLABELLED
 from harness.errors import UserError
-from harness.scenarios.options import check_scenario
+from harness.scenarios.check import check_scenario
 
 BOUNDARIES = {"cpu": ("wall",), "cuda": ("device", "wall", "end_to_end")}
 
@@ -64,9 +64,7 @@ def check_config(config: HarnessConfig) -> None:
         raise UserError(
             "arch.early_exit.max_accuracy_drop needs labelled data: data=digits, image_folder, huggingface."
         )
-    stack = arch.enabled(config.arch)
-    if "identity" in stack and len(stack) > 1:
-        raise UserError(f"arch=[{','.join(stack)}]: identity stacks with nothing; use it alone.")
+    arch.check_alone(config.arch)
     hw.check_stack(config, engine="")
     check_scenario(config)
 

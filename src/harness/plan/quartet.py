@@ -1,4 +1,4 @@
-"""Config -> plan: which cells a quartet has. Decides everything, does nothing."""
+"""Which cells a quartet has, and what is on in each of them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from harness.engines.base import Graph
 from harness.engines.levels import off
 from harness.errors import UserError
 from harness.measure.settings import settled
-from harness.plan.build import build_plan
 from harness.plan.cells import CellPlan, QuartetPlan
 from harness.plan.check import check_config
+from harness.plan.request import build_plan
 
 _NO_GRAPH = Graph(Path(), "", (), (), 0)  # stands in where only the options of a plan are looked at
 

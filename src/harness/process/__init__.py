@@ -1,1 +1,1 @@
-"""The running process: how it is stopped, which sweep it belongs to, what it leaves off the screen."""
+"""The running process: how it is stopped, whether it still runs, what it leaves off the screen."""

@@ -1,4 +1,4 @@
-"""Before any work: check every job of a sweep, choose its device and engine. Errors end here."""
+"""Whether every job of a sweep can be done, and what the sweep has once; errors end here, before any work."""
 
 from __future__ import annotations
 

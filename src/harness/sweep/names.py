@@ -1,4 +1,4 @@
-"""Names that a user chooses and others read: no name leads to another folder or writes on somebody's terminal."""
+"""A sweep's name: made from its grid, or a user's, which may lead to no other folder and write on no terminal."""
 
 from __future__ import annotations
 

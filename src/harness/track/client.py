@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from harness.errors import UserError
+from harness.errors import UserError, kind_and_first_line
 from harness.secrets import redacted
 
 if TYPE_CHECKING:
@@ -63,8 +63,7 @@ def as_user_error(uri: str, doing: str) -> Iterator[None]:
                 f"can't {doing} the tracking store {shown(uri)}: the server does not let this user in; set "
                 "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or ~/.mlflow/credentials."
             ) from error
-        lines = str(error).strip().splitlines() or [""]
-        reason = redacted(f"{type(error).__name__}: {lines[0][:200]}")
+        reason = redacted(kind_and_first_line(error)[:220])
         raise UserError(f"can't {doing} the tracking store {shown(uri)}: {reason}") from error
 
 

@@ -9,7 +9,7 @@ from harness.config import HarnessConfig, ProtocolConfig
 from harness.measure.bring_up import bring_up
 from harness.measure.coordinator import Handle
 from harness.measure.progress import Progress
-from harness.under_load.plan import CellLoad
+from harness.under_load.requests import CellLoad
 from harness.under_load.variants import Variant
 
 Processes = Callable[[Sequence[Variant]], AbstractContextManager[Mapping[str, Handle]]]

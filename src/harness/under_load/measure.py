@@ -25,7 +25,7 @@ from harness.scenarios.loadgen import LoadResult
 from harness.scenarios.search import Found
 from harness.scenarios.serving_cell import SearchResult, Served, ServingCell, point
 from harness.under_load.choose import choose
-from harness.under_load.plan import CellLoad, command_timeout_s, exit_bound_tests, request_of
+from harness.under_load.requests import CellLoad, command_timeout_s, exit_bound_tests, request_of
 from harness.under_load.variants import Variant
 
 

@@ -30,8 +30,11 @@ def take_profile(executables: Sequence[Executable], spec: CellSpec) -> CellProfi
     stages = []
     for executable, artifact, size in zip(executables, spec.artifacts, sizes, strict=True):
         if size > 0:
+            profiler = _PROFILERS.get(artifact.plan.engine)
+            if profiler is None:
+                raise CellError(f"engine {artifact.plan.engine} has no profiler here")
             try:
-                stages.append(_PROFILERS[artifact.plan.engine](executable, artifact, spec.device, size))
+                stages.append(profiler(executable, artifact, spec.device, size))
             except CellError:
                 raise
             except Exception as error:  # profilers fail in ways of their own; the quartet is measured already

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from harness import arch
-from harness.arch.accounting import Accounting, account, saved_share
+from harness.arch.accounting import account
 from harness.arch.macs import count_macs, count_macs_by_layer
 from harness.arch.stages import stages
 from harness.config import ModelConfig
@@ -49,12 +49,6 @@ def test_the_exit_head_counts_as_parameters(tiny, stack):
     network = arch.apply_stack(tiny, stack(early_exit={}))
     head = sum(p.numel() for p in network.stage1.head.parameters())
     assert account(network, 64).params == account(tiny, 64).params + head
-
-
-def test_what_is_saved_is_a_share_of_the_baseline():
-    baseline = Accounting(1000, 2.0, 2.0, 2.0, ())
-    saved = saved_share(baseline, Accounting(250, 2.5, 2.5, 2.5, ()))
-    assert (saved.params, saved.gmacs) == (0.75, -0.25)
 
 
 def test_an_ordinary_network_is_one_stage(tiny):

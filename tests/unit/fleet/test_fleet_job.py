@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.config import TrackingConfig
-from harness.fleet.job import _ended
+from harness.fleet.errand import _ended
 from harness.track import Store, finish, open_store, start_sweep
 
 

@@ -56,8 +56,8 @@ def test_options_reach_the_levels():
 
 
 def test_every_technique_of_the_config_has_a_file_and_the_other_way_round():
-    assert set(hw.TECHNIQUES) == set(asdict(HarnessConfig().hw))
-    assert all(module.name == name for name, module in hw.TECHNIQUES.items())
+    assert set(hw.ORDER) == set(asdict(HarnessConfig().hw))
+    assert all(hw.technique(name).name == name for name in hw.ORDER)
 
 
 def test_only_options_of_techniques_that_are_on_are_recorded():

@@ -85,7 +85,7 @@ def test_a_profile_that_fails_costs_no_quartet_and_is_told(alone, monkeypatch):
     found = measure(alone, replace(QUICK, why=True), "wall", Silent())
     assert found.profiles == {}
     assert found.samples.blocks == 3
-    assert found.note == "no profile: baseline: RuntimeError: no profiler"
+    assert found.note == "no profile of baseline: RuntimeError: no profiler"
 
 
 @pytest.mark.parametrize(("no_device", "restarts"), [("launching takes the host 95% of the time", 3), ("", 1)])

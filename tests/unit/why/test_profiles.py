@@ -84,3 +84,12 @@ def test_a_profiler_that_fails_is_a_reason_and_no_crash(prepared):
     broken = replace(spec, artifacts=(replace(spec.artifacts[0], main_file="gone.onnx"),))
     with pytest.raises(CellError, match="onnxruntime could not be profiled"):
         take_profile((None,), broken)
+
+
+def test_an_engine_of_another_package_has_no_profile_and_that_is_a_reason(prepared):
+    plan, cells = prepared("arch=none", "hw=none", "reference=engine")
+    (task,) = tasks(plan, cells)
+    (artifact,) = task.spec.artifacts
+    foreign = replace(artifact, plan=replace(artifact.plan, engine="theirs"))
+    with pytest.raises(CellError, match="engine theirs has no profiler here"):
+        take_profile([None], replace(task.spec, artifacts=(foreign,)))

@@ -6,7 +6,7 @@ import importlib
 from dataclasses import dataclass
 from typing import Any
 
-from harness.errors import UserError
+from harness.errors import UserError, first_line
 
 INSTALL_GUIDE = "https://docs.nvidia.com/deeplearning/tensorrt/latest/installing-tensorrt/installing.html"
 
@@ -40,17 +40,13 @@ class Flavour:
         try:
             package = importlib.import_module(self.name)
         except ImportError as error:
-            detail = "" if isinstance(error, ModuleNotFoundError) else f" ({_first_line(error)})"
+            detail = "" if isinstance(error, ModuleNotFoundError) else f" ({first_line(error)})"
             return f"{self.name} is not installed{detail}: {self.install}"
         except Exception as error:  # NVIDIA's stub packages raise RuntimeError on import
-            return f"{self.name} does not load ({_first_line(error)}): {self.install}"
+            return f"{self.name} does not load ({first_line(error)}): {self.install}"
         if not hasattr(package, "Logger"):  # tensorrt-stubs leaves an importable, empty package behind
             return f"the installed {self.name} is an empty stub, without the library: {self.install}"
         return None
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 TENSORRT_FLAVOUR = Flavour(

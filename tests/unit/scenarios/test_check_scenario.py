@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from harness.errors import UserError
-from harness.scenarios.options import check_scenario, queries_needed
+from harness.scenarios.check import check_scenario, queries_needed
 
 WRONG = {
     ("scenario=offline", "scenario.rate_per_s=5"): "scenario.rate_per_s=5.0: only scenario=server has a rate",

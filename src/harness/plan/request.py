@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import psutil
@@ -11,6 +10,7 @@ from harness.config import HarnessConfig
 from harness.engines import get
 from harness.engines.base import BuildPlan, Graph, Option
 from harness.engines.levels import BatchProfile, Levels
+from harness.environment import usable_cores
 from harness.errors import UserError
 from harness.plan.cells import CellPlan, QuartetPlan
 
@@ -53,7 +53,7 @@ def capability(config: HarnessConfig) -> tuple[int, int] | None:
 
 def cpu_threads() -> int:
     """Return the physical cores this process may use."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    allowed = usable_cores()
     return max(1, min(allowed, psutil.cpu_count(logical=False) or allowed))
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from harness.config import HarnessConfig
 from harness.measure.coordinator import Handle
+from harness.scenarios.check import queries_needed
 from harness.scenarios.loadgen import JOIN_S, LoadTest
-from harness.scenarios.options import queries_needed
 from harness.scenarios.policy import BatchPolicy, powers_of_two
 from harness.scenarios.queueing import predicted_rate
 from harness.scenarios.serving_cell import EXITS, Search

@@ -45,11 +45,9 @@ def fleet_job(
 
 def run_errand(composed: Any, errand: Errand) -> None:
     """Run one quartet here, on a device of its own, unless it is kept or its sweep has ended by now."""
-    from harness.config import from_omegaconf
-    from harness.job import quartet_key, run_job
+    from harness.job import plan_job, quartet_key, run_job
     from harness.measure.progress import Silent
     from harness.measure.seat import seat
-    from harness.plan import plan_quartet
     from harness.process.quiet import quiet
     from harness.track.outbox import deliver, outbox_of
 
@@ -58,15 +56,14 @@ def run_errand(composed: Any, errand: Errand) -> None:
     context = errand.context
     with suppress(OSError):  # a host without that folder: then paths of its own, such as a cache, begin where it is
         os.chdir(errand.folder)
-    config = from_omegaconf(composed)
-    plan = plan_quartet(config, context.engines[config.engine.name], context.device)
+    plan = plan_job(composed, context)
     if quartet_key(plan, dict(errand.chip) if errand.chip else None) in errand.kept:
         return
     if _ended(errand.store, context.sweep_id):
         return  # whoever waited for this row has gone: the queue of a cluster outlives the sweep's own process
     with _terminated_as_interrupted(), seat(context.device):
-        run_job(composed, context, errand.store, Silent())
-    deliver(outbox_of(errand.store, config.tracking.root))  # what this host measured while the store was away
+        run_job(plan, composed, context, errand.store, Silent())
+    deliver(outbox_of(errand.store, plan.config.tracking.root))  # what this host measured while the store was away
 
 
 def _ended(store: Store, sweep_id: str) -> bool:

@@ -1,4 +1,4 @@
-"""Plan -> artifacts: assemble each network once, export its stages, build or fetch each engine."""
+"""The cells of a quartet with their engines built: each stage exported, each artifact built or fetched."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from harness.measure.bring_up import try_out
 from harness.measure.progress import Progress
 from harness.plan import CellPlan, QuartetPlan, build_plan
 from harness.prepare.networks import Network, network
-from harness.prepare.tasks import PreparedCell, task
+from harness.prepare.prepared import PreparedCell
+from harness.prepare.tasks import task
 
 
 def prepare(plan: QuartetPlan, cache: Cache, progress: Progress, build: int = 0) -> dict[str, PreparedCell]:

@@ -21,12 +21,12 @@ from harness.conduct.resume import (
     find_kept,
     grid_key,
 )
-from harness.config import HarnessConfig, from_omegaconf
+from harness.config import HarnessConfig
 from harness.environment import gpu
-from harness.fleet.job import fleet_job
+from harness.fleet.errand import fleet_job
 from harness.fleet.launcher import Launcher, check_reach
 from harness.fleet.watch import watching
-from harness.job import quartet_key, run_job
+from harness.job import plan_job, quartet_key, run_job
 from harness.plan import QuartetPlan, plan_quartet
 from harness.process.identity import this_process
 from harness.process.interruption import Interruption
@@ -73,17 +73,7 @@ def conduct(
         kept = find_kept(store, keys, configs[0].resume)
         sweep_id = start_sweep(store, name, tags | continuation_tags(kept), {"jobs": len(configs)})
         adopt(store, kept, sweep_id)
-    context = SweepContext(
-        sweep_id=sweep_id,
-        name=name,
-        engines=resolved.engines,
-        device=resolved.device,
-        total=len(configs),
-        store_uri=store.uri,
-        store_root=str(store.root or ""),
-        store_experiment=store.experiment,
-    )
-    context.publish()
+    context = SweepContext(sweep_id, resolved.engines, resolved.device)
     _announce(console, resolved, plans, kept)
     how = f"The same command goes on: {redacted(command)}"
     interruption.told = f"0 of {len(configs)} quartets are done. {how}"
@@ -93,13 +83,12 @@ def conduct(
             interruption.told = f"{progress.good} of {len(configs)} quartets are done and kept. {how}"
 
         def job(composed: Any) -> None:
-            config = from_omegaconf(composed)
-            plan = plan_quartet(config, resolved.engine_of(config), resolved.device)
+            plan = plan_job(composed, context)
             progress.begin(plan.label)
             if quartet_key(plan, chip) in kept.finished:
                 progress.end(None, kept=True)
             else:
-                progress.end(run_job(composed, context, store, progress))
+                progress.end(run_job(plan, composed, context, store, progress))
                 _tell_waiting(console, outbox, deliver(outbox))
             count()
 

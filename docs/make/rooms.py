@@ -25,7 +25,7 @@ class Room:
 
 ROOMS = (
     Room("ground", "errors, secrets, names, the machine", (
-        "errors", "secrets", "environment", "external", "process")),
+        "errors", "roles", "secrets", "environment", "external", "process")),
     Room("config", "every option, with its default", ("config",)),
     Room("models", "a network by name, its weights", ("models",)),
     Room("arch", "one file a technique: model to model", ("arch",)),

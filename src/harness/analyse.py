@@ -16,6 +16,7 @@ import numpy as np
 from harness.config import ProtocolConfig
 from harness.measure.protocol import Measurement
 from harness.measure.stopping import host_bound, host_shares
+from harness.roles import ROLES, prefix_of
 from harness.stats import Interaction, coursework_factor, coursework_verdict, estimate, percentile
 
 SHORT = {"device": "device", "wall": "wall", "end_to_end": "e2e"}  # boundaries in metric names of the quartet
@@ -32,11 +33,6 @@ class Analysis:
     verdict: str | None
     host_bound: bool | None  # None where there is no device boundary to tell
     coursework: Mapping[str, Any] | None  # factor and verdict of the usual recipe on the same executables
-
-
-def prefix_of(role: str) -> str:
-    """Return what stands before a cell's metric names: nothing for the combined cell."""
-    return "" if role == "combined" else f"{role}/"
 
 
 def analyse(measurement: Measurement, settings: ProtocolConfig) -> Analysis:
@@ -111,7 +107,7 @@ def _coursework(measurement: Measurement) -> dict[str, Any] | None:
         return None
     batch = measurement.samples.batch_size
     means = {role: batch * len(ms) / (sum(ms) / 1e3) for role, ms in measurement.coursework_ms.items()}  # images/s
-    ordered = [means[role] for role in ("baseline", "arch", "hw", "combined")]
+    ordered = [means[role] for role in ROLES]
     return {
         "throughput": means,
         "factor": coursework_factor(ordered),

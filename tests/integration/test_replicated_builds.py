@@ -13,10 +13,10 @@ import pytest
 
 from harness.analyse import analyse
 from harness.job import run_quartet
-from harness.measure.cell import ROLES
 from harness.measure.progress import Silent
 from harness.measure.protocol import measure
 from harness.prepare import prepare, tasks
+from harness.roles import ROLES
 from harness.stats import estimate
 
 QUARTET = ("arch=identity", "hw=identity", "reference=engine")

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 import harness
 from harness.compose.command_line import compose_jobs
 from harness.config import from_omegaconf
-from harness.measure.cell import ROLES
+from harness.roles import ROLES
 from harness.stats import estimate, percentile
 
 CELL_METRICS = (

@@ -8,7 +8,7 @@ import numpy as np
 import pandas
 import pytest
 
-from harness.measure.cell import ROLES
+from harness.roles import ROLES
 from harness.scenarios.policy import BatchPolicy
 from harness.scenarios.queueing import latencies, mean_wait_md1_s
 from harness.track.load import load

@@ -9,10 +9,11 @@ import pytest
 
 from harness.analyse import analyse
 from harness.config import ProtocolConfig
-from harness.measure.cell import ROLES, Slice
+from harness.measure.cell import Slice
 from harness.measure.protocol import Measurement
 from harness.measure.samples import Samples
 from harness.measure.stopping import Standing, standing
+from harness.roles import ROLES
 from harness.stats import estimate
 
 SETTINGS = ProtocolConfig()

@@ -8,8 +8,6 @@ from harness.arch.exit_policy import ExitPolicy
 from harness.data.labelled import Labelled
 from harness.engines.base import Artifact
 
-ROLES = ("baseline", "arch", "hw", "combined")  # the order of the columns wherever four cells stand together
-
 
 @dataclass(frozen=True)
 class CellSpec:

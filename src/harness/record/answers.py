@@ -9,8 +9,8 @@ import numpy as np
 import pandas
 
 from harness.accuracy.score import accuracy_metrics, drop
-from harness.analyse import prefix_of
 from harness.data.labelled import Labelled
+from harness.roles import prefix_of
 
 if TYPE_CHECKING:
     from harness.measure.answers import Answers

@@ -7,10 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from harness.analyse import Analysis, prefix_of
+from harness.analyse import Analysis
 from harness.engines.base import INSPECTOR_FILE
 from harness.measure.protocol import Measurement
 from harness.prepare import PreparedCell
+from harness.roles import prefix_of
 from harness.roofline import cell_metrics
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas
 
-from harness.analyse import Analysis, prefix_of
+from harness.analyse import Analysis
 from harness.environment import environment
 from harness.measure.protocol import Measurement
 from harness.plan import QuartetPlan
@@ -28,6 +28,7 @@ from harness.record.cells import (
 )
 from harness.report.figure import draw_quartet
 from harness.report.strategy import strategy
+from harness.roles import prefix_of
 from harness.roofline import machine_metrics
 from harness.track import QuartetRecord
 from harness.why.ceiling import standings

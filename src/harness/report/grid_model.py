@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.report.quartets import ROLES, Quartet, Setting, setting_label
+from harness.report.quartets import Quartet, Setting, setting_label
+from harness.roles import ROLES
 from harness.stats.averaged import Design, complete_designs, subsets
 from harness.stats.factorial import (
     HIGHEST_ORDER,

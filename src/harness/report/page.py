@@ -14,8 +14,9 @@ from harness.report.figures.all import MOST_QUARTETS, latencies, pictures, stage
 from harness.report.figures.canvas import Picture
 from harness.report.figures.files import write_whole
 from harness.report.findings import Findings
-from harness.report.quartets import ROLES, Cell, Quartet
+from harness.report.quartets import Cell, Quartet
 from harness.report.study import Study
+from harness.roles import ROLES
 
 _TEMPLATES = Path(__file__).parent / "templates"
 # what a cell's row shows, where anybody measured it: heading, unit, and where the number is

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from harness.roles import ROLES, prefix_of
 from harness.stats.factorial import Ratio
 from harness.stats.multiplicity import holm_p_values, standing_verdict
 
 if TYPE_CHECKING:
     import pandas
 
-ROLES = ("baseline", "arch", "hw", "combined")
 CONTROL = "identity"
 # what must be the same for two quartets to stand in one matrix
 _SETTING = (
@@ -144,7 +144,7 @@ def _differing(options: Sequence[str], row: Mapping[str, Any]) -> list[str]:
 
 
 def _cell(row: Mapping[str, Any], role: str, techniques: frozenset[str], boundary: str) -> Cell | None:
-    prefix = "" if role == "combined" else f"{role}/"
+    prefix = prefix_of(role)
     throughput = row.get(f"{prefix}throughput/{boundary}")
     if throughput is None:
         return None

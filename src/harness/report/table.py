@@ -9,13 +9,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from harness.roles import ROLES, prefix_of
 from harness.track.client import shown
 
 if TYPE_CHECKING:
     import pandas
 
 TABLE = ("model", "reference", "engine", "boundary")  # what the rows of one table have in common
-RICHEST_FIRST = ("", "hw/", "arch/", "baseline/")  # what stands before a cell's metric names
+RICHEST_FIRST = tuple(prefix_of(role) for role in reversed(ROLES))
 ROOMY = 100  # terminal columns from which on all columns fit
 COLOURS = {"amplify": "green", "conflict": "red", "independent": "cyan", "inconclusive": "yellow"}
 

@@ -14,7 +14,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-ROLES = ("baseline", "arch", "hw", "combined")
+from harness.roles import ROLES
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from harness.analyse import PERCENTILES, prefix_of
+from harness.analyse import PERCENTILES
 from harness.config import HarnessConfig
-from harness.measure.cell import ROLES
+from harness.roles import ROLES, prefix_of
 from harness.stats import Interaction, estimate, percentile
 from harness.stats.intervals import mean_interval
 from harness.under_load.measure import CellUnderLoad, LoadMeasurement

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.analyse import Analysis, prefix_of
+from harness.analyse import Analysis
 from harness.plan import QuartetPlan
 from harness.record import record
 from harness.report.figure import draw_quartet
 from harness.report.strategy import strategy
+from harness.roles import prefix_of
 from harness.scenarios.batches import write_batches
 from harness.track import QuartetRecord
 from harness.under_load.analysis import LoadAnalysis

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from harness.stats.stagewise import ROLES
+from harness.roles import ROLES
 
 Standing = tuple[float, bool]  # achieved share of the nearer ceiling; whether that one is the memory's
 

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from harness.stats.stagewise import ROLES, Stagewise, decompose
+from harness.roles import ROLES
+from harness.stats.stagewise import Stagewise, decompose
 from harness.why.ceiling import Standing, sentence
 from harness.why.parts import order_of
 from harness.why.profile import ENOUGH, SPANNING, UNKNOWN, CellProfile

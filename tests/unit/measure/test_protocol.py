@@ -11,11 +11,11 @@ import pytest
 
 from harness.config import ProtocolConfig
 from harness.errors import CellError
-from harness.measure.cell import ROLES
 from harness.measure.progress import Silent
 from harness.measure.protocol import measure
 from harness.measure.telemetry import Telemetry
 from harness.prepare import tasks
+from harness.roles import ROLES
 from harness.roofline.ceilings import SIZES
 
 QUICK = ProtocolConfig(slice_s=0.01, warmup_max_s=0.2, min_blocks=5, max_blocks=400, budget_s=60, ceilings=False)

@@ -7,8 +7,9 @@ import pandas
 import pyarrow.parquet
 import pytest
 
-from harness.measure.cell import ROLES, Slice
+from harness.measure.cell import Slice
 from harness.measure.samples import COLUMNS, Samples
+from harness.roles import ROLES
 
 # milliseconds of the iterations of each cell, in two blocks
 BLOCKS = [

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from harness.config import ProtocolConfig
-from harness.measure.cell import ROLES, Slice
+from harness.measure.cell import Slice
 from harness.measure.samples import Samples
 from harness.measure.stopping import HOST_BOUND, Standing, host_bound, host_shares, standing
+from harness.roles import ROLES
 from harness.stats import estimate
 from harness.stats.intervals import mean_interval
 

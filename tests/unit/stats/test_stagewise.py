@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.stats.stagewise import ROLES, decompose
+from harness.roles import ROLES
+from harness.stats.stagewise import decompose
 
 
 def cells(**times):

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from harness.stats.stagewise import ROLES
+from harness.roles import ROLES
 from harness.why.ceiling import standings
 from harness.why.explain import explain, part_times
 from harness.why.profile import UNKNOWN, Layer, profile_of

@@ -6,7 +6,8 @@ import numpy as np
 import pandas
 
 from harness.report.figures.canvas import COLOURS, INK, Picture, canvas, logarithmic, plain
-from harness.report.quartets import ROLES, Quartet
+from harness.report.quartets import Quartet
+from harness.roles import ROLES
 
 _POINTS = 200  # of a curve: quantiles, evenly spaced
 _LINES = dict(zip(ROLES, ("-", "--", "-.", ":"), strict=True))

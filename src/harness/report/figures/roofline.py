@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from harness.report.figures.canvas import COLOURS, INK, Picture, canvas, logarithmic
-from harness.report.quartets import ROLES, Cell, Quartet
+from harness.report.quartets import Cell, Quartet
+from harness.roles import ROLES
 
 _MARKS = dict(zip(ROLES, "osD^", strict=True))
 

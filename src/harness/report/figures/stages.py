@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.report.figures.canvas import FAINT, GROUND, INK, Picture, canvas
-from harness.report.quartets import ROLES, Quartet
+from harness.report.quartets import Quartet
+from harness.roles import ROLES
 from harness.why.profile import SPANNING, UNKNOWN
 
 _HATCHES = {SPANNING: "xxx", UNKNOWN: "..."}

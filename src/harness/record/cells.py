@@ -9,7 +9,9 @@ from typing import Any
 
 from harness.analyse import Analysis
 from harness.engines.base import INSPECTOR_FILE
+from harness.measure.cell import Loaded
 from harness.measure.protocol import Measurement
+from harness.measure.verify import Fidelity
 from harness.prepare import PreparedCell
 from harness.roles import prefix_of
 from harness.roofline import cell_metrics
@@ -50,10 +52,10 @@ def roofline_metrics(
     return {f"{prefix}{name}": value for name, value in found.items()}
 
 
-def fidelity_metrics(measurement: Measurement) -> dict[str, float]:
+def fidelity_metrics(fidelity: Mapping[str, Fidelity]) -> dict[str, float]:
     """Return how near each cell's outputs came to its own network's in fp32 eager; what does not apply is absent."""
     out: dict[str, float] = {}
-    for role, found in measurement.fidelity.items():
+    for role, found in fidelity.items():
         out |= {
             f"{prefix_of(role)}fidelity/{name}": value for name, value in asdict(found).items() if value is not None
         }
@@ -73,13 +75,16 @@ def consumption_metrics(measurement: Measurement) -> dict[str, float]:
     return out
 
 
-def degraded(cells: Mapping[str, PreparedCell], measurement: Measurement | None) -> list[str]:
-    """Return every reason why a cell is less than what was asked, with the cells it holds for."""
+def degraded(cells: Mapping[str, PreparedCell], loaded: Mapping[str, Loaded]) -> list[str]:
+    """Return every reason why a cell is less than what was asked, with the cells it holds for.
+
+    `loaded` is what loading the cells showed; none where nothing was run.
+    """
     by_reason: dict[str, list[str]] = {}
     for role, cell in cells.items():
         found = list(cell.degraded)
-        if measurement is not None:
-            found += [reason for reason in measurement.loaded[role].degraded if reason not in found]
+        if role in loaded:
+            found += [reason for reason in loaded[role].degraded if reason not in found]
         for reason in found:
             by_reason.setdefault(reason, []).append(role)
     return [f"{', '.join(roles)}: {reason}" for reason, roles in by_reason.items()]

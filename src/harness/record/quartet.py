@@ -26,8 +26,8 @@ from harness.record.cells import (
     inspections,
     roofline_metrics,
 )
-from harness.report.figure import draw_quartet
-from harness.report.strategy import strategy
+from harness.record.figure import draw_quartet
+from harness.record.strategy import strategy
 from harness.roles import prefix_of
 from harness.roofline import machine_metrics
 from harness.track import QuartetRecord
@@ -43,8 +43,12 @@ def record(
     analysis: Analysis | None,
     folder: Path,
     resolved_config: str,
+    more: Mapping[str, Any] | None = None,
 ) -> QuartetRecord:
-    """Return the row of a quartet, its files written below `folder`; without a measurement, what was built."""
+    """Return the row of a quartet, its files written below `folder`; without a measurement, what was built.
+
+    `more` goes into interaction.json beside what stands there.
+    """
     metrics: dict[str, float] = {}
     for role, cell in cells.items():
         metrics |= cost_metrics(prefix_of(role), cell, plan.config.batch_size)
@@ -54,7 +58,7 @@ def record(
     metrics["build/cache_hit"] = float(all(cell.cache_hit for cell in cells.values()))
     tags: dict[str, Any] = {
         "engine_version": cells[plan.cells[-1].role].artifacts[0].engine_version,
-        "degraded": "; ".join(degraded(cells, measurement)),
+        "degraded": "; ".join(degraded(cells, measurement.loaded if measurement is not None else {})),
         "note": "; ".join(part for part in (_note(measurement), skipped) if part),
     }
     details: dict[str, Any] = {
@@ -64,7 +68,7 @@ def record(
     artifacts = inspections(cells)
     description = ""
     if measurement is not None and analysis is not None:
-        metrics |= {**analysis.metrics, **fidelity_metrics(measurement), **consumption_metrics(measurement)}
+        metrics |= {**analysis.metrics, **fidelity_metrics(measurement.fidelity), **consumption_metrics(measurement)}
         metrics |= machine_metrics(measurement.ceilings)
         tags |= {
             "boundary": analysis.primary,
@@ -113,7 +117,7 @@ def record(
         (folder / "skipped_images.txt").write_text(skipped_list(data))
         artifacts["skipped_images.txt"] = folder / "skipped_images.txt"
     for name, content in (
-        ("interaction.json", json.dumps(details, indent=1, default=str)),
+        ("interaction.json", json.dumps({**details, **(more or {})}, indent=1, default=str)),
         ("environment.json", json.dumps(environment(), indent=1)),
         ("config.yaml", resolved_config),
     ):

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 from harness.config import HarnessConfig
-from harness.report.figure import ARCH, COMBINED, HW
+from harness.record.figure import ARCH, COMBINED, HW
 from harness.under_load.analysis import geometric_mean, throughputs
 from harness.under_load.measure import LoadMeasurement
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,9 +11,9 @@ import numpy as np
 from harness.analyse import Analysis
 from harness.plan import QuartetPlan
 from harness.record import record
-from harness.report.figure import draw_quartet
-from harness.report.strategy import strategy
-from harness.roles import prefix_of
+from harness.record.cells import degraded, fidelity_metrics
+from harness.record.figure import draw_quartet
+from harness.record.strategy import strategy
 from harness.scenarios.batches import write_batches
 from harness.track import QuartetRecord
 from harness.under_load.analysis import LoadAnalysis
@@ -29,11 +28,8 @@ def record_load(
 ) -> QuartetRecord:
     """Return the row of a quartet under load, its files written below `folder`."""
     cells = measurement.cells
-    built = record(plan, prepared({role: cell.variant for role, cell in cells.items()}), None, None, folder,
-                   resolved_config)  # fmt: skip
-    artifacts: dict[str, Path] = {**built.artifacts, **_loadgen_files(measurement, folder)}
-    details = json.loads((folder / "interaction.json").read_text())
-    details |= {
+    whole = prepared({role: cell.variant for role, cell in cells.items()})
+    more = {
         "interaction": {analysis.boundary: asdict(analysis.interaction)} if analysis.interaction else {},
         "predicted_per_s": measurement.predicted_per_s,
         "loaded": {role: asdict(found) for role, found in measurement.loaded.items()},
@@ -48,7 +44,8 @@ def record_load(
             for role, cell in cells.items()
         },
     }
-    (folder / "interaction.json").write_text(json.dumps(details, indent=1, default=str))
+    built = record(plan, whole, None, None, folder, resolved_config, more)
+    artifacts: dict[str, Path] = {**built.artifacts, **_loadgen_files(measurement, folder)}
     (folder / "serving.json").write_text(serving_json(measurement, plan.config))
     write_queries(measurement, folder / "queries.parquet")
     batches = [
@@ -75,16 +72,15 @@ def record_load(
         label = f"{plan.label}, {plan.config.model.name}, {analysis.boundary}"
         draw_quartet(found, label, folder / "quartet.png")
         artifacts["figures/quartet.png"] = folder / "quartet.png"
-    fidelity = {
-        f"{prefix_of(role)}fidelity/{name}": float(value)
-        for role, found in measurement.fidelity.items()
-        for name, value in asdict(found).items()
-        if value is not None
-    }
+    tags = _tags(measurement, analysis)
+    if reasons := degraded(whole, measurement.loaded):
+        tags["degraded"] = "; ".join(reasons)
+    if notes := [note for note in (measurement.note, built.tags.get("note", "")) if note]:
+        tags["note"] = "; ".join(notes)
     return replace(
         built,
-        metrics={**built.metrics, **fidelity, **analysis.metrics},
-        tags={**built.tags, **_tags(measurement, analysis), **({"strategy": advice} if advice else {})},
+        metrics={**built.metrics, **fidelity_metrics(measurement.fidelity), **analysis.metrics},
+        tags={**built.tags, **tags, **({"strategy": advice} if advice else {})},
         artifacts=artifacts,
         description=advice,
     )
@@ -104,14 +100,11 @@ def _as_analysis(analysis: LoadAnalysis) -> Analysis:
 
 
 def _tags(measurement: LoadMeasurement, analysis: LoadAnalysis) -> dict[str, str]:
-    tags = {"boundary": analysis.boundary, "loadgen": analysis.loadgen, "note": measurement.note}
+    tags = {"boundary": analysis.boundary, "loadgen": analysis.loadgen}
     if measurement.host_shares:
         tags["host_bound"] = str(measurement.host_bound).lower()
     if analysis.interaction is not None:
         tags |= {"verdict": str(analysis.interaction.verdict), "reason": analysis.interaction.reason}
-    reasons = [reason for cell in measurement.loaded.values() for reason in cell.degraded]
-    if reasons:
-        tags["degraded"] = "; ".join(dict.fromkeys(reasons))
     return {name: value for name, value in tags.items() if value}
 
 

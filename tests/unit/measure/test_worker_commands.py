@@ -111,7 +111,7 @@ def test_a_worker_that_only_closed_its_pipe_is_told_as_that_and_is_ended_all_the
 
 def test_an_error_of_whatever_text_is_one_line_and_ends_no_worker(spec):
     with workers([spec], Failing) as handles:
-        for text, line in (("", ""), (" \n\n", ""), ("\nfirst\nsecond", "first")):
+        for text, line in (("", "no message"), (" \n\n", "no message"), ("\nfirst\nsecond", "first")):
             with pytest.raises(CellError) as failure:
                 handles["baseline"].ask("warm_up", text)
             assert str(failure.value) == f"baseline: RuntimeError: {line}"

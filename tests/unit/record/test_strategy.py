@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from harness.analyse import Analysis
-from harness.report.strategy import strategy
+from harness.record.strategy import strategy
 from harness.stats import estimate
 
 

@@ -124,7 +124,7 @@ def record(
         (folder / name).write_text(content)
         artifacts[name] = folder / name
     tags = {name: value for name, value in tags.items() if value != ""}
-    return QuartetRecord(params={}, metrics=metrics, tags=tags, artifacts=artifacts, description=description)
+    return QuartetRecord(metrics=metrics, tags=tags, artifacts=artifacts, description=description)
 
 
 def _why(plan: QuartetPlan, measurement: Measurement, analysis: Analysis, metrics: Mapping[str, float]) -> Why | None:

@@ -20,11 +20,13 @@ $(STAMP): pyproject.toml constraints.txt requirements.lock
 	$(INSTALL)
 	@touch $@
 
-# the pinned set is tested on x86-64 Linux with Python 3.11 and checked by its hashes; elsewhere pip resolves within
-# pyproject's ranges
+# the pinned set is tested on x86-64 Linux with Python 3.11 and checked by its hashes; it is whole, so nothing is resolved
+# (older pips look for the newest of a package asked for with an extra, whose hash the set has not), and pip check says
+# so. Elsewhere pip resolves within pyproject's ranges
 LOCKED = $(shell $(PYTHON) -c "import sys, platform; print('yes' if (sys.version_info[:2], platform.machine(), sys.platform) == ((3, 11), 'x86_64', 'linux') else '')")
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
-INSTALL = $(if $(LOCKED),$(PIP) --require-hashes -r requirements.lock && $(PIP) --no-deps --no-build-isolation -e .,$(PIP) -e '.[dev]')
+INSTALL = $(if $(LOCKED),$(PIP) --no-deps --require-hashes -r requirements.lock && $(PIP) --no-deps --no-build-isolation -e . && \
+  $(BIN)/python -m pip check --disable-pip-version-check,$(PIP) -e '.[dev]')
 
 demo: $(STAMP) ## a real DenseNet121 study on this machine, a few minutes
 	$(BIN)/python -m harness experiment=demo

@@ -22,6 +22,23 @@ for _setting in commands.SETTINGS:  # or their values would be shown as defaults
     os.environ.pop(_setting, None)
 
 
+def on_config(config: Any) -> Any:
+    """Add to the navigation the studies that mkdocs.yml does not name."""
+    for rooms in (entry["Studies"] for entry in config.nav or () if "Studies" in entry):
+        rooms += unnamed(studies(REPOSITORY), {page for entry in rooms for page in entry.values()})
+    return config
+
+
+def unnamed(pages: dict[str, str], named: set[str]) -> list[dict[str, str]]:
+    """Return an entry for each of the studies' `pages` that is not `named`: its first heading and its name."""
+    missing = {path: name for path, name in pages.items() if path.endswith(".md") and name not in named}
+    return [{_heading(REPOSITORY / path): name} for path, name in missing.items()]
+
+
+def _heading(page: Path) -> str:
+    return page.read_text().partition("\n")[0].lstrip("# ")
+
+
 def on_files(files: Files, config: Any) -> Files:
     """Add what is not below docs/."""
     for name, make in MADE.items():

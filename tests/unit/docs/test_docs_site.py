@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from hook import studies, unnamed
 
 
 def build(repository, folder, *more):
@@ -64,3 +65,9 @@ def test_every_link_of_a_page_outside_docs_leads_somewhere(repository, name):
     targets = re.findall(r"\]\(([^)#\s]+)", (repository / name).read_text())
     inside = [target for target in targets if not re.match(r"[a-z]+:", target)]
     assert inside and [target for target in inside if not (repository / target).exists()] == []
+
+
+def test_a_study_that_the_navigation_does_not_name_has_an_entry(repository):
+    pages = studies(repository)
+    named = set(pages.values()) - {"experiments/soak/index.md"}
+    assert unnamed(pages, named) == [{"Soak: a sweep killed at random moments": "experiments/soak/index.md"}]

@@ -2,7 +2,8 @@
 #
 # Each lane has its share of the cores and locks of its own. Builds of one lane may overlap the timed slices of another:
 # the wall clock, host_share, and whatever the host launches between graphs (an early exit's packing) feel that, so read
-# the device boundary of such runs. Where there are fewer GPUs than lanes, lanes of one GPU take turns.
+# the device boundary of such runs. Where there are fewer GPUs than lanes, lanes of one GPU take turns. Two studies share
+# a host by FIRST_GPU=2 before the second.
 #
 # A sweep that is finished is noted in mlruns/ and left out by the next call; one that was cut is gone on with.
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -25,7 +26,7 @@ once() { # once NAME COMMAND...: what is done stays done; 130 means that time is
 }
 sweep() { once "$1" python3 -m harness sweep_name="$@" $more; } # sweep NAME OVERRIDE...
 lanes() { # lanes SECONDS COMMAND...: a lane each; a minute of the time is kept for what comes after them
-  local seconds=$(($1 - 60)) index=0 work
+  local seconds=$(($1 - 60)) first=${FIRST_GPU:-0} index=${FIRST_GPU:-0} work
   ((seconds > 0)) || return 0
   export -f enter once sweep "${@:2}"
   export gpus more=${more:-}
@@ -34,7 +35,7 @@ lanes() { # lanes SECONDS COMMAND...: a lane each; a minute of the time is kept 
     index=$((index + 1))
   done
   wait
-  tail -n 30 $(seq -f 'lane%g.log' 0 $((index - 1)))
+  tail -n 30 $(seq -f 'lane%g.log' "$first" $((index - 1)))
 }
 collect() { # collect FOLDER NAME...: the files of finished sweeps, each in a folder of its own
   local name

@@ -1,16 +1,15 @@
 #!/usr/bin/env bash
-# Throughput at p99 <= 50 ms on this machine's GPUs: the quartets of the combinations (with their baseline and both sides
-# alone) in one lane, the other techniques alone in the other.
+# Throughput at p99 <= 50 ms on this machine's GPUs, in four lanes: the quartets of the two combinations (each with its
+# baseline and both sides alone), the levels of hardware alone, the other techniques alone.
 #
 #   experiments/serving_h100/run.sh [SECONDS] [OVERRIDE...]      # what is not done by then is resumed by the next call
 set -uo pipefail
 source "$(dirname "$0")/../lanes.sh"
 more=${*:2}
 
-together() { sweep serving experiment=serving; }
-alone() {
-  sweep serving_hw experiment=serving arch=none hw=fusion,fp16,dynamic_batching
-  sweep serving_arch experiment=serving hw=none engine=eager arch=reduced_growth,low_rank,grouped
-}
-lanes "${1:-100000}" together alone
-collect experiments/serving_h100 serving serving_hw serving_arch
+pruned() { sweep serving_pruned experiment=serving arch=pruned; }
+early_exit() { sweep serving_early_exit experiment=serving arch=early_exit; }
+hw() { sweep serving_hw experiment=serving arch=none hw=fusion,fp16,dynamic_batching; }
+arch() { sweep serving_arch experiment=serving hw=none engine=eager arch=reduced_growth,low_rank,grouped; }
+lanes "${1:-100000}" pruned early_exit hw arch
+collect experiments/serving_h100 serving_{pruned,early_exit,hw,arch}

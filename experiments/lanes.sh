@@ -26,16 +26,16 @@ once() { # once NAME COMMAND...: what is done stays done; 130 means that time is
 }
 sweep() { once "$1" python3 -m harness sweep_name="$@" $more; } # sweep NAME OVERRIDE...
 lanes() { # lanes SECONDS COMMAND...: a lane each; a minute of the time is kept for what comes after them
-  local seconds=$(($1 - 60)) first=${FIRST_GPU:-0} index=${FIRST_GPU:-0} work
+  local seconds=$(($1 - 60)) index=${FIRST_GPU:-0} work
   ((seconds > 0)) || return 0
   export -f enter once sweep "${@:2}"
   export gpus more=${more:-}
   for work in "${@:2}"; do
-    timeout --signal=INT --kill-after=20 "$seconds" bash -c "enter $((index % gpus)); $work" > "lane$index.log" 2>&1 &
+    timeout --signal=INT --kill-after=20 "$seconds" bash -c "enter $((index % gpus)); $work" > "lane-$work.log" 2>&1 &
     index=$((index + 1))
   done
   wait
-  tail -n 30 $(seq -f 'lane%g.log' "$first" $((index - 1)))
+  for work in "${@:2}"; do tail -v -n 30 "lane-$work.log"; done
 }
 collect() { # collect FOLDER NAME...: the files of finished sweeps, each in a folder of its own
   local name

@@ -32,5 +32,6 @@ others() {
 }
 export -f learn both
 lanes "${1:-100000}" unmodified # the others start from it and learn from its answers
+compgen -G 'checkpoints/densenet121-none-digits-*/model.safetensors' > /dev/null || exit 1
 lanes $((${1:-100000} - (SECONDS - started))) headline others
 collect experiments/digits_densenet121 digits_{headline,pruned,early_exit,low_rank,grouped,reduced_growth}

@@ -26,7 +26,7 @@ from harness.finetuned import weights_identity
 from harness.measure.lock import building, device_lock
 from harness.measure.progress import Progress
 from harness.measure.protocol import measure
-from harness.measure.seat import simulated_device
+from harness.measure.seat import device_id
 from harness.plan import QuartetPlan, plan_quartet
 from harness.prepare import prepare, tasks
 from harness.record import params, record
@@ -57,7 +57,7 @@ def run_job(plan: QuartetPlan, composed: Any, context: SweepContext, store: Stor
         {
             "git_sha": git_sha(),
             "gpu": chip["name"] if chip else "none",
-            "device": device_id(plan),
+            "device": device_id(plan.device),
             "host": socket.gethostname(),
             "boundary": plan.primary,
             "quartet_key": quartet_key(plan, chip),
@@ -100,7 +100,7 @@ def run_quartet(
             return record(plan, cells, None, None, folder, resolved_config)
         todo, *others = (tasks(plan, replica) for replica in (cells, *rebuilt))
     progress.stage("wait for the device")
-    with device_lock(device_id(plan)):
+    with device_lock(device_id(plan.device)):
         measurement = measure(todo, plan.config.protocol, plan.primary, progress, others)
     return record(plan, cells, measurement, analyse(measurement, plan.config.protocol), folder, resolved_config)
 
@@ -118,7 +118,7 @@ def serve_quartet(
     with building():
         variants = prepare_variants(plan, cache, progress)
     progress.stage("wait for the device")
-    with device_lock(device_id(plan)):
+    with device_lock(device_id(plan.device)):
         measurement = measure_under_load(variants, plan.config, plan.device, progress)
     return record_load(plan, measurement, analyse_load(measurement, plan.config), folder, resolved_config)
 
@@ -139,12 +139,6 @@ def quartet_key(plan: QuartetPlan, chip: Mapping[str, Any] | None) -> str:
             "chip": [chip[name] for name in ("name", "driver")] if chip else cpu_name(),
         }
     )
-
-
-def device_id(plan: QuartetPlan) -> str:
-    """Return what the device lock is named by: the GPU's UUID, or "cpu"."""
-    chip = gpu() if plan.device == "cuda" else None
-    return chip["uuid"] if chip else simulated_device() or plan.device
 
 
 def _hand_over_failure(outbox: Outbox, quartet: Quartet, reason: str, details: str) -> str:

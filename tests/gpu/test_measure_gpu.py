@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from harness.config import ProtocolConfig
+from harness.engines.build import artifact_key
 from harness.engines.levels import BatchProfile
 from harness.environment import nvml_handle
 from harness.errors import CellError
@@ -118,7 +119,7 @@ def test_a_cell_that_needs_more_memory_than_there_is_fails_with_that_reason(quar
     before = set(on_device())
     spec = quartet[0].spec
     huge = replace(spec.artifacts[0].plan, batch=BatchProfile(1, 1, 8_000_000))  # 390 GB of input alone
-    spec = replace(spec, artifacts=(replace(spec.artifacts[0], plan=huge),))
+    spec = replace(spec, artifacts=(replace(spec.artifacts[0], plan=huge, key=artifact_key(huge)),))
     with workers([spec]) as handles, pytest.raises(CellError, match=r"^baseline: \w*OutOfMemoryError: [^\n]+$"):
         handles["baseline"].ask("load")
     assert children() == []

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
+
+import pytest
+
 from harness.conduct import ahead
 from harness.conduct.ahead import build_ahead, default_jobs
 from harness.engines.cache import Cache
 from harness.measure.progress import Silent
 from harness.prepare import prepare
+from harness.under_load.variants import prepare_variants
 
 
 class Log(Silent):
@@ -24,11 +29,55 @@ def test_what_was_built_ahead_is_found_by_the_jobs(configured, planned, tmp_path
     configs = [configured("arch=grouped", *common), configured("arch=low_rank", *common)]
     log = Log()
     build_ahead([(config, "onnxruntime") for config in configs], "cpu", log)
-    assert log.stages[-1] == "build ahead, 2 of 2 quartets"
+    assert log.stages[-1] == "build ahead, 2 of 2 done"
     assert children() == []
     for arch in ("grouped", "low_rank"):
         cells = prepare(planned(f"arch={arch}", *common), Cache(folder), Silent())
         assert all(cell.cache_hit for cell in cells.values())
+
+
+def test_the_cells_of_a_lone_quartet_are_built_by_several_at_once(configured, planned, tmp_path, children):
+    folder = tmp_path / "cache"
+    asked = ("arch=grouped", "hw=fusion", "engine=onnxruntime", "engine.build_jobs=2", f"cache.dir={folder}")
+    log = Log()
+    build_ahead([(configured(*asked), "onnxruntime")], "cpu", log)
+    assert log.stages[-1] == "build ahead, 2 of 2 done"
+    assert all(cell.cache_hit for cell in prepare(planned(*asked), Cache(folder), Silent()).values())
+
+
+def test_every_static_size_of_a_quartet_under_load_is_built_ahead(configured, planned, tmp_path):
+    folder = tmp_path / "cache"
+    asked = ("arch=grouped", "hw=fusion", "engine=onnxruntime", "engine.build_jobs=2", f"cache.dir={folder}",
+             "scenario=server", "scenario.static_batch_sizes=[1,2]")  # fmt: skip
+    build_ahead([(configured(*asked), "onnxruntime")], "cpu", Silent())
+    variants = prepare_variants(planned(*asked), Cache(folder), Silent())
+    assert [len(sizes) for sizes in variants.values()] == [2] * 4
+    assert all(one.cell.cache_hit for sizes in variants.values() for one in sizes)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
+def test_whoever_prepares_the_same_quartet_begins_with_another_cell(configured, monkeypatch, count):
+    begun = []
+
+    class Pool:
+        _processes = None
+
+        def __init__(self, jobs, **_):
+            self.jobs = jobs
+
+        def submit(self, work, config, engine, turn, *_):
+            begun.append((engine, turn % 4))
+            done = Future()
+            done.set_result(None)
+            return done
+
+        def shutdown(self, **_):
+            pass
+
+    monkeypatch.setattr(ahead, "ProcessPoolExecutor", Pool)
+    quartets = [(configured("hw=fusion", "engine.build_jobs=8"), f"engine {n}") for n in range(count)]
+    build_ahead(quartets, "cpu", Silent())
+    assert len(set(begun)) == len(begun) == max(count, min(8, 4 * count))
 
 
 def test_one_at_a_time_is_left_to_the_jobs(configured, monkeypatch):

@@ -14,6 +14,7 @@ from harness.finetuned import WEIGHTS, base_model, check_weights, folder_of, wei
 from harness.models import build
 from harness.models.fingerprint import fingerprint
 from harness.prepare import network
+from harness.sweep.check import check_architectures
 
 DIGITS = ("data=digits", "model.image_size=32")
 
@@ -48,6 +49,12 @@ def test_trained_weights_of_the_unmodified_model_are_every_cell_s_start(asked):
     path = left(config, ArchConfig(), change=0.01)
     assert base_model(config).weights == str(path)
     assert weights_of(config, config.arch).model.weights == str(path)
+
+
+def test_our_kernels_can_be_asked_for_beside_trained_weights(asked):
+    config = asked("arch=grouped", "hw=[fp16,fusion]", "hw.fusion.dense_blocks=true", "engine=inductor")
+    left(config, ArchConfig(), change=0.01)
+    check_architectures([config])
 
 
 def test_a_changed_network_takes_its_own_trained_weights_in_every_process(asked):

@@ -1,4 +1,4 @@
-"""Build ahead: before the first quartet is timed, prepare all of them in a small pool, so that timing never waits.
+"""Build ahead: before the first quartet is timed, prepare all cells of all in a small pool, so that timing never waits.
 
 Nothing is kept but what the cache keeps: the job of a quartet fetches it there. What goes wrong here is not an error
 yet; the quartet's own job meets it again and fails with the reason.
@@ -19,6 +19,7 @@ from harness.measure.lock import building
 from harness.measure.progress import Progress
 
 MOST_JOBS = 8
+MOST_CELLS = 4  # of a quartet
 CORES_PER_JOB = 4  # an export or a compilation keeps several cores busy
 
 
@@ -31,23 +32,26 @@ def build_ahead(
 ) -> None:
     """Prepare quartets (a config and its resolved engine) of the sweep with this id, several at once.
 
-    `at_least` so many at once if `engine.build_jobs` says nothing else.
+    `at_least` so many at once if `engine.build_jobs` says nothing else. Where that is more than there are quartets,
+    several prepare the same one, each from another cell on.
 
     Return at once where one at a time is all there is room for: then each job builds for itself.
     """
     usual = max(default_jobs(), at_least)
-    jobs = min(quartets[0][0].engine.build_jobs or usual, len(quartets)) if quartets else 0
+    jobs = min(quartets[0][0].engine.build_jobs or usual, len(quartets) * MOST_CELLS) if quartets else 0
     if jobs < 2:
         return
+    count = len(quartets)
+    turns = [(quartets[n % count], n % count + n // count) for n in range(max(jobs, count))]
     progress.stage("wait until nothing is timed")
     context = multiprocessing.get_context("spawn")
     with building():
         pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start, initargs=(os.getpid(), jobs))
         try:
             with no_interrupts():
-                work = [pool.submit(_prepare, *one, device, turn, sweep) for turn, one in enumerate(quartets)]
+                work = [pool.submit(_prepare, *one, turn, device, sweep) for one, turn in turns]
             for done, _ in enumerate(as_completed(work), start=1):
-                progress.stage(f"build ahead, {done} of {len(work)} quartets")
+                progress.stage(f"build ahead, {done} of {len(work)} done")
         except BaseException:
             for process in list((pool._processes or {}).values()):
                 process.kill()  # their builds end with them
@@ -67,7 +71,7 @@ def _start(parent: int, jobs: int) -> None:
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(max(1, usable_cores() // jobs)))
 
 
-def _prepare(config: HarnessConfig, engine: str, device: str, turn: int, sweep: str) -> None:
+def _prepare(config: HarnessConfig, engine: str, turn: int, device: str, sweep: str) -> None:
     """Put all that a quartet needs into the cache.
 
     Quartets share cells, and who comes second waits for the first one's build: so each begins with another cell.
@@ -77,12 +81,17 @@ def _prepare(config: HarnessConfig, engine: str, device: str, turn: int, sweep: 
     from harness.measure.progress import Silent
     from harness.plan import plan_quartet
     from harness.prepare import prepare
+    from harness.under_load.variants import prepare_variants
 
     try:
         plan = plan_quartet(config, engine, device)
         first = turn % len(plan.cells)
         plan = replace(plan, cells=plan.cells[first:] + plan.cells[:first])
+        cache = open_cache(config.cache, sweep)
+        if config.scenario.name != "fixed":
+            prepare_variants(plan, cache, Silent())
+            return
         for build in range(plan.config.protocol.builds):
-            prepare(plan, open_cache(config.cache, sweep), Silent(), build)
+            prepare(plan, cache, Silent(), build)
     except (CellError, UserError):
         return

@@ -58,10 +58,10 @@ def _techniques(engine: str, device: str) -> str:
 def _run(engine: str, device: str, hw: str, build_only: bool, folder: Path, started: float) -> SelfTest:
     from harness.compose.command_line import compose_jobs
     from harness.engines.cache import Cache
-    from harness.job import device_id
     from harness.measure.lock import building, device_lock
     from harness.measure.progress import Silent
     from harness.measure.protocol import measure
+    from harness.measure.seat import device_id
     from harness.plan import plan_quartet
     from harness.prepare import prepare, tasks
 
@@ -77,7 +77,7 @@ def _run(engine: str, device: str, hw: str, build_only: bool, folder: Path, star
             notes = (*cells["hw"].degraded, f"built for compute capability {ELSEWHERE}, not run")
             return SelfTest(engine, hw, True, time.monotonic() - started, build_s=build_s, notes=notes)
         todo = tasks(plan, cells)
-    with device_lock(device_id(plan)):
+    with device_lock(device_id(plan.device)):
         found = measure(todo, plan.config.protocol, plan.primary, Silent())
     loaded = found.loaded["hw"]
     off, on = found.samples.throughput(found.primary).mean(axis=0)

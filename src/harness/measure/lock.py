@@ -23,6 +23,13 @@ def device_lock(device_id: str) -> Iterator[None]:
 
 
 @contextmanager
+def occupied(device_id: str) -> Iterator[None]:
+    """Work on a device without being timed, as a training does: wait for whoever is timed there, keep others off."""
+    with _locked(device_id, fcntl.LOCK_EX):
+        yield
+
+
+@contextmanager
 def building() -> Iterator[None]:
     """Export, build or try out: wait until nothing is timed on any device, for this is heavy work for the host.
 

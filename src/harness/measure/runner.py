@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from harness.arch.exit_policy import ExitPolicy, exit_mask, survivor_indices
+from harness.arch.exit_policy import ExitPolicy, survivor_indices
 from harness.arch.outputs import CellOutputs
 from harness.engines.base import Executable
 from harness.errors import CellError
@@ -106,6 +106,7 @@ class EarlyExitRunner:
     def __init__(self, stage1: Executable, stage2: Executable, policy: ExitPolicy, batch_size: int) -> None:
         self._stage1, self._stage2 = stage1, stage2
         self._policy, self._batch_size = policy, batch_size
+        self._stayed: Any = ()  # who stayed in the last run, ascending
         self._input = stage1.input_specs[0].name
         self._features = stage2.input_specs[0].name
         self.stream = stage2.stream
@@ -157,7 +158,7 @@ class EarlyExitRunner:
         with _on(self.stream):
             first = self._stage1.output_buffers()
             logits = first["exit_logits"][: self._batch_size]
-            stay = survivor_indices(logits, self._policy)
+            stay = self._stayed = survivor_indices(logits, self._policy)
             if isinstance(self.result, np.ndarray):
                 np.copyto(self.result, logits, casting="same_kind")
                 if len(stay):  # mode="clip" lets numpy write straight into `out`; "raise" goes through a temporary
@@ -206,7 +207,9 @@ class EarlyExitRunner:
         self.launch()
         self.wait()
         final = self.result.copy() if isinstance(self.result, np.ndarray) else self.result.cpu().numpy()
-        mask = exit_mask(exit_logits, self._policy)
+        stay = self._stayed if isinstance(self._stayed, np.ndarray) else self._stayed.cpu().numpy()
+        mask = np.ones(self._batch_size, dtype=bool)
+        mask[stay] = False  # by the run's own decision: another library's softmax parts near ties otherwise
         heads = {"exit_logits": exit_logits, "logits": logits}
         return CellOutputs(heads=heads, final=_checked(final, "final"), exited=mask)
 

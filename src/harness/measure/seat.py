@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from harness.environment import gpu
 from harness.measure.lock import try_lock
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -47,6 +48,12 @@ def seat(device: str) -> Iterator[None]:
                 del os.environ[VISIBLE]
             else:
                 os.environ[VISIBLE] = before
+
+
+def device_id(device: str) -> str:
+    """Return what the lock of this process's device is named by: the GPU's UUID, or "cpu"."""
+    chip = gpu() if device == "cuda" else None
+    return chip["uuid"] if chip else simulated_device() or device
 
 
 def simulated_device() -> str:

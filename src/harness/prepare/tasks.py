@@ -30,4 +30,4 @@ def task(plan: QuartetPlan, cell: PreparedCell) -> CellTask:
         labelled=cell.data,
         recipe=cell.network.text,
     )
-    return CellTask(spec, reference(cell.network, config))
+    return CellTask(spec, reference(cell.network, config, cell.data))

@@ -24,7 +24,7 @@ from harness.measure.clocks import no_collector
 from harness.scenarios.arrivals import Arrivals
 from harness.scenarios.batches import BatchRecord
 from harness.scenarios.queries import LoadFigures, QueryRecord, Request, figures
-from harness.scenarios.server import serve
+from harness.scenarios.server import serve, short_sleeps
 from harness.scenarios.work import Work
 
 SCENARIOS = {"single_stream": "SingleStream", "offline": "Offline", "server": "Server"}
@@ -110,6 +110,7 @@ def run_test(test: LoadTest, work: Work, has_exit: bool = False) -> LoadResult:
             finally:
                 arrivals.close()
 
+        short_sleeps()
         thread = threading.Thread(target=run, name="loadgen", daemon=True)
         thread.start()
         give_up_s = max(GIVE_UP_BOUNDS * test.slo_ms / 1e3, GIVE_UP_MIN_S) if test.scenario == "server" else None

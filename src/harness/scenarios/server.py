@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 import time
 from collections.abc import Callable, Sequence
 
 from harness.scenarios.arrivals import Arrivals
 from harness.scenarios.queries import Request
 from harness.scenarios.work import NEVER, Work
+
+_PR_SET_TIMERSLACK = 29  # prctl(2)
+
+
+def short_sleeps() -> None:
+    """Let sleeps of this thread, and of those it starts from now on, end when they are over (Linux).
+
+    The kernel may let one last 50 us longer, to wake up more rarely. `serve` sleeps for no time at all whenever a batch
+    is in flight, so that the device idled for as long after each: 90 us a batch, where 20 to 30 are left.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
 
 
 def serve(

@@ -63,6 +63,7 @@ class Served:
     threshold: float | None  # of an early exit's confidence
     captured_sizes: tuple[int, ...]  # batch sizes that are replayed from a graph
     largest_error: float  # of the served answers, relative to the largest logit of the same images run plainly
+    degraded: tuple[str, ...] = ()  # why some sizes are launched by the host although graphs were asked for
 
 
 class ServingCell(Cell):
@@ -73,7 +74,7 @@ class ServingCell(Cell):
     def ready(self, plan: ServingPlan) -> Served:
         """Make the cell ready and check that what it serves is what it computes."""
         work = self._work(plan)
-        return Served(self._threshold, self._captured, self._check(work, plan))
+        return Served(self._threshold, self._captured, self._check(work, plan), tuple(self._not_captured))
 
     def service_times(self, argument: tuple[ServingPlan, tuple[int, ...], int]) -> dict[int, list[float]]:
         """Return milliseconds of whole batches of these sizes, from images on the host to answers on the host."""
@@ -106,6 +107,7 @@ class ServingCell(Cell):
 
         shape = self._executables[0].input_specs[0].shape[1:]
         self._samples = images(plan.seed, plan.sample_count, shape)
+        self._not_captured: list[str] = []
         self._captured = tuple(size for size in plan.policy.sizes() if self._warm(0, size))
         self._threshold: float | None = None
         if plan.tail is None:
@@ -121,11 +123,13 @@ class ServingCell(Cell):
     def _warm(self, stage: int, size: int) -> bool:
         """Run a size so that nothing is left to do at its first request; return whether it is replayed from a graph."""
         executable, asked = self._executables[stage], self._spec.artifacts[stage].plan
-        captured = asked.cuda_graph and executable.capture(size) is None
+        reason = executable.capture(size) if asked.cuda_graph else None
+        if reason is not None:
+            self._not_captured.append(f"no CUDA graph at batch size {size}: {reason}")
         for _ in range(WARM_RUNS):
             executable.enqueue(size)
         executable.synchronize()
-        return captured
+        return asked.cuda_graph and reason is None
 
     def _early_exit(self, plan: ServingPlan, tail: BatchPolicy) -> Work:
         from harness.arch.exit_policy import ExitPolicy

@@ -82,10 +82,11 @@ class DeviceStaging:
         """Take all images [S, ...], the engine's input tensor [max batch, ...] and the stream it computes on."""
         import torch
 
-        self._images = torch.from_numpy(images).pin_memory()
+        self._images = torch.from_numpy(images).pin_memory().unbind(0)
         self._buffer, self._stream = buffer, stream
         self._copies = torch.cuda.Stream()
         self._device = [torch.empty_like(buffer) for _ in range(2)]
+        self._device_rows = [rows.unbind(0) for rows in self._device]  # once: an index costs as much as a copy's launch
         torch.cuda.synchronize()  # made on another stream than the one that will write them
         self._rows: list[int] = []
         self._filling = 0
@@ -94,10 +95,10 @@ class DeviceStaging:
         """Begin to copy further images to the device, behind those that are there."""
         import torch
 
-        device = self._device[self._filling]
+        rows = self._device_rows[self._filling]
         with torch.cuda.stream(self._copies):
             for row, sample in enumerate(samples, start=len(self._rows)):
-                device[row].copy_(self._images[sample], non_blocking=True)
+                rows[row].copy_(self._images[sample], non_blocking=True)
         self._rows.extend(samples)
 
     def load(self, count: int) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.compose.command_line import Job
-from harness.config import EngineConfig, HarnessConfig, TrainConfig
+from harness.config import EngineConfig, HarnessConfig, ModelConfig, TrainConfig
 from harness.data.labelled import check_data
 from harness.engines import get, names
 from harness.engines.shared import SharedCache
@@ -48,7 +48,7 @@ def check_sweep(jobs: Sequence[Job]) -> Resolved:
         if config.train != TrainConfig():
             raise UserError("options train.* are for python -m harness.train; a measurement trains nothing.")
     check_weights(configs)
-    _check_architectures(configs)
+    check_architectures(configs)
     _check_shared(configs)
     device = device_of(configs[0])
     for config in configs:
@@ -104,7 +104,7 @@ def _running(config: HarnessConfig, engine: str) -> set[str]:
     return {engine, "eager"} if config.reference == "eager" else {engine}
 
 
-def _check_architectures(configs: Sequence[HarnessConfig]) -> None:
+def check_architectures(configs: Sequence[HarnessConfig]) -> None:
     """Check each distinct model and arch stack once: a stack can be impossible only for this model."""
     from harness import arch, models
     from harness.arch.anatomy import require_densenet
@@ -113,7 +113,7 @@ def _check_architectures(configs: Sequence[HarnessConfig]) -> None:
     built: dict[str, nn.Module] = {}
     for config in configs:
         model = base_model(config)
-        model_key = json.dumps(asdict(model))
+        model_key = _key(model)
         key = model_key + json.dumps(asdict(config.arch))
         if key in seen:
             continue
@@ -123,4 +123,8 @@ def _check_architectures(configs: Sequence[HarnessConfig]) -> None:
         arch.check_stack(built[model_key], config.arch)
     for config in configs:
         if config.hw.fusion.enabled and config.hw.fusion.dense_blocks:
-            require_densenet(built[json.dumps(asdict(config.model))], "hw.fusion.dense_blocks=true runs dense blocks")
+            require_densenet(built[_key(base_model(config))], "hw.fusion.dense_blocks=true runs dense blocks")
+
+
+def _key(model: ModelConfig) -> str:
+    return json.dumps(asdict(model))

@@ -27,6 +27,8 @@ from harness.engines.cache import open_cache
 from harness.environment import git_sha
 from harness.errors import UserError
 from harness.finetuned import WEIGHTS, base_model, folder_of, trained_parts
+from harness.measure.lock import occupied
+from harness.measure.seat import device_id
 from harness.track import Store, finish
 from harness.train.batches import Batches
 from harness.train.loop import Epoch, Work, train
@@ -54,12 +56,14 @@ def train_job(
 ) -> Trained:
     """Train the network of one config, or go on where a killed training stopped; `began` says what, once known.
 
+    It waits for whoever is timed on the device, and nobody is timed there until it is over.
+
     Raises UserError where there is nothing to learn from or somebody else trains it now, CellError if it diverges.
     """
     folder = folder_of(config, config.arch)
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / ".lock", timeout=0):
+        with FileLock(folder / ".lock", timeout=0), occupied(device_id(device)):
             return _train(config, device, store, folder, began, told)
     except Timeout:
         raise UserError(

@@ -59,10 +59,11 @@ def train(work: Work, folder: Path, standing: Standing, told: Callable[[Epoch, S
     options = work.options
     parts = stages(work.network.eval())  # it traces shapes: before the network moves, and before gradients are on
     network = work.network.to(work.device)
+    teacher = None if work.teacher is None else work.teacher.to(work.device).eval()
     if work.device == "cuda":
         network = network.to(memory_format=torch.channels_last)
+        teacher = None if teacher is None else teacher.to(memory_format=torch.channels_last)
     network.requires_grad_(True)
-    teacher = None if work.teacher is None else work.teacher.to(work.device).eval()
     optimiser = _optimiser(network, options)
     dtype = compute_dtype(options.precision, work.device)
     scaler = torch.amp.GradScaler(work.device, enabled=dtype is torch.float16)

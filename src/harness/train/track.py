@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from harness.track import Store
@@ -29,8 +30,12 @@ def open_run(store: Store, run_id: str, name: str, params: Mapping[str, Any], ta
 
 
 def log_epoch(store: Store, run_id: str, epoch: int, metrics: Mapping[str, float]) -> None:
-    """Add one point to each curve."""
+    """Add one point to each curve; a store that is away or locked costs a point, not the training."""
     from mlflow.entities import Metric
+    from mlflow.exceptions import MlflowException
 
     now_ms = int(time.time() * 1000)
-    store.client().log_batch(run_id, metrics=[Metric(name, value, now_ms, epoch) for name, value in metrics.items()])
+    with suppress(MlflowException):
+        store.client().log_batch(
+            run_id, metrics=[Metric(name, value, now_ms, epoch) for name, value in metrics.items()]
+        )

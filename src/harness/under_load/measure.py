@@ -134,6 +134,9 @@ def _measure(
                 for role, variant in chosen.items():
                     progress.stage("ready to serve", role)
                     served[role] = handles[role].ask("ready", variant.plan, settings.worker_timeout_s)
+                    if served[role].degraded:
+                        reasons = (*loaded[role].degraded, *served[role].degraded)
+                        loaded[role] = replace(loaded[role], degraded=reasons)
                     if role not in loads:
                         loads[role] = CellLoad.timed(variant, handles[role], config, settings.worker_timeout_s)
                     shares |= _host_share(role, handles[role], loaded[role], settings.worker_timeout_s)

@@ -17,6 +17,7 @@ from harness.scenarios.serving_cell import EXITS, Search
 from harness.under_load.variants import Variant
 
 TIMED_BATCHES = 20
+BOUND_S = 2.0  # a test of an early exit's bounds: all its requests are there at once, so no arrival's chance is in it
 POINTS = 24  # of one search, at most
 MARGIN = 1.1  # the lowest rate of a search still makes its requests in time
 ROOM = 1.3  # by which an offline test is made longer than the batches' times promise
@@ -68,7 +69,12 @@ def request_of(variant: Variant, load: CellLoad, config: HarnessConfig, repeat: 
 
 def exit_bound_tests(variant: Variant, load: CellLoad, config: HarnessConfig) -> dict[str, Any]:
     """Return the argument of an offline test for each way to leave early."""
-    test = replace(_test(load, config, 0), scenario="offline", expected_per_s=ROOM * load.capacity_per_s)
+    test = replace(
+        _test(load, config, 0),
+        scenario="offline",
+        expected_per_s=ROOM * load.capacity_per_s,
+        min_duration_s=min(BOUND_S, config.scenario.min_duration_s),
+    )
     return {exits: (replace(variant.plan, exits=exits), test) for exits in EXITS}
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _PARTS = (
     (re.compile(r"(^|\.)denseblock(\d+)(\.|$)"), "dense block {}"),
     (re.compile(r"(^|\.)transition(\d+)(\.|$)"), "transition {}"),
+    (re.compile(r"(^|\.)encoder_layer_(\d+)(\.|$)"), "encoder layer {}"),
+    (re.compile(r"(^|\.)heads(\.|$)()"), "head"),
     (re.compile(r"(^|\.)head(\.|$)()"), "exit head"),
     (re.compile(r"(^|\.)(?:norm5|classifier)(\.|$)()"), "head"),
     (re.compile(r"(^|\.)(?:conv0|norm0|relu0|pool0)(\.|$)()"), "stem"),
@@ -44,7 +46,7 @@ def part_of_parameter(name: str) -> str | None:
 def order_of(part: str) -> tuple[float, int]:
     """Return a key that sorts parts as the network runs them; what is not a part of it comes last."""
     name, _, number = part.rpartition(" ")
-    if name in ("dense block", "transition"):
+    if name in ("dense block", "encoder layer", "transition"):
         return float(number), int(name == "transition")
     return {"stem": (0.0, 0), "exit head": (90.0, 0), "head": (91.0, 0), SPANNING: (98.0, 0), UNKNOWN: (99.0, 0)}.get(
         part, (80.0, 0)

@@ -66,8 +66,9 @@ def test_every_level_computes_what_eager_computes(cells, artifacts, images, leve
 
 def test_fusion_off_keeps_every_operation_and_fusion_at_its_most_runs_fewer(artifacts):
     off, most = ops(artifacts["off"]), ops(artifacts["max"])
-    assert off["BatchNormalization"] > most["BatchNormalization"] > 0  # one before a ReLU and after a Concat can't fold
-    assert (off["Relu"], most["Relu"]) == (21, 8)
+    # how many are left depends on the CPU: blocks of 16 channels (AVX-512) do not take what blocks of 8 do
+    assert off["BatchNormalization"] > most["BatchNormalization"]
+    assert off["Relu"] == 21 > most["Relu"]
     assert off["FusedConv"] == off["ReorderInput"] == 0
     reorders = most["ReorderInput"] + most["ReorderOutput"]  # layout changes around the blocked kernels
     assert reorders > 0
@@ -85,8 +86,8 @@ def test_fusion_at_its_most_runs_convolutions_in_the_blocked_layout_with_their_r
     assert {node.domain for node in convolutions("off")} == {""}
     assert "com.microsoft.nchwc" in {node.domain for node in convolutions("max")}
     assert with_relu(convolutions("off")) == 0
-    assert with_relu(convolutions("max")) == 21 - 8  # those that are no node of their own any more
-    assert artifacts["max"].proof["activations_in_convs"] == 21 - 8
+    inside = 21 - ops(artifacts["max"])["Relu"]  # those that are no node of their own any more
+    assert with_relu(convolutions("max")) == artifacts["max"].proof["activations_in_convs"] == inside
     assert artifacts["off"].proof["activations_in_convs"] == artifacts["off"].proof["blocked_layout_convs"] == 0
     assert artifacts["max"].proof["blocked_layout_convs"] > 0
 

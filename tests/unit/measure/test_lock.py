@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.measure.lock import building, device_lock
+from harness.measure.lock import building, device_lock, occupied
 
 ENTERS_S = 60  # until a process that may enter has done so, on a busy machine
 STAYS_OUT_S = 0.5  # for which a process that must wait is watched
@@ -27,7 +27,9 @@ def _locks_of_this_test_alone(tmp_path, monkeypatch):
 
 
 def lock_of(who: str) -> AbstractContextManager[None]:
-    return building() if who == "builder" else device_lock(who)
+    if who == "builder":
+        return building()
+    return occupied("GPU-a") if who == "training" else device_lock(who)
 
 
 def _hold(who: str, waits, held) -> None:
@@ -83,6 +85,22 @@ def test_who_builds_waits_for_whoever_is_timed_and_the_other_way_round(holds, wa
             _, entered = other.enter_context(other_process(waits))
             assert not entered.wait(STAYS_OUT_S)
         assert entered.wait(ENTERS_S)
+
+
+@pytest.mark.parametrize(("holds", "waits"), [("GPU-a", "training"), ("training", "GPU-a")])
+def test_a_training_and_a_timed_quartet_exclude_each_other_on_a_device(holds, waits):
+    with ExitStack() as other:
+        with lock_of(holds):
+            _, entered = other.enter_context(other_process(waits))
+            assert not entered.wait(STAYS_OUT_S)
+        assert entered.wait(ENTERS_S)
+
+
+def test_a_training_holds_up_neither_builds_nor_other_devices():
+    with occupied("GPU-a"):
+        for who in ("builder", "GPU-b"):
+            with other_process(who) as (_, entered):
+                assert entered.wait(ENTERS_S)
 
 
 def test_two_devices_are_timed_at_once_and_a_builder_waits_for_both():

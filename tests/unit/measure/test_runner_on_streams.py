@@ -14,6 +14,7 @@ from simulated_stages import BATCH, CLASSES, Stage, two_stages
 
 from harness.arch.exit_policy import ExitPolicy
 from harness.errors import CellError
+from harness.measure import runner as runner_module
 from harness.measure.runner import make_runner
 
 LEAVING = (1, 4, 5)  # by `inputs`: the surest half
@@ -50,6 +51,17 @@ def test_tensors_take_the_same_way_as_arrays(gpu, policy):
         np.testing.assert_array_equal(found.heads["logits"], -inputs(2))
         assert np.flatnonzero(found.exited).tolist() == sorted(LEAVING)
         assert isinstance(runner.result, np.ndarray if on is None else torch.Tensor)
+
+
+def test_who_left_is_told_by_the_decision_that_was_carried_out(gpu, monkeypatch):
+    """The device's softmax may part two samples of nearly the same confidence otherwise than the host's."""
+    decide = runner_module.survivor_indices
+    monkeypatch.setattr(runner_module, "survivor_indices", lambda logits, policy: (decide(logits, policy) + 1) % BATCH)
+    found = make_runner(two_stages(gpu), HALF, BATCH).verify(inputs())
+    stayed = sorted((one + 1) % BATCH for one in set(range(BATCH)) - set(LEAVING))
+    assert np.flatnonzero(~found.exited).tolist() == stayed
+    early, last = found.heads["exit_logits"], found.heads["logits"]
+    np.testing.assert_array_equal(found.final, np.where(found.exited[:, None], early, last))
 
 
 @pytest.mark.parametrize(("exit_type", "last_type"), [("float32", "float16"), ("float16", "float32")])

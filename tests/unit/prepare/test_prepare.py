@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from harness.data.labelled import labelled
 from harness.prepare import network, reference, references
 
 
@@ -15,7 +17,7 @@ def counted(monkeypatch):
     seen = []
     real = references._reference
     monkeypatch.setattr(references, "_references", {})
-    monkeypatch.setattr(references, "_reference", lambda net, config: seen.append(net) or real(net, config))
+    monkeypatch.setattr(references, "_reference", lambda net, *rest: seen.append(net) or real(net, *rest))
     return seen
 
 
@@ -39,6 +41,14 @@ def test_another_batch_seed_or_size_of_image_is_another_reference(configured, co
     found = [reference(network(one.model, one.arch), one) for one in (config, *others)]
     assert len(counted) == 4
     assert found[3].inputs.shape == (2, 3, 96, 96)  # the same weights, other images
+
+
+def test_trained_on_images_a_network_is_verified_on_validation_images(configured, cache):
+    config = configured("data=digits", "model.image_size=32", "batch_size=3")
+    net, data = network(config.model, config.arch), labelled(config.model, config.data, cache)
+    found = reference(net, config, data)
+    np.testing.assert_array_equal(found.inputs, data.validation.batch(np.arange(3)))
+    assert reference(net, config) is not found
 
 
 def test_the_reference_used_last_is_kept_longest(configured, counted):

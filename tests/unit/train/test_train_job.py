@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 from safetensors.torch import load_file
 
 from harness.accuracy.eager import eager_predictions
@@ -12,7 +15,8 @@ from harness.prepare import network
 from harness.track import open_store
 from harness.train.job import teacher_of, train_job
 from harness.train.loop import compute_dtype
-from harness.train.state import BEST, LAST, standing_in
+from harness.train.state import BEST, LAST, Standing, restore, save, standing_in
+from harness.train.track import log_epoch, open_run
 
 SMALL = ("data=digits", "model.image_size=32", "train.epochs=3", "train.batch_size=256", "train.warmup_epochs=0")
 
@@ -52,6 +56,35 @@ def test_a_training_that_was_killed_ends_as_if_it_had_not_been(asked):
     assert all((ours[name] == theirs[name]).all() for name in theirs)
     assert not (again.path.parent / LAST).exists()
     assert not (again.path.parent / BEST).exists()
+
+
+def test_an_optimiser_comes_back_in_its_parameters_layout(tmp_path):
+    network = torch.nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+    optimiser = torch.optim.AdamW(network.parameters())
+    network(torch.ones(1, 3, 8, 8)).sum().backward()
+    optimiser.step()
+    save(tmp_path, network, optimiser, Standing("options"))
+    again = torch.optim.AdamW(network.parameters())
+    restore(tmp_path, network, again)
+    for parameter in network.parameters():
+        before, after = (one.state[parameter] for one in (optimiser, again))
+        assert all((before[name] == after[name]).all() for name in before)
+        assert after["exp_avg"].stride() == parameter.stride()
+        assert after["step"] == 1
+
+
+def test_a_store_that_is_away_costs_a_point_of_a_curve_and_not_the_training(monkeypatch, store_root, configured):
+    store = open_store(configured(f"tracking.root={store_root}").tracking)
+    run_id = open_run(store, "", "a training", {}, {})
+
+    def locked(*_, **__):
+        raise MlflowException("database is locked")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "log_batch", locked)
+        log_epoch(store, run_id, 1, {"train/loss": 2.0})
+    log_epoch(store, run_id, 2, {"train/loss": 1.0})
+    assert [one.step for one in store.client().get_metric_history(run_id, "train/loss")] == [2]
 
 
 def test_what_is_trained_is_not_trained_again_unless_asked_to_or_otherwise_asked(asked):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pandas
@@ -15,6 +16,7 @@ from harness.measure.progress import Silent
 from harness.record import params
 from harness.report.choose import candidates_of
 from harness.report.quartets import quartets
+from harness.scenarios.serving_cell import ServingCell
 from harness.under_load.analysis import analyse_load
 from harness.under_load.measure import measure_under_load
 from harness.under_load.record import record_load
@@ -47,6 +49,20 @@ def test_a_degraded_cell_is_named_with_its_reason_whether_its_build_or_its_loadi
     assert reasons[0] == "baseline: no CUDA graph"
     assert reasons[1].startswith("hw: fp16 emulated: ")
     assert len(reasons) == 2
+
+
+def test_a_batch_size_that_can_not_be_captured_degrades_its_cell(planned, cache):
+    plan = planned(*SHORT)
+    variant = prepare_variants(plan, cache, Silent())["baseline"][0]
+    spec = variant.task.spec
+    asked = replace(spec.artifacts[0], plan=replace(spec.artifacts[0].plan, cuda_graph=True))
+    with ExitStack() as stack:
+        cell = ServingCell(spec, stack, True)
+        cell.load(None)
+        cell._spec = replace(spec, artifacts=(asked,))  # as on a GPU, whose engine then says no
+        served = cell.ready(variant.plan)
+    assert served.captured_sizes == ()
+    assert len(served.degraded) == 1 and served.degraded[0].startswith("no CUDA graph at batch size 2: ")
 
 
 def test_the_report_tells_a_degraded_cell_from_a_clean_one(measured, tmp_path):

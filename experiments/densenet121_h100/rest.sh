@@ -16,11 +16,11 @@ fusion_32() {
   once gpu_tests tests
 }
 fusion_256() { level onnxruntime_fusion_b256 fusion 256 "$techniques"; }
-fusion_256_stacks() {
-  level onnxruntime_fusion_b256_stacks fusion 256 "$stacks"
+fusion_256_stacks() { level onnxruntime_fusion_b256_stacks fusion 256 "$stacks"; }
+fp16_256_stacks() {
+  level onnxruntime_fp16_b256_stacks fp16 256 "$stacks"
   once doctor doctor
 }
-fp16_256_stacks() { level onnxruntime_fp16_b256_stacks fp16 256 "$stacks"; }
 tests() { python3 -m pytest tests/gpu -v -p no:cacheprovider > "$folder/gpu_tests.txt" 2>&1; }
 doctor() { COLUMNS=100 python3 -m harness.doctor > "$folder/doctor.txt" 2>&1; }
 export -f level tests doctor

@@ -25,7 +25,7 @@ class EngineConfig:
     channels_last: bool | None = None  # GPU only
     cudnn_benchmark: bool = False  # eager and inductor on a GPU: try cuDNN's algorithms on the first batch
     max_autotune: bool = False  # inductor with `fusion` on: time its own templates too; builds take minutes
-    build_jobs: int | None = None  # quartets built ahead at once; None: a quarter of the cores, at most 8
+    build_jobs: int | None = None  # processes that build ahead; None: a quarter of the cores, at most 8
 
 
 @dataclass

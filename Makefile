@@ -6,7 +6,7 @@ STAMP := $(VENV)/.ready
 SWEEP ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow coverage mutation lint audit lock ui report calibrate docs dist clean setup
+.PHONY: help demo test test-quick test-slow coverage mutation lint audit lock ui report calibrate docs dist clean setup
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -32,15 +32,18 @@ demo: $(STAMP) ## a real DenseNet121 study on this machine, a few minutes
 	$(BIN)/python -m harness experiment=demo
 
 test: $(STAMP) ## the tests that this machine can run, but for those that take minutes each
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not minutes"
+
+test-quick: $(STAMP) ## the tests to run while working: no whole sweeps, no browser
+	$(BIN)/python -m pytest -m "not gpu and not browser and not slow"
 
 test-slow: $(STAMP) ## the tests that take minutes each: about half an hour on two cores
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m minutes
 
 # a GPU's own calls are answered by stand-ins, so no GPU is needed; what a worker that is killed ran is not counted
 ROOMS := src/harness/stats/* src/harness/measure/* src/harness/engines/cache.py
 coverage: $(STAMP) ## branches that the tests of stats, measure and the cache take: an error below 95% of any (5 minutes)
-	$(BIN)/python -m pytest -q -m "not slow" --cov --cov-report= \
+	$(BIN)/python -m pytest -q -m "not minutes" --cov --cov-report= \
 	  tests/unit/stats tests/unit/measure tests/unit/engines/test_cache.py tests/unit/engines/test_shared.py
 	@set -e; for room in $(foreach room,$(ROOMS),'$(room)'); do \
 	  $(BIN)/python -m coverage report --include="$$room" --show-missing --skip-covered --fail-under=95; done

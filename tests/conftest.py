@@ -20,6 +20,14 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m chooses by marker
+def pytest_collection_modifyitems(items) -> None:
+    """Mark as slow what takes minutes, and all of tests/integration."""
+    for item in items:
+        if item.get_closest_marker("minutes") or "integration" in item.path.parts:
+            item.add_marker("slow")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _no_store_or_cache_of_the_users():
     """Let no variable of the person who runs the tests lead into their own store or cache."""

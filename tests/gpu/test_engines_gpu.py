@@ -56,6 +56,8 @@ ACCELERATED = [
     ("eager", ("hw=fp16",)),
     ("onnxruntime", ("hw=[fp16,fusion]",)),
     ("onnxruntime", ("hw=fp16", "reference=engine")),
+    ("inductor", ("hw=fp16",)),
+    ("inductor", ("hw=[fp16,fusion,dynamic_batching]",)),
     ("inductor", ("hw=[fp16,fusion]",)),
     ("inductor", ("hw=[fp16,fusion]", "hw.fusion.dense_blocks=true")),
     ("inductor", ("hw=[fp16,fusion]", "hw.fusion.dense_blocks=true", "arch=early_exit")),

@@ -68,7 +68,7 @@ def mounted(command: tuple[list[str], dict[str, str]], folder, mount: str) -> su
 
 
 @needs_a_mount
-@pytest.mark.slow
+@pytest.mark.minutes
 def test_a_cache_on_a_full_disk_fails_its_quartets_with_the_reason_and_the_sweep_ends(command, store_root, tmp_path):
     cache = tmp_path / "small"
     cache.mkdir()
@@ -83,7 +83,7 @@ def test_a_cache_on_a_full_disk_fails_its_quartets_with_the_reason_and_the_sweep
 
 
 @needs_a_mount
-@pytest.mark.slow
+@pytest.mark.minutes
 def test_a_store_that_is_read_only_is_refused_before_any_work(command, swept, tmp_path):
     root = tmp_path / "mlruns"
     assert swept(f"tracking.root={root}", "engine.build_only=true", "hw=fusion").returncode == 0

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 
 import harness
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.minutes
 
 QUARTETS = ("arch=grouped", "hw=fusion", "reference=engine", "engine=onnxruntime", "protocol.seed=0,1,2")
 ON_TWO = ("joblib", "ray")

@@ -37,11 +37,11 @@ def travels(cache, model, technique, engine, hw, *overrides):
         try_out(task, plan.config.protocol)  # raises where an output is wrong
 
 
-slow = pytest.mark.slow  # each of these is a minute on two cores: one family is enough for the quick run
+minutes = pytest.mark.minutes  # each of these is a minute on two cores: one family is enough for the quick run
 
 
-@pytest.mark.parametrize("model", [SLIM[0], *(pytest.param(name, marks=slow) for name in SLIM[1:])])
-@pytest.mark.parametrize("technique", ["low_rank", pytest.param("early_exit", marks=slow)])
+@pytest.mark.parametrize("model", [SLIM[0], *(pytest.param(name, marks=minutes) for name in SLIM[1:])])
+@pytest.mark.parametrize("technique", ["low_rank", pytest.param("early_exit", marks=minutes)])
 def test_a_slim_network_is_verified_in_fp16_on_onnxruntime(cache, model, technique):
     travels(cache, model, technique, "onnxruntime", "[fp16,fusion]", "model.image_size=64", "model.num_classes=10")
 
@@ -67,7 +67,7 @@ def test_a_slim_network_builds_for_tensorrt_rtx(cache, model):
             "model.image_size=64", "model.num_classes=10")  # fmt: skip
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("hw", ["fusion", "[fp16,fusion]"])
 @pytest.mark.parametrize("technique", TECHNIQUES)
@@ -76,7 +76,7 @@ def test_a_named_network_at_full_size_is_verified_on_onnxruntime(cache, model, t
     travels(cache, model, technique, "onnxruntime", hw, "protocol.worker_timeout_s=1800")
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("hw", ["fusion", "[fp16,fusion]"])
 @pytest.mark.parametrize("technique", TECHNIQUES)

@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 
 import harness
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.minutes
 
 GRID = ("reference=engine", "engine=onnxruntime", "hw=identity", "arch=grouped,low_rank")
 TOKEN = "s3cr3t-of-this-test"

@@ -34,7 +34,8 @@ def combined_cell(cache: Cache, technique: str, hw: str, capability: str, *more:
 
 
 @pytest.mark.parametrize(
-    "technique", ["grouped", *(pytest.param(name, marks=pytest.mark.slow) for name in TECHNIQUES if name != "grouped")]
+    "technique",
+    ["grouped", *(pytest.param(name, marks=pytest.mark.minutes) for name in TECHNIQUES if name != "grouped")],
 )
 @pytest.mark.parametrize(("hw", "capability"), [("[dynamic_batching]", "8.9"), ("[fp16,dynamic_batching]", "8.9")])
 def test_every_technique_builds_for_ada_with_a_dynamic_batch(

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "experiments" / "re
 from server import HAS_NGINX, HAS_POSTGRES, tracking_server
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.minutes,
     pytest.mark.skipif(not HAS_POSTGRES, reason="needs PostgreSQL's initdb and pg_ctl, and openssl"),
 ]
 NGINX = pytest.param("nginx", marks=pytest.mark.skipif(not HAS_NGINX, reason="needs nginx"))

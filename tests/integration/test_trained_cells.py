@@ -51,7 +51,7 @@ def test_a_measurement_takes_no_options_of_training(swept):
     assert "for python -m harness.train" in done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 @pytest.mark.timeout(3600)
 def test_a_small_densenet_learns_digits_and_its_cells_have_that_accuracy(training, swept, store_root):
     done = training("arch=none,grouped", "train.epochs=80")

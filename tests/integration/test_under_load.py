@@ -48,7 +48,7 @@ def low_load(swept, store_root):
     )  # fmt: skip
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 def test_a_search_gives_each_cell_a_rate_at_the_bound_and_the_quartet_a_factor(searched):
     row, _ = searched
     assert row["loadgen"] == "VALID"
@@ -62,7 +62,7 @@ def test_a_search_gives_each_cell_a_rate_at_the_bound_and_the_quartet_a_factor(s
     assert row["verdict"] == "inconclusive"  # two repeats say nothing, whatever they are
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 def test_the_serving_file_holds_what_a_capacity_plan_needs(searched):
     _, artifacts = searched
     served = json.loads((artifacts / "serving.json").read_text())
@@ -81,7 +81,7 @@ def test_the_serving_file_holds_what_a_capacity_plan_needs(searched):
     assert set(served["cells"]["hw"]["service_ms"]) == {"1", "2", "3", "4"}
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 def test_every_request_is_kept_and_loadgens_words_beside_it(searched):
     _, artifacts = searched
     queries = pandas.read_parquet(artifacts / "queries.parquet")
@@ -96,7 +96,7 @@ def test_every_request_is_kept_and_loadgens_words_beside_it(searched):
     assert (artifacts / "figures" / "latency_rate.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 def test_the_early_exit_that_serves_says_who_left_and_what_it_saved_between_its_bounds(searched):
     row, _ = searched
     assert 0 < row["arch/load/exit_rate"] < 1
@@ -139,7 +139,7 @@ def test_a_fixed_rate_has_latencies_but_no_factor(low_load):
     assert "interaction/factor" not in row or pandas.isna(row["interaction/factor"])
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 def test_an_overloaded_cell_is_a_result_with_its_reason(swept, store_root):
     row, artifacts = run_of(
         swept, store_root, "hw=dynamic_batching", "scenario.rate_per_s=50000", "scenario.slo_ms=5",

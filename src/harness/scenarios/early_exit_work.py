@@ -40,7 +40,7 @@ class EarlyExitWork:
         self._stage, self._began_s, self._executed = 0, 0.0, 0
         self._unsettled: BatchRun | None = None  # a first stage whose wait for the host can't be read yet
         self.runs: list[BatchRun] = []
-        self.busy = self.keeps_answers = False
+        self.busy = self.keeps_answers = self.starts_at_once = False
 
     def room(self) -> int:
         """Return what is left of one batch of the first stage."""

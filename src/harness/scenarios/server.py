@@ -29,6 +29,9 @@ def serve(
 ) -> None:
     """Serve until the queue is closed and empty.
 
+    Where to start a batch takes no time, the next one is started before the last one's answers go out: else the device
+    idles for as long as those take, a twentieth of a batch of 64 at 13,000 images/s.
+
     A queue whose first request is older than `give_up_s` grows without end: then everybody who waits, and everybody
     who comes later, is shed: answered without having been run, `completed_s` left NaN.
     """
@@ -38,7 +41,11 @@ def serve(
             work.take_in(taken)
         done = work.answered()
         if done:
-            answer(done)
+            try:
+                if work.starts_at_once:
+                    work.start(arrivals.flushed)
+            finally:
+                answer(done)
         elif work.busy:
             time.sleep(0)  # let LoadGen's thread run; there is nothing else to do than to look again
         else:

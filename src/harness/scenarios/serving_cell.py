@@ -116,6 +116,7 @@ class ServingCell(Cell):
             self._kept: Work = WholeWork(self._executables[0], plan.policy, self._samples)
         else:
             self._kept = self._early_exit(plan, plan.tail)
+        self._kept.starts_at_once = bool(self._captured) and not self._not_captured
         self._plan = plan
         _time_batch(self._kept, plan.policy.max_batch_size, plan.sample_count)
         return self._kept

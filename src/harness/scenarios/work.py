@@ -22,6 +22,7 @@ class Work(Protocol):
     runs: list[BatchRun]
     busy: bool  # a batch is in flight
     keeps_answers: bool  # the logits stay with each request, to be checked
+    starts_at_once: bool  # a batch is replayed from a graph, and this thread is free meanwhile
 
     def room(self) -> int:
         """Return how many more requests can be taken in."""
@@ -53,7 +54,7 @@ class WholeWork:
         self._batch: list[Request] = []
         self._began_s, self._executed = 0.0, 0
         self.runs: list[BatchRun] = []
-        self.busy = self.keeps_answers = False
+        self.busy = self.keeps_answers = self.starts_at_once = False
 
     def room(self) -> int:
         """Return what is left of one batch."""

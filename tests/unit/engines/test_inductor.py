@@ -22,7 +22,7 @@ from harness.why.parts import order_of
 from harness.why.profile import SPANNING, UNKNOWN
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.minutes,
     pytest.mark.skipif(shutil.which("g++") is None, reason="Inductor on a CPU needs a C++ compiler"),
 ]
 

@@ -1,0 +1,68 @@
+"""The server's loop: what it does in which order, and that nobody is left without an answer."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.scenarios.arrivals import Arrivals
+from harness.scenarios.queries import Request
+from harness.scenarios.server import serve
+from harness.scenarios.work import NEVER
+
+
+class Batches:
+    """One request a batch, done at the next look; it tells what was asked of it, in order."""
+
+    def __init__(self, starts_at_once: bool, breaks_at: int | None = None) -> None:
+        self.starts_at_once, self.breaks_at = starts_at_once, breaks_at
+        self.log: list[str] = []
+        self.waiting: list[Request] = []
+        self.batch: list[Request] = []
+        self.busy = False
+
+    def room(self) -> int:
+        return 8
+
+    def take_in(self, requests) -> None:
+        self.waiting += requests
+
+    def start(self, flush: bool) -> float | None:
+        if not self.waiting:
+            return NEVER
+        number = self.waiting[0].query_id
+        if number == self.breaks_at:
+            raise RuntimeError("out of memory")
+        self.log.append(f"start {number}")
+        self.batch, self.waiting, self.busy = self.waiting[:1], self.waiting[1:], True
+        return None
+
+    def answered(self) -> list[Request]:
+        done, self.batch, self.busy = self.batch, [], False
+        return done
+
+    def oldest_s(self) -> float | None:
+        return self.waiting[0].issued_s if self.waiting else None
+
+
+def served(work: Batches) -> list[str]:
+    """Serve three requests that are there from the start; return what happened."""
+    arrivals = Arrivals()
+    arrivals.put([Request(number, number, 0.0) for number in range(3)])
+    arrivals.close()
+    serve(arrivals, work, lambda done: work.log.extend(f"answer {one.query_id}" for one in done))
+    return work.log
+
+
+def test_where_a_start_takes_no_time_the_device_goes_on_while_answers_go_out():
+    assert served(Batches(True)) == ["start 0", "start 1", "answer 0", "start 2", "answer 1", "answer 2"]
+
+
+def test_where_a_start_takes_time_nobody_waits_for_the_next_batchs():
+    assert served(Batches(False)) == ["start 0", "answer 0", "start 1", "answer 1", "start 2", "answer 2"]
+
+
+def test_a_batch_that_can_not_be_started_costs_the_last_one_no_answer():
+    work = Batches(True, breaks_at=1)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        served(work)
+    assert work.log == ["start 0", "answer 0"]

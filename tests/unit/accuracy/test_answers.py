@@ -19,6 +19,8 @@ from harness.measure.progress import Silent
 from harness.prepare import tasks
 from harness.record.answers import answer_metrics, answer_table
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def answered(prepared):

@@ -29,6 +29,7 @@ def test_a_recipe_survives_json(stack):
     assert Recipe.from_json(Recipe(TINY, ArchConfig()).to_json()) == Recipe(TINY)
 
 
+@pytest.mark.slow
 def test_another_process_with_other_threads_and_seed_assembles_the_same_bits(stack):
     recipes = [
         Recipe(TINY),

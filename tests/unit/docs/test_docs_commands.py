@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from blocks import agrees, commands, consoles
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).resolve().parents[3]
 ALL = commands(REPOSITORY)
 

@@ -10,6 +10,8 @@ import sys
 import pytest
 from hook import studies, unnamed
 
+pytestmark = pytest.mark.slow
+
 
 def build(repository, folder, *more):
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": str(repository / "src")}

@@ -22,6 +22,7 @@ def test_every_engine_is_diagnosed_and_every_no_has_a_reason():
             assert reason is None or (reason and "\n" not in reason)
 
 
+@pytest.mark.slow
 def test_an_engine_that_runs_passes_and_says_how(monkeypatch, tmp_path):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     found = self_test("onnxruntime", "cpu")

@@ -69,6 +69,7 @@ def test_a_page_that_cannot_be_written_is_one_line_and_status_2(row, folder, tmp
     assert "choose another place" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_five_hundred_quartets_stay_small_and_quick(row, written):
     rows = [
         row(f"a{number % 25}", f"h{number // 25}", factor=0.7 + number / 1000, run_id=f"run{number}")

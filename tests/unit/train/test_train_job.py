@@ -18,6 +18,8 @@ from harness.train.loop import compute_dtype
 from harness.train.state import BEST, LAST, Standing, restore, save, standing_in
 from harness.train.track import log_epoch, open_run
 
+pytestmark = pytest.mark.slow
+
 SMALL = ("data=digits", "model.image_size=32", "train.epochs=3", "train.batch_size=256", "train.warmup_epochs=0")
 
 

@@ -115,6 +115,8 @@ def cell_metrics(cell: CellUnderLoad, boundary: str) -> dict[str, float]:
         values = [one[name] for one in told if one[name] is not None]
         if values:
             out[f"load/{name}"] = float(np.mean(values))
+    if (ratio := slowdown(cell)) is not None:
+        out["load/slowdown"] = ratio
     out["load/loadgen_lag_ms"] = float(np.mean([result.lag_ms for result in deciding]))
     out["load/shed"] = float(sum(result.record.shed for result in deciding))
     out["load/max_batch_size"] = float(cell.variant.plan.policy.max_batch_size)
@@ -128,6 +130,23 @@ def cell_metrics(cell: CellUnderLoad, boundary: str) -> dict[str, float]:
             out["load/exit_threshold"] = cell.served.threshold
         out |= {f"load/saturated_{exits}_exit_per_s": value for exits, value in cell.exit_bounds_per_s.items()}
     return out
+
+
+def slowdown(cell: CellUnderLoad) -> float | None:
+    """Return how much longer batches took under load than batches of their sizes alone; None for two stages.
+
+    Beyond 1 it is what serving costs the network: LoadGen's and the server's threads take turns with the one that
+    launches. Where cells of a quartet differ in it, their factor is one of the server as well.
+    """
+    if cell.variant.plan.tail is not None:
+        return None
+    alone_ms = {size: float(np.median(times)) for size, times in cell.load.service_ms.items()}
+    taken_ms = expected_ms = 0.0
+    for batches in (repeat.deciding.batches for repeat in cell.repeats):
+        known = np.isin(batches.executed, list(alone_ms))
+        taken_ms += float((batches.completed_s - batches.started_s)[known].sum()) * 1e3
+        expected_ms += sum(alone_ms[int(size)] for size in batches.executed[known])
+    return taken_ms / expected_ms if expected_ms else None
 
 
 def _interaction(measurement: LoadMeasurement, config: HarnessConfig) -> Interaction | None:

@@ -16,11 +16,13 @@ from harness.record.figure import draw_quartet
 from harness.record.strategy import strategy
 from harness.scenarios.batches import write_batches
 from harness.track import QuartetRecord
-from harness.under_load.analysis import LoadAnalysis
+from harness.under_load.analysis import LoadAnalysis, slowdown
 from harness.under_load.figure import draw_latency_rate
 from harness.under_load.measure import LoadMeasurement
 from harness.under_load.serving_file import serving_json
 from harness.under_load.variants import prepared
+
+SERVER_BOUND = 1.1  # a batch that takes longer by more than this under load is worth a remark
 
 
 def record_load(
@@ -75,7 +77,7 @@ def record_load(
     tags = _tags(measurement, analysis)
     if reasons := degraded(whole, measurement.loaded):
         tags["degraded"] = "; ".join(reasons)
-    if notes := [note for note in (measurement.note, built.tags.get("note", "")) if note]:
+    if notes := [note for note in (measurement.note, _server_bound(measurement), built.tags.get("note", "")) if note]:
         tags["note"] = "; ".join(notes)
     return replace(
         built,
@@ -106,6 +108,13 @@ def _tags(measurement: LoadMeasurement, analysis: LoadAnalysis) -> dict[str, str
     if analysis.interaction is not None:
         tags |= {"verdict": str(analysis.interaction.verdict), "reason": analysis.interaction.reason}
     return {name: value for name, value in tags.items() if value}
+
+
+def _server_bound(measurement: LoadMeasurement) -> str:
+    """Return which cells the server holds up, "" where none."""
+    ratios = {role: ratio for role, cell in measurement.cells.items() if (ratio := slowdown(cell)) is not None}
+    held_up = [f"{role} {ratio:.2f}x" for role, ratio in ratios.items() if ratio > SERVER_BOUND]
+    return f"batches take longer under load than alone: {', '.join(held_up)}" if held_up else ""
 
 
 def _loadgen_files(measurement: LoadMeasurement, folder: Path) -> dict[str, Path]:

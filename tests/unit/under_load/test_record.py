@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from contextlib import ExitStack
 from dataclasses import replace
+from statistics import median
 
+import numpy as np
 import pandas
 import pytest
 from PIL import Image
@@ -63,6 +65,26 @@ def test_a_batch_size_that_can_not_be_captured_degrades_its_cell(planned, cache)
         served = cell.ready(variant.plan)
     assert served.captured_sizes == ()
     assert len(served.degraded) == 1 and served.degraded[0].startswith("no CUDA graph at batch size 2: ")
+
+
+def slowed(cell, times):
+    """Return the cell as if each batch under load had taken so many times what it takes alone."""
+    alone_s = {size: median(ms) / 1e3 for size, ms in cell.load.service_ms.items()}
+
+    def result(one):
+        taken_s = np.array([times * alone_s[size] for size in one.batches.executed])
+        return replace(one, batches=replace(one.batches, completed_s=one.batches.started_s + taken_s))
+
+    return replace(cell, repeats=tuple(replace(one, results=tuple(map(result, one.results))) for one in cell.repeats))
+
+
+def test_a_cell_that_the_server_holds_up_has_a_note(measured, tmp_path):
+    cells = {
+        role: slowed(cell, times) for times, (role, cell) in zip((1.05, 1.2), measured[1].cells.items(), strict=True)
+    }
+    row = row_of(measured, tmp_path, cells=cells)
+    assert (row.metrics["baseline/load/slowdown"], row.metrics["hw/load/slowdown"]) == pytest.approx((1.05, 1.2))
+    assert "batches take longer under load than alone: hw 1.20x" in row.tags["note"]
 
 
 def test_the_report_tells_a_degraded_cell_from_a_clean_one(measured, tmp_path):

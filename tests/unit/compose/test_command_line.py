@@ -134,6 +134,7 @@ def test_an_argument_that_can_not_be_read_says_how_to_write_it(override):
     assert "write key=value" in refusal(override)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("group", "choice"), group_files())
 def test_every_file_of_a_group_composes(group, choice):
     jobs = compose_jobs([f"{group}={choice}"])

@@ -11,6 +11,8 @@ from harness.scenarios.policy import BatchPolicy
 from harness.scenarios.queueing import latencies, mean_wait_md1_s
 from harness.scenarios.work import WholeWork
 
+pytestmark = pytest.mark.slow
+
 SERVICE_S = 0.005
 SLOW_S = 0.015  # next to it, what a busy machine adds is little
 SHORT = {"percentile": 90.0, "slo_ms": 100.0, "min_duration_s": 1.0, "max_duration_s": 3.0, "min_queries": 64}

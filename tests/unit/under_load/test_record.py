@@ -112,7 +112,7 @@ def test_images_that_could_not_be_read_are_told_of_beside_what_the_measurement_n
 ):
     cells = {
         role: replace(one, variant=replace(one.variant, cell=replace(one.variant.cell, data=with_a_corrupt_image)))
-        for role, one in measured[1].cells.items()
+        for role, one in ((role, slowed(one, 1.0)) for role, one in measured[1].cells.items())
     }
     row = row_of(measured, tmp_path, cells=cells, note="a chip that was slowing down")
     skipped = "1 test images could not be read and were left out (skipped_images.txt)"

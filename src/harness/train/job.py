@@ -27,7 +27,7 @@ from harness.engines.cache import open_cache
 from harness.environment import git_sha
 from harness.errors import UserError
 from harness.finetuned import WEIGHTS, base_model, folder_of, trained_parts
-from harness.measure.lock import occupied
+from harness.measure.lock import occupied, try_lock
 from harness.measure.seat import device_id
 from harness.track import Store, finish
 from harness.train.batches import Batches
@@ -63,8 +63,12 @@ def train_job(
     folder = folder_of(config, config.arch)
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / ".lock", timeout=0), occupied(device_id(device)):
-            return _train(config, device, store, folder, began, told)
+        with FileLock(folder / ".lock", timeout=0):
+            with try_lock(device_id(device)) as free:
+                if not free:
+                    began("waits until nobody is timed on the device")
+            with occupied(device_id(device)):
+                return _train(config, device, store, folder, began, told)
     except Timeout:
         raise UserError(
             f"another process trains {folder.name} now; wait for it, or use another checkpoints.dir."

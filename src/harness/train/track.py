@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 
+from harness.errors import first_line
 from harness.track import Store
 
 KIND = "training"  # beside `sweep` and `quartet`
@@ -30,12 +31,14 @@ def open_run(store: Store, run_id: str, name: str, params: Mapping[str, Any], ta
 
 
 def log_epoch(store: Store, run_id: str, epoch: int, metrics: Mapping[str, float]) -> None:
-    """Add one point to each curve; a store that is away or locked costs a point, not the training."""
+    """Add one point to each curve; a store that is away or locked costs a point, which is said, not the training."""
     from mlflow.entities import Metric
     from mlflow.exceptions import MlflowException
 
     now_ms = int(time.time() * 1000)
-    with suppress(MlflowException):
+    try:
         store.client().log_batch(
             run_id, metrics=[Metric(name, value, now_ms, epoch) for name, value in metrics.items()]
         )
+    except MlflowException as error:
+        print(f"harness.train: epoch {epoch} is not in the record: {first_line(error)}", file=sys.stderr)

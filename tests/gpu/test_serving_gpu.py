@@ -9,7 +9,7 @@ import pytest
 from harness.engines import get
 from harness.measure.progress import Silent
 from harness.plan import plan_quartet
-from harness.scenarios.loadgen import LoadTest
+from harness.scenarios.client.load_test import LoadTest
 from harness.scenarios.serving_cell import ServingCell
 from harness.under_load.variants import prepare_variants
 

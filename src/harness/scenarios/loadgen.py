@@ -1,20 +1,14 @@
 """One MLPerf LoadGen test of one server: settings in, LoadGen's verdict and our own record out.
 
-LoadGen (https://github.com/mlcommons/inference/tree/master/loadgen) sends the requests from a thread of its own and
-judges by its own clock; the server runs on the calling thread, which holds the cell. An exception that left a callback
-would abort the process, so none does.
+LoadGen (https://github.com/mlcommons/inference/tree/master/loadgen) sends the requests from a process of its own and
+judges by its own clock; the server runs on the calling thread, which holds the cell.
 """
 
 from __future__ import annotations
 
-import json
-import threading
-import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -23,29 +17,13 @@ from harness.errors import CellError, UserError
 from harness.measure.clocks import no_collector
 from harness.scenarios.arrivals import Arrivals
 from harness.scenarios.batches import BatchRecord
+from harness.scenarios.client.load_test import LoadTest
+from harness.scenarios.client.process import Client, Verdict
 from harness.scenarios.queries import LoadFigures, QueryRecord, Request, figures
 from harness.scenarios.server import serve, short_sleeps
 from harness.scenarios.work import Work
 
-SCENARIOS = {"single_stream": "SingleStream", "offline": "Offline", "server": "Server"}
-SUMMARY, DETAIL = "mlperf_log_summary.txt", "mlperf_log_detail.txt"
 GIVE_UP_BOUNDS, GIVE_UP_MIN_S = 10, 2.0  # a queue as old as ten bounds is no hiccup
-JOIN_S = 30.0
-
-
-@dataclass(frozen=True)
-class LoadTest:
-    """What is asked of LoadGen."""
-
-    scenario: str  # single_stream | offline | server
-    expected_per_s: float  # server: the rate of the arrivals; else what the server is expected to do, to size the test
-    percentile: float = 99.0
-    slo_ms: float = 50.0  # server
-    min_duration_s: float = 2.0
-    max_duration_s: float = 60.0
-    min_queries: int = 1
-    sample_count: int = 64
-    seed: int = 0  # of the arrivals' times, and of the order of the images
 
 
 @dataclass(frozen=True)
@@ -79,104 +57,30 @@ def require_loadgen() -> None:
 
 def run_test(test: LoadTest, work: Work, has_exit: bool = False) -> LoadResult:
     """Run one test against `work`; raise CellError if the cell failed while it served."""
-    import mlperf_loadgen as loadgen
-
-    arrivals = Arrivals()
     finished: list[Request] = []
-    failed: list[BaseException] = []
+    give_up_s = max(GIVE_UP_BOUNDS * test.slo_ms / 1e3, GIVE_UP_MIN_S) if test.scenario == "server" else None
+    short_sleeps()
+    work.runs.clear()
+    with no_collector(), Client(test) as client:  # in this order: collecting takes longer than the first requests wait
+        arrivals = Arrivals(client)
 
-    def answer(requests: Sequence[Request]) -> None:
-        finished.extend(requests)
-        loadgen.QuerySamplesComplete([loadgen.QuerySampleResponse(one.query_id, 0, 0) for one in requests])
+        def answer(requests: Sequence[Request]) -> None:
+            finished.extend(requests)
+            client.answer([one.query_id for one in requests])
 
-    def issue(queries: list[Any]) -> None:
-        now = time.perf_counter()
-        refused = arrivals.put([Request(query.id, query.index, now) for query in queries])
-        if refused:
-            answer(refused)
-
-    def nothing(*_: Any) -> None:
-        """Load and unload: the images are in place."""
-
-    with TemporaryDirectory(prefix="harness-loadgen-") as folder:
-        library = loadgen.ConstructQSL(test.sample_count, test.sample_count, nothing, nothing)
-        system = loadgen.ConstructSUT(issue, arrivals.flush)
-
-        def run() -> None:
-            try:
-                loadgen.StartTestWithLogSettings(system, library, _settings(test), _log_to(folder))
-            except Exception as error:
-                failed.append(error)
-            finally:
-                arrivals.close()
-
-        short_sleeps()
-        thread = threading.Thread(target=run, name="loadgen", daemon=True)
-        thread.start()
-        give_up_s = max(GIVE_UP_BOUNDS * test.slo_ms / 1e3, GIVE_UP_MIN_S) if test.scenario == "server" else None
-        work.runs.clear()
         try:
-            with no_collector():
-                serve(arrivals, work, answer, give_up_s)
-        except Exception as error:  # let LoadGen come to its end before anybody hears of it
-            failed.append(error)
-            lost = [*arrivals.refuse(), *work.drop()]
-            answer(lost)
-        thread.join(JOIN_S + test.max_duration_s)
-        if failed:
-            raise CellError(f"failed under load: {type(failed[0]).__name__}: {failed[0]}") from failed[0]
-        if thread.is_alive():
-            raise CellError("failed under load: LoadGen did not come to its end")
-        loadgen.DestroySUT(system)
-        loadgen.DestroyQSL(library)
-        summary = (Path(folder) / SUMMARY).read_text()
-        told = _results((Path(folder) / DETAIL).read_text())
-    return _result(test, told, summary, finished, work, has_exit)
+            serve(arrivals, work, answer, give_up_s)
+        except Exception as error:
+            work.drop()
+            if isinstance(error, CellError):
+                raise
+            raise CellError(f"failed under load: {type(error).__name__}: {error}") from error
+        assert client.verdict is not None, "the server ends when the test is over"
+        return _result(test, client.verdict, finished, work, has_exit)
 
 
-def _settings(test: LoadTest) -> Any:
-    import mlperf_loadgen as loadgen
-
-    out = loadgen.TestSettings()
-    out.scenario = getattr(loadgen.TestScenario, SCENARIOS[test.scenario])
-    out.mode = loadgen.TestMode.PerformanceOnly
-    out.min_duration_ms = round(test.min_duration_s * 1e3)
-    out.max_duration_ms = round(test.max_duration_s * 1e3)
-    out.min_query_count = test.min_queries
-    share = test.percentile / 100
-    if test.scenario == "server":
-        out.server_target_qps = test.expected_per_s
-        out.server_target_latency_ns = round(test.slo_ms * 1e6)
-        out.server_target_latency_percentile = share
-    elif test.scenario == "offline":
-        out.offline_expected_qps = test.expected_per_s
-    else:
-        # it makes as many requests beforehand as fit at this latency: at half of it they can't run out
-        out.single_stream_expected_latency_ns = round(0.5e9 / test.expected_per_s)
-        out.single_stream_target_latency_percentile = share
-    out.schedule_rng_seed = out.sample_index_rng_seed = out.qsl_rng_seed = test.seed
-    return out
-
-
-def _log_to(folder: str) -> Any:
-    import mlperf_loadgen as loadgen
-
-    out = loadgen.LogSettings()
-    out.log_output.outdir = folder
-    out.log_output.copy_summary_to_stdout = False
-    out.enable_trace = False
-    return out
-
-
-def _results(detail: str) -> dict[str, Any]:
-    """Return the values of the lines `:::MLLOG {"key": ..., "value": ...}` of the detailed log."""
-    entries = [json.loads(line.partition(" ")[2]) for line in detail.splitlines() if line.startswith(":::MLLOG ")]
-    return {entry["key"]: entry["value"] for entry in entries}
-
-
-def _result(
-    test: LoadTest, told: dict[str, Any], summary: str, finished: Sequence[Request], work: Work, has_exit: bool
-) -> LoadResult:
+def _result(test: LoadTest, verdict: Verdict, finished: Sequence[Request], work: Work, has_exit: bool) -> LoadResult:
+    told = verdict.told
     record = QueryRecord.of(finished)
     ours = record.latency_s[~np.isnan(record.latency_s)]
     own_ms = float(np.quantile(ours, test.percentile / 100, method="inverted_cdf") * 1e3) if len(ours) else np.inf
@@ -198,7 +102,7 @@ def _result(
         record=record,
         figures=figures(record, work.runs, has_exit) if work.runs else None,
         batch_sizes=dict(sorted(Counter(run.requests for run in work.runs if run.stage == 1).items())),
-        summary=summary,
+        summary=verdict.summary,
         batches=BatchRecord.of(work.runs, min((one.issued_s for one in finished), default=0.0)),
     )
 

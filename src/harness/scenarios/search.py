@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-STEP = 1.3  # by which the bracket grows until one of its ends meets the bound and the other does not
+STEP = 1.3  # the first one away from a guess that nothing is known of
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,20 @@ class Found:
 
 
 def highest_rate(
-    measure: Callable[[float], Point], guess: float, lowest: float, highest: float, tolerance: float, most: int = 24
+    measure: Callable[[float], Point],
+    guess: float,
+    lowest: float,
+    highest: float,
+    tolerance: float,
+    step: float = STEP,
+    most: int = 24,
 ) -> Found:
     """Return the highest rate that meets the bound, to a relative bracket of `tolerance`.
 
-    From `guess` the rate goes up or down by steps until the bound is met at one end of a bracket and missed at the
-    other; then the bracket is halved on a logarithmic scale. A point is a random draw: where a rate fails by chance
-    the result is too low, so whoever needs an interval repeats the whole search with other arrivals.
+    From `guess` the rate goes up or down, each step twice the last one on a logarithmic scale, until the bound is met
+    at one end of a bracket and missed at the other; then the bracket is halved on that scale. A point is a random
+    draw: where a rate fails by chance the result is too low, so whoever needs an interval repeats the whole search
+    with other arrivals.
 
     Args:
         measure: measures one rate, requests/s.
@@ -46,6 +53,7 @@ def highest_rate(
         lowest: below it `measure` can't say anything.
         highest: above it nothing is tried.
         tolerance: relative width of the last bracket.
+        step: the factor of the first step: the less, the better the guess.
         most: points in all.
     """
     points: list[Point] = []
@@ -62,13 +70,13 @@ def highest_rate(
         if best is None:
             if rate <= lowest:
                 return Found(tuple(points), None, failed, f"{rate:.4g} requests/s already miss it: {point.reason}")
-            rate = max(lowest, rate / STEP)
+            rate, step = max(lowest, rate / step), step**2
         elif failed is None:
             if rate >= highest:
                 return Found(
                     tuple(points), best, None, f"{rate:.4g} requests/s, the most that was tried, still meet it"
                 )
-            rate = min(highest, rate * STEP)
+            rate, step = min(highest, rate * step), step**2
         elif failed.rate_per_s / best.rate_per_s <= 1 + tolerance:
             return Found(tuple(points), best, failed)
         else:

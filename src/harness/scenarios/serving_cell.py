@@ -12,7 +12,8 @@ import numpy as np
 from harness.errors import CellError
 from harness.measure.verify import TOLERANCE
 from harness.measure.worker import Cell
-from harness.scenarios.loadgen import LoadResult, LoadTest, run_test
+from harness.scenarios.client.load_test import LoadTest
+from harness.scenarios.loadgen import LoadResult, run_test
 from harness.scenarios.policy import BatchPolicy
 from harness.scenarios.queries import Request
 from harness.scenarios.search import Found, Point, highest_rate
@@ -46,6 +47,7 @@ class Search:
     lowest_per_s: float
     highest_per_s: float
     tolerance: float
+    step: float  # the first one away from the guess, as a factor
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,8 @@ class ServingCell(Cell):
             results.append(result)
             return point(result)
 
-        found = highest_rate(measure, search.guess_per_s, search.lowest_per_s, search.highest_per_s, search.tolerance)
+        bounds = (search.lowest_per_s, search.highest_per_s)
+        found = highest_rate(measure, search.guess_per_s, *bounds, search.tolerance, search.step)
         return SearchResult(found, tuple(results))
 
     def _work(self, plan: ServingPlan) -> Work:

@@ -10,9 +10,10 @@ from typing import Any
 from harness.config import HarnessConfig
 from harness.measure.coordinator import Handle
 from harness.scenarios.check import queries_needed
-from harness.scenarios.loadgen import JOIN_S, LoadTest
+from harness.scenarios.client.load_test import LoadTest
 from harness.scenarios.policy import BatchPolicy, powers_of_two
 from harness.scenarios.queueing import predicted_rate
+from harness.scenarios.search import STEP
 from harness.scenarios.serving_cell import EXITS, Search
 from harness.under_load.variants import Variant
 
@@ -21,6 +22,7 @@ BOUND_S = 2.0  # a test of an early exit's bounds: all its requests are there at
 POINTS = 24  # of one search, at most
 MARGIN = 1.1  # the lowest rate of a search still makes its requests in time
 ROOM = 1.3  # by which an offline test is made longer than the batches' times promise
+START_AND_END_S = 30.0  # of LoadGen, at most
 CEILING = 4.0  # times what the largest batch can do: nothing serves more
 
 
@@ -31,6 +33,7 @@ class CellLoad:
     service_ms: Mapping[int, tuple[float, ...]]  # whole batches, by the size they ran at
     capacity_per_s: float  # of the best of these sizes, at its median
     guess_per_s: float  # where a search begins
+    found_before: bool = False  # the guess is what the last search found, and not theory's
 
     @staticmethod
     def timed(variant: Variant, handle: Handle, config: HarnessConfig, timeout_s: float) -> CellLoad:
@@ -64,7 +67,8 @@ def request_of(variant: Variant, load: CellLoad, config: HarnessConfig, repeat: 
         return "load_test", (variant.plan, test)
     lowest = MARGIN * test.min_queries / asked.max_duration_s
     highest = max(CEILING * load.capacity_per_s, lowest)
-    return "search", Search(variant.plan, test, load.guess_per_s, lowest, highest, asked.tolerance)
+    step = (1 + asked.tolerance) ** 2 if load.found_before else STEP  # halved once it is as narrow as asked for
+    return "search", Search(variant.plan, test, load.guess_per_s, lowest, highest, asked.tolerance, step)
 
 
 def exit_bound_tests(variant: Variant, load: CellLoad, config: HarnessConfig) -> dict[str, Any]:
@@ -80,7 +84,7 @@ def exit_bound_tests(variant: Variant, load: CellLoad, config: HarnessConfig) ->
 
 def command_timeout_s(config: HarnessConfig, command: str) -> float:
     """Return how long a worker may take for a command before it is taken to hang."""
-    one = 3 * config.scenario.max_duration_s + JOIN_S
+    one = 3 * config.scenario.max_duration_s + START_AND_END_S
     return config.protocol.worker_timeout_s + (POINTS * one if command == "search" else one)
 
 

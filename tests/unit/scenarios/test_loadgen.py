@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from harness.errors import CellError
-from harness.scenarios.loadgen import LoadTest, run_test
+from harness.scenarios.client.load_test import LoadTest
+from harness.scenarios.loadgen import run_test
 from harness.scenarios.policy import BatchPolicy
 from harness.scenarios.queueing import latencies, mean_wait_md1_s
 from harness.scenarios.work import WholeWork

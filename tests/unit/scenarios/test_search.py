@@ -48,6 +48,15 @@ def test_every_point_is_kept_and_the_bracket_closes_around_the_limit():
     assert not found.reason
 
 
+def test_near_a_good_guess_three_points_are_enough_and_far_from_it_steps_double():
+    near = highest_rate(step(101.0), 100.0, 1.0, 1000.0, tolerance=0.05, step=1.05**2)
+    assert len(near.points) == 3
+    far = highest_rate(step(101.0), 10.0, 1.0, 1000.0, tolerance=0.05, step=1.05**2)
+    rising = [one.rate_per_s for one in far.points[: far.points.index(far.failed) + 1] if one.rate_per_s <= 101.0]
+    assert [b / a for a, b in itertools.pairwise(rising)][:3] == pytest.approx([1.05**2, 1.05**4, 1.05**8])
+    assert far.best.rate_per_s <= 101.0 < far.failed.rate_per_s <= 1.05 * far.best.rate_per_s
+
+
 def test_where_not_even_the_lowest_rate_meets_the_bound_there_is_no_rate_but_a_reason():
     found = highest_rate(step(0.5), 10.0, 1.0, 1000.0, tolerance=0.02)
     assert found.best is None

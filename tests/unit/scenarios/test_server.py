@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.scenarios.arrivals import Arrivals
+from harness.scenarios.client.wire import FLUSH
 from harness.scenarios.queries import Request
 from harness.scenarios.server import serve
 from harness.scenarios.work import NEVER
@@ -44,11 +45,24 @@ class Batches:
         return self.waiting[0].issued_s if self.waiting else None
 
 
+class Sent:
+    """All requests of a test, there from the start."""
+
+    def __init__(self, *messages: tuple[int, int, float]) -> None:
+        self.messages, self.verdict = list(messages), None
+
+    def read(self, timeout_s: float | None = 0.0) -> list[tuple[int, int, float]]:
+        out, self.messages, self.verdict = self.messages, [], "over"
+        return out
+
+
+def arrivals_of(*messages: tuple[int, int, float]) -> Arrivals:
+    return Arrivals(Sent(*messages))
+
+
 def served(work: Batches) -> list[str]:
     """Serve three requests that are there from the start; return what happened."""
-    arrivals = Arrivals()
-    arrivals.put([Request(number, number, 0.0) for number in range(3)])
-    arrivals.close()
+    arrivals = arrivals_of(*((number, number, 0.0) for number in range(3)))
     serve(arrivals, work, lambda done: work.log.extend(f"answer {one.query_id}" for one in done))
     return work.log
 
@@ -66,3 +80,24 @@ def test_a_batch_that_can_not_be_started_costs_the_last_one_no_answer():
     with pytest.raises(RuntimeError, match="out of memory"):
         served(work)
     assert work.log == ["start 0", "answer 0"]
+
+
+def test_a_flush_lasts_until_somebody_comes():
+    assert not flushed_after((0, 0, 0.0), (0, FLUSH, 0.0), (1, 1, 0.0))
+    assert flushed_after((0, 0, 0.0), (0, FLUSH, 0.0))
+
+
+def flushed_after(*messages) -> bool:
+    sender = Sent(*messages)
+    sender.read = lambda _: messages
+    arrivals = Arrivals(sender)
+    arrivals.take(1)
+    return arrivals.flushed
+
+
+def test_who_waits_and_who_comes_later_is_sent_away_once_nobody_is_taken_in():
+    arrivals = arrivals_of((7, 0, 0.0), (8, 1, 0.0))
+    assert [one.query_id for one in arrivals.take(1)] == [7]
+    assert [one.query_id for one in arrivals.refuse()] == [8]
+    assert arrivals.refusing
+    assert (len(arrivals), arrivals.refuse()) == (0, [])

@@ -3,7 +3,7 @@
 # Each lane has its share of the cores and locks of its own. Builds of one lane may overlap the timed slices of another:
 # the wall clock, host_share, and whatever the host launches between graphs (an early exit's packing) feel that, so read
 # the device boundary of such runs. Where there are fewer GPUs than lanes, lanes of one GPU take turns. Two studies share
-# a host by FIRST_GPU=2 before the second.
+# a host by FIRST_GPU=2 before the second; LANES='one another' runs some of a study's lanes.
 #
 # A sweep that is finished is noted in mlruns/ and left out by the next call; one that was cut is gone on with.
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -40,6 +40,7 @@ lanes() { # lanes SECONDS COMMAND...: a lane each; a minute of the time is kept 
 collect() { # collect FOLDER NAME...: the files of finished sweeps, each in a folder of its own
   local name
   for name in "${@:2}"; do
+    [ -e "mlruns/$name.done" ] || continue
     python3 experiments/collect.py --sweep "$name" --out "$1/$name" || true
   done
 }

@@ -4,7 +4,7 @@ python experiments/one_chip.py libonnxruntime_providers_cuda.so 90
 
 On other chips the library finds no kernels. The layout of a fat binary is undocumented;
 what is read of it (magic number, sizes, kind and compute capability of an entry) was seen in onnxruntime-gpu 1.31.1 for
-CUDA 13, whose library of 284 MB packs into 51 for 9.0 (not yet run there; a first version of this script's was):
+CUDA 13, whose library of 284 MB packs into 51 for 9.0; what it leaves ran fourteen quartets on H200s:
 
     xz -T1 --x86 --lzma2=preset=9e,dict=256MiB libonnxruntime_providers_cuda.so
 """

@@ -62,6 +62,7 @@ def draw(frame: pandas.DataFrame, path: Path) -> None:
         left.plot(np.full((low < bounds[0]).sum(), bounds[0]), y[low < bounds[0]], "<", color=colour)
         left.plot(np.full((high > bounds[1]).sum(), bounds[1]), y[high > bounds[1]], ">", color=colour)
     left.set(xlabel="interaction factor", yticks=places, yticklabels=[label(row) for _, row in frame.iterrows()])
+    left.margins(y=0.01)
     left.invert_yaxis()
     for index, (prefix, (name, colour)) in enumerate(CELLS.items()):
         values = frame[f"{prefix}throughput/device"].to_numpy()

@@ -20,18 +20,18 @@ both() { # both NAME ARCH [OVERRIDE...]: train and measure what is not measured 
   sweep "$1" experiment=digits_densenet121 arch="${@:2}"
 }
 unmodified() { learn none; }
-headline() {
+pruned() {
   both digits_headline pruned hw.fusion.dense_blocks=true
   both digits_pruned pruned
-  both digits_early_exit early_exit
 }
-others() {
-  for technique in low_rank grouped reduced_growth; do
-    both "digits_$technique" "$technique"
-  done
+early_exit() { both digits_early_exit early_exit; }
+reduced_growth() { both digits_reduced_growth reduced_growth; }
+factored() {
+  both digits_low_rank low_rank
+  both digits_grouped grouped
 }
 export -f learn both
 lanes "${1:-100000}" unmodified # the others start from it and learn from its answers
 compgen -G 'checkpoints/densenet121-none-digits-*/model.safetensors' > /dev/null || exit 1
-lanes $((${1:-100000} - (SECONDS - started))) headline others
+lanes $((${1:-100000} - (SECONDS - started))) ${LANES:-pruned early_exit factored reduced_growth}
 collect experiments/digits_densenet121 digits_{headline,pruned,early_exit,low_rank,grouped,reduced_growth}

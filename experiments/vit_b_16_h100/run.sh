@@ -11,5 +11,5 @@ densenet() { # nothing of a DenseNet is residual, so no depth can be taken away:
   sweep vit_b_16_densenet experiment=vit_b_16 model=densenet121 arch.early_exit.after_block=2 \
     arch=early_exit,low_rank,pruned,reduced_growth
 }
-lanes "${1:-100000}" vit densenet
+lanes "${1:-100000}" ${LANES:-vit densenet}
 collect experiments/vit_b_16_h100 vit_b_16 vit_b_16_densenet

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -86,10 +86,16 @@ def geometric_mean(rates: list[float]) -> float:
     return float(np.exp(np.mean(np.log(rates))))
 
 
-def rate_interval(rates: list[float], level: float = 0.95) -> tuple[float, float] | None:
-    """Return the interval of the geometric mean over repeats; None where there are too few of them to have one."""
+def rate_interval(rates: Sequence[float], restarts: Sequence[int], level: float = 0.95) -> tuple[float, float] | None:
+    """Return the interval of the geometric mean over repeats; None where there are too few of them to have one.
+
+    Args:
+        rates: the throughput of each repeat.
+        restarts: the set of processes that each of them ran in, numbered from 0.
+        level: of the interval.
+    """
     logs = np.log(np.array(rates))
-    half = float(mean_interval(logs).half_width(level)) if len(rates) > 2 else math.inf
+    half = float(mean_interval(logs, np.array(restarts)).half_width(level)) if len(rates) > 2 else math.inf
     if not math.isfinite(half):
         return None
     return float(np.exp(logs.mean() - half)), float(np.exp(logs.mean() + half))

@@ -33,7 +33,7 @@ def serving_json(measurement: LoadMeasurement, config: HarnessConfig) -> str:
 
 def _cell(cell: CellUnderLoad, config: HarnessConfig) -> dict[str, Any]:
     rates = throughputs(cell) if boundary_of(config) == AT_SLO else []
-    interval = rate_interval(rates) if rates else None
+    interval = rate_interval(rates, [repeat.restart for repeat in cell.repeats]) if rates else None
     if interval is None and rates:  # too few repeats for an interval: the brackets of the searches
         founds = [repeat.found for repeat in cell.repeats if repeat.found is not None]
         above = [found.failed.arrived_per_s if found.failed else math.inf for found in founds]

@@ -62,14 +62,13 @@ def draw(frame: pandas.DataFrame, path: Path) -> None:
         left.plot(np.full((low < bounds[0]).sum(), bounds[0]), y[low < bounds[0]], "<", color=colour)
         left.plot(np.full((high > bounds[1]).sum(), bounds[1]), y[high > bounds[1]], ">", color=colour)
     left.set(xlabel="interaction factor", yticks=places, yticklabels=[label(row) for _, row in frame.iterrows()])
-    left.margins(y=0.01)
-    left.invert_yaxis()
     for index, (prefix, (name, colour)) in enumerate(CELLS.items()):
         values = frame[f"{prefix}throughput/device"].to_numpy()
         bars = right.barh(places + (index - 1.5) * 0.2, values, 0.19, color=colour, edgecolor="black", linewidth=0.4,
                           label=name)  # fmt: skip
         right.bar_label(bars, labels=[f"{value:,.0f}" for value in values], padding=2, fontsize=7)
     right.margins(x=0.15)
+    left.set_ylim(len(frame) - 0.4, -0.6)  # from top to bottom; both sides share it
     right.set_xlabel("images/s on the device boundary")
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)

@@ -49,3 +49,5 @@ def test_a_cell_serves_what_it_computes(configured, cache, engine, overrides):
             found = cell.load_test((variant.plan, TEST))
             assert (found.valid, found.reason) == (True, ""), role
             assert found.record.shed == 0
+            size = variant.plan.policy.max_batch_size
+            assert all(ms > 0 for ms in cell.service_times((variant.plan, (size,), 5))[size]), role

@@ -51,7 +51,14 @@ def test_every_technique_builds_for_ada_with_a_dynamic_batch(
         assert (half == 0 and full > 0) if "fp16" not in hw else (full == 0 and half > 0)
 
 
-@pytest.mark.parametrize("technique", TECHNIQUES)
+@pytest.mark.parametrize(
+    "technique",
+    [
+        "early_exit",
+        "grouped",
+        *(pytest.param(name, marks=pytest.mark.minutes) for name in ("reduced_growth", "low_rank", "pruned")),
+    ],
+)
 def test_every_technique_builds_in_fp16_for_turing(cache: Cache, technique: str) -> None:
     cell = combined_cell(cache, technique, "[fp16,dynamic_batching]", "7.5")
     for artifact in cell.artifacts:

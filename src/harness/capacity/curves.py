@@ -41,7 +41,7 @@ class Cell:
     """One cell under load on one GPU.
 
     `at_slo_per_s` is the highest arrival rate that met the study's bound (0: none did), with its interval where
-    there is one; `service_ms` holds the measured times of one batch by its executed size, smallest size first.
+    there is one; `service_ms` holds what single batches took the server, by their executed size, smallest first.
     """
 
     name: str

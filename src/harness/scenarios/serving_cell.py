@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ import numpy as np
 from harness.errors import CellError
 from harness.measure.verify import TOLERANCE
 from harness.measure.worker import Cell
+from harness.scenarios.batch_times import batch_times_s
 from harness.scenarios.client.load_test import LoadTest
 from harness.scenarios.loadgen import LoadResult, run_test
 from harness.scenarios.policy import BatchPolicy
@@ -79,10 +79,10 @@ class ServingCell(Cell):
         return Served(self._threshold, self._captured, self._check(work, plan), tuple(self._not_captured))
 
     def service_times(self, argument: tuple[ServingPlan, tuple[int, ...], int]) -> dict[int, list[float]]:
-        """Return milliseconds of whole batches of these sizes, from images on the host to answers on the host."""
+        """Return milliseconds that batches of these sizes take a server, images and answers on the host."""
         plan, sizes, count = argument
         work = self._work(plan)
-        return {size: [_time_batch(work, size, plan.sample_count) * 1e3 for _ in range(count)] for size in sizes}
+        return {size: [s * 1e3 for s in batch_times_s(work, size, count, plan.sample_count)] for size in sizes}
 
     def load_test(self, argument: tuple[ServingPlan, LoadTest]) -> LoadResult:
         """Run one LoadGen test."""
@@ -121,7 +121,7 @@ class ServingCell(Cell):
             self._kept = self._early_exit(plan, plan.tail)
         self._kept.starts_at_once = bool(self._captured) and not self._not_captured
         self._plan = plan
-        _time_batch(self._kept, plan.policy.max_batch_size, plan.sample_count)
+        batch_times_s(self._kept, plan.policy.max_batch_size, 1, plan.sample_count)
         return self._kept
 
     def _warm(self, stage: int, size: int) -> bool:
@@ -214,13 +214,6 @@ def _plainly(executable: Executable, samples: np.ndarray, policy: BatchPolicy) -
         executable.synchronize()
         out.append({name: array[: len(chunk)] for name, array in executable.outputs(size).items()})
     return out
-
-
-def _time_batch(work: Work, size: int, sample_count: int) -> float:
-    requests = [Request(number, number % sample_count, time.perf_counter()) for number in range(size)]
-    began = time.perf_counter()
-    _drain(work, requests)
-    return time.perf_counter() - began
 
 
 def _drain(work: Work, requests: Sequence[Request]) -> None:

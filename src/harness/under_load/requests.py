@@ -30,7 +30,7 @@ CEILING = 4.0  # times what the largest batch can do: nothing serves more
 class CellLoad:
     """What is known of a cell before it is put under load."""
 
-    service_ms: Mapping[int, tuple[float, ...]]  # whole batches, by the size they ran at
+    service_ms: Mapping[int, tuple[float, ...]]  # of batches while others wait, by the size they ran at
     capacity_per_s: float  # of the best of these sizes, at its median
     guess_per_s: float  # where a search begins
     found_before: bool = False  # the guess is what the last search found, and not theory's

@@ -36,8 +36,7 @@ def serve(
     while True:
         if arrivals.refusing:
             answer(arrivals.refuse())
-        taken = arrivals.take(work.room())
-        if taken:
+        elif taken := arrivals.take(work.room()):
             work.take_in(taken)
         done = work.answered()
         if done:

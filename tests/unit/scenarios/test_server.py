@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from harness.scenarios.arrivals import Arrivals
@@ -101,3 +103,21 @@ def test_who_waits_and_who_comes_later_is_sent_away_once_nobody_is_taken_in():
     assert [one.query_id for one in arrivals.refuse()] == [8]
     assert arrivals.refusing
     assert (len(arrivals), arrivals.refuse()) == (0, [])
+
+
+def test_once_the_queue_only_grows_everybody_who_comes_is_sent_away_and_nobody_is_run():
+    """The second and the third come when the first is too old already."""
+    sender = Sent()
+    later = [[(0, 0, 0.0)], [(1, 1, 0.0)], [], [(2, 2, time.perf_counter() + 1e6)]]  # the last one has not waited
+
+    def read(timeout_s: float | None = 0.0) -> list[tuple[int, int, float]]:
+        if not later:
+            sender.verdict = "over"
+            return []
+        return later.pop(0)
+
+    sender.read = read
+    work = Batches(False)
+    work.drop = lambda: [work.waiting.pop() for _ in range(len(work.waiting))]
+    serve(Arrivals(sender), work, lambda done: work.log.extend(f"answer {one.query_id}" for one in done), give_up_s=1.0)
+    assert work.log == ["answer 0", "answer 1", "answer 2"]

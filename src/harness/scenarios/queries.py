@@ -19,7 +19,7 @@ class Request:
     query_id: int
     sample: int  # which image it is for
     issued_s: float  # LoadGen handed it over
-    queued_s: float = NAN  # it stood in our queue
+    queued_s: float = NAN  # the server saw it
     started_s: float = NAN  # the first batch it was in began
     completed_s: float = NAN  # its answer was on the host
     batch_size: int = 0  # requests in that batch

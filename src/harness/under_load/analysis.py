@@ -139,10 +139,11 @@ def cell_metrics(cell: CellUnderLoad, boundary: str) -> dict[str, float]:
 
 
 def slowdown(cell: CellUnderLoad) -> float | None:
-    """Return how much longer batches took under load than batches of their sizes alone; None for two stages.
+    """Return how much longer batches took under load than without LoadGen, at their sizes; None for two stages.
 
-    Beyond 1 it is what serving costs the network: LoadGen's and the server's threads take turns with the one that
-    launches. Where cells of a quartet differ in it, their factor is one of the server as well.
+    Beyond 1 it is what serving costs the network: the thread that launches also takes requests in and answers them,
+    and LoadGen's process may want its core. Where cells of a quartet differ in it, their factor is one of the server
+    as well.
     """
     if cell.variant.plan.tail is not None:
         return None

@@ -17,6 +17,7 @@ class ScenarioConfig:
     max_duration_s: float = 60.0  # no request is issued after it; a test that is cut short is INVALID
     min_queries: int | None = None  # of one LoadGen test; None: twice what the percentile needs
     repeats: int = 5  # LoadGen tests (searches) of each cell, interleaved
+    budget_s: float | None = None  # of a quartet: no further restart that would not be over by then; None: all of them
     tolerance: float = 0.02  # the search stops when its bracket is this narrow, relative
     static_batch_sizes: list[int] | None = None  # tried where nothing batches; None: 1, batch_size / 4, batch_size
     sample_count: int = 64  # distinct images that the requests are for

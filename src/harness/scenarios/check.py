@@ -49,7 +49,7 @@ def queries_needed(percentile: float, min_queries: int | None) -> int:
 
 def _check_numbers(config: HarnessConfig) -> None:
     asked = config.scenario
-    for name in ("rate_per_s", "slo_ms", "min_duration_s", "max_duration_s", "tolerance"):
+    for name in ("rate_per_s", "slo_ms", "min_duration_s", "max_duration_s", "budget_s", "tolerance"):
         value = getattr(asked, name)
         if value is not None and not (math.isfinite(value) and value > 0):
             raise UserError(f"scenario.{name}={value}: must be a positive number.")

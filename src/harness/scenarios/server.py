@@ -33,6 +33,11 @@ def serve(
     A queue whose first request is older than `give_up_s` grows without end: then everybody who waits, and everybody
     who comes later, is shed: answered without having been run, `completed_s` left NaN.
     """
+
+    def too_late() -> bool:
+        oldest = work.oldest_s()
+        return give_up_s is not None and oldest is not None and time.perf_counter() - oldest > give_up_s
+
     while True:
         if arrivals.refusing:
             answer(arrivals.refuse())
@@ -41,18 +46,17 @@ def serve(
         done = work.answered()
         if done:
             try:
-                if work.starts_at_once:
+                if work.starts_at_once and not too_late():
                     work.start(arrivals.flushed)
             finally:
                 answer(done)
         elif not work.busy:
-            oldest = work.oldest_s()
-            if give_up_s is not None and oldest is not None and time.perf_counter() - oldest > give_up_s:
+            if too_late():
                 answer([*work.drop(), *arrivals.refuse()])
                 continue
             wait_s = work.start(arrivals.flushed)
             if wait_s is None:
                 continue
-            if arrivals.closed and oldest is None and not len(arrivals):
+            if arrivals.closed and work.oldest_s() is None and not len(arrivals):
                 return
             arrivals.wait(None if wait_s == NEVER else wait_s)

@@ -35,8 +35,8 @@ def analyse_load(measurement: LoadMeasurement, config: HarnessConfig) -> LoadAna
     cells = measurement.cells
     metrics: dict[str, float] = {
         "measure/seconds": measurement.seconds,
-        "measure/blocks": config.scenario.repeats,
-        "measure/restarts": config.protocol.restarts,
+        "measure/blocks": len(cells["baseline"].repeats),
+        "measure/restarts": measurement.restarts,
     }
     if measurement.host_shares:
         metrics["measure/host_share"] = max(measurement.host_shares.values())

@@ -24,6 +24,7 @@ from harness.measure.verify import Fidelity
 from harness.scenarios.loadgen import LoadResult
 from harness.scenarios.search import Found
 from harness.scenarios.serving_cell import SearchResult, Served, ServingCell, point
+from harness.under_load.budget import restarts_within, shortened
 from harness.under_load.choose import choose
 from harness.under_load.requests import CellLoad, command_timeout_s, exit_bound_tests, request_of
 from harness.under_load.variants import Variant
@@ -80,10 +81,11 @@ class LoadMeasurement:
     cells: Mapping[str, CellUnderLoad]
     predicted_per_s: Mapping[str, Mapping[int, float]]  # of the static sizes that were tried, by role
     seconds: float
-    host_shares: Mapping[str, float]  # 1 - device / wall of a batch; GPU only
+    host_shares: Mapping[str, float]  # 1 - device / wall of a batch, the most of all restarts; GPU only
     loaded: Mapping[str, Loaded]
     fidelity: Mapping[str, Fidelity]
     telemetry: Telemetry | None = None
+    restarts: int = 1  # sets of processes that were measured
     note: str = ""
 
     @property
@@ -123,14 +125,14 @@ def _measure(
     repeats: dict[str, list[Repeat]] = {role: [] for role in chosen}
     loads: dict[str, CellLoad] = {}
     bounds: dict[str, dict[str, float]] = {}
+    shares: dict[str, float] = {}
     slowed = 0  # visits in which the chip was slowing down
     with Telemetry(device) as telemetry:
-        for restart in range(settings.restarts):
+        for restart in restarts_within(config.scenario.budget_s, settings.restarts):
             with processes(list(chosen.values())) as handles:
                 loaded, fidelity = bring_up([v.task for v in chosen.values()], handles, settings, progress)
                 warm_up(handles, settings, device, progress)
                 served: dict[str, Served] = {}
-                shares: dict[str, float] = {}
                 for role, variant in chosen.items():
                     progress.stage("ready to serve", role)
                     served[role] = handles[role].ask("ready", variant.plan, settings.worker_timeout_s)
@@ -139,7 +141,9 @@ def _measure(
                         loaded[role] = replace(loaded[role], degraded=reasons)
                     if role not in loads:
                         loads[role] = CellLoad.timed(variant, handles[role], config, settings.worker_timeout_s)
-                    shares |= _host_share(role, handles[role], loaded[role], settings.worker_timeout_s)
+                    waits = _host_share(handles[role], loaded[role], settings.worker_timeout_s)
+                    if waits is not None:  # it differs from process to process
+                        shares[role] = max(waits, shares.get(role, waits))
                 first, last = (round(config.scenario.repeats * r / settings.restarts) for r in (restart, restart + 1))
                 for repeat in range(first, last):
                     for role in (list(chosen)[index] for index in order.permutation(len(chosen))):
@@ -166,7 +170,17 @@ def _measure(
         loaded=loaded,
         fidelity=fidelity,
         telemetry=telemetry,
-        note="; ".join(note for note in (NOTE if fresh else "", telemetry.blind, _slowed(slowed)) if note),
+        restarts=restart + 1,
+        note="; ".join(
+            note
+            for note in (
+                NOTE if fresh else "",
+                telemetry.blind,
+                _slowed(slowed),
+                shortened(restart + 1, settings.restarts, config.scenario.budget_s),
+            )
+            if note
+        ),
     )
 
 
@@ -193,8 +207,8 @@ def _exit_bounds(handle: Handle, variant: Variant, load: CellLoad, config: Harne
     return out
 
 
-def _host_share(role: str, handle: Handle, loaded: Loaded, timeout_s: float) -> dict[str, float]:
+def _host_share(handle: Handle, loaded: Loaded, timeout_s: float) -> float | None:
     if not {"device", "wall"} <= set(loaded.boundaries):
-        return {}
+        return None
     turn = handle.ask("slice", (("device", "wall"), 1, 0.25), timeout_s).milliseconds
-    return {role: 1 - float(np.median(turn["device"]) / np.median(turn["wall"]))}
+    return 1 - float(np.median(turn["device"]) / np.median(turn["wall"]))

@@ -105,7 +105,8 @@ def test_who_waits_and_who_comes_later_is_sent_away_once_nobody_is_taken_in():
     assert (len(arrivals), arrivals.refuse()) == (0, [])
 
 
-def test_once_the_queue_only_grows_everybody_who_comes_is_sent_away_and_nobody_is_run():
+@pytest.mark.parametrize("starts_at_once", [False, True])
+def test_once_the_queue_only_grows_everybody_who_comes_is_sent_away_and_nobody_is_run(starts_at_once):
     """The second and the third come when the first is too old already."""
     sender = Sent()
     later = [[(0, 0, 0.0)], [(1, 1, 0.0)], [], [(2, 2, time.perf_counter() + 1e6)]]  # the last one has not waited
@@ -117,7 +118,21 @@ def test_once_the_queue_only_grows_everybody_who_comes_is_sent_away_and_nobody_i
         return later.pop(0)
 
     sender.read = read
-    work = Batches(False)
+    work = Batches(starts_at_once)
     work.drop = lambda: [work.waiting.pop() for _ in range(len(work.waiting))]
     serve(Arrivals(sender), work, lambda done: work.log.extend(f"answer {one.query_id}" for one in done), give_up_s=1.0)
     assert work.log == ["answer 0", "answer 1", "answer 2"]
+
+
+def test_a_server_that_never_idles_gives_up_as_well():
+    """The first batch is run, and when it is done the second request is too old: what starts at once must not."""
+    now = time.perf_counter()
+    work = Batches(True)
+    work.drop = lambda: [work.waiting.pop() for _ in range(len(work.waiting))]
+    serve(
+        arrivals_of((0, 0, now), (1, 1, now - 10.0), (2, 2, now - 10.0)),
+        work,
+        lambda done: work.log.extend(f"answer {one.query_id}" for one in done),
+        give_up_s=1.0,
+    )
+    assert work.log == ["start 0", "answer 0", "answer 2", "answer 1"]

@@ -20,7 +20,11 @@ begin() { # begin NAME COMMAND...: in the background, with its own locks, ended 
   TMPDIR=/tmp/$1 timeout --signal=INT --kill-after=15 $((limit - SECONDS)) "${@:2}" >> "lane-$1.log" 2>&1 &
   job=$!
 }
-hold() { mkdir -p "/tmp/$1" && python3 experiments/held.py lock "/tmp/$1/$lock" & held=$!; }
+hold() { # hold NAME: what begins under this name prepares, and is not timed before $held is killed
+  mkdir -p "/tmp/$1"
+  python3 experiments/held.py lock "/tmp/$1/$lock" &
+  held=$!
+}
 built() { # built SECONDS PID...: until none of them builds (three looks in a row), or this script is SECONDS old
   local quiet=0
   while ((SECONDS < $1 && quiet < 3)); do
@@ -29,11 +33,16 @@ built() { # built SECONDS PID...: until none of them builds (three looks in a ro
     python3 experiments/held.py builds "${@:2}" && quiet=0
   done
 }
-run() { # run NAME COMMAND...: to its end, unless there is no minute left
-  ((limit - SECONDS > 60)) || return 0
+finish() { # finish NAME: wait for what was begun under this name in $job; what is done stays done
+  local status=0
+  wait $job || status=$?
+  say "$1: $status"
+  ((status)) || touch "mlruns/$1.done"
+}
+run() { # run NAME COMMAND...: to its end, unless it is done or no minute is left
+  [ ! -e "mlruns/$1.done" ] && ((limit - SECONDS > 60)) || return 0
   begin "$@"
-  wait $job
-  say "$1: $?"
+  finish "$1"
 }
 tests() { # tests NAME WHICH...
   TMPDIR=$(mktemp -d) timeout --signal=INT --kill-after=15 "${seconds:-200}" \
@@ -45,6 +54,7 @@ pruned=(python3 -m harness experiment=serving sweep_name=serving_pruned arch=pru
 early_exit=(python3 -m harness experiment=serving sweep_name=serving_early_exit arch=early_exit scenario.budget_s=300)
 
 say "$gpu"
+mkdir -p mlruns/logs
 case $call in
   1)
     hold vit; vit_held=$held; begin vit "${vit[@]}"; vit_job=$job
@@ -57,7 +67,9 @@ case $call in
     python3 experiments/held.py interrupt $pruned_job $early_job
     wait $pruned_job $early_job
     wait $testing; say "tests are over"
-    kill $vit_held $pruned_held $early_held; wait $vit_job; say "vit: $?"
+    kill $vit_held $pruned_held $early_held
+    job=$vit_job
+    finish vit
     ;;
   2) run pruned "${pruned[@]}" ;;
   3)
@@ -73,7 +85,7 @@ case $call in
     run early_exit "${early_exit[@]}"
     ;;
 esac
-mkdir -p mlruns/logs && cp lane-*.log mlruns/logs/
+cp lane-*.log mlruns/logs/
 find mlruns -name queries.parquet -size +5M > /tmp/big
 tar -X /tmp/big -czf - mlruns | split -b 15m - "$folder/mlruns.tar.gz."
 say end

@@ -45,7 +45,7 @@ run() { # run NAME COMMAND...: to its end, unless it is done or no minute is lef
   finish "$1"
 }
 tests() { # tests NAME WHICH...
-  TMPDIR=$(mktemp -d) timeout --signal=INT --kill-after=15 "${seconds:-200}" \
+  TMPDIR=$(mktemp -d) timeout --signal=INT --kill-after=15 "${seconds:-300}" \
     python3 -m pytest -v -p no:cacheprovider "${@:2}" > "$folder/tests-$1.txt" 2>&1 &
   testing="${testing:-} $!"
 }

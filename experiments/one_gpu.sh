@@ -7,7 +7,7 @@
 #
 # FOLDER takes the logs of the tests and the packed store. What is not done goes on when it is called again. Sweeps have
 # locks of their own while they build, so that several build at once, and each waits for a device that is held from it;
-# they are timed one after the other, when nobody builds. No training beside them: it was slower by a multiple.
+# they are timed one after the other, when nobody builds. No training beside them: an epoch took 5.2 s, and 3.4 later.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 call=$1 folder=$(realpath "$2") limit=${3:-570}

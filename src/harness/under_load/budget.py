@@ -1,6 +1,6 @@
 """How many sets of processes there is time for: another one only if it would be over in time, as the longest was.
 
-Decided by the clock alone, never by what was measured, so that stopping favours no result.
+Decided by the clock, never by a rate or a factor, so that stopping favours no result.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from harness.roles import ROLES
 from harness.stats.stagewise import Stagewise, decompose
 from harness.why.ceiling import Standing, sentence
+from harness.why.comparable import comparable
 from harness.why.parts import order_of
 from harness.why.profile import ENOUGH, SPANNING, UNKNOWN, CellProfile
 
@@ -52,6 +53,7 @@ def explain(
         work_ms = {role: 1e3 * batch_size / device_ips[role] for role in ROLES}
     else:
         work_ms = {role: total_ms[role] * min(1.0, profiles[role].work_ms / profiles[role].batch_ms) for role in ROLES}
+    profiles = comparable(profiles)
     found = decompose({role: profiles[role].parts_ms for role in ROLES}, work_ms, total_ms)
     incomplete = tuple(role for role in ROLES if profiles[role].attributed < ENOUGH)
     sentences = _sentences(found, profiles, incomplete, log_host_on_wall, established)

@@ -22,22 +22,28 @@ _PARTS = (
     (re.compile(r"(^|\.)heads(\.|$)()"), "head"),
     (re.compile(r"(^|\.)head(\.|$)()"), "exit head"),
     (re.compile(r"(^|\.)(?:norm5|classifier)(\.|$)()"), "head"),
+    (re.compile(r"^(encoder\.ln|tail\.norm)(\.|$)()"), "head"),  # a transformer's last normalisation
     (re.compile(r"(^|\.)(?:conv0|norm0|relu0|pool0)(\.|$)()"), "stem"),
+    (re.compile(r"(^|\.)(?:conv_proj|class_token|pos_embedding)(\.|$)()"), "stem"),
+    (re.compile(r"(^|\.)features\.?(\d+)(\.|$)"), "features {}"),
 )
+# what only holds parts, or does nothing in a trained network
+_HOLDER = re.compile(r"^(features|trunk|tail|encoder|encoder\.layers|encoder\.dropout)\.?$")
 # what ONNX Runtime puts around the name of a tensor or node that it makes something else of
 _DECORATION = re.compile(r"^InsertedPrecisionFreeCast_|^node_|(?:_bn)?(?:_nchwc)?(?:_token_\d+)?(?:#\d+)?$")
 
 
 def part_of_parameter(name: str) -> str | None:
-    """Return the part of a parameter or module by its qualified name; None where the name tells nothing.
+    """Return the part of a parameter, or of a module ("name."), by its qualified name; None where that tells nothing.
 
-    Another network than a DenseNet is divided by its top-level modules.
+    Another network than a DenseNet or a ViT is divided by its top-level modules.
     """
     for pattern, label in _PARTS:
         found = pattern.search(name)
         if found:
             return label.format(found[2])
-    if name.startswith(("features", "trunk")):
+    name = re.sub(r"^(trunk|tail)\.", "", name)
+    if _HOLDER.match(name) or name.startswith("features"):
         return None
     first, dot, _ = name.partition(".")
     return first if dot and first.isidentifier() else None
@@ -46,7 +52,7 @@ def part_of_parameter(name: str) -> str | None:
 def order_of(part: str) -> tuple[float, int]:
     """Return a key that sorts parts as the network runs them; what is not a part of it comes last."""
     name, _, number = part.rpartition(" ")
-    if name in ("dense block", "encoder layer", "transition"):
+    if name in ("dense block", "encoder layer", "features", "transition"):
         return float(number), int(name == "transition")
     return {"stem": (0.0, 0), "exit head": (90.0, 0), "head": (91.0, 0), SPANNING: (98.0, 0), UNKNOWN: (99.0, 0)}.get(
         part, (80.0, 0)

@@ -73,7 +73,10 @@ def typical(batches: Iterable[list[Layer]]) -> list[Layer]:
 
 @contextmanager
 def _marked(module: nn.Module) -> Iterator[None]:
-    """Have the topmost modules of each part leave a mark in the profile when they are called."""
+    """Have the topmost modules of each part leave a mark in the profile when they are called.
+
+    One that holds modules of another part marks what it does before them; theirs are marked, and its own after them.
+    """
     from torch.profiler import record_function
 
     def marker(part: str) -> Callable[..., None]:
@@ -84,12 +87,15 @@ def _marked(module: nn.Module) -> Iterator[None]:
         return mark
 
     hooks = []
+    parts = {name: part_of_parameter(f"{name}.") for name, _ in module.named_modules() if name}
     covered: list[str] = []
     for name, child in module.named_modules():
-        part = part_of_parameter(name)
-        if part is not None and not any(name.startswith(f"{above}.") for above in covered):
-            covered.append(name)
-            hooks.append(child.register_forward_pre_hook(marker(part)))
+        part = parts.get(name)
+        if part is None or name.startswith(tuple(covered)):
+            continue
+        hooks.append(child.register_forward_pre_hook(marker(part)))
+        if all(parts[below] == part for below in parts if below.startswith(f"{name}.")):
+            covered.append(f"{name}.")
     try:
         yield
     finally:

@@ -49,6 +49,31 @@ def test_little_attribution_is_said():
     assert "Less than 90%" in why.sentences[-1]
 
 
+def named(role, parts):
+    return {role: profile_of("a profiler", [Layer("k", part, ms) for part, ms in parts.items()], sum(parts.values()))}
+
+
+def test_parts_that_only_one_engine_names_explain_nothing():
+    """An eager `encoder` beside a compiler's layers once made all of a factor parts that scale differently."""
+    four = named("baseline", {"stem": 1, "encoder": 20}) | named("arch", {"stem": 1, "encoder": 10})
+    four |= named("hw", {"stem": 0.5, "layer 1": 1, "layer 2": 1})
+    four |= named("combined", {"stem": 0.5, "layer 1": 0.8, "layer 2": 0.6, "spanning": 0.1})
+    speed = {role: 1e3 / profile.work_ms for role, profile in four.items()}
+    why = explain(four, speed, speed, "device", 1)
+    assert set(why.incomplete) == set(ROLES)
+    assert "no known part" in why.sentences[0]
+    # of the lump 20 -> 10 and 2 -> 1.5, where 1 was to be expected; the stem multiplies
+    assert math.exp(why.stagewise.log_factor - why.stagewise.amdahl) == pytest.approx(1.5 / 2.0)
+
+
+def test_a_small_part_that_was_fused_away_changes_nothing():
+    four = named("baseline", {"stem": 1, "body": 20, "tail": 0.1}) | named("arch", {"stem": 1, "body": 10, "tail": 0.1})
+    four |= named("hw", {"stem": 1, "body": 2}) | named("combined", {"stem": 1, "body": 1.5})
+    speed = {role: 1e3 / profile.work_ms for role, profile in four.items()}
+    why = explain(four, speed, speed, "device", 1)
+    assert "body" in why.sentences[0] and why.incomplete == ()
+
+
 def test_profiles_are_scaled_to_what_was_timed():
     slow = {role: speed / 10 for role, speed in speeds(CONFLICT).items()}
     why = explain(profiles(**CONFLICT), slow, slow, "device", 1)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import torch
+from torch import nn
 from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile, record_function
+from torchvision.models import VisionTransformer, mobilenet_v3_small, resnet18
 
 from harness.why.profile import UNKNOWN
-from harness.why.torch_ops import _batches
+from harness.why.torch_ops import _batches, _marked, profile_module
 
 
 def event(name, start, end, identity=0, parent=None, kernels=(), device=DeviceType.CPU):
@@ -94,4 +98,43 @@ def test_what_compiled_code_calls_beside_its_kernels_on_a_cpu_is_work_of_no_know
         ("aten::sort", UNKNOWN, 0.06),
         ("graph_0_cpp_fused_relu_0", "head", 0.1),
         ("aten::to", UNKNOWN, 0.01),
+    ]
+
+
+def _parts(model, size):
+    """Return the parts of an eager network's profile, in the order they ran."""
+    images = torch.randn(1, 3, size, size)
+    model.eval()
+    with torch.inference_mode():
+        return list(profile_module(lambda: model(images), model, (), "cpu", 1).parts_ms)
+
+
+def test_every_part_of_an_eager_network_is_named_as_its_parameters_are():
+    vit = VisionTransformer(32, 16, num_layers=2, num_heads=2, hidden_dim=16, mlp_dim=32, num_classes=10)
+    assert _parts(vit, 32) == ["stem", "encoder layer 0", "encoder layer 1", "head"]
+    assert [part for part in _parts(resnet18(num_classes=10), 32) if part != UNKNOWN] == [
+        *("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4", "avgpool", "fc")
+    ]
+    assert _parts(mobilenet_v3_small(num_classes=10), 32)[:2] == ["features 0", "features 1"]
+
+
+def test_work_after_a_part_within_a_part_is_of_the_outer_one_again():
+    class Body(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.classifier, self.last = nn.Linear(8, 8), nn.Softmax(dim=1)
+
+        def forward(self, features):
+            return self.last(self.classifier(features.sin()))
+
+    whole, features = nn.Sequential(), torch.randn(1, 8)
+    whole.body = Body()
+    profiled = profile(activities=[ProfilerActivity.CPU])
+    with torch.inference_mode(), _marked(whole), profiled as prof, record_function("harness-batch"):
+        whole(features)
+    ((layers, _),) = _batches(prof.events(), "cpu", ())
+    assert [(one.name, one.part) for one in layers] == [
+        ("aten::sin", "body"),
+        ("aten::linear", "head"),
+        ("aten::softmax", "body"),
     ]

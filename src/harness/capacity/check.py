@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from harness.stats import minimum_samples, percentile
 AGREEMENT = 0.05  # a plan and its simulation that differ by more are reported as disagreeing
 TOLERANCE = 0.005  # of the bisection, relative: finer than one seed differs from the next
 REQUESTS = 80_000  # of a run, at least
+OVERLOAD = 0.01  # a run lasts until so much more than a GPU can serve has made its queue as long as the bound
 TAIL = 20  # times the samples that the percentile needs (662 for p99, 6,636 for p99.9)
 SEEDS = (1, 2, 3)
 SIMULATED_GPUS = 8  # at most
@@ -54,11 +56,19 @@ def check_plan(
 ) -> FleetCheck:
     """Simulate up to 8 GPUs of the planned fleet, its requests split by one of `simulation.SPLITS`.
 
-    `requests` in a run: by default 80,000, or more where the study's percentile needs them.
+    `requests` in a run: by default 80,000, or more where the study's percentile needs them, and enough for each GPU
+    that an overload shows; where requests are split at random, GPUs know nothing of each other, so few are simulated
+    for long before more requests are.
     """
-    requests = requests or max(REQUESTS, TAIL * minimum_samples(curves.quantile))
     cell, slo_ms = curves.cells[plan.sustained.cell], plan.sustained.slo_ms
-    part = Part(simulated=min(plan.gpus, SIMULATED_GPUS), fleet=plan.gpus, split=split)
+    simulated = min(plan.gpus, SIMULATED_GPUS)
+    if requests is None:
+        requests = max(REQUESTS, TAIL * minimum_samples(curves.quantile))
+        of_one = math.ceil(plan.sustained.rate_per_s * slo_ms / 1e3 / OVERLOAD)
+        if split == "random":
+            simulated = max(1, min(simulated, requests // of_one))
+        requests = max(requests, simulated * of_one)
+    part = Part(simulated=simulated, fleet=plan.gpus, split=split)
 
     def highest(seed: int, start_per_s: float, step: float) -> float:
         def meets(rate_per_s: float) -> bool:

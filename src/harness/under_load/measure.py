@@ -139,8 +139,8 @@ def _measure(
                     if served[role].degraded:
                         reasons = (*loaded[role].degraded, *served[role].degraded)
                         loaded[role] = replace(loaded[role], degraded=reasons)
-                    if role not in loads:
-                        loads[role] = CellLoad.timed(variant, handles[role], config, settings.worker_timeout_s)
+                    timed = CellLoad.timed(variant, handles[role], config, settings.worker_timeout_s)
+                    loads[role] = loads[role].with_another_set(timed) if role in loads else timed
                     waits = _host_share(handles[role], loaded[role], settings.worker_timeout_s)
                     if waits is not None:  # it differs from process to process
                         shares[role] = max(waits, shares.get(role, waits))

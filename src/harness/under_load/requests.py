@@ -30,7 +30,7 @@ CEILING = 4.0  # times what the largest batch can do: nothing serves more
 class CellLoad:
     """What is known of a cell before it is put under load."""
 
-    service_ms: Mapping[int, tuple[float, ...]]  # of batches while others wait, by the size they ran at
+    service_ms: Mapping[int, tuple[float, ...]]  # of batches while others wait, by size; of every set of processes
     capacity_per_s: float  # of the best of these sizes, at its median
     guess_per_s: float  # where a search begins
     found_before: bool = False  # the guess is what the last search found, and not theory's
@@ -48,6 +48,11 @@ class CellLoad:
             capacity_per_s=max(size / seconds for size, seconds in service_s.items()),
             guess_per_s=predicted_rate(service_s, policy, asked.slo_ms / 1e3, asked.percentile / 100),
         )
+
+    def with_another_set(self, other: CellLoad) -> CellLoad:
+        """Return this with the batches that a later set of processes was timed by: they differ from set to set."""
+        service_ms = {size: (*ms, *other.service_ms.get(size, ())) for size, ms in self.service_ms.items()}
+        return replace(self, service_ms=service_ms)
 
 
 def timed_sizes(policy: BatchPolicy) -> tuple[int, ...]:

@@ -36,6 +36,19 @@ def test_a_curve_that_its_batch_times_do_not_explain_is_a_disagreement(serving):
     assert not check.meets_bound
 
 
+def test_no_rate_above_what_full_batches_come_to_is_called_sustained(serving):
+    """A fast GPU took 10,000 requests in 0.6 s: too little time for an overload of 6% to reach a bound of 50 ms."""
+    cell = serving["cells"]["hw"]
+    cell["service_ms"] = {str(size): [0.9 + 0.05 * size] for size in (2, 4, 8, 16, 32, 64)}
+    most_per_s = 64 / 4.1e-3
+    cell |= {"at_slo_per_s": 0.99 * most_per_s, "low_per_s": None, "high_per_s": None}
+    cell["policy"] |= {"max_batch_size": 64, "static": False, "buckets": [2, 4, 8, 16, 32, 64]}
+    curves = parse(json.dumps(serving), "fast")
+    found = answer([curves], Question(constant(1e6), candidate="hw"))
+    check = check_plan(curves, found.plans[-1], constant(1e6))
+    assert 0.95 * most_per_s < check.rate_per_s < 1.02 * most_per_s
+
+
 def test_a_bound_below_every_batch_time_is_met_by_no_rate(serving):
     serving["cells"]["hw"]["service_ms"] = {"32": [60.0]}
     curves = parse(json.dumps(serving), "hopeless")

@@ -33,10 +33,12 @@ def load(folders: list[Path]) -> pandas.DataFrame:
     return frame[(frame["status"] == "FINISHED") & frame["interaction/factor"].notna()].reset_index(drop=True)
 
 
-def label(row: pandas.Series) -> str:
-    """Return what tells a quartet from the others."""
+def label(row: pandas.Series, models: int = 1) -> str:
+    """Return what tells a quartet from the others; its model too where there are several."""
+    model = f"{row['model']}: " if models > 1 else ""
     ours = " (our dense blocks)" if str(row.get("hw.fusion.dense_blocks")) == "True" else ""
-    return f"{row['arch']} x {row['hw']}, b{row['batch_size']:.0f}\n{row['engine']}{ours}, reference {row['reference']}"
+    quartet = f"{model}{row['arch']} x {row['hw']}, b{row['batch_size']:.0f}"
+    return f"{quartet}\n{row['engine']}{ours}, reference {row['reference']}"
 
 
 def draw(frame: pandas.DataFrame, path: Path) -> None:
@@ -61,7 +63,8 @@ def draw(frame: pandas.DataFrame, path: Path) -> None:
         left.errorbar(shown, y, xerr=errors, fmt=marker, color=colour, markersize=5, label=f"{clock}, 95% interval")
         left.plot(np.full((low < bounds[0]).sum(), bounds[0]), y[low < bounds[0]], "<", color=colour)
         left.plot(np.full((high > bounds[1]).sum(), bounds[1]), y[high > bounds[1]], ">", color=colour)
-    left.set(xlabel="interaction factor", yticks=places, yticklabels=[label(row) for _, row in frame.iterrows()])
+    labels = [label(row, frame["model"].nunique()) for _, row in frame.iterrows()]
+    left.set(xlabel="interaction factor", yticks=places, yticklabels=labels)
     for index, (prefix, (name, colour)) in enumerate(CELLS.items()):
         values = frame[f"{prefix}throughput/device"].to_numpy()
         bars = right.barh(places + (index - 1.5) * 0.2, values, 0.19, color=colour, edgecolor="black", linewidth=0.4,

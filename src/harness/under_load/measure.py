@@ -152,9 +152,7 @@ def _measure(
                         one = _repeat(handles[role], chosen[role], loads[role], config, repeat, restart)
                         repeats[role].append(one)
                         slowed += telemetry.read(role, restart, repeat, time.monotonic() - began)
-                        if one.found is not None and one.found.best is not None:  # the next search begins there
-                            rate_per_s = one.found.best.rate_per_s
-                            loads[role] = replace(loads[role], guess_per_s=rate_per_s, found_before=True)
+                        loads[role] = loads[role].after_search(one.found)
                 for role, variant in chosen.items():
                     if variant.plan.tail is not None and role not in bounds:
                         progress.stage("bounds of the early exit", role)

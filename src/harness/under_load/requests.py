@@ -13,7 +13,7 @@ from harness.scenarios.check import queries_needed
 from harness.scenarios.client.load_test import LoadTest
 from harness.scenarios.policy import BatchPolicy, powers_of_two
 from harness.scenarios.queueing import predicted_rate
-from harness.scenarios.search import STEP
+from harness.scenarios.search import STEP, Found
 from harness.scenarios.serving_cell import EXITS, Search
 from harness.under_load.variants import Variant
 
@@ -33,7 +33,7 @@ class CellLoad:
     service_ms: Mapping[int, tuple[float, ...]]  # of batches while others wait, by size; of every set of processes
     capacity_per_s: float  # of the best of these sizes, at its median
     guess_per_s: float  # where a search begins
-    found_before: bool = False  # the guess is what the last search found, and not theory's
+    found_before: bool = False  # the guess is what the first search found, and not theory's
 
     @staticmethod
     def timed(variant: Variant, handle: Handle, config: HarnessConfig, timeout_s: float) -> CellLoad:
@@ -53,6 +53,16 @@ class CellLoad:
         """Return this with the batches that a later set of processes was timed by: they differ from set to set."""
         service_ms = {size: (*ms, *other.service_ms.get(size, ())) for size, ms in self.service_ms.items()}
         return replace(self, service_ms=service_ms)
+
+    def after_search(self, found: Found | None) -> CellLoad:
+        """Return this with what the first search that found anything found: where all later ones begin.
+
+        Not each where the last one ended: a search ends below the first rate that failed, by chance too, and where
+        latency hardly depends on the rate a chain of them walks down, each set of processes after the one before.
+        """
+        if self.found_before or found is None or found.best is None:
+            return self
+        return replace(self, guess_per_s=found.best.rate_per_s, found_before=True)
 
 
 def timed_sizes(policy: BatchPolicy) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.capacity.arrivals import Part, poisson_arrivals_s, thinned_s
 from harness.capacity.curves import Curves
@@ -18,6 +18,7 @@ AGREEMENT = 0.05  # a plan and its simulation that differ by more are reported a
 TOLERANCE = 0.005  # of the bisection, relative: finer than one seed differs from the next
 REQUESTS = 80_000  # of a run, at least
 OVERLOAD = 0.01  # a run lasts until so much more than a GPU can serve has made its queue as long as the bound
+MOST = 400_000  # requests of a run that are drawn for this, whatever the bound
 TAIL = 20  # times the samples that the percentile needs (662 for p99, 6,636 for p99.9)
 SEEDS = (1, 2, 3)
 SIMULATED_GPUS = 8  # at most
@@ -61,14 +62,14 @@ def check_plan(
     for long before more requests are.
     """
     cell, slo_ms = curves.cells[plan.sustained.cell], plan.sustained.slo_ms
-    simulated = min(plan.gpus, SIMULATED_GPUS)
+    fleet_part = Part(simulated=min(plan.gpus, SIMULATED_GPUS), fleet=plan.gpus, split=split)
+    part = fleet_part
     if requests is None:
         requests = max(REQUESTS, TAIL * minimum_samples(curves.quantile))
-        of_one = math.ceil(plan.sustained.rate_per_s * slo_ms / 1e3 / OVERLOAD)
+        of_one = min(MOST, math.ceil(plan.sustained.rate_per_s * slo_ms / 1e3 / OVERLOAD))
         if split == "random":
-            simulated = max(1, min(simulated, requests // of_one))
-        requests = max(requests, simulated * of_one)
-    part = Part(simulated=simulated, fleet=plan.gpus, split=split)
+            part = replace(part, simulated=max(1, min(part.simulated, requests // of_one)))
+        requests = max(requests, min(MOST, part.simulated * of_one))
 
     def highest(seed: int, start_per_s: float, step: float) -> float:
         def meets(rate_per_s: float) -> bool:
@@ -84,6 +85,7 @@ def check_plan(
     rate_per_s = statistics.median(rates)
     seed = SEEDS[0]
     if demand.busiest_s.size:
+        part = fleet_part  # of a trace there are only so many requests
         arrivals_s = thinned_s(demand.busiest_s, seed, part)
     else:
         arrivals_s = poisson_arrivals_s(demand.peak_per_s / plan.gpus, requests, seed, part)

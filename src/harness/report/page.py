@@ -105,7 +105,9 @@ def _shown(one: Quartet) -> dict[str, Any]:
 
 def _pieces(why: Mapping[str, Any]) -> list[tuple[str, str, float]]:
     """Return what the factor is the product of: name, its factor, and the share of a bar that shows its size."""
-    own = {name: why["log_parts"].get(name, 0.0) for name in why["part_ms"]}  # in the network's order
+    told = why["log_parts"]
+    names = [name for name in why["part_ms"] if name in told]  # in the network's order
+    own = {name: told[name] for name in (*names, *(name for name in told if name not in names))}
     logs = {"host": why["log_host"], "pure stage-wise scaling (Amdahl)": why["log_amdahl"], **own}
     most = max((abs(value) for value in logs.values()), default=0.0) or 1.0
     return [(name, f"{math.exp(value):.3f}", abs(value) / most) for name, value in logs.items()]

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
+import numpy as np
+
 from harness.config import HarnessConfig
 from harness.measure.coordinator import Handle
 from harness.scenarios.check import queries_needed
@@ -50,7 +52,10 @@ class CellLoad:
         )
 
     def with_another_set(self, other: CellLoad) -> CellLoad:
-        """Return this with the batches that a later set of processes was timed by: they differ from set to set."""
+        """Return this with the batches that a later set of processes was timed by too: they differ from set to set.
+
+        Where searches begin and end remains what the first set said.
+        """
         service_ms = {size: (*ms, *other.service_ms.get(size, ())) for size, ms in self.service_ms.items()}
         return replace(self, service_ms=service_ms)
 
@@ -58,7 +63,8 @@ class CellLoad:
         """Return this with what the first search that found anything found: where all later ones begin.
 
         Not each where the last one ended: a search ends below the first rate that failed, by chance too, and where
-        latency hardly depends on the rate a chain of them walks down, each set of processes after the one before.
+        latency hardly depends on the rate a chain of them walks down, each set of processes after the one before. And
+        not all at the same rate: they would try the same few, and agree because of that.
         """
         if self.found_before or found is None or found.best is None:
             return self
@@ -82,8 +88,11 @@ def request_of(variant: Variant, load: CellLoad, config: HarnessConfig, repeat: 
         return "load_test", (variant.plan, test)
     lowest = MARGIN * test.min_queries / asked.max_duration_s
     highest = max(CEILING * load.capacity_per_s, lowest)
-    step = (1 + asked.tolerance) ** 2 if load.found_before else STEP  # halved once it is as narrow as asked for
-    return "search", Search(variant.plan, test, load.guess_per_s, lowest, highest, asked.tolerance, step)
+    step, guess_per_s = STEP, load.guess_per_s
+    if load.found_before:  # steps that are as narrow as asked for once halved, from a place of each repeat's own
+        step = (1 + asked.tolerance) ** 2
+        guess_per_s *= (1 + asked.tolerance) ** np.random.default_rng((asked.seed, repeat)).uniform(-0.5, 0.5)
+    return "search", Search(variant.plan, test, float(guess_per_s), lowest, highest, asked.tolerance, step)
 
 
 def exit_bound_tests(variant: Variant, load: CellLoad, config: HarnessConfig) -> dict[str, Any]:

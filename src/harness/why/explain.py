@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from harness.roles import ROLES
 from harness.stats.stagewise import Stagewise, decompose
 from harness.why.ceiling import Standing, sentence
-from harness.why.comparable import comparable
+from harness.why.comparable import lone_parts, lumped
 from harness.why.parts import order_of
 from harness.why.profile import ENOUGH, SPANNING, UNKNOWN, CellProfile
 
@@ -53,10 +53,13 @@ def explain(
         work_ms = {role: 1e3 * batch_size / device_ips[role] for role in ROLES}
     else:
         work_ms = {role: total_ms[role] * min(1.0, profiles[role].work_ms / profiles[role].batch_ms) for role in ROLES}
-    profiles = comparable(profiles)
-    found = decompose({role: profiles[role].parts_ms for role in ROLES}, work_ms, total_ms)
+    lone = lone_parts(profiles)
+    known = {role: lumped(profiles[role], lone) for role in ROLES}
+    found = decompose({role: known[role].parts_ms for role in ROLES}, work_ms, total_ms)
     incomplete = tuple(role for role in ROLES if profiles[role].attributed < ENOUGH)
     sentences = _sentences(found, profiles, incomplete, log_host_on_wall, established)
+    if lone:
+        sentences = (*sentences, f"Only some cells' engines name {_listed(lone)}: that is work of no known part here.")
     under = sentence(standings or {})
     return Why(found, profiles, work_ms, boundary, incomplete, (*sentences, under) if under else sentences)
 
@@ -112,6 +115,10 @@ def _sentences(
     if first and log_host_on_wall is not None:
         first = f"{first[:-1]}; on the wall clock the host makes it {_times(log_host_on_wall)}."
     return tuple(one for one in (first, second, third) if one)
+
+
+def _listed(parts: tuple[str, ...]) -> str:
+    return ", ".join(parts[:3]) + (f" and {len(parts) - 3} other parts" if len(parts) > 3 else "")
 
 
 def _of(part: str) -> str:

@@ -22,13 +22,16 @@ _PARTS = (
     (re.compile(r"(^|\.)heads(\.|$)()"), "head"),
     (re.compile(r"(^|\.)head(\.|$)()"), "exit head"),
     (re.compile(r"(^|\.)(?:norm5|classifier)(\.|$)()"), "head"),
-    (re.compile(r"^(encoder\.ln|tail\.norm)(\.|$)()"), "head"),  # a transformer's last normalisation
+    (re.compile(r"^(fc|encoder\.ln|tail\.norm)(\.|$)"), "head"),  # a transformer's last normalisation among them
     (re.compile(r"(^|\.)(?:conv0|norm0|relu0|pool0)(\.|$)()"), "stem"),
-    (re.compile(r"(^|\.)(?:conv_proj|class_token|pos_embedding)(\.|$)()"), "stem"),
+    (re.compile(r"(^|\.)(?:conv_proj|class_token|pos_embedding|tokens)(\.|$)()"), "stem"),
+    (re.compile(r"^(?:trunk\.)?(conv1|bn1|conv_stem)(\.|$)"), "stem"),
     (re.compile(r"(^|\.)features\.?(\d+)(\.|$)"), "features {}"),
 )
-# what only holds parts, or does nothing in a trained network
-_HOLDER = re.compile(r"^(features|trunk|tail|encoder|encoder\.layers|encoder\.dropout)\.?$")
+# what only holds parts; and what has no parameters, which belongs to what it works on, as in a graph
+_NO_PART = re.compile(
+    r"^(features|trunk|tail|encoder|encoder\.layers|encoder\.dropout|relu|maxpool|avgpool|pool|dropout|flatten)\.?$"
+)
 # what ONNX Runtime puts around the name of a tensor or node that it makes something else of
 _DECORATION = re.compile(r"^InsertedPrecisionFreeCast_|^node_|(?:_bn)?(?:_nchwc)?(?:_token_\d+)?(?:#\d+)?$")
 
@@ -43,7 +46,7 @@ def part_of_parameter(name: str) -> str | None:
         if found:
             return label.format(found[2])
     name = re.sub(r"^(trunk|tail)\.", "", name)
-    if _HOLDER.match(name) or name.startswith("features"):
+    if _NO_PART.match(name) or name.startswith("features"):
         return None
     first, dot, _ = name.partition(".")
     return first if dot and first.isidentifier() else None

@@ -75,7 +75,8 @@ def typical(batches: Iterable[list[Layer]]) -> list[Layer]:
 def _marked(module: nn.Module) -> Iterator[None]:
     """Have the topmost modules of each part leave a mark in the profile when they are called.
 
-    One that holds modules of another part marks what it does before them; theirs are marked, and its own after them.
+    One that holds modules of another part marks what it does before them; theirs are marked, and its own modules after
+    them. What it does itself after one of another part counts as that part's.
     """
     from torch.profiler import record_function
 

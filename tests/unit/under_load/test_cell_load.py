@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
+from harness.config import HarnessConfig, ScenarioConfig
 from harness.scenarios.search import Found, Point
-from harness.under_load.requests import CellLoad
+from harness.under_load.requests import CellLoad, request_of
 
 TIMED = CellLoad({32: (13.5,)}, 2370.0, 2100.0)
 
@@ -31,3 +33,15 @@ def test_every_later_search_begins_where_the_first_ended(later):
 
 def test_a_search_that_found_nothing_leaves_the_guess_to_theory():
     assert TIMED.after_search(Found((), None, None)) == TIMED.after_search(None) == TIMED
+
+
+def test_later_searches_begin_near_the_first_ones_end_each_at_a_rate_of_its_own():
+    """All at the same rate, eight of them tried the same few, and an interval of half a percent was the grid's."""
+    config = HarnessConfig(scenario=ScenarioConfig(name="server", tolerance=0.05))
+    variant = SimpleNamespace(plan=None)
+    load = replace(TIMED, guess_per_s=1800.0, found_before=True)
+    guesses = [request_of(variant, load, config, repeat)[1].guess_per_s for repeat in range(8)]
+    assert len(set(guesses)) == 8 and 1.03 < max(guesses) / min(guesses) < 1.05
+    assert all(abs(guess / 1800 - 1) < 0.026 for guess in guesses)
+    assert request_of(variant, load, config, 3)[1].guess_per_s == guesses[3]
+    assert request_of(variant, TIMED, config, 3)[1].guess_per_s == TIMED.guess_per_s

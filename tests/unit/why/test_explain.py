@@ -8,6 +8,7 @@ import pytest
 
 from harness.roles import ROLES
 from harness.why.ceiling import standings
+from harness.why.comparable import lone_parts
 from harness.why.explain import explain, part_times
 from harness.why.profile import UNKNOWN, Layer, profile_of
 
@@ -60,10 +61,26 @@ def test_parts_that_only_one_engine_names_explain_nothing():
     four |= named("combined", {"stem": 0.5, "layer 1": 0.8, "layer 2": 0.6, "spanning": 0.1})
     speed = {role: 1e3 / profile.work_ms for role, profile in four.items()}
     why = explain(four, speed, speed, "device", 1)
-    assert set(why.incomplete) == set(ROLES)
     assert "no known part" in why.sentences[0]
+    assert why.sentences[-1].startswith("Only some cells' engines name ") and "encoder" in why.sentences[-1]
+    assert part_times(why)["encoder"]["baseline"] == pytest.approx(20)  # what the profilers said is kept
     # of the lump 20 -> 10 and 2 -> 1.5, where 1 was to be expected; the stem multiplies
     assert math.exp(why.stagewise.log_factor - why.stagewise.amdahl) == pytest.approx(1.5 / 2.0)
+
+
+def test_a_cell_without_names_explains_nothing():
+    four = named("baseline", {"stem": 1, "body": 20}) | named("arch", {"stem": 1, "body": 10})
+    four |= named("hw", {UNKNOWN: 3}) | named("combined", {"stem": 1, "body": 1})
+    speed = {role: 1e3 / profile.work_ms for role, profile in four.items()}
+    why = explain(four, speed, speed, "device", 1)
+    assert "no known part" in why.sentences[0]
+    assert why.stagewise.amdahl == pytest.approx(0)
+
+
+def test_a_part_that_a_technique_takes_away_or_adds_is_no_other_name():
+    four = named("baseline", {"stem": 1, "one": 9, "two": 9}) | named("arch", {"stem": 1, "one": 9, "exit head": 3})
+    four |= named("hw", {"stem": 1, "one": 1, "two": 1}) | named("combined", {"stem": 1, "one": 1, "exit head": 0.3})
+    assert lone_parts(four) == ()
 
 
 def test_a_small_part_that_was_fused_away_changes_nothing():

@@ -12,6 +12,7 @@ from harness.roles import ROLES
 from harness.scenarios.policy import BatchPolicy
 from harness.scenarios.queueing import latencies, mean_wait_md1_s
 from harness.track.load import load
+from harness.under_load.requests import TIMED_BATCHES
 
 SHORT = (
     "scenario=server", "engine=onnxruntime", "reference=engine", "engine.threads=1", "scenario.percentile=90",
@@ -35,7 +36,7 @@ def searched(swept, store_root):
     """Return a searched quartet: static against batched, plain against an early exit."""
     return run_of(
         swept, store_root, "arch=early_exit", "hw=dynamic_batching", "scenario.slo_ms=60", "scenario.tolerance=0.3",
-        "sweep_name=searched",
+        "protocol.restarts=2", "sweep_name=searched",
     )  # fmt: skip
 
 
@@ -77,6 +78,7 @@ def test_the_serving_file_holds_what_a_capacity_plan_needs(searched):
         assert all(point["reason"] for point in cell["points"] if not point["valid"])
         assert cell["policy"]["static"] == (role in ("baseline", "arch"))
         assert all(ms > 0 for samples in cell["service_ms"].values() for ms in samples)
+        assert all(len(samples) == 2 * TIMED_BATCHES for samples in cell["service_ms"].values())  # of both sets
     assert set(served["cells"]["baseline"]["service_ms"]) == {"2"}
     assert set(served["cells"]["hw"]["service_ms"]) == {"1", "2", "3", "4"}
 

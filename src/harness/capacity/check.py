@@ -31,8 +31,10 @@ class FleetCheck:
 
     `rates_per_s` are the highest rates a GPU that meet the bound, one a seed, `rate_per_s` their median (0: none
     does); `difference` is that over the plan's rate, minus 1, and so is what decides the number of GPUs before it is
-    rounded up. The last four are of the planned number of GPUs under the peak of the demand; `latency_ms` is at the
-    study's percentile, None where too few requests of a trace reach the simulated GPUs to speak of one.
+    rounded up. `overlooked` is the overload, as a share of the plan's rate, that a run is just long enough to show: a
+    lesser one may pass for sustained. The last four are of the planned number of GPUs under the peak of the demand;
+    `latency_ms` is at the study's percentile, None where too few requests of a trace reach the simulated GPUs to speak
+    of one.
     """
 
     split: str
@@ -40,6 +42,7 @@ class FleetCheck:
     rates_per_s: tuple[float, ...]
     rate_per_s: float
     difference: float
+    overlooked: float
     gpus: int | None
     latency_ms: float | None
     meets_bound: bool | None
@@ -57,9 +60,9 @@ def check_plan(
 ) -> FleetCheck:
     """Simulate up to 8 GPUs of the planned fleet, its requests split by one of `simulation.SPLITS`.
 
-    `requests` in a run: by default 80,000, or more where the study's percentile needs them, and enough for each GPU
-    that an overload shows; where requests are split at random, GPUs know nothing of each other, so few are simulated
-    for long before more requests are.
+    `requests` in a run: by default 80,000, or more where the study's percentile needs them, and, up to 400,000, enough
+    for each GPU that an overload of 1% shows; where requests are split at random, GPUs know nothing of each other, so
+    few are simulated for long before more requests are.
     """
     cell, slo_ms = curves.cells[plan.sustained.cell], plan.sustained.slo_ms
     fleet_part = Part(simulated=min(plan.gpus, SIMULATED_GPUS), fleet=plan.gpus, split=split)
@@ -70,6 +73,7 @@ def check_plan(
         if split == "random":
             part = replace(part, simulated=max(1, min(part.simulated, requests // of_one)))
         requests = max(requests, min(MOST, part.simulated * of_one))
+    overlooked = slo_ms / 1e3 * plan.sustained.rate_per_s * part.simulated / requests
 
     def highest(seed: int, start_per_s: float, step: float) -> float:
         def meets(rate_per_s: float) -> bool:
@@ -97,6 +101,7 @@ def check_plan(
         rates_per_s=rates,
         rate_per_s=rate_per_s,
         difference=rate_per_s / plan.sustained.rate_per_s - 1,
+        overlooked=overlooked,
         gpus=gpus_needed(demand.peak_per_s, rate_per_s, plan.headroom) if rate_per_s else None,
         latency_ms=None if reached is None else reached.value,
         meets_bound=None if reached is None else reached.value <= slo_ms,

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.capacity.answer import Answer
-from harness.capacity.check import AGREEMENT, SEEDS, FleetCheck
+from harness.capacity.check import AGREEMENT, OVERLOAD, SEEDS, FleetCheck
 from harness.capacity.plan import Cost, FleetPlan
 
 SPLIT_NAMES = {
@@ -110,6 +110,8 @@ def _check_notes(found: Answer, plan: FleetPlan, check: FleetCheck) -> list[str]
             f"WARNING: {cell.name}: measurement and simulation disagree by {check.difference:+.1%} (more than "
             f"{AGREEMENT:.0%}): batch times alone do not explain its curve; trust the measurement, and leave headroom"
         )
+    if check.overlooked > 1.01 * OVERLOAD:  # more than what rounding up leaves
+        lines.append(f"{cell.name}: the simulation is too short to show an overload below {check.overlooked:.1%}")
     if check.meets_bound is False:
         lines.append(f"WARNING: {cell.name}: the simulated fleet misses the bound at the peak")
     largest = max(cell.service_ms)

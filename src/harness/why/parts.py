@@ -29,9 +29,7 @@ _PARTS = (
     (re.compile(r"(^|\.)features\.?(\d+)(\.|$)"), "features {}"),
 )
 # what only holds parts; and what has no parameters, which belongs to what it works on, as in a graph
-_NO_PART = re.compile(
-    r"^(features|trunk|tail|encoder|encoder\.layers|encoder\.dropout|relu|maxpool|avgpool|pool|dropout|flatten)\.?$"
-)
+_NO_PART = re.compile(r"^(encoder|encoder\.layers|encoder\.dropout|relu|maxpool|avgpool|pool|dropout|flatten)\.$")
 # what ONNX Runtime puts around the name of a tensor or node that it makes something else of
 _DECORATION = re.compile(r"^InsertedPrecisionFreeCast_|^node_|(?:_bn)?(?:_nchwc)?(?:_token_\d+)?(?:#\d+)?$")
 

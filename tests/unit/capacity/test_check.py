@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -11,6 +12,7 @@ from harness.capacity.answer import Question, answer
 from harness.capacity.check import TOLERANCE, check_plan, highest_rate
 from harness.capacity.demand import constant
 from harness.capacity.reading import parse
+from harness.capacity.table import notes
 
 
 @pytest.mark.parametrize("cell", ["baseline", "arch", "hw", "combined"])
@@ -47,6 +49,17 @@ def test_no_rate_above_what_full_batches_come_to_is_called_sustained(serving):
     found = answer([curves], Question(constant(1e6), candidate="hw"))
     check = check_plan(curves, found.plans[-1], constant(1e6))
     assert 0.95 * most_per_s < check.rate_per_s < 1.02 * most_per_s
+
+
+def test_a_run_that_is_too_short_for_a_small_overload_says_so(curves):
+    found = answer([curves], Question(constant(1e6), candidate="hw"))
+    plan = found.plans[-1]
+    short = check_plan(curves, plan, constant(1e6), requests=2000)
+    per_s = plan.sustained.rate_per_s
+    assert short.overlooked == pytest.approx(0.05 * per_s * short.gpus_simulated / 2000)  # the bound is 50 ms
+    said = [line for line in notes(replace(found, checks=(short,), plans=(plan,))) if "too short" in line]
+    assert said == [f"hw: the simulation is too short to show an overload below {short.overlooked:.1%}"]
+    assert not [line for line in notes(found) if "too short" in line]
 
 
 def test_a_bound_below_every_batch_time_is_met_by_no_rate(serving):

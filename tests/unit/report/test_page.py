@@ -8,6 +8,7 @@ import time
 import pytest
 
 from harness.report.__main__ import main
+from harness.report.page import _pieces
 
 HOSTILE = '<script>alert("x")</script><img src=x onerror=alert(1)>'
 
@@ -95,3 +96,10 @@ def test_figures_that_cannot_be_written_are_one_line_and_status_2(row, folder, t
     study = folder("study", row())
     assert main([str(study), "--figures", str(tmp_path / "nowhere" / "figures")]) == 2
     assert "choose another place" in capsys.readouterr().err
+
+
+def test_a_factor_is_taken_apart_by_what_could_be_compared():
+    """Parts that only one engine names are drawn, and have no factor: theirs is that of work of no known part."""
+    logs = {"stem": 0.1, "unattributed": -0.4}
+    why = {"part_ms": {"stem": {}, "encoder": {}}, "log_parts": logs, "log_host": 0.0, "log_amdahl": 0.0}
+    assert [name for name, *_ in _pieces(why)][2:] == ["stem", "unattributed"]

@@ -89,6 +89,7 @@ def test_a_small_part_that_was_fused_away_changes_nothing():
     speed = {role: 1e3 / profile.work_ms for role, profile in four.items()}
     why = explain(four, speed, speed, "device", 1)
     assert "body" in why.sentences[0] and why.incomplete == ()
+    assert lone_parts(four) == () and not any("Only some cells" in one for one in why.sentences)
 
 
 def test_profiles_are_scaled_to_what_was_timed():

@@ -6,7 +6,7 @@ STAMP := $(VENV)/.ready
 SWEEP ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick test-slow coverage mutation lint audit lock ui report calibrate docs dist clean setup
+.PHONY: help demo test test-quick test-slow coverage mutation lint audit lock ui report pages calibrate docs dist clean setup
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -64,6 +64,9 @@ ui: $(STAMP) ## browse the runs in MLflow, our view already open
 report: $(STAMP) ## analyse a sweep and write its page, report.html: make report [SWEEP=name]
 	$(BIN)/python -m harness.report $(SWEEP) --html report.html
 
+pages: $(STAMP) ## the page of every committed study, made from its data into pages/ (2 minutes)
+	$(BIN)/python experiments/pages.py --out pages
+
 calibrate: $(STAMP) ## does the estimator keep its promises? simulated quartets, a table and a figure
 	$(BIN)/python experiments/calibration/run.py
 
@@ -84,5 +87,5 @@ lock: ## renew requirements.lock from pyproject.toml and constraints.txt (needs 
 	  --no-annotate --no-emit-index-url --python-version 3.11 --python-platform x86_64-manylinux_2_28 -o requirements.lock
 
 clean: ## remove caches and build leftovers (not the results in mlruns/, not .venv)
-	rm -rf .harness_cache .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage* build dist site mutants
+	rm -rf .harness_cache .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage* build dist site pages mutants
 	find src tests experiments -name __pycache__ -type d -prune -exec rm -rf {} +

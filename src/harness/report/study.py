@@ -78,9 +78,15 @@ def _of_folder(folder: Path) -> Study:
             frame[name] = pandas.to_numeric(frame[name], errors="coerce")
         else:
             frame[name] = frame[name].astype(object).where(frame[name].notna(), None)
-    place = folder.resolve()
-    name = place.name if place.parent.name == "experiments" else f"{place.parent.name}/{place.name}"
-    return Study(name, frame, "", _FolderFiles(folder))
+    return Study(_name(folder.resolve()), frame, "", _FolderFiles(folder))
+
+
+def _name(place: Path) -> str:
+    """Return the path below experiments/, as the studies' pages call it; of a folder elsewhere the last two parts."""
+    above = place.parent.parts
+    if "experiments" not in above:
+        return f"{place.parent.name}/{place.name}"
+    return "/".join(place.parts[len(above) - above[::-1].index("experiments") :])
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas
+from study_figure import save
 
 LOW, HIGH = 0.95, 1.05
 RANGE = (0.8, 1.28)  # an arrow where an interval leaves it
@@ -63,8 +64,8 @@ def summarise_visits(samples: pandas.DataFrame) -> None:
 
 
 def draw(frame: pandas.DataFrame, folder: Path) -> None:
-    """Write aa.png and aa.svg into the folder."""
-    plt.rcParams.update({"font.size": 9, "svg.hashsalt": "aa", "svg.fonttype": "none"})
+    """Write aa.svg into the folder."""
+    plt.rcParams.update({"font.size": 9})
     fig, panels = plt.subplots(2, 1, figsize=(10, 6.4), layout="constrained", sharex=True, height_ratios=(2.2, 1))
     places = np.arange(len(frame), dtype=float)
     for axes, names in zip(panels, (STYLE, ["device"]), strict=True):
@@ -90,11 +91,14 @@ def draw(frame: pandas.DataFrame, folder: Path) -> None:
     panels[1].set(title="Device alone, enlarged", xlabel="quartet (protocol.seed)", xticks=places, xticklabels=names)
     for engine, rows in frame.copy().reset_index().groupby("engine", sort=False):
         first = rows.index.min()
-        panels[1].annotate(str(engine), (first - 0.4, 0.97), xycoords=("data", "axes fraction"), va="top")
+        left = first - 0.5 if first else panels[1].get_xlim()[0]
+        panels[1].annotate(
+            str(engine), (left, 0.97), xycoords=("data", "axes fraction"), va="top",
+            xytext=(4, 0), textcoords="offset points",
+        )  # fmt: skip
         for axes in panels if first else ():
             axes.axvline(first - 0.5, color="0.7", linewidth=0.8, linestyle=":")
-    for suffix in (".png", ".svg"):
-        fig.savefig(folder / f"aa{suffix}", dpi=150, metadata={"Date": None} if suffix == ".svg" else None)
+    save(fig, folder / "aa.svg")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Draw a study's cells under the machine's measured ceilings (Williams, Waterman, Patterson 2009, "Roofline").
 
-python experiments/roofline_figure.py experiments/densenet121_h100/first_pieces [MORE FOLDERS] --out FILE.png
+python experiments/roofline_figure.py experiments/densenet121_h100/first_pieces [MORE FOLDERS] --out FILE.svg
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas
-from study_figure import CELLS, main, save
+from study_figure import CELLS, asked, load, save
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p", "h", "d")
 PRECISIONS = {"fp32": ("#555555", "--"), "fp16": ("#000000", "-")}
@@ -70,4 +70,5 @@ def draw(frame: pandas.DataFrame, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(__doc__, draw)
+    folders, out = asked(__doc__)
+    draw(load(folders), out)

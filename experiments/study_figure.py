@@ -1,12 +1,11 @@
 """Draw a study: the factor of each quartet on both clocks, and the throughput of its four cells.
 
-python experiments/study_figure.py experiments/densenet121_h100/first_pieces [MORE FOLDERS] --out FILE.png
+python experiments/study_figure.py experiments/densenet121_h100/first_pieces [MORE FOLDERS] --out FILE.svg
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib
@@ -17,6 +16,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas
 from matplotlib.figure import Figure
+
+from harness.report.figures.canvas import svg_text
+from harness.report.figures.files import write_whole
 
 # Okabe and Ito's colours; the markers say the same once more
 CLOCKS = {"device": ("#0072B2", "o", -0.15), "wall": ("#E69F00", "s", 0.15)}
@@ -82,20 +84,21 @@ def draw(frame: pandas.DataFrame, path: Path) -> None:
 
 
 def save(fig: Figure, path: Path) -> None:
-    """Write a figure under a temporary name, then rename it."""
-    temporary = path.with_name(f".{path.name}")
-    fig.savefig(temporary, dpi=150, format=path.suffix.lstrip("."))
-    temporary.replace(path)
+    """Write a figure as SVG, which is what is committed: the same data give the same bytes."""
+    write_whole(path, svg_text(fig).encode())
 
 
-def main(description: str, draw: Callable[[pandas.DataFrame, Path], None]) -> None:
-    """Draw the folders of the command line into `--out`."""
-    parser = argparse.ArgumentParser(description=description)
+def asked(description: str) -> tuple[list[Path], Path]:
+    """Return the folders and the file of the command line."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    draw(load(arguments.folders), arguments.out)
+    if arguments.out.suffix != ".svg":
+        parser.error(f"--out {arguments.out}: figures of studies are SVG files, name one FILE.svg")
+    return arguments.folders, arguments.out
 
 
 if __name__ == "__main__":
-    main(__doc__, draw)
+    folders, out = asked(__doc__)
+    draw(load(folders), out)

@@ -56,7 +56,8 @@ def studies(repository: Path) -> dict[str, str]:
     found = {}
     for folder in sorted((repository / "experiments").iterdir()):
         pages = [folder / name for name in ("README.md", "table.md") if (folder / name).is_file()]
-        for path in [*pages, *(sorted(folder.glob("*.png")) if pages else [])]:
+        figures = sorted([*folder.glob("*.svg"), *folder.glob("*/*.svg")]) if pages else []
+        for path in [*pages, *figures]:
             inside = path.relative_to(repository).as_posix()
             found[inside] = inside.replace("README.md", "index.md")
     return found

@@ -13,6 +13,8 @@ from cases import Row
 from matplotlib.axes import Axes
 from output import whole
 
+from harness.report.figures.canvas import svg_text
+
 # Okabe and Ito's colours, distinguishable without red-green vision; markers say the same once more.
 STYLE = {
     "white": ("white", "#0072B2", "o"),
@@ -25,8 +27,8 @@ INK = "#333333"
 
 
 def draw(rows: list[Row], folder: Path) -> None:
-    """Write calibration.png and calibration.svg into the folder."""
-    plt.rcParams.update({"font.size": 9, "svg.hashsalt": "calibration", "svg.fonttype": "none"})
+    """Write calibration.svg into the folder."""
+    plt.rcParams.update({"font.size": 9})
     main = [row for row in rows if row.sd == 0.1 and row.restarts == 1 and not row.sequential and row.noise in STYLE]
     fig, (coverage, false, power) = plt.subplots(1, 3, figsize=(12, 4.0), layout="constrained")
 
@@ -62,9 +64,8 @@ def draw(rows: list[Row], folder: Path) -> None:
         labels.append(label)
     fig.legend(handles, labels, loc="outside lower center", ncols=8, frameon=False)
     fig.suptitle("Simulated quartets with sd(L) = 0.1: what a verdict is worth", fontsize=11)
-    for suffix in (".png", ".svg"):
-        with whole(folder / f"calibration{suffix}") as temporary:
-            fig.savefig(temporary, dpi=150, metadata={"Date": None} if suffix == ".svg" else None)
+    with whole(folder / "calibration.svg") as temporary:
+        temporary.write_text(svg_text(fig))
     plt.close(fig)
 
 

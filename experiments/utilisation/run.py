@@ -8,6 +8,8 @@ A stream of Poisson requests at one rate is served by the baseline and by each t
         batch_size=32 scenario.min_queries=480      # at a low rate, or LoadGen waits for as many as a p99 needs
 
 What was cut goes on with the same command; a sweep that is there is left out (resume=never measures it anew).
+
+    python experiments/utilisation/run.py --rate-per-s 4 --out experiments/utilisation/cpu --redraw    # busy.csv again
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ import pandas
 import harness
 from harness.config import TrackingConfig
 from harness.errors import UserError
+from harness.report.figures.canvas import svg_text
+from harness.report.figures.files import write_whole
 from harness.scenarios.batches import BatchRecord
 from harness.track import find_store
 
@@ -91,7 +95,8 @@ def draw(shares: dict[str, np.ndarray], window_s: float, rate_per_s: float, path
     for axis, name in zip(axes[:, 0], techniques, strict=True):
         for label, colour in (("baseline", "0.6"), (name, BLUE)):
             share = shares[label]
-            axis.step(np.arange(len(share)) * window_s, 100 * share, where="post", color=colour, lw=1.3)
+            edges = np.arange(len(share) + 1) * window_s
+            axis.stairs(100 * share, edges, baseline=None, color=colour, lw=1.3)
             axis.axhline(100 * share.mean(), color=colour, lw=0.8, ls=":")
         axis.set_ylim(0, 105)
         means = f"{100 * shares[name].mean():.0f}% busy (baseline {100 * shares['baseline'].mean():.0f}%)"
@@ -100,18 +105,40 @@ def draw(shares: dict[str, np.ndarray], window_s: float, rate_per_s: float, path
     axes[-1, 0].set_xlabel(f"seconds of a Poisson stream of {rate_per_s:g} requests/s")
     figure.supylabel(f"busy, % of each {window_s:g} s")
     figure.tight_layout()
-    figure.savefig(path, dpi=120)
+    write_whole(path, svg_text(figure).encode())
+
+
+def write_shares(shares: dict[str, np.ndarray], window_s: float, path: Path) -> None:
+    """Write one row a window, so that the figure can be drawn without the run's store; streams differ in length."""
+    frame = pandas.DataFrame({name: pandas.Series(share) for name, share in shares.items()})
+    frame.insert(0, "from_s", np.arange(len(frame)) * window_s)
+    frame.round(4).to_csv(path, index=False)
+
+
+def read_shares(path: Path) -> tuple[dict[str, np.ndarray], float]:
+    """Return the busy shares that `write_shares` wrote, and the seconds of a window."""
+    frame = pandas.read_csv(path).set_index("from_s")
+    return {name: frame[name].dropna().to_numpy() for name in frame}, float(frame.index[1])
 
 
 def main() -> None:
-    """Serve, then write results.csv, the figure and the environment."""
+    """Serve, then write results.csv, busy.csv, its figure and the environment."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rate-per-s", type=float, required=True)
     parser.add_argument("--window-s", type=float, default=0.25)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--no-run", action="store_true", help="only draw what was served before")
+    parser.add_argument("--redraw", action="store_true", help="only draw what busy.csv holds; no store is needed")
     parser.add_argument("overrides", nargs="*", help="model=..., batch_size=..., engine=...")
     options = parser.parse_args()
+    if not options.redraw:
+        measure(options)
+    shares, window_s = read_shares(options.out / "busy.csv")
+    draw(shares, window_s, options.rate_per_s, options.out / "busy.svg")
+
+
+def measure(options: argparse.Namespace) -> None:
+    """Serve what is not served yet, and write its tables."""
     options.out.mkdir(parents=True, exist_ok=True)
     names = [f"utilisation_arch_{options.out.name}", f"utilisation_hw_{options.out.name}"]
     if not options.no_run:
@@ -123,7 +150,7 @@ def main() -> None:
             sweep(name, arch, hw, options.rate_per_s, [one for one in options.overrides if not one.startswith(other)])
     frame, shares = served(names, options.window_s, options.out)
     frame.round(4).to_csv(options.out / "results.csv", index=False)
-    draw(shares, options.window_s, options.rate_per_s, options.out / "busy.png")
+    write_shares(shares, options.window_s, options.out / "busy.csv")
     print(frame.round(3).to_string(index=False))
 
 

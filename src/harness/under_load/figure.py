@@ -2,49 +2,49 @@
 
 from __future__ import annotations
 
-import math
-from pathlib import Path
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from harness.config import HarnessConfig
 from harness.record.figure import ARCH, COMBINED, HW
-from harness.under_load.analysis import geometric_mean, throughputs
-from harness.under_load.measure import LoadMeasurement
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COLOURS = {"baseline": "#000000", "arch": ARCH, "hw": HW, "combined": COMBINED}
 
 
-def draw_latency_rate(measurement: LoadMeasurement, config: HarnessConfig, label: str, path: Path) -> None:
-    """Write a PNG: latency at the percentile over the rate of the arrivals; hollow points are not valid."""
+def draw_latency_rate(serving: Mapping[str, Any], label: str) -> Figure:
+    """Draw latency at the percentile over the rate of the arrivals; hollow points are not valid.
+
+    `serving` is what `serving.json` holds, so that a committed study's figure can be drawn again from its files.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    asked = config.scenario
     figure = Figure(figsize=(7, 4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    for role, cell in measurement.cells.items():
-        results = [result for repeat in cell.repeats for result in repeat.results if math.isfinite(result.latency_ms)]
-        colour = COLOURS[role]
+    drawn = 0
+    for role, cell in serving["cells"].items():
+        points = [one for one in cell["points"] if one["latency_ms"] is not None]
+        drawn += len(points)
+        colour, rate = COLOURS[role], cell["at_slo_per_s"]
         for valid in (True, False):
-            shown = [result for result in results if result.valid == valid]
+            shown = [one for one in points if one["valid"] == valid]
             axes.plot(
-                [result.arrived_per_s for result in shown],
-                [result.latency_ms for result in shown],
+                [one["rate_per_s"] for one in shown],
+                [one["latency_ms"] for one in shown],
                 linestyle="none", marker="o", markersize=4, markeredgecolor=colour,
                 markerfacecolor=colour if valid else "none",
             )  # fmt: skip
-        rates = throughputs(cell)
-        found = f": {geometric_mean(rates):.4g}/s" if rates and asked.rate_per_s is None else ""
+        found = f": {rate:.4g}/s" if rate is not None else ""
         axes.plot([], [], color=colour, marker="o", linestyle="none", label=f"{role}{found}")
-        if rates and asked.rate_per_s is None:
-            axes.axvline(geometric_mean(rates), color=colour, linewidth=0.8, alpha=0.6)
-    axes.axhline(asked.slo_ms, color="black", linestyle="--", linewidth=0.8)
-    finite = any(
-        math.isfinite(r.latency_ms) for c in measurement.cells.values() for one in c.repeats for r in one.results
-    )
-    if finite:  # where every request was shed there is nothing to draw but the bound
+        if rate is not None:
+            axes.axvline(rate, color=colour, linewidth=0.8, alpha=0.6)
+    axes.axhline(serving["slo_ms"], color="black", linestyle="--", linewidth=0.8)
+    if drawn:  # where every request was shed there is nothing to draw but the bound
         axes.set(xscale="log", yscale="log")
-    axes.set(xlabel="requests/s (Poisson)", ylabel=f"p{asked.percentile:g} latency, ms")
-    axes.set_title(f"{label}; bound {asked.slo_ms:g} ms", fontsize="medium")
+    axes.set(xlabel="requests/s (Poisson)", ylabel=f"p{serving['percentile']:g} latency, ms")
+    axes.set_title(f"{label}; bound {serving['slo_ms']:g} ms", fontsize="medium")
     axes.legend(fontsize="small")
-    figure.savefig(path, dpi=150)
+    return figure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -48,7 +49,8 @@ def record_load(
     }
     built = record(plan, whole, None, None, folder, resolved_config, more)
     artifacts: dict[str, Path] = {**built.artifacts, **_loadgen_files(measurement, folder)}
-    (folder / "serving.json").write_text(serving_json(measurement, plan.config))
+    serving = serving_json(measurement, plan.config)
+    (folder / "serving.json").write_text(serving)
     write_queries(measurement, folder / "queries.parquet")
     batches = [
         ({"cell": role, "repeat": number, "rate": result.test.expected_per_s}, result.batches)
@@ -65,7 +67,7 @@ def record_load(
         artifacts["telemetry.parquet"] = folder / "telemetry.parquet"
     if plan.config.scenario.name == "server":
         label = f"{plan.label}, {plan.config.model.name}"
-        draw_latency_rate(measurement, plan.config, label, folder / "latency_rate.png")
+        draw_latency_rate(json.loads(serving), label).savefig(folder / "latency_rate.png", dpi=150)
         artifacts["figures/latency_rate.png"] = folder / "latency_rate.png"
     advice = ""
     if analysis.interaction is not None:

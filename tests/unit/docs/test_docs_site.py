@@ -36,7 +36,9 @@ def test_made_pages_are_there(site):
 
 
 def test_studies_are_pages_with_their_figures(site):
-    assert (site / "experiments/densenet121_h100/factors.png").is_file()
+    assert (site / "experiments/densenet121_h100/factors.svg").is_file()
+    assert (site / "experiments/utilisation/cpu/busy.svg").is_file()
+    assert '<img alt="Busy share' in (site / "experiments/utilisation/index.html").read_text()
     assert 'href="experiments/soak/index.html"' in (site / "reliability.html").read_text()
 
 

@@ -27,7 +27,7 @@ _STYLE: Any = {
     "font.size": 9.5, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": FAINT, "xtick.color": INK,
     "ytick.color": INK, "axes.titlesize": 9, "legend.fontsize": 8, "legend.frameon": False, "grid.color": FAINT,
     "grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False, "figure.facecolor": "none",
-    "axes.facecolor": "none", "savefig.facecolor": "none", "svg.fonttype": "none", "svg.hashsalt": "harness",
+    "axes.facecolor": "none", "savefig.facecolor": "none",
 }  # fmt: skip
 
 
@@ -68,11 +68,19 @@ class Picture:
         return re.sub(r"<svg\b([^>]*)>", lambda found: f"<svg {label}{size}{_fluid(found[1])}>{words}", text, count=1)
 
     def _svg(self, background: str) -> str:
-        out = io.StringIO()
-        nobody = {"Date": None, "Creator": None, "Format": None, "Type": None}
         with _styled():
-            self.figure.savefig(out, format="svg", facecolor=background, metadata=nobody)
-        return out.getvalue()
+            return svg_text(self.figure, background)
+
+
+def svg_text(figure: Figure, background: str = "white") -> str:
+    """Return a figure as an SVG file's text: the same for the same figure, and its words are text, not outlines."""
+    from matplotlib import rc_context
+
+    out = io.StringIO()
+    nobody = {"Date": None, "Creator": None, "Format": None, "Type": None}
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "harness"}):
+        figure.savefig(out, format="svg", facecolor=background, metadata=nobody)
+    return out.getvalue()
 
 
 @contextmanager

@@ -14,7 +14,8 @@ from typing import Any
 
 PACKAGES = (
     "torch", "torchvision", "torch-pruning", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu",
-    "onnxconverter-common", "tensorrt", "tensorrt-rtx", "triton", "cuda-core", "numpy", "scipy", "mlflow", "hydra-core",
+    "onnxconverter-common", "tensorrt", "tensorrt-rtx", "triton", "cuda-bindings", "numpy", "scipy", "mlflow",
+    "hydra-core",
 )  # fmt: skip
 
 

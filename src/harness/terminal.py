@@ -13,6 +13,8 @@ from rich.text import Text
 
 from harness.measure.stopping import Standing
 
+LINE_EVERY_S = 60.0  # where nothing can be drawn
+
 
 class TerminalProgress:
     """A live line a quartet on a terminal; one plain line when a quartet ends otherwise."""
@@ -25,7 +27,7 @@ class TerminalProgress:
         self._label = ""
         self._stage = ""
         self._standing: Standing | None = None
-        self._started = time.monotonic()
+        self._started = self._printed = time.monotonic()
         self._live = Live(get_renderable=self._render, console=console, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> Self:
@@ -44,11 +46,16 @@ class TerminalProgress:
     def begin(self, label: str) -> None:
         """A quartet begins."""
         self._label, self._stage, self._standing = label, "", None
-        self._started = time.monotonic()
+        self._started = self._printed = time.monotonic()
 
     def stage(self, name: str, cell: str = "") -> None:
-        """A stage begins."""
+        """A stage begins, or tells more of itself; without a terminal, a line a minute says which."""
         self._stage = f"{name} {cell}".strip()
+        now = time.monotonic()
+        if not self._console.is_terminal and now - self._printed >= LINE_EVERY_S:
+            self._printed = now
+            line = f"[{self._done + 1}/{self._total}] {self._label}: {self._stage} ({now - self._started:.0f} s)"
+            self._console.print(line, highlight=False, soft_wrap=True, markup=False)
 
     def block(self, standing: Standing) -> None:
         """A block is complete."""

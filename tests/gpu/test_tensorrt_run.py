@@ -25,16 +25,15 @@ INPUT, OUTPUT = TensorSpec("x", (-1, 3, 32, 32), "float32"), TensorSpec("y", (-1
 
 @pytest.fixture
 def stream():
-    """Return our own stream, as torch sees it, and its handle."""
-    from harness.engines.tensorrt.stream import open_stream
+    """Return the process's stream, as torch sees it, and its handle."""
+    from harness.engines.streams import process_stream
 
-    own = open_stream(0)
-    yield torch.cuda.ExternalStream(int(own.handle)), int(own.handle)
-    own.close()
+    own = process_stream()
+    return own, int(own.cuda_stream)
 
 
 def test_a_captured_graph_replays_its_work_and_counts_its_kernels(stream):
-    from harness.engines.tensorrt.stream import capture
+    from harness.engines.tensorrt.capture import capture
 
     view, handle = stream
     x = torch.zeros(1000, device="cuda")
@@ -58,7 +57,7 @@ def test_a_captured_graph_replays_its_work_and_counts_its_kernels(stream):
 
 
 def test_a_capture_that_fails_leaves_the_stream_usable(stream):
-    from harness.engines.tensorrt.stream import capture
+    from harness.engines.tensorrt.capture import capture
 
     view, handle = stream
     x = torch.zeros(10, device="cuda")
@@ -190,3 +189,17 @@ def test_a_pinned_timing_cache_builds_what_it_knows_and_fails_on_what_it_does_no
     assert [build(shared, "new"), build(shared, "warm"), build(pinned, "pinned")] == ["new", "warm", "pinned"]
     with pytest.raises(CellError, match="lacks a kernel of this network"):
         build(replace(pinned, batch=BatchProfile(64, 64, 64)), "miss")
+
+
+def test_a_build_past_its_limit_is_cancelled_at_every_level_and_the_next_one_starts_with_what_was_timed(tmp_path):
+    skip_unless_it_runs(TENSORRT)
+    graph, _ = small_network(tmp_path / "small.onnx")
+    plan = BuildPlan("tensorrt", graph, BatchProfile(4, 4, 4), device="cuda", timing_dir=str(tmp_path / "timing"))
+    in_no_time = replace(plan, fusion="max", options=(("build_limit_s", 0.001),))
+    with pytest.raises(
+        CellError, match=r"was not built: builder level \d did not end within engine.build_limit_s=0.001"
+    ):
+        TENSORRT.build(in_no_time, tmp_path)
+    assert [path.suffix for path in (tmp_path / "timing").iterdir() if path.suffix != ".lock"] == [".timing"]
+    (tmp_path / "again").mkdir()
+    assert TENSORRT.build(plan, tmp_path / "again").proof["timing_cache"] == "warm"

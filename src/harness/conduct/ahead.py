@@ -9,17 +9,21 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
+from multiprocessing.queues import Queue
+from queue import Empty
 
 from harness.config import HarnessConfig
 from harness.engines.orphan import die_with_parent, no_interrupts
 from harness.environment import usable_cores
 from harness.measure.lock import building
-from harness.measure.progress import Progress
+from harness.measure.progress import Progress, Silent
 
 MOST_JOBS = 8
 MOST_CELLS = 4  # of a quartet
+_LOOK_S = 0.25
 CORES_PER_JOB = 4  # an export or a compilation keeps several cores busy
 
 
@@ -46,12 +50,12 @@ def build_ahead(
     progress.stage("wait until nothing is timed")
     context = multiprocessing.get_context("spawn")
     with building():
-        pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start, initargs=(os.getpid(), jobs))
+        said = context.Queue()
+        pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start, initargs=(os.getpid(), jobs, said))
         try:
             with no_interrupts():
                 work = [pool.submit(_prepare, *one, turn, device, sweep) for one, turn in turns]
-            for done, _ in enumerate(as_completed(work), start=1):
-                progress.stage(f"build ahead, {done} of {len(work)} done")
+            _follow(work, said, progress)
         except BaseException:
             for process in list((pool._processes or {}).values()):
                 process.kill()  # their builds end with them
@@ -60,13 +64,38 @@ def build_ahead(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
+def _follow(work: Sequence[Future[None]], said: Queue[str], progress: Progress) -> None:
+    """Show how many are done and what one of the others is doing, until all are done."""
+    latest = ""
+    while True:
+        with suppress(Empty):
+            latest = said.get(timeout=_LOOK_S)
+        done = sum(one.done() for one in work)
+        progress.stage(f"build ahead, {done} of {len(work)} done" + (f"; {latest}" if done < len(work) else ""))
+        if done == len(work):
+            return
+
+
 def default_jobs() -> int:
     """Return how many quartets are prepared at once on this machine."""
     return max(1, min(MOST_JOBS, usable_cores() // CORES_PER_JOB))
 
 
-def _start(parent: int, jobs: int) -> None:
+_said: Queue[str] | None = None  # in a process of the pool: where it says what it is doing
+
+
+class _Saying(Silent):
+    """Pass each stage on to the process that started the pool."""
+
+    def stage(self, name: str, cell: str = "") -> None:
+        if _said is not None:
+            _said.put(f"{name} {cell}".strip())
+
+
+def _start(parent: int, jobs: int, said: Queue[str]) -> None:
+    global _said
     die_with_parent(parent)
+    _said = said
     # Inductor compiles in a process for each core: those of all jobs together should be no more than there are
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(max(1, usable_cores() // jobs)))
 
@@ -78,7 +107,6 @@ def _prepare(config: HarnessConfig, engine: str, turn: int, device: str, sweep: 
     """
     from harness.engines.cache import open_cache
     from harness.errors import CellError, UserError
-    from harness.measure.progress import Silent
     from harness.plan import plan_quartet
     from harness.prepare import prepare
     from harness.under_load.variants import prepare_variants
@@ -89,9 +117,9 @@ def _prepare(config: HarnessConfig, engine: str, turn: int, device: str, sweep: 
         plan = replace(plan, cells=plan.cells[first:] + plan.cells[:first])
         cache = open_cache(config.cache, sweep)
         if config.scenario.name != "fixed":
-            prepare_variants(plan, cache, Silent())
+            prepare_variants(plan, cache, _Saying())
             return
         for build in range(plan.config.protocol.builds):
-            prepare(plan, cache, Silent(), build)
+            prepare(plan, cache, _Saying(), build)
     except (CellError, UserError):
         return

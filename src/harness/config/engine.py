@@ -21,10 +21,12 @@ class EngineConfig:
     profiles: list[list[int]] | None = None  # TensorRT, dynamic batch: a [min, opt, max] each; None: one profile
     timing_cache: bool = True  # tensorrt: what one build timed the next one takes; a replicated build has its own
     timing_cache_pinned: bool = False  # tensorrt: a build that would have to time anything fails
-    # NHWC: eager and inductor convert the network, onnxruntime prefers such kernels; None: on for inductor alone
+    # NHWC: eager and inductor convert the network, onnxruntime prefers such kernels, tensorrt takes its images so;
+    # None: on for inductor alone
     channels_last: bool | None = None  # GPU only
     cudnn_benchmark: bool = False  # eager and inductor on a GPU: try cuDNN's algorithms on the first batch
     max_autotune: bool = False  # inductor with `fusion` on: time its own templates too; builds take minutes
+    build_limit_s: float = 1800.0  # a build that passes it is stopped; TensorRT then tries the next lower level
     build_jobs: int | None = None  # processes that build ahead; None: a quarter of the cores, at most 8
 
 

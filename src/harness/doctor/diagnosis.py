@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from harness.engines.base import Engine
 
 
 @dataclass(frozen=True)
@@ -13,6 +17,7 @@ class Diagnosis:
     version: str
     cannot_build: str | None
     cannot_run: str | None
+    details: tuple[str, ...] = ()  # of the installed package: where it lies, what its release lacks
 
 
 def diagnose(device: str) -> list[Diagnosis]:
@@ -25,11 +30,21 @@ def diagnose(device: str) -> list[Diagnosis]:
         try:
             engine = engines.get(name)
             can = engine.availability(device)
-            version = engine.version() if can.build is None or can.run is None else "-"
-            out.append(Diagnosis(name, version, can.build, can.run))
+            details = getattr(engine, "details", None)  # other packages' engines may say nothing
+            out.append(Diagnosis(name, _version(engine), can.build, can.run, details() if details else ()))
         except UserError as error:
             out.append(Diagnosis(name, "-", str(error), str(error)))
     return out
+
+
+def _version(engine: Engine) -> str:
+    """Return the version of the package behind an engine, whether or not it can do anything here; "-" without one."""
+    from harness.errors import UserError
+
+    try:
+        return engine.version()
+    except UserError:
+        return "-"
 
 
 def visible_device() -> str:

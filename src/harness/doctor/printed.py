@@ -12,6 +12,14 @@ from rich.table import Table
 from harness.doctor.diagnosis import Diagnosis
 from harness.doctor.self_test import SelfTest
 
+# NVIDIA's documentation, "Installing TensorRT" and the NGC catalogue's page of the container
+TENSORRT_INSTALL = """\
+  tensorrt comes from NVIDIA, by one of:
+    pip install --extra-index-url https://pypi.nvidia.com tensorrt-cu12   # or tensorrt-cu13, as the driver allows
+    apt-get install tensorrt python3-libnvinfer                           # Debian packages of NVIDIA's CUDA repository
+    docker run --gpus all -it --rm nvcr.io/nvidia/tensorrt:24.11-py3      # NGC container; this tag holds 10.6\
+"""
+
 
 def print_machine(console: Console, machine: dict[str, Any], device: str) -> None:
     """Print what the machine is."""
@@ -48,6 +56,10 @@ def print_engines(console: Console, found: Sequence[Diagnosis]) -> None:
             if reason and not (what == "run" and reason == one.cannot_build):
                 also = "build or run" if what == "build" and one.cannot_run == reason else what
                 console.print(f"  {one.engine} can't {also}: {reason}", highlight=False, soft_wrap=True, style="yellow")
+        for line in one.details:
+            console.print(f"  {one.engine} {line}", highlight=False, soft_wrap=True, markup=False)
+    if any(one.engine == "tensorrt" and one.version == "-" for one in found):
+        console.print(TENSORRT_INSTALL, highlight=False, soft_wrap=True, markup=False)
 
 
 def print_test(console: Console, test: SelfTest) -> None:
@@ -65,6 +77,7 @@ def print_test(console: Console, test: SelfTest) -> None:
         ]
     if test.no_device:
         lines.append(f"  no device boundary: {test.no_device}")
+    lines += [f"  {line}" for line in test.proof]
     lines += [f"  note: {note}" for note in test.notes]
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)

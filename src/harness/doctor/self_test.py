@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,7 @@ class SelfTest:
     no_device: str = ""  # why nothing could be captured
     images_per_s: float = 0.0
     gain: float = 0.0  # accelerated over off level; a tiny network: no figure to quote
+    proof: tuple[str, ...] = ()  # how both cells were built, where the engine has levels
     notes: tuple[str, ...] = ()
 
 
@@ -53,6 +55,14 @@ def _techniques(engine: str, device: str) -> str:
     if engine == "eager":  # which has nothing to fuse with
         return "fp16" if device == "cuda" else "identity"
     return "[fp16,fusion]" if device == "cuda" else "fusion"
+
+
+def _levels(off: Mapping[str, object], on: Mapping[str, object]) -> tuple[str, ...]:
+    """Return builder level, profile and capture of the cell that is off and the one that is on; () without levels."""
+    if "builder_level" not in on:
+        return ()
+    shown = ("builder_level", "profile", "captured", "tiling_level", "engine_layers")
+    return tuple(f"{name.replace('_', ' ')}: {off.get(name, '-')} off, {on.get(name, '-')} on" for name in shown)
 
 
 def _run(engine: str, device: str, hw: str, build_only: bool, folder: Path, started: float) -> SelfTest:
@@ -92,5 +102,6 @@ def _run(engine: str, device: str, hw: str, build_only: bool, folder: Path, star
         no_device=loaded.no_device,
         images_per_s=float(on),
         gain=float(on / off),
+        proof=_levels(found.loaded["baseline"].proof, loaded.proof),
         notes=tuple(dict.fromkeys([*cells["hw"].degraded, *loaded.degraded, *([found.note] if found.note else [])])),
     )

@@ -71,6 +71,7 @@ class Artifact:
     size_mb: float
     proof: Mapping[str, str | int | float] = field(default_factory=dict)  # nodes, layers, precision in use
     degraded: tuple[str, ...] = ()  # reasons why this is less than what was asked
+    settled: str = ""  # what the build chose where the plan left it a choice: TensorRT's builder level
     key: str = ""  # of the cache's entry; "" before it has one, and then it is not loaded for a measurement
     files: Mapping[str, str] = field(default_factory=dict)  # name within the folder -> SHA-256
 

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import inspect
 import multiprocessing
 import os
 import signal
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cache as memoised
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from harness import __version__
-from harness.engines import get
+from harness.engines import build_status, get
 from harness.engines.base import Artifact, BuildPlan
-from harness.engines.cache import Cache, key_of
+from harness.engines.cache import Cache, file_sha256, key_of
 from harness.engines.orphan import die_with_parent, no_interrupts
 from harness.environment import cpu_name, gpu
 from harness.errors import CellError, UserError, kind_and_first_line
+
+CANCEL_GRACE_S = 60.0  # for a builder that cancels its own compilation: it looks up about once a second, then cleans up
 
 
 @dataclass(frozen=True)
@@ -29,9 +34,17 @@ class Built:
     hit: bool  # it came from the cache
 
 
-def fetch_or_build(plan: BuildPlan, cache: Cache, timeout_s: float = 1800.0) -> Built:
-    """Return the artifact of a plan; raise CellError with the engine's reason, a crash or a hang included."""
-    entry = cache.fetch_or_make("engine", artifact_key(plan), lambda folder: _build_isolated(plan, folder, timeout_s))
+def fetch_or_build(
+    plan: BuildPlan, cache: Cache, limit_s: float = 1800.0, watch: Callable[[str], None] | None = None
+) -> Built:
+    """Return the artifact of a plan; raise CellError with the engine's reason, a crash included.
+
+    A compilation that takes longer than `limit_s` is stopped; an engine may then try another one, with as much time.
+    `watch` is called with where the build is, while it runs, by engines that can tell.
+    """
+    entry = cache.fetch_or_make(
+        "engine", artifact_key(plan), lambda folder: _build_isolated(plan, folder, limit_s, watch or _ignore)
+    )
     meta = entry.meta
     artifact = Artifact(
         plan=plan,
@@ -41,29 +54,43 @@ def fetch_or_build(plan: BuildPlan, cache: Cache, timeout_s: float = 1800.0) -> 
         size_mb=float(meta["size_mb"]),
         proof=dict(meta["proof"]),
         degraded=tuple(meta["degraded"]),
-        key=entry.key,
+        settled=meta["settled"],
+        key=artifact_key(plan, meta["settled"]),
         files=dict(entry.files),
     )
     return Built(artifact, entry.seconds, entry.hit)
 
 
-def artifact_key(plan: BuildPlan) -> str:
+def artifact_key(plan: BuildPlan, settled: str = "") -> str:
     """Return the SHA-256 of everything that can change the result of a build.
 
     The graph's content counts, not where it or a timing cache lies; engine version, chip and driver count, because a
-    plan built for others must never be loaded.
+    plan built for others must never be loaded. `settled`: what the build chose where the plan left it a choice; the
+    cache's entry has the key without it, for that is what can be known before.
     """
     parts: dict[str, Any] = asdict(replace(plan, graph=replace(plan.graph, path=Path()), timing_dir=""))
     parts["graph"] = plan.graph.sha256
     chip = gpu() if plan.device == "cuda" else None
     parts["engine_version"] = get(plan.engine).version()
-    parts["harness"] = __version__
+    parts["harness"] = [__version__, _source_digest(type(get(plan.engine)))]
+    parts["settled"] = settled
     parts["cpu"] = cpu_name() if plan.device == "cpu" else None  # optimised for its vector instructions
     parts["gpu"] = [chip[name] for name in ("name", "compute_capability", "driver")] if chip else None
     return key_of(parts)
 
 
-def _build_isolated(plan: BuildPlan, folder: Path, timeout_s: float) -> Mapping[str, Any]:
+@memoised
+def _source_digest(engine: type) -> str:
+    """Return the SHA-256 of the files beside the one that defines an engine: they decide what it builds."""
+    folder = Path(inspect.getfile(engine)).parent
+    return key_of({path.name: file_sha256(path) for path in sorted(folder.glob("*.py"))})
+
+
+def _ignore(text: str) -> None:
+    """Watch nothing."""
+
+
+def _build_isolated(plan: BuildPlan, folder: Path, limit_s: float, watch: Callable[[str], None]) -> Mapping[str, Any]:
     """Build into `folder` in a spawned process; return the artifact's notes."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
@@ -75,16 +102,13 @@ def _build_isolated(plan: BuildPlan, folder: Path, timeout_s: float) -> Mapping[
     theirs.close()
     answered = False
     try:
-        if not ours.poll(timeout_s):
-            raise CellError(f"engine {plan.engine}: the build hung for {timeout_s:g} s and was killed")
-        try:
-            status, value = ours.recv()
-            answered = True
-        except EOFError:
-            process.join()
-            code = process.exitcode or 0
-            how = f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
-            raise CellError(f"engine {plan.engine}: the build process {how}") from None
+        status, value = _answer(ours, plan.engine, limit_s, watch)
+        answered = True
+    except EOFError:
+        process.join()
+        code = process.exitcode or 0
+        how = f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+        raise CellError(f"engine {plan.engine}: the build process {how}") from None
     finally:
         if answered:
             process.join(1.0)
@@ -100,12 +124,31 @@ def _build_isolated(plan: BuildPlan, folder: Path, timeout_s: float) -> Mapping[
         "size_mb": artifact.size_mb,
         "proof": dict(artifact.proof),
         "degraded": list(artifact.degraded),
+        "settled": artifact.settled,
     }
+
+
+def _answer(connection: Connection, engine: str, limit_s: float, watch: Callable[[str], None]) -> tuple[str, Any]:
+    """Return the builder's reply, passing on what it says meanwhile; raise CellError when its time is over.
+
+    An engine that says when it starts a compilation ends it by itself: it is given some seconds more to do so.
+    """
+    deadline = time.monotonic() + limit_s
+    while True:
+        if not connection.poll(max(0.0, deadline - time.monotonic())):
+            raise CellError(f"engine {engine}: the build passed engine.build_limit_s={limit_s:g} and was killed")
+        kind, value = connection.recv()
+        if kind == "attempt":
+            deadline = time.monotonic() + limit_s + CANCEL_GRACE_S
+        if kind not in ("attempt", "status"):
+            return kind, value
+        watch(value)
 
 
 def _child(connection: Connection, plan: BuildPlan, folder: Path, parent: int) -> None:
     die_with_parent(parent)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    build_status.listen(lambda kind, text: connection.send((kind, text)))
     try:
         reply = ("ok", get(plan.engine).build(plan, folder))
     except (CellError, UserError) as error:

@@ -19,7 +19,7 @@ def check_seal(artifact: Artifact) -> None:
     name = artifact.plan.engine
     if not artifact.key or artifact.main_file not in artifact.files:
         raise CellError(f"engine {name}: an artifact that did not come through the cache is not loaded")
-    if artifact.key != artifact_key(artifact.plan):
+    if artifact.key != artifact_key(artifact.plan, artifact.settled):
         raise CellError(
             f"engine {name}: built for another engine version, GPU, driver or plan than the one here: build it again"
         )

@@ -14,7 +14,7 @@ name = "fusion"
 def check(options: FusionOptions, config: HarnessConfig, engine: str) -> None:
     """Raise UserError on eager, which has nothing to fuse with, and for dense blocks where there are none of ours."""
     if engine == "eager":
-        raise UserError("hw=fusion: engine eager fuses nothing; choose engine=onnxruntime, inductor or tensorrt_rtx.")
+        raise UserError("hw=fusion: engine eager fuses nothing; choose engine=tensorrt, inductor or onnxruntime.")
     if options.dense_blocks and engine not in ("", "inductor"):
         raise UserError(f"hw.fusion.dense_blocks=true: engine {engine} can't take our kernels; choose engine=inductor.")
     if options.dense_blocks and not config.hw.fp16.enabled:

@@ -55,6 +55,8 @@ def check_config(config: HarnessConfig) -> None:
         value = getattr(protocol, name)
         if value is not None and not (math.isfinite(value) and value > 0):
             raise UserError(f"protocol.{name}={value}: must be a positive number.")
+    if not (math.isfinite(config.engine.build_limit_s) and config.engine.build_limit_s > 0):
+        raise UserError(f"engine.build_limit_s={config.engine.build_limit_s}: must be a positive number of seconds.")
     if not (math.isfinite(protocol.energy_s) and protocol.energy_s >= 0):
         raise UserError(f"protocol.energy_s={protocol.energy_s}: must be a number of seconds, 0 for none.")
     for name in ("margin", "level"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from harness.arch.exit_policy import ExitPolicy
@@ -71,13 +72,14 @@ def _prepare_cell(
         progress.stage("export", f"{cell.role} {stage.name}")
         graph, seconds, hit = export(stage.module, net.fingerprint, _request(stage, cell, net), cache)
         export_s, exports_hit = export_s + seconds, exports_hit and hit
-        progress.stage("build", f"{cell.role} {stage.name}")
+        what = f"{cell.role} {stage.name}"
+        progress.stage("build", what)
         asked = build_plan(plan, cell, graph, net.text, stage.name)
         batch = _stage_batch(stage, asked.batch, plan.config.batch_size, net.policy)
         # ranges were chosen for the whole batch; survivors have the one that their usual number is the best of
         asked = replace(asked, batch=batch, profiles=asked.profiles if batch == asked.batch else ())
         try:
-            built.append(fetch_or_build(asked, cache))
+            built.append(fetch_or_build(asked, cache, plan.config.engine.build_limit_s, _watcher(progress, what)))
         except CellError as error:
             raise CellError(f"{cell.role}: {error}") from None
     return PreparedCell(
@@ -89,6 +91,10 @@ def _prepare_cell(
         engine_s=sum(one.seconds for one in built),
         cache_hit=exports_hit and all(one.hit for one in built),
     )
+
+
+def _watcher(progress: Progress, what: str) -> Callable[[str], None]:
+    return lambda text: progress.stage("build", f"{what}, {text}")
 
 
 def _request(stage: Stage, cell: CellPlan, net: Network) -> ExportRequest:

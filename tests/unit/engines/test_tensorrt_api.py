@@ -1,7 +1,8 @@
 """Every name that this room asks of TensorRT exists: in the TensorRT-RTX that is installed, and in plain TensorRT.
 
-Plain TensorRT can't be installed without NVIDIA's own index, so `tensorrt_10_13.json` lists the names of the classes in
-use here as TensorRT 10.13 has them (from the type stubs `tensorrt-stubs` 10.13.0.35.1, which stubgen read off it).
+Plain TensorRT can't be installed without NVIDIA's own index, so two files list the names of the classes in use here: as
+10.13 has them (from the type stubs `tensorrt-stubs` 10.13.0.35.1, which stubgen read off it), and as 10.6.0 has them
+(by `dir` of the package itself).
 """
 
 from __future__ import annotations
@@ -9,17 +10,22 @@ from __future__ import annotations
 import ast
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import harness.engines.tensorrt as package
 from harness.engines.tensorrt.checks import TILINGS
+from harness.engines.tensorrt.versions import missing_features
 
 trt = pytest.importorskip("tensorrt_rtx", reason="needs pip install tensorrt-rtx")
 
-PLAIN = {
-    name: set(names.split())
-    for name, names in json.loads(Path(__file__).with_name("tensorrt_10_13.json").read_text()).items()
+RELEASES = {
+    release: {
+        name: set(names.split())
+        for name, names in json.loads(Path(__file__).with_name(f"tensorrt_{release}.json").read_text()).items()
+    }
+    for release in ("10_6", "10_13")
 }
 
 # How TensorRT's objects are called throughout this room.
@@ -38,7 +44,11 @@ OBJECTS = {
     "inspector": "EngineInspector",
     "runtime_config": "IRuntimeConfig",
 }
-NOT_TENSORRT = {"stream.py", "buffers.py"}  # `runtime` is CUDA's there, `tensor` torch's
+# What only newer releases have; `versions.py` knows it, and nothing asks for it before it was looked up there.
+SINCE_10_8 = {"IBuilderConfig.tiling_optimization_level", "TilingOptimizationLevel"} | {
+    f"TilingOptimizationLevel.{name.upper()}" for name in TILINGS
+}
+NOT_TENSORRT = {"capture.py", "buffers.py"}  # `runtime` is CUDA's there, `tensor` torch's
 TORCH = {"data_ptr", "numel"}  # asked of buffers in context.py, which are called tensors too
 
 # All that only TensorRT-RTX has; the code asks for it under a flag of the flavour.
@@ -88,10 +98,11 @@ def _is_module(node: ast.AST) -> bool:
     return getattr(node, "id", "") == "trt"
 
 
-def is_plain(name: str) -> bool:
-    """Whether plain TensorRT has it."""
+def has(release: str, name: str) -> bool:
+    """Whether plain TensorRT of that release has it."""
     owner, _, attribute = name.partition(".")
-    return attribute in PLAIN.get(owner, ()) if attribute else name in PLAIN["module"]
+    names = RELEASES[release]
+    return attribute in names.get(owner, ()) if attribute else name in names["module"]
 
 
 def test_the_names_are_found_where_they_are_used():
@@ -111,13 +122,20 @@ def test_every_name_exists_in_the_installed_tensorrt_rtx():
 
 
 def test_every_name_exists_in_plain_tensorrt_but_those_that_only_rtx_has():
-    assert {name for name in names_used() if not is_plain(name)} == RTX_ONLY
+    assert {name for name in names_used() if not has("10_13", name)} == RTX_ONLY
+
+
+def test_10_6_lacks_what_the_table_of_versions_says_and_nothing_else_in_use():
+    rtx = RTX_ONLY | {"ICudaEngine.create_runtime_config", "IRuntimeConfig.set_execution_context_allocation_strategy"}
+    assert {name for name in names_used() if not has("10_6", name)} - rtx == SINCE_10_8
+    assert [one.name for one in missing_features(SimpleNamespace())] == ["tiling"]
+    assert missing_features(SimpleNamespace(TilingOptimizationLevel=object)) == ()
 
 
 def test_every_cuda_function_in_use_exists():
     from cuda.bindings import runtime
 
-    source = Path(package.__file__).with_name("stream.py").read_text()
+    source = Path(package.__file__).with_name("capture.py").read_text()
     used = {
         node.attr
         for node in ast.walk(ast.parse(source))

@@ -26,7 +26,7 @@ PROFILES = "engine.profiles=[[1,1,2],[2,4,4]]"
 def on_gpu(monkeypatch):
     """Pretend that plain TensorRT and a GPU are here: plans are made, nothing is built."""
     library = types.ModuleType("tensorrt")
-    library.Logger, library.__version__ = object, "10.13"
+    library.Logger, library.__version__, library.TilingOptimizationLevel = object, "10.13", object
     monkeypatch.setitem(sys.modules, "tensorrt", library)
     monkeypatch.setattr("harness.engines.tensorrt.engine.local_gpu", lambda: LocalGpu("an L4", (8, 9)))
 

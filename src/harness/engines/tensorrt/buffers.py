@@ -1,8 +1,7 @@
 """Device buffers with pinned host copies, allocated once and moved on one stream.
 
-The device side is torch's, because the contract hands torch tensors to the early exit's compaction; torch is a
-dependency anyway, and a `cuda.core` buffer seen through DLPack would be the same memory with one more owner.
-TensorRT only needs the address.
+The device side is torch's, because the contract hands torch tensors to the early exit's compaction; TensorRT only needs
+the address.
 """
 
 from __future__ import annotations
@@ -17,17 +16,25 @@ from harness.errors import CellError
 
 
 class Buffers:
-    """One side, inputs or outputs: a device tensor and a pinned host tensor per name, both [max batch, ...]."""
+    """One side, inputs or outputs: a device tensor and a pinned host tensor per name, both [max batch, ...].
 
-    def __init__(self, specs: tuple[TensorSpec, ...], max_size: int, device_index: int) -> None:
+    `channels_last`: images [N, C, H, W] lie in memory as NHWC.
+    """
+
+    def __init__(
+        self, specs: tuple[TensorSpec, ...], max_size: int, device_index: int, channels_last: bool = False
+    ) -> None:
         import torch
 
         self.device: dict[str, Any] = {}
         self._host: dict[str, Any] = {}
         for spec in specs:
             shape, dtype = (max_size, *spec.shape[1:]), getattr(torch, spec.dtype)
-            self.device[spec.name] = torch.zeros(shape, dtype=dtype, device=f"cuda:{device_index}")
-            self._host[spec.name] = torch.zeros(shape, dtype=dtype, pin_memory=True)
+            images = channels_last and len(shape) == 4
+            layout = torch.channels_last if images else torch.contiguous_format
+            device = f"cuda:{device_index}"
+            self.device[spec.name] = torch.empty(shape, dtype=dtype, device=device, memory_format=layout).zero_()
+            self._host[spec.name] = torch.empty(shape, dtype=dtype, memory_format=layout, pin_memory=True).zero_()
         torch.cuda.synchronize(device_index)  # zeroed on torch's stream, used on another
 
     def write(self, arrays: Mapping[str, np.ndarray], stream: Any) -> None:

@@ -7,16 +7,20 @@ API: NVIDIA TensorRT documentation, "Python API: Core" (Builder, IBuilderConfig)
 from __future__ import annotations
 
 import gc
+import math
 from pathlib import Path
 from typing import Any
 
+from harness.engines import build_status
 from harness.engines.base import Artifact, BuildPlan
 from harness.engines.tensorrt import network as networks
 from harness.engines.tensorrt import profiles, timing_cache
+from harness.engines.tensorrt.build_watch import BuildWatch, monitor_of
 from harness.engines.tensorrt.flavour import Flavour
 from harness.engines.tensorrt.gpu import local_gpu, sm_text
 from harness.engines.tensorrt.inspector import inspect
 from harness.engines.tensorrt.messages import logger_of, tail
+from harness.engines.tensorrt.versions import TILING, missing_in_words
 from harness.errors import CellError
 
 ENGINE_FILE = "model.engine"
@@ -44,6 +48,7 @@ def build(flavour: Flavour, plan: BuildPlan, target: tuple[int, int], workdir: P
         size_mb=len(serialised) / 1e6,
         proof=proof,
         degraded=degraded,
+        settled=f"builder level {proof['builder_level']}",
     )
 
 
@@ -51,33 +56,59 @@ def _build(
     flavour: Flavour, plan: BuildPlan, target: tuple[int, int], logger: Any, errors: list[str]
 ) -> tuple[bytes, Proof, tuple[str, ...]]:
     trt = flavour.module()
+    build_status.attempt("start")  # a builder takes seconds to come up
     builder = trt.Builder(logger)
     if builder is None:
         raise CellError(f"{flavour.name} can't make a builder: {tail(errors)}")
-    network = networks.parse(flavour, builder, plan, logger, errors)
-    proof: Proof = {"graph_nodes": plan.graph.nodes, "compute_capability": sm_text(target)}
-    failures: list[str] = []
+    network, nested = networks.parse(flavour, builder, plan, logger, errors)
+    proof: Proof = {
+        "graph_nodes": plan.graph.nodes,
+        "nested_concatenations": nested,
+        "compute_capability": sm_text(target),
+    }
+    serialised, settings, failures = _at_the_highest_level(flavour, builder, network, plan, target, errors)
+    proof |= {"profile": profiles.in_words(plan)} | networks.describe(network) | settings
+    degraded = (*failures, *networks.precision_shortfall(plan, proof), *_fusion_shortfall(flavour, plan))
+    return serialised, proof, degraded
+
+
+def _at_the_highest_level(
+    flavour: Flavour, builder: Any, network: Any, plan: BuildPlan, target: tuple[int, int], errors: list[str]
+) -> tuple[bytes, Proof, tuple[str, ...]]:
+    """Return the engine of the first level that builds in time, its settings, and why higher ones did not."""
     timings = timing_cache.path_of(flavour, plan, local_gpu())
     pinned = timing_cache.is_pinned(plan)
+    failures: list[str] = []
     for level in _levels(flavour, plan):
         config = configure(flavour, builder, plan, target, level)
-        proof["timing_cache"] = timing_cache.attach(flavour, config, timings, pinned) if timings else "none"
+        state = timing_cache.attach(flavour, config, timings, pinned) if timings else "none"
         networks.set_batch(builder, network, config, plan)
         del errors[:]
-        host_memory = builder.build_serialized_network(network, config)
+        host_memory, watch = _watched(flavour, builder, network, config, level, _limit_s(plan))
+        if timings and not pinned:
+            timing_cache.keep(config, timings)  # of a cancelled build too: what it has timed is true
         if host_memory is not None:
-            break
-        if pinned:  # another level times other kernels, and the reason may be that these are not there
+            return bytes(host_memory), {"timing_cache": state} | _settings(flavour.module(), config), tuple(failures)
+        if watch.cancelled:
+            failures.append(f"builder level {level} did not end within engine.build_limit_s={_limit_s(plan):g}")
+        elif pinned:  # another level times other kernels, and the reason may be that these are not there
             raise CellError(_miss(flavour, timings, tail(errors)))
-        failures.append(f"builder level {level} failed: {tail(errors)}")
+        else:
+            failures.append(f"builder level {level} failed: {tail(errors)}")
         gc.collect()  # what a failed level held on the GPU must be free before the next one tries
-    else:
-        raise CellError(_refusal(flavour, plan, target, tail(errors)))
-    proof |= {"profile": profiles.in_words(plan)} | networks.describe(network) | _settings(trt, config)
-    if timings and not pinned:
-        timing_cache.keep(config, timings)
-    degraded = (*failures, *networks.precision_shortfall(plan, proof), *_fusion_shortfall(flavour, plan))
-    return bytes(host_memory), proof, degraded
+    if watch.cancelled:
+        raise CellError(f"{flavour.name} was not built: {'; '.join(failures)}")
+    raise CellError(_refusal(flavour, plan, target, tail(errors)))
+
+
+def _watched(
+    flavour: Flavour, builder: Any, network: Any, config: Any, level: int, limit_s: float
+) -> tuple[Any, BuildWatch]:
+    """Build under a watch that reports where the build is and cancels it past the limit; None where it failed."""
+    build_status.attempt(f"level {level}")
+    watch = BuildWatch(lambda text: build_status.status(f"level {level}: {text}"), limit_s)
+    config.progress_monitor = monitor_of(flavour.module(), watch)
+    return builder.build_serialized_network(network, config), watch
 
 
 def configure(flavour: Flavour, builder: Any, plan: BuildPlan, target: tuple[int, int], level: int) -> Any:
@@ -86,7 +117,8 @@ def configure(flavour: Flavour, builder: Any, plan: BuildPlan, target: tuple[int
     config = builder.create_builder_config()
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # else the inspector names no layers
     config.builder_optimization_level = level
-    config.tiling_optimization_level = getattr(trt.TilingOptimizationLevel, _tiling(plan).upper())
+    if TILING.present(trt):
+        config.tiling_optimization_level = getattr(trt.TilingOptimizationLevel, _tiling(plan).upper())
     if plan.tf32:
         config.set_flag(trt.BuilderFlag.TF32)
     else:
@@ -116,9 +148,11 @@ def _tiling(plan: BuildPlan) -> str:
 def _settings(trt: Any, config: Any) -> Proof:
     """What the config holds after the build: read back, not repeated from the plan."""
     user_allocation = getattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION", None)
+    lacking = missing_in_words(trt)
     return {
         "builder_level": int(config.builder_optimization_level),
-        "tiling_level": config.tiling_optimization_level.name,
+        "tiling_level": config.tiling_optimization_level.name if TILING.present(trt) else "none",
+        **({"this_version_lacks": lacking} if lacking else {}),
         "profiles": int(config.num_optimization_profiles),  # 0: static, nothing to range over
         "workspace_mb": int(config.get_memory_pool_limit(trt.MemoryPoolType.WORKSPACE)) >> 20,
         "tf32": int(config.get_flag(trt.BuilderFlag.TF32)),
@@ -131,10 +165,15 @@ def _fusion_shortfall(flavour: Flavour, plan: BuildPlan) -> tuple[str, ...]:
         text = f"{flavour.title} can't switch fusion off: builder level 0 gives the same engine as level 5"
         return (text,) if plan.fusion == "off" else ()
     level, tiling = _levels(flavour, plan)[0], _tiling(plan)
-    most = flavour.levels["max"][0]
-    if plan.fusion == "max" and (level < most or tiling != "full"):
-        return (f"fusion below its most, as asked: builder level {level} of {most}, tiling {tiling}",)
+    usual = flavour.levels["max"][0]
+    if plan.fusion == "max" and (level < usual or tiling != "full"):
+        return (f"fusion below its usual level, as asked: builder level {level} of {usual}, tiling {tiling}",)
     return ()
+
+
+def _limit_s(plan: BuildPlan) -> float:
+    """Return how long a level may take; a plan that says nothing is not limited."""
+    return float(_option(plan, "build_limit_s") or math.inf)
 
 
 def _miss(flavour: Flavour, path: Path | None, reason: str) -> str:

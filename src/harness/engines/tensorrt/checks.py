@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from harness.engines.base import BuildPlan
 from harness.engines.tensorrt.flavour import Flavour
+from harness.engines.tensorrt.versions import TILING
 from harness.errors import UserError
 
 BUILDER_LEVELS = (0, 5)  # least and most
@@ -19,6 +20,11 @@ def check_options(flavour: Flavour, plan: BuildPlan) -> None:
         raise UserError(f"engine.builder_level={level}: must be from {least} to {most}.")
     if tiling is not None and tiling not in TILINGS:
         raise UserError(f"engine.tiling={tiling}: choose one of {', '.join(TILINGS)}.")
+    if tiling is not None and not TILING.present(flavour.module()):
+        raise UserError(
+            f"engine.tiling={tiling}: {flavour.title} {flavour.module().__version__} has no tiling, "
+            f"{TILING.since} or newer has; leave it out."
+        )
     if options.get("timing_cache") == "pinned" and not flavour.timing_cache:
         raise UserError(
             f"engine.timing_cache_pinned=true: {flavour.title} has no timing cache; drop it, or use engine=tensorrt."

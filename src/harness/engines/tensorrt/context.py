@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from harness.engines.tensorrt.capture import CapturedGraph, capture
 from harness.engines.tensorrt.flavour import Flavour
 from harness.engines.tensorrt.layer_times import collector
 from harness.engines.tensorrt.messages import tail
-from harness.engines.tensorrt.stream import CapturedGraph, capture
 from harness.errors import CellError
 
 

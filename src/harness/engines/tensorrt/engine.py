@@ -10,6 +10,7 @@ from harness.engines.tensorrt import timing_cache
 from harness.engines.tensorrt.checks import check_options
 from harness.engines.tensorrt.flavour import Flavour
 from harness.engines.tensorrt.gpu import LocalGpu, local_gpu, sm_text
+from harness.engines.tensorrt.versions import missing_in_words
 from harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,7 +23,9 @@ class TensorRtEngine:
     """TensorRT or TensorRT-RTX, by flavour. Holds nothing but the flavour."""
 
     fusion_steps: tuple[str, ...] = ()  # its builder steps down by itself
-    own_options = ("workspace_mb", "builder_level", "tiling", "profiles", "timing_cache", "timing_cache_pinned")
+    own_options = (
+        "workspace_mb", "builder_level", "tiling", "profiles", "timing_cache", "timing_cache_pinned", "channels_last",
+    )  # fmt: skip
     runs_module = False
 
     def __init__(self, flavour: Flavour) -> None:
@@ -33,6 +36,9 @@ class TensorRtEngine:
         """Return the builder's settings that were asked for, and whether its timings are kept or pinned."""
         settings = {"workspace_mb": asked.workspace_mb, "builder_level": asked.builder_level, "tiling": asked.tiling}
         out: dict[str, Option] = {name: value for name, value in settings.items() if value is not None}
+        out["build_limit_s"] = asked.build_limit_s  # it may change which level is reached
+        if asked.channels_last:
+            out["channels_last"] = True
         if asked.timing_cache_pinned:
             out["timing_cache"] = "pinned"
         elif asked.timing_cache and self.flavour.timing_cache:
@@ -42,6 +48,18 @@ class TensorRtEngine:
     def version(self) -> str:
         """Return the package's version, e.g. "1.7.1.116"; raise UserError if it is not installed."""
         return str(self.flavour.module().__version__)
+
+    def details(self) -> tuple[str, ...]:
+        """Return where the installed package and its libraries are, and what this release lacks; () without one."""
+        if self.flavour.missing() is not None:
+            return ()
+        package = self.flavour.module()
+        lacking = missing_in_words(package)
+        return (
+            f"package: {Path(str(package.__file__)).parent}",
+            *(f"library: {path}" for path in _loaded_libraries(self.flavour.libraries)),
+            *((f"this release has {lacking}",) if lacking else ()),
+        )
 
     def availability(self, device: str) -> Availability:
         """Return what this engine can do on `device` on this machine; every reason is one line."""
@@ -118,10 +136,10 @@ class TensorRtEngine:
         return sorted(divmod(number, 10) for number in numbers)
 
     def _reason_not_to_run(self, device: str, gpu: LocalGpu | None) -> str | None:
-        if device != "cuda":
-            return f"{self.name} runs on NVIDIA GPUs only, not on device={device}: use engine.device=cuda"
         if gpu is None:
             return f"{self.name} needs an NVIDIA GPU to run, and none is visible here"
+        if device != "cuda":
+            return f"{self.name} runs on NVIDIA GPUs only, not on device={device}: use engine.device=cuda"
         known = self.supported_chips()
         if known and gpu.compute_capability not in known:
             return (
@@ -135,14 +153,23 @@ class TensorRtEngine:
         return _missing_cuda_python()
 
 
+def _loaded_libraries(names_begin: str) -> tuple[str, ...]:
+    """Return the library files of this process whose names begin so, as Linux lists them; () elsewhere."""
+    try:
+        lines = Path("/proc/self/maps").read_text().splitlines()
+    except OSError:
+        return ()
+    files = {line.split(maxsplit=5)[5] for line in lines if f"/{names_begin}" in line}
+    return tuple(sorted(files))
+
+
 def _missing_cuda_python() -> str | None:
     from importlib.util import find_spec
 
-    for module, package in (("cuda.core", "cuda-core"), ("cuda.bindings", "cuda-bindings")):
-        try:
-            found = find_spec(module) is not None
-        except ModuleNotFoundError:  # no `cuda` namespace at all
-            found = False
-        if not found:
-            return f"{package} is not installed, which runs TensorRT engines: pip install {package}"
-    return None
+    try:
+        found = find_spec("cuda.bindings") is not None
+    except ModuleNotFoundError:  # no `cuda` namespace at all
+        found = False
+    return (
+        None if found else "cuda-bindings is not installed, which captures TensorRT's work: pip install cuda-bindings"
+    )

@@ -18,10 +18,12 @@ class Flavour:
     name: str  # of the engine in the config, and of the module to import
     title: str
     install: str  # the command that installs it
+    libraries: str  # what the names of its library files begin with
     builds_without_gpu: bool  # then the chip to build for is a setting, not the GPU that is here
     levels: dict[str, tuple[int, ...]]  # fusion level -> builder optimisation levels to try, in order
     levels_matter: bool  # whether two builder levels give two engines
     timing_cache: bool
+    nests_concatenations: bool  # the graph is rewritten by `concatenations.py`, where that was seen to help
     user_allocation_for_capture: bool  # stream capture needs BuilderFlag.REQUIRE_USER_ALLOCATION
     kernels_compiled_at_run: bool  # then dynamic shapes need a specialisation strategy, and validity is queryable
 
@@ -52,12 +54,14 @@ class Flavour:
 TENSORRT_FLAVOUR = Flavour(
     name="tensorrt",
     title="TensorRT",
-    install=f"pip install 'tensorrt>=10.13' (needs NVIDIA's index, see {INSTALL_GUIDE})",
+    install=f"pip install 'tensorrt>=10.6' (needs NVIDIA's index: python -m harness.doctor, {INSTALL_GUIDE})",
+    libraries="libnvinfer",
     builds_without_gpu=False,
     # The default level (3) is set in so many words: a builder's own default may move between releases.
-    levels={"off": (0,), "default": (3,), "max": (5, 4, 3)},
+    levels={"off": (0,), "default": (3,), "max": (3, 2, 1)},
     levels_matter=True,
     timing_cache=True,
+    nests_concatenations=True,
     user_allocation_for_capture=False,
     kernels_compiled_at_run=False,
 )
@@ -66,11 +70,13 @@ TENSORRT_RTX_FLAVOUR = Flavour(
     name="tensorrt_rtx",
     title="TensorRT-RTX",
     install="pip install tensorrt-rtx",
+    libraries="libtensorrt",
     builds_without_gpu=True,
     # 1.7 accepts 0 to 5 and clips above, but a static DenseNet121 came out byte-identical at 0, 3 and 5.
     levels={"off": (0,), "default": (3,), "max": (5,)},
     levels_matter=False,
     timing_cache=False,  # deprecated since 1.2: its operations do nothing
+    nests_concatenations=False,  # never run by us: nobody knows whether it helps there
     user_allocation_for_capture=True,  # release notes of TensorRT-RTX 1.2
     kernels_compiled_at_run=True,
 )

@@ -3,34 +3,57 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 from harness.engines.base import BuildPlan
-from harness.engines.graph_file import check_graph_file
+from harness.engines.graph_file import check_graph_file, load_graph
+from harness.engines.tensorrt.concatenations import nest
 from harness.engines.tensorrt.flavour import Flavour
 from harness.engines.tensorrt.messages import tail
 from harness.engines.tensorrt.profiles import profiles_of
 from harness.errors import CellError
 
+LARGEST_MESSAGE_BYTES = 2**31 - 1  # of a protobuf message
 _COMPUTE = frozenset({"CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY", "EINSUM"})  # where the work is
 _SHORT = {"FLOAT": "fp32", "HALF": "fp16"}
 
 
-def parse(flavour: Flavour, builder: Any, plan: BuildPlan, logger: Any, errors: list[str]) -> Any:
-    """Return the network in `plan.graph.path`; raise CellError with the node and the reason.
+def parse(flavour: Flavour, builder: Any, plan: BuildPlan, logger: Any, errors: list[str]) -> tuple[Any, int]:
+    """Return the network in `plan.graph.path` and how many of its concatenations were rewritten.
 
     Strongly typed: the precision is the graph's (TensorRT 10 needs the flag; 11 and RTX always are, and
-    keep the flag as a no-op).
+    keep the flag as a no-op). Raises CellError with the node and the reason.
     """
     trt = flavour.module()
     strongly_typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     network = builder.create_network(0 if strongly_typed is None else 1 << int(strongly_typed))
     parser = trt.OnnxParser(network, logger)
-    check_graph_file(plan.graph.path)
-    # From the file, not from its bytes: weights in a file beside it are then found.
-    if not parser.parse_from_file(str(plan.graph.path)):
+    nested, rewritten = _nested(plan.graph.path) if flavour.nests_concatenations else (0, b"")
+    if rewritten:
+        parsed = parser.parse(rewritten)
+    else:  # from the file: weights in a file beside it are then found
+        check_graph_file(plan.graph.path)
+        parsed = parser.parse_from_file(str(plan.graph.path))
+    if not parsed:
         raise CellError(f"{flavour.name} can't parse {plan.graph.path.name}: {_parser_reason(parser, errors)}")
-    return network
+    _channels_last(trt, network, plan)
+    return network, nested
+
+
+def _nested(path: Path) -> tuple[int, bytes]:
+    """Return how many concatenations of a graph were rewritten, and the graph; (0, b"") if it stays as it is."""
+    model = load_graph(path)
+    nested = nest(model)
+    return (nested, model.SerializeToString()) if nested and model.ByteSize() < LARGEST_MESSAGE_BYTES else (0, b"")
+
+
+def _channels_last(trt: Any, network: Any, plan: BuildPlan) -> None:
+    """Have images come as NHWC where that was asked: [N, C, H, W] in shape still, with C's stride 1."""
+    if dict(plan.options).get("channels_last"):
+        for tensor in inputs_of(network):
+            if len(tuple(tensor.shape)) == 4:
+                tensor.allowed_formats = 1 << int(trt.TensorFormat.HWC)
 
 
 def _parser_reason(parser: Any, errors: list[str]) -> str:

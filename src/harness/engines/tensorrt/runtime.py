@@ -1,4 +1,4 @@
-"""A loaded engine that runs batches: it owns the stream, the buffers, and one bound context per batch size."""
+"""A loaded engine that runs batches: it owns the buffers and one bound context per batch size."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from harness.engines.base import Artifact, TensorSpec
 from harness.engines.levels import check_batch
+from harness.engines.streams import process_stream
 from harness.engines.tensorrt.buffers import Buffers
 from harness.engines.tensorrt.context import BoundContext
 from harness.engines.tensorrt.flavour import Flavour
@@ -19,7 +20,6 @@ from harness.engines.tensorrt.gpu import local_gpu
 from harness.engines.tensorrt.loading import check_fits, check_interface, deserialise
 from harness.engines.tensorrt.messages import logger_of
 from harness.engines.tensorrt.profiles import choose, profiles_of
-from harness.engines.tensorrt.stream import open_stream
 from harness.errors import CellError
 
 
@@ -63,21 +63,20 @@ class TensorRtExecutable:
 
         self._errors = stack.enter_context(logger_of(self._flavour)[1].watch())
         index = torch.cuda.current_device()
-        cuda_stream = open_stream(index)
-        stack.callback(cuda_stream.close)
-        # Before the stream goes: torch records an event on it when it takes pinned memory back.
+        # The process's stream, which is never closed: torch records an event on it whenever it takes pinned memory
+        # back, and others may hold such memory for longer than this executable is open.
+        self.stream = process_stream()
+        self._handle = int(self.stream.cuda_stream)
         stack.callback(self._drop)
-        self._handle = int(cuda_stream.handle)
-        #: The same stream as torch sees it: record events and enqueue copies here to be ordered with `enqueue`.
-        self.stream = torch.cuda.ExternalStream(self._handle, device=index)
         serialised = (self._artifact.path / self._artifact.main_file).read_bytes()
         self._runtime, self._engine = deserialise(self._flavour, serialised, self._errors)
         check_interface(self._flavour, self._engine, self.input_specs + self.output_specs, len(self._profiles))
-        self._inputs = Buffers(self.input_specs, self._batch.max_size, index)
+        nhwc = bool(dict(self._artifact.plan.options).get("channels_last"))
+        self._inputs = Buffers(self.input_specs, self._batch.max_size, index, nhwc)
         self._outputs = Buffers(self.output_specs, self._batch.max_size, index)
         scratch_bytes = max(int(self._engine.device_memory_size_v2), 256)
         self._scratch = torch.empty(scratch_bytes, dtype=torch.uint8, device=f"cuda:{index}")
-        stack.callback(self._close_contexts)  # runs first: contexts before engine, buffers and stream
+        stack.callback(self._close_contexts)  # runs first: contexts before engine and buffers
         bound = self._bound(self._batch.opt_size)
         self.proof = {
             **self._artifact.proof,
@@ -111,7 +110,7 @@ class TensorRtExecutable:
         self._contexts.clear()
 
     def _drop(self) -> None:
-        for name in ("_scratch", "_inputs", "_outputs", "_engine", "_runtime", "stream"):
+        for name in ("_scratch", "_inputs", "_outputs", "_engine", "_runtime"):
             self.__dict__.pop(name, None)  # the engine before the runtime that made it
 
     def input_buffers(self) -> Mapping[str, Any]:

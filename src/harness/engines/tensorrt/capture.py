@@ -1,8 +1,6 @@
-"""A CUDA stream of our own and graphs captured on it, through cuda-python.
+"""CUDA graphs captured through `cuda.bindings`, the C API one to one (CUDA Runtime API, "Graph Management").
 
-`cuda.core` makes the stream; capture goes through `cuda.bindings`, the C API one to one, because the number and kind of
-the captured nodes are wanted and those functions have had the same names since CUDA 10 (CUDA Runtime API, "Graph
-Management").
+Not through torch: where a capture fails, as it may for any network, torch's allocator stays in its capturing state.
 """
 
 from __future__ import annotations
@@ -11,16 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 from harness.errors import CellError
-
-
-def open_stream(device_index: int) -> Any:
-    """Return a new non-blocking `cuda.core.Stream` on the device's primary context, the one torch uses too."""
-    from cuda.core import Device, StreamOptions
-
-    device = Device(device_index)
-    device.set_current()
-    # Non-blocking: work on the default stream (torch's) must not be ordered with what is timed here.
-    return device.create_stream(options=StreamOptions(nonblocking=True))
 
 
 class CapturedGraph:

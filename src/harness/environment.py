@@ -14,7 +14,8 @@ from typing import Any
 
 PACKAGES = (
     "torch", "torchvision", "torch-pruning", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu",
-    "onnxconverter-common", "tensorrt", "tensorrt-rtx", "triton", "cuda-bindings", "numpy", "scipy", "mlflow",
+    "onnxconverter-common", "tensorrt", "tensorrt-cu12-bindings", "tensorrt-cu13-bindings",
+    "tensorrt-rtx", "triton", "cuda-bindings", "numpy", "scipy", "mlflow",
     "hydra-core",
 )  # fmt: skip
 

@@ -131,24 +131,27 @@ def _build_isolated(plan: BuildPlan, folder: Path, limit_s: float, watch: Callab
 def _answer(connection: Connection, engine: str, limit_s: float, watch: Callable[[str], None]) -> tuple[str, Any]:
     """Return the builder's reply, passing on what it says meanwhile; raise CellError when its time is over.
 
-    An engine that says when it starts a compilation ends it by itself: it is given some seconds more to do so.
+    The limit counts from "begin", when its process has come up. An engine that says when it starts a compilation
+    ("attempt") ends it by itself: it is given some seconds more to do so.
     """
-    deadline = time.monotonic() + limit_s
+    deadline = time.monotonic() + limit_s + CANCEL_GRACE_S
     while True:
         if not connection.poll(max(0.0, deadline - time.monotonic())):
             raise CellError(f"engine {engine}: the build passed engine.build_limit_s={limit_s:g} and was killed")
         kind, value = connection.recv()
-        if kind == "attempt":
-            deadline = time.monotonic() + limit_s + CANCEL_GRACE_S
-        if kind not in ("attempt", "status"):
+        if kind not in ("begin", "attempt", "status"):
             return kind, value
-        watch(value)
+        if kind != "status":
+            deadline = time.monotonic() + limit_s + (CANCEL_GRACE_S if kind == "attempt" else 0.0)
+        if value:
+            watch(value)
 
 
 def _child(connection: Connection, plan: BuildPlan, folder: Path, parent: int) -> None:
     die_with_parent(parent)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     build_status.listen(lambda kind, text: connection.send((kind, text)))
+    connection.send(("begin", ""))
     try:
         reply = ("ok", get(plan.engine).build(plan, folder))
     except (CellError, UserError) as error:

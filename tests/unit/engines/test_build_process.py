@@ -62,9 +62,15 @@ def test_an_engine_that_ends_its_own_compilations_has_the_limit_for_each_and_is_
             with suppress(BrokenPipeError):  # nobody waits any longer
                 theirs.send(message)
 
-    says = [(0.05, ("attempt", "level 3")), (0.4, ("attempt", "level 2")), (0.4, ("status", "half")), (0.0, ("ok", 7))]
+    says = [
+        (0.05, ("begin", "")),
+        (0.05, ("attempt", "level 3")),
+        (0.4, ("attempt", "level 2")),
+        (0.4, ("status", "half")),
+        (0.0, ("ok", 7)),
+    ]
     threading.Thread(target=build, args=(says,), daemon=True).start()
-    assert _answer(ours, "tensorrt", 0.2, heard.append) == ("ok", 7)  # 0.85 s in all
+    assert _answer(ours, "tensorrt", 0.2, heard.append) == ("ok", 7)  # 0.9 s in all
     assert heard == ["level 3", "level 2", "half"]
     threading.Thread(target=build, args=([(0.05, ("attempt", "level 3")), (2.0, ("ok", 7))],), daemon=True).start()
     with pytest.raises(CellError, match=r"engine tensorrt: the build passed engine\.build_limit_s=0\.2 and was killed"):

@@ -32,18 +32,20 @@ class Clock:
         return self.now
 
 
-def test_a_watch_says_the_innermost_phase_that_counts_and_how_far_it_is_twice_a_second_at_most():
+def test_a_watch_says_the_outer_phases_that_count_and_how_far_they_are_twice_a_second_at_most():
     clock, said = Clock(), []
     watch = BuildWatch(said.append, 100.0, clock)
     watch.phase_start("Building engine", None, 3)
     watch.phase_start("Timing graph nodes", "Building engine", 371)
-    watch.phase_start("Conv 1", "Timing graph nodes", 1)  # has nothing to count
+    watch.phase_start("Finding fastest tactic", "Timing graph nodes", 1)  # has nothing to count
+    watch.phase_start("Measuring tactic time", "Finding fastest tactic", 4)
     for step in range(371):
         clock.now += 0.01
         assert watch.step_complete("Timing graph nodes", step)
-    assert said[0] == "Timing graph nodes 50 of 371"
+    assert said[0] == "Building engine 0 of 3, Timing graph nodes 50 of 371"
     assert 5 <= len(said) <= 8  # 3.71 s
-    watch.phase_finish("Conv 1")
+    watch.phase_finish("Measuring tactic time")
+    watch.phase_finish("Finding fastest tactic")
     watch.phase_finish("Timing graph nodes")
     clock.now += 1
     watch.step_complete("Building engine", 0)

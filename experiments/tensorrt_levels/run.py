@@ -14,7 +14,6 @@ import argparse
 import itertools
 import json
 import multiprocessing
-import pickle
 import random
 import shutil
 import subprocess
@@ -50,7 +49,7 @@ def main() -> None:
             print("no time for", cell, flush=True)
         elif not (options.work / name_of(cell, options.batch) / "built.json").is_file():
             print(json.dumps(built(cell, graphs, options, min(options.limit_s, left))), flush=True)
-    in_a_process(time_all, options.work, options.out, options.batch)
+    in_a_process(time_all, options.work, options.out, options.batch, graphs)
     in_a_process(merge_timings, options.work, options.out)
 
 
@@ -88,14 +87,20 @@ def built(cell: str, graphs: dict[str, Any], options: argparse.Namespace, limit_
     cold = options.work / name_of(":".join((precision, level)), options.batch)
     if "warm" in how:
         shutil.copytree(cold / "timing", folder / "timing")
-    plan = replace(
+    plan = plan_of(cell, graphs, folder, limit_s)
+    return in_a_process(build, plan, folder, "plain" not in how, cell)
+
+
+def plan_of(cell: str, graphs: dict[str, Any], folder: Path, limit_s: float) -> Any:
+    """Return what the builder is asked for."""
+    precision, level, *_ = cell.split(":")
+    return replace(
         graphs["fp16" if precision == "fp16" else "fp32"],
         fusion="max",
         tf32=precision == "tf32",
         options=(("build_limit_s", limit_s), ("builder_level", int(level)), ("timing_cache", "shared")),
         timing_dir=str(folder / "timing"),
     )
-    return in_a_process(build, plan, folder, "plain" not in how, cell)
 
 
 def build(plan: Any, folder: Path, nested: bool, cell: str) -> dict[str, Any]:
@@ -116,7 +121,6 @@ def build(plan: Any, folder: Path, nested: bool, cell: str) -> dict[str, Any]:
         flavour = replace(TENSORRT_FLAVOUR, nests_concatenations=nested)
         artifact = builder.build(flavour, plan, TENSORRT.target(plan), folder)
         row |= {"engine_mb": artifact.size_mb, "version": artifact.engine_version, **artifact.proof}
-        (folder / "artifact.pickle").write_bytes(pickle.dumps(artifact))
     except CellError as error:
         row["failed"] = str(error)
     compiled_from = next((at for at, text in marks if text.startswith("attempt level")), begun)
@@ -128,11 +132,12 @@ def build(plan: Any, folder: Path, nested: bool, cell: str) -> dict[str, Any]:
     return row
 
 
-def time_all(work: Path, out: Path, batch: int) -> None:
+def time_all(work: Path, out: Path, batch: int, graphs: dict[str, Any]) -> None:
     """Time every engine of a batch size that was built, side by side; write results.csv and samples.csv."""
     import pandas
     import torch
 
+    from harness.engines.base import Artifact
     from harness.engines.tensorrt import TENSORRT
     from harness.measure.clocks import device_slice
 
@@ -142,9 +147,11 @@ def time_all(work: Path, out: Path, batch: int) -> None:
     with ExitStack() as stack:
         engines = {}
         for name in rows:
-            if (work / name / "artifact.pickle").is_file():
+            if (work / name / "model.engine").is_file():
                 began = time.monotonic()
-                artifact = pickle.loads((work / name / "artifact.pickle").read_bytes())
+                row = rows[name]
+                plan = plan_of(row["cell"], graphs, work / name, row["limit_s"])
+                artifact = Artifact(plan, work / name, "model.engine", row["version"], row["engine_mb"], row)
                 engine = engines[name] = stack.enter_context(TENSORRT.load(artifact, "cuda"))
                 rows[name]["load_s"] = time.monotonic() - began
                 rows[name]["kernels"] = engine.kernel_count()

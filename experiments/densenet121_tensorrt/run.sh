@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# The first question on TensorRT: early exit and grouped convolutions by fp16 and fusion, batch 32, with both references.
+#
+#   experiments/densenet121_tensorrt/run.sh [SECONDS] [OVERRIDE...]      # what is not done by then is resumed by the next call
+set -uo pipefail
+source "$(dirname "$0")/../lanes.sh"
+more=${*:2}
+grid=(arch=early_exit,grouped hw=fp16,fusion batch=b32 engine=tensorrt)
+export grid_words="${grid[*]}"
+mkdir -p .harness_cache/timing # what another H200 has timed: builds of the same layers take seconds
+for packed in experiments/tensorrt_levels/*.timing.xz; do
+  timings=.harness_cache/timing/$(basename "${packed%.xz}")
+  [ -e "$timings" ] || xz -dkc "$packed" > "$timings"
+done
+
+questions() {
+  sweep tensorrt_eager $grid_words engine.build_jobs=2
+  sweep tensorrt_engine $grid_words engine.build_jobs=2 reference=engine
+}
+lanes "${1:-100000}" questions
+collect experiments/densenet121_tensorrt tensorrt_eager tensorrt_engine

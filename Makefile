@@ -41,7 +41,7 @@ test-slow: $(STAMP) ## the tests that take minutes each: about half an hour on t
 	$(BIN)/python -m pytest -m minutes
 
 # a GPU's own calls are answered by stand-ins, so no GPU is needed; what a worker that is killed ran is not counted
-ROOMS := src/harness/stats/* src/harness/measure/* src/harness/engines/cache.py
+ROOMS := src/harness/stats/* src/harness/measure/* src/harness/system/cache.py
 coverage: $(STAMP) ## branches that the tests of stats, measure and the cache take: an error below 95% of any (5 minutes)
 	$(BIN)/python -m pytest -q -m "not minutes" --cov --cov-report= \
 	  tests/unit/stats tests/unit/measure tests/unit/engines/test_cache.py tests/unit/engines/test_shared.py

@@ -16,8 +16,8 @@ import pandas
 
 import harness
 from harness.config import TrackingConfig
-from harness.errors import UserError
-from harness.track import find_store
+from harness.system.errors import UserError
+from harness.tracking import find_store
 
 
 def main() -> None:

@@ -10,11 +10,11 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from harness.errors import UserError
 from harness.report.choose import Limits
 from harness.report.findings import find
 from harness.report.page import page, write_page
 from harness.report.study import RESULTS, open_study
+from harness.system.errors import UserError
 
 EXPERIMENTS = Path(__file__).resolve().parent
 

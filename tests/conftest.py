@@ -40,7 +40,7 @@ def _no_store_or_cache_of_the_users():
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory):
     """One artifact cache for the session: the same export is made once."""
-    from harness.engines.cache import Cache
+    from harness.system.cache import Cache
 
     return Cache(tmp_path_factory.mktemp("cache"))
 
@@ -48,7 +48,7 @@ def cache(tmp_path_factory):
 @pytest.fixture(scope="session")
 def configured():
     """Return a function: configured("hw=fp16") -> the typed config of that one job (densenet_tiny, batch of 2)."""
-    from harness.compose.command_line import compose_jobs
+    from harness.sweep.command_line import compose_jobs
 
     def make(*overrides):
         (job,) = compose_jobs([*TINY, *overrides])
@@ -60,7 +60,7 @@ def configured():
 @pytest.fixture(scope="session")
 def planned(configured):
     """Return a function: planned("arch=grouped", "hw=fp16") -> its plan on the CPU, by default on ONNX Runtime."""
-    from harness.plan import plan_quartet
+    from harness.sweep.plan import plan_quartet
 
     def make(*overrides, engine="onnxruntime"):
         return plan_quartet(configured(*overrides), engine, "cpu")
@@ -72,7 +72,7 @@ def planned(configured):
 def prepared(planned, cache):
     """Return a function: prepared("hw=fp16") -> (plan, its cells with their engines really built, by role)."""
     from harness.measure.progress import Silent
-    from harness.prepare import prepare
+    from harness.sweep.build import prepare
 
     def make(*overrides, engine="onnxruntime"):
         plan = planned(*overrides, engine=engine)

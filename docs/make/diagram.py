@@ -5,28 +5,28 @@ python docs/make/diagram.py
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from rooms import ROOMS, imports, reduced
+from rooms import Room, imports, reduced, rooms
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SOURCE, DRAWING = REPOSITORY / "src" / "harness", REPOSITORY / "docs" / "images" / "rooms.svg"
-COLUMNS = {"compose": 0, "stats": 1, "hw": 3, "report": 3, "track": 4}  # all others: in the middle
-MIDDLE, WIDTH, HEIGHT, GAP_X, GAP_Y = 2, 224, 40, 18, 26
+COLUMNS = {"stats": 0, "tracking": 2, "serving": 2}  # all others: in the middle
+MIDDLE, WIDTH, HEIGHT, GAP_X, GAP_Y = 1, 260, 40, 18, 26
 
 
-def draw(edges: Iterable[tuple[str, str]]) -> str:
+def draw(edges: Iterable[tuple[str, str]], boxes: Sequence[Room]) -> str:
     """Return the drawing as SVG text: a box a room, an arrow from each room to what it imports."""
     arrows = sorted(edges)
-    rows = _rows(arrows)
+    rows = _rows(arrows, [room.name for room in boxes])
     top = max(rows.values())
     corners = {
         name: (GAP_X + COLUMNS.get(name, MIDDLE) * (WIDTH + GAP_X), GAP_Y + (top - row) * (HEIGHT + GAP_Y))
         for name, row in rows.items()
     }
-    width, height = GAP_X + 5 * (WIDTH + GAP_X), GAP_Y + (top + 1) * (HEIGHT + GAP_Y)
+    width, height = GAP_X + 3 * (WIDTH + GAP_X), GAP_Y + (top + 1) * (HEIGHT + GAP_Y)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
         f'aria-label="Rooms of src/harness and their imports" font-family="sans-serif">',
@@ -35,13 +35,13 @@ def draw(edges: Iterable[tuple[str, str]]) -> str:
         f'<rect width="{width}" height="{height}" rx="8" fill="#ffffff"/>',
     ]
     parts += [_arrow(start, end, corners[start], corners[end]) for start, end in arrows]
-    parts += [_box(room.name, room.says, corners[room.name]) for room in ROOMS]
+    parts += [_box(room.name, room.says, corners[room.name]) for room in boxes]
     return "\n".join([*parts, "</svg>", ""])
 
 
-def _rows(arrows: Iterable[tuple[str, str]]) -> Mapping[str, int]:
+def _rows(arrows: Iterable[tuple[str, str]], names: Sequence[str]) -> Mapping[str, int]:
     """Return how high each room stands: above all that it imports; what imports nothing, right below its users."""
-    targets: dict[str, set[str]] = {room.name: set() for room in ROOMS}
+    targets: dict[str, set[str]] = {name: set() for name in names}
     for start, end in arrows:
         targets[start].add(end)
     rows: dict[str, int] = {}
@@ -53,7 +53,7 @@ def _rows(arrows: Iterable[tuple[str, str]]) -> Mapping[str, int]:
 
     for name in targets:
         row(name)
-    for name in (name for name, ends in targets.items() if not ends and name != ROOMS[0].name):
+    for name in (name for name, ends in targets.items() if not ends and name != names[0]):
         rows[name] = min(rows[start] for start, ends in targets.items() if name in ends) - 1
     return rows
 
@@ -84,5 +84,5 @@ def _box(name: str, says: str, corner: tuple[float, float]) -> str:
 
 
 if __name__ == "__main__":
-    DRAWING.write_text(draw(reduced(set(imports(SOURCE)))))
+    DRAWING.write_text(draw(reduced(set(imports(SOURCE))), rooms(REPOSITORY)))
     print(f"written: {DRAWING.relative_to(REPOSITORY)}")

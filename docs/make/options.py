@@ -59,7 +59,7 @@ def options(source: Path) -> list[Option]:
     """Return every option of the composed config, in the order of the dataclasses."""
     from omegaconf import OmegaConf
 
-    from harness.compose.command_line import compose_first
+    from harness.sweep.command_line import compose_first
 
     described = _described(source)
     composed = compose_first([])
@@ -132,8 +132,8 @@ def _class_of(section: str, source: Path) -> str:
 
 
 def _groups() -> list[str]:
-    from harness.compose.command_line import config_dir
-    from harness.compose.help import group_choices
+    from harness.sweep.command_line import config_dir
+    from harness.sweep.help import group_choices
 
     launchers = sorted(path.stem for path in (config_dir() / "hydra" / "launcher").glob("*.yaml"))
     choices = {**group_choices(), "hydra/launcher": ["basic", *launchers]}

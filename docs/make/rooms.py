@@ -1,12 +1,12 @@
 """The rooms of src/harness and what they import of each other, read from the sources themselves.
 
-A room of the diagram is what one step of a job needs: a folder, or some that belong together. A file that an earlier
-room needs belongs to that one, wherever it lies: `analyse` and what explains a factor, to the report.
+Which rooms there are stands in one place: the first contract of `[tool.importlinter]` in pyproject.toml.
 """
 
 from __future__ import annotations
 
 import ast
+import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,37 +16,24 @@ PACKAGE = "harness"
 
 @dataclass(frozen=True)
 class Room:
-    """One box of the diagram: the modules or packages it holds, below `harness`."""
+    """One box of the diagram: a folder of `harness`, and what its docstring says it is."""
 
     name: str
     says: str
-    holds: tuple[str, ...]
 
 
-ROOMS = (
-    Room("ground", "errors, secrets, names, the machine", (
-        "errors", "roles", "secrets", "environment", "external", "process")),
-    Room("config", "every option, with its default", ("config",)),
-    Room("models", "a network by name, its weights", ("models",)),
-    Room("arch", "one file a technique: model to model", ("arch",)),
-    Room("engines", "build, load, run; the artifact cache", ("engines", "export")),
-    Room("hw", "one file a technique: levels of an engine", ("hw",)),
-    Room("data", "images and labels", ("data", "finetuned")),
-    Room("compose", "command line to typed configs, --help", ("compose",)),
-    Room("stats", "pure functions on arrays", ("stats",)),
-    Room("track", "MLflow: store, runs, load, outbox", ("track",)),
-    Room("measure", "workers, turns, clocks, profiles, answers", (
-        "measure", "why", "accuracy", "roofline", "terminal")),
-    Room("scenarios", "LoadGen, batcher, server's loop", ("scenarios",)),
-    Room("plan", "which cells, which artifacts", ("plan",)),
-    Room("prepare", "export, build or fetch", ("prepare",)),
-    Room("report", "table, analysis, page, comparison", (
-        "report", "analyse", "why.explain", "why.details", "why.ceiling")),
-    Room("record", "numbers to an MLflow row", ("record",)),
-    Room("under_load", "a quartet under load, search, factor", ("under_load",)),
-    Room("conduct", "a sweep, job by job, here or on a fleet", ("conduct", "sweep", "job", "run", "fleet", "__main__")),
-    Room("commands", "doctor, capacity, train, ui", ("doctor", "capacity", "train", "ui")),
-)  # fmt: skip
+def rooms(repository: Path) -> tuple[Room, ...]:
+    """Return the rooms, from the lowest, as the contract in pyproject.toml lists them."""
+    contracts = tomllib.loads((repository / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = next(one["layers"] for one in contracts if one["type"] == "layers" and one["containers"] == [PACKAGE])
+    names = [layer for layer in reversed(layers) if "|" not in layer]  # the topmost layer: what a command line names
+    return tuple(Room(name, _says(repository / "src" / PACKAGE / name / "__init__.py")) for name in names)
+
+
+def _says(path: Path) -> str:
+    """Return what a room's docstring says behind its name: "MLflow: the store, `load`." -> "the store, load"."""
+    first = (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0]
+    return first.partition(": ")[2].rstrip(".").replace("`", "")
 
 
 def modules(source: Path) -> dict[str, Path]:
@@ -60,12 +47,6 @@ def modules(source: Path) -> dict[str, Path]:
     return found
 
 
-def room_of(module: str) -> str | None:
-    """Return the room that holds a module: the one that names the most of it; None where no room does."""
-    prefixes = [".".join(module.split(".")[:length]) for length in range(module.count(".") + 1, 0, -1)]
-    return next((room.name for prefix in prefixes for room in ROOMS if prefix in room.holds), None)
-
-
 def imports(source: Path) -> dict[tuple[str, str], list[tuple[str, str]]]:
     """Return, for each pair of rooms (who, of whom), the pairs of modules behind it.
 
@@ -75,9 +56,9 @@ def imports(source: Path) -> dict[tuple[str, str], list[tuple[str, str]]]:
     found: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for module, path in known.items():
         for imported in _imported(ast.parse(path.read_text()), known):
-            pair = room_of(module), room_of(imported)
-            if None not in pair and pair[0] != pair[1]:
-                found.setdefault(pair, []).append((module, imported))  # type: ignore[arg-type]
+            pair = module.partition(".")[0], imported.partition(".")[0]
+            if pair[0] != pair[1] and all((source / room).is_dir() for room in pair):
+                found.setdefault(pair, []).append((module, imported))
     return found
 
 

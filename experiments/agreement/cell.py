@@ -10,7 +10,6 @@ from statistics import mean
 from typing import Any
 
 from harness.config import ProtocolConfig
-from harness.data.synthetic import images
 from harness.engines import get
 from harness.engines.base import Artifact, Executable
 from harness.measure.boundaries import Boundaries
@@ -19,6 +18,7 @@ from harness.measure.cell import Warmup
 from harness.measure.clocks import warm_up
 from harness.measure.runner import Runner, make_runner
 from harness.measure.verify import compare
+from harness.networks.data.synthetic import images
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 
 from harness.engines.base import TensorSpec
-from harness.scenarios.client.load_test import LoadTest
-from harness.scenarios.loadgen import run_test
-from harness.scenarios.policy import BatchPolicy
-from harness.scenarios.work import WholeWork
+from harness.serving.client.load_test import LoadTest
+from harness.serving.loadgen import run_test
+from harness.serving.policy import BatchPolicy
+from harness.serving.work import WholeWork
 
 LARGEST, OPERATIONS, ALONE_S, TURNS = 64, 4000, 1.5, 6
 

@@ -14,7 +14,7 @@ import pandas
 from reading import Absent, Reading
 from summary import Row
 
-from harness.environment import environment
+from harness.system.machine import environment
 
 DIGITS = "%.6g"
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.compose.command_line import compose_jobs
-from harness.engines.cache import Cache
-from harness.errors import UserError
 from harness.measure.bring_up import CellTask
+from harness.measure.design import QuartetPlan
 from harness.measure.lock import building
 from harness.measure.progress import Silent
-from harness.plan import QuartetPlan, plan_quartet
-from harness.prepare import prepare, tasks
-from harness.sweep import check_sweep
+from harness.measure.tasks import tasks
+from harness.sweep.build import prepare
+from harness.sweep.check import check_sweep
+from harness.sweep.command_line import compose_jobs
+from harness.sweep.plan import plan_quartet
+from harness.system.cache import Cache
+from harness.system.errors import UserError
 
 
 def prepared(engine: str, batch_size: int, overrides: Sequence[str]) -> tuple[QuartetPlan, CellTask]:

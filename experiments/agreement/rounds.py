@@ -10,9 +10,9 @@ import numpy as np
 from reading import Absent, Clock, Reading
 
 from harness.config import ProtocolConfig
-from harness.engines.orphan import die_with_parent
 from harness.measure.allocator import keep_freed_memory
 from harness.measure.bring_up import CellTask
+from harness.system.processes import die_with_parent
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def measure(task: CellTask, settings: ProtocolConfig, asked: Asked, parent: int)
         keep_freed_memory()
     from cell import loaded  # torch comes with it, and must find the environment that run.py made
 
-    from harness.process.quiet import quiet
+    from harness.system.quiet import quiet
 
     quiet()
     with loaded(task, settings, asked.slice_s) as cell:

@@ -20,12 +20,12 @@ from rich.console import Console
 from rounds import Asked, Measured, measure
 from summary import missed, summarise, table
 
-from harness.errors import CellError, UserError
-from harness.job import device_id
 from harness.measure.bring_up import CellTask
+from harness.measure.design import QuartetPlan
 from harness.measure.lock import device_lock
-from harness.plan import QuartetPlan
-from harness.process.quiet import quiet
+from harness.sweep.job import device_id
+from harness.system.errors import CellError, UserError
+from harness.system.quiet import quiet
 
 DEFAULTS = {"cpu": (16, 1.0), "cuda": (10, 0.15)}  # rounds, and seconds of a slice
 

@@ -10,9 +10,9 @@ import argparse
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from harness.compose.command_line import compose_jobs
 from harness.engines.inductor.dense_blocks import fuse_dense_blocks, left_alone
-from harness.prepare import network
+from harness.sweep.command_line import compose_jobs
+from harness.techniques.arch.assembled import network
 
 REPEATS = 3
 

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pandas
 
-from harness.environment import environment
 from harness.measure.allocator import keep_freed_memory
+from harness.system.machine import environment
 
 PROCESSES, ROUNDS, WARMUP_ROUNDS, BATCHES_A_TURN, BATCH_SIZE, THREADS = 4, 8, 2, 2, 8, 2
 

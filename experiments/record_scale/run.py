@@ -48,7 +48,7 @@ def main() -> int:
     ):
         os.environ.update(server.environment)
         found = measure(server, Path(folder), options.quartets, options.writers)
-    from harness.environment import environment
+    from harness.system.machine import environment
 
     options.output.mkdir(parents=True, exist_ok=True)
     with open(options.output / "results.csv", "w", newline="") as handle:
@@ -66,10 +66,10 @@ def measure(server: Server, folder: Path, quartets: int, writers: int) -> dict[s
     from rich.console import Console
 
     import harness
-    from harness.conduct.family import adjust
     from harness.config import TrackingConfig
     from harness.report.table import print_table
-    from harness.track import finish_sweep, install_views, open_store, start_sweep
+    from harness.sweep.family import adjust
+    from harness.tracking import finish_sweep, install_views, open_store, start_sweep
 
     store = open_store(TrackingConfig())
     install_views(store)
@@ -109,7 +109,7 @@ def measure(server: Server, folder: Path, quartets: int, writers: int) -> dict[s
 
 def _view_page(store: Any) -> None:
     """Ask for what the shipped view shows first: its filter, its order, a page of 100 rows."""
-    from harness.track.view import state
+    from harness.tracking.view import state
 
     table = state()
     page = store.client().search_runs(

@@ -61,7 +61,8 @@ def write(share: Share) -> list[float]:
     """Log the share; return the seconds that each quartet took."""
     os.environ.update(share.environment)
     from harness.config import TrackingConfig
-    from harness.track import QuartetRecord, finish, log_quartet, open_store, start_quartet
+    from harness.results.row import QuartetRecord
+    from harness.tracking import finish, log_quartet, open_store, start_quartet
 
     store = open_store(TrackingConfig())
     own = share.folder / f"writer{share.writer}"

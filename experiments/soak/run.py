@@ -24,7 +24,7 @@ import pandas
 import psutil
 
 import harness
-from harness.environment import environment
+from harness.system.machine import environment
 
 HERE = Path(__file__).resolve().parent
 GRID = (

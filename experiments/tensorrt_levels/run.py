@@ -60,12 +60,12 @@ def name_of(cell: str, batch: int) -> str:
 
 def exported(batch: int, work: Path) -> dict[str, Any]:
     """Return the plans of DenseNet121 in fp32 and in fp16, exported as a sweep exports them."""
-    from harness.compose.command_line import compose_jobs
-    from harness.engines.cache import Cache
-    from harness.export.to_onnx import export
-    from harness.plan import build_plan, plan_quartet
-    from harness.prepare import network
-    from harness.prepare.build import _request
+    from harness.engines.export.to_onnx import export
+    from harness.sweep.build import _request
+    from harness.sweep.command_line import compose_jobs
+    from harness.sweep.plan import build_plan, plan_quartet
+    from harness.system.cache import Cache
+    from harness.techniques.arch.assembled import network
 
     (job,) = compose_jobs([f"batch_size={batch}", "hw=fp16", "engine=tensorrt", "reference=engine"])
     plan = plan_quartet(job.config, "tensorrt", "cuda")
@@ -107,7 +107,7 @@ def build(plan: Any, folder: Path, nested: bool, cell: str) -> dict[str, Any]:
     """Build, write `built.json` and the artifact; seconds are those from the level's start to its end."""
     from harness.engines import build_status
     from harness.engines.tensorrt import TENSORRT, TENSORRT_FLAVOUR, builder
-    from harness.errors import CellError
+    from harness.system.errors import CellError
 
     marks: list[tuple[float, str]] = []
     build_status.listen(lambda kind, text: marks.append((time.monotonic(), f"{kind} {text}")))
@@ -186,7 +186,7 @@ def time_all(work: Path, out: Path, batch: int, graphs: dict[str, Any]) -> None:
             )
     frame.to_csv(out / f"samples_b{batch}.csv", index=False, float_format="%.5f")
     pandas.DataFrame(rows.values()).to_csv(out / f"results_b{batch}.csv", index=False, float_format="%.6g")
-    from harness.environment import environment
+    from harness.system.machine import environment
 
     (out / "environment.json").write_text(json.dumps(environment(), indent=1))
     shown = [
@@ -233,7 +233,7 @@ def merge_timings(work: Path, out: Path) -> None:
 
 
 def _answer(connection: Any, call: Any, arguments: tuple[Any, ...]) -> None:
-    from harness.process.quiet import quiet
+    from harness.system.quiet import quiet
 
     quiet()
     connection.send(call(*arguments))

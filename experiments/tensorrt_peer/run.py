@@ -54,13 +54,13 @@ def main() -> None:
 
 def ready(name: str, overrides: tuple[str, ...], options: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     """Return what a worker is to load and what is known of its build; None and the reason where it can't be built."""
-    from harness.compose.command_line import compose_jobs
-    from harness.engines.cache import open_cache
-    from harness.errors import CellError, UserError
     from harness.measure.progress import Silent
-    from harness.plan import plan_quartet
-    from harness.prepare import prepare
-    from harness.prepare.tasks import task
+    from harness.measure.tasks import task
+    from harness.sweep.build import prepare
+    from harness.sweep.command_line import compose_jobs
+    from harness.sweep.plan import plan_quartet
+    from harness.system.cache import open_cache
+    from harness.system.errors import CellError, UserError
 
     asked = [*overrides, f"batch_size={options.batch}", f"engine.build_limit_s={options.build_limit_s}"]
     (job,) = compose_jobs(asked)
@@ -109,8 +109,8 @@ def write(samples: dict[str, list[float]], rows: dict[str, dict[str, Any]], opti
     """Write and print images/s of each cell and its ratio to the fastest TensorRT cell."""
     import pandas
 
-    from harness.environment import environment
     from harness.stats.intervals import mean_interval
+    from harness.system.machine import environment
 
     speeds = {role: options.batch / np.array(times) * 1e3 for role, times in samples.items()}
     peers = [role for role in speeds if role.startswith("tensorrt") and "pruned" not in role] or list(speeds)

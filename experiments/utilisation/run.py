@@ -30,11 +30,11 @@ import pandas
 
 import harness
 from harness.config import TrackingConfig
-from harness.errors import UserError
 from harness.report.figures.canvas import svg_text
 from harness.report.figures.files import write_whole
-from harness.scenarios.batches import BatchRecord
-from harness.track import find_store
+from harness.serving.batches import BatchRecord
+from harness.system.errors import UserError
+from harness.tracking import find_store
 
 ARCH = "none,early_exit,reduced_growth,low_rank,grouped,pruned"
 HW = "fp16,fusion,dynamic_batching"

@@ -17,7 +17,7 @@ os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
 
 
 def load(sweep: str | None = None, uri: str | None = None) -> pandas.DataFrame:
-    """Return one row a quartet of a sweep (see `harness.track.load.load`)."""
-    from harness.track.load import load as load_sweep
+    """Return one row a quartet of a sweep (see `harness.tracking.load.load`)."""
+    from harness.tracking.load import load as load_sweep
 
     return load_sweep(sweep, uri)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from harness.process.interruption import STATUS, leave
-from harness.run import main
+from harness.sweep.main import main
+from harness.system.interruption import STATUS, leave
 
 if __name__ == "__main__":
     status = main(sys.argv[1:])

@@ -7,16 +7,8 @@ from pathlib import Path
 import pytest
 
 from harness.config import TrackingConfig
-from harness.track import (
-    QuartetRecord,
-    finish,
-    finish_sweep,
-    install_views,
-    log_quartet,
-    open_store,
-    start_quartet,
-    start_sweep,
-)
+from harness.results.row import QuartetRecord
+from harness.tracking import finish, finish_sweep, install_views, log_quartet, open_store, start_quartet, start_sweep
 
 pytestmark = pytest.mark.browser
 

@@ -120,7 +120,7 @@ def test_mlflow_shows_the_page_inside_the_sweeps_own_run(
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support.ui import WebDriverWait
 
-    from harness.track.load import find_sweep
+    from harness.tracking.load import find_sweep
 
     address = served(store_root)
     sweep = find_sweep("study", str(store_root))

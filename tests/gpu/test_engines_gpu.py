@@ -7,13 +7,14 @@ import pytest
 
 from harness.engines import get
 from harness.engines.build import fetch_or_build
-from harness.errors import CellError
 from harness.measure.boundaries import Boundaries, check_replay
 from harness.measure.progress import Silent
+from harness.measure.references import reference
 from harness.measure.runner import make_runner
 from harness.measure.verify import compare
-from harness.plan import plan_quartet
-from harness.prepare import prepare, reference
+from harness.sweep.build import prepare
+from harness.sweep.plan import plan_quartet
+from harness.system.errors import CellError
 
 torch = pytest.importorskip("torch")
 pytestmark = [

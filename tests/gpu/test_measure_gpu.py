@@ -12,14 +12,15 @@ import pytest
 
 from harness.config import ProtocolConfig
 from harness.engines.build import artifact_key
-from harness.engines.levels import BatchProfile
-from harness.environment import nvml_handle
-from harness.errors import CellError
 from harness.measure.coordinator import workers
 from harness.measure.progress import Silent
 from harness.measure.protocol import measure
-from harness.plan import plan_quartet
-from harness.prepare import prepare, tasks
+from harness.measure.tasks import tasks
+from harness.sweep.build import prepare
+from harness.sweep.plan import plan_quartet
+from harness.system.errors import CellError
+from harness.system.machine import nvml_handle
+from harness.techniques.levels import BatchProfile
 
 torch = pytest.importorskip("torch")
 pytestmark = [

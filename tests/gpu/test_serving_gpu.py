@@ -8,10 +8,10 @@ import pytest
 
 from harness.engines import get
 from harness.measure.progress import Silent
-from harness.plan import plan_quartet
-from harness.scenarios.client.load_test import LoadTest
-from harness.scenarios.serving_cell import ServingCell
-from harness.under_load.variants import prepare_variants
+from harness.serving.client.load_test import LoadTest
+from harness.serving.serving_cell import ServingCell
+from harness.sweep.plan import plan_quartet
+from harness.sweep.variants import prepare_variants
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("mlperf_loadgen")

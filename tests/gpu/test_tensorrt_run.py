@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from harness.engines.base import INSPECTOR_FILE, BuildPlan, Graph, TensorSpec
-from harness.engines.levels import BatchProfile
 from harness.engines.tensorrt import TENSORRT, TENSORRT_RTX, TensorRtEngine
-from harness.errors import CellError
+from harness.system.errors import CellError
+from harness.techniques.levels import BatchProfile
 
 torch = pytest.importorskip("torch")
 pytestmark = [

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from harness.engines.tensorrt import TENSORRT
-from harness.track.load import load
+from harness.tracking.load import load
 
 torch = pytest.importorskip("torch")
 pytestmark = [

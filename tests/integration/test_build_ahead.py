@@ -6,12 +6,12 @@ from concurrent.futures import Future
 
 import pytest
 
-from harness.conduct import ahead
-from harness.conduct.ahead import build_ahead, default_jobs
-from harness.engines.cache import Cache
 from harness.measure.progress import Silent
-from harness.prepare import prepare
-from harness.under_load.variants import prepare_variants
+from harness.sweep import ahead
+from harness.sweep.ahead import build_ahead, default_jobs
+from harness.sweep.build import prepare
+from harness.sweep.variants import prepare_variants
+from harness.system.cache import Cache
 
 
 class Log(Silent):

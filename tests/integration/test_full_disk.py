@@ -12,10 +12,10 @@ import pytest
 
 import harness
 from harness.engines.build import fetch_or_build
-from harness.engines.cache import Cache
-from harness.errors import CellError
-from harness.export.to_onnx import ExportRequest, export
-from harness.prepare import network
+from harness.engines.export.to_onnx import ExportRequest, export
+from harness.system.cache import Cache
+from harness.system.errors import CellError
+from harness.techniques.arch.assembled import network
 
 WHOLE = ExportRequest("input", (3, 64, 64), ("logits",))
 NAMESPACES = (

@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 import harness
-from harness.run import main
-from harness.track.load import load
+from harness.sweep.main import main
+from harness.tracking.load import load
 
 ON_ENGINE = ("reference=engine", "engine=onnxruntime")
 
@@ -38,7 +38,7 @@ def test_help_names_every_group_and_option_and_leaves_nothing(tmp_path, plain_en
 
 def test_help_does_not_import_what_takes_seconds(tmp_path, plain_environment):
     code = (
-        "import sys; from harness.run import main; sys.argv = ['harness']; status = main(['--help'])\n"
+        "import sys; from harness.sweep.main import main; sys.argv = ['harness']; status = main(['--help'])\n"
         "heavy = {'torch', 'mlflow', 'onnx', 'onnxruntime', 'tensorrt_rtx', 'pandas', 'scipy'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else status)"
     )

@@ -2,13 +2,15 @@
 
 import pytest
 
-from harness import arch, models
-from harness.compose.command_line import compose_jobs
-from harness.errors import UserError
+from harness import networks as models
 from harness.measure.bring_up import try_out
 from harness.measure.progress import Silent
-from harness.plan import plan_quartet
-from harness.prepare import prepare, tasks
+from harness.measure.tasks import tasks
+from harness.sweep.build import prepare
+from harness.sweep.command_line import compose_jobs
+from harness.sweep.plan import plan_quartet
+from harness.system.errors import UserError
+from harness.techniques import arch
 
 TECHNIQUES = ("reduced_depth", "pruned", "grouped", "low_rank", "early_exit")
 REFUSED = {("slim_networks:vit", "grouped"), ("vit_b_16", "grouped")}

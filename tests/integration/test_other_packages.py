@@ -33,7 +33,7 @@ def run(environment, *arguments):
 def test_both_appear_in_help_with_their_options_and_without_torch(installed):
     code = """
 import sys
-from harness.run import main
+from harness.sweep.main import main
 status = main(["--help"])
 assert "torch" not in sys.modules, "help imports torch"
 sys.exit(status)

@@ -11,13 +11,14 @@ from dataclasses import replace
 import pandas
 import pytest
 
-from harness.analyse import analyse
-from harness.job import run_quartet
 from harness.measure.progress import Silent
 from harness.measure.protocol import measure
-from harness.prepare import prepare, tasks
-from harness.roles import ROLES
+from harness.measure.tasks import tasks
+from harness.results.analyse import analyse
 from harness.stats import estimate
+from harness.stats.roles import ROLES
+from harness.sweep.build import prepare
+from harness.sweep.job import run_quartet
 
 QUARTET = ("arch=identity", "hw=identity", "reference=engine")
 SETTINGS = (

@@ -9,10 +9,10 @@ import time
 import pytest
 
 import harness
-from harness.conduct.resume import find_kept
 from harness.config import TrackingConfig
-from harness.errors import UserError
-from harness.track import open_store, sweeps
+from harness.sweep.resume import find_kept
+from harness.system.errors import UserError
+from harness.tracking import open_store, sweeps
 
 GRID = ("reference=engine", "engine=onnxruntime", "arch=grouped,low_rank", "hw=identity")
 

@@ -14,10 +14,10 @@ from mlflow import MlflowClient
 from omegaconf import OmegaConf
 
 import harness
-from harness.compose.command_line import compose_jobs
 from harness.config import from_omegaconf
-from harness.roles import ROLES
 from harness.stats import estimate, percentile
+from harness.stats.roles import ROLES
+from harness.sweep.command_line import compose_jobs
 
 CELL_METRICS = (
     "throughput/wall", "latency_ms/mean", "model/params_m", "model/gmacs", "build/export_s",

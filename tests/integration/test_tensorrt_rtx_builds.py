@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from harness.engines.base import INSPECTOR_FILE, Artifact, BuildPlan, Graph, TensorSpec
-from harness.engines.levels import BatchProfile
 from harness.engines.tensorrt import TENSORRT_RTX, builder
 from harness.engines.tensorrt.flavour import TENSORRT_RTX_FLAVOUR
 from harness.engines.tensorrt.gpu import LocalGpu, local_gpu
-from harness.errors import CellError
+from harness.system.errors import CellError
+from harness.techniques.levels import BatchProfile
 
 pytest.importorskip("tensorrt_rtx", reason="needs pip install tensorrt-rtx")
 

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.compose.command_line import compose_jobs
-from harness.engines.cache import Cache
-from harness.errors import CellError
+from harness.measure.prepared import PreparedCell
 from harness.measure.progress import Silent
-from harness.plan import plan_quartet
-from harness.prepare import PreparedCell, prepare
+from harness.sweep.build import prepare
+from harness.sweep.command_line import compose_jobs
+from harness.sweep.plan import plan_quartet
+from harness.system.cache import Cache
+from harness.system.errors import CellError
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("tensorrt_rtx") is None, reason="tensorrt_rtx is not installed: pip install tensorrt-rtx"

@@ -10,17 +10,9 @@ import pytest
 
 import harness
 from harness.config import TrackingConfig
-from harness.errors import UserError
-from harness.track import (
-    QuartetRecord,
-    finish,
-    finish_sweep,
-    install_views,
-    log_quartet,
-    open_store,
-    start_quartet,
-    start_sweep,
-)
+from harness.results.row import QuartetRecord
+from harness.system.errors import UserError
+from harness.tracking import finish, finish_sweep, install_views, log_quartet, open_store, start_quartet, start_sweep
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "experiments" / "record_scale"))
 from server import HAS_NGINX, HAS_POSTGRES, tracking_server

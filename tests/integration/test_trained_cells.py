@@ -8,7 +8,7 @@ import sys
 import pandas
 import pytest
 
-from harness.track.load import load
+from harness.tracking.load import load
 
 DIGITS = ("model=densenet_tiny", "model.image_size=32", "data=digits")
 

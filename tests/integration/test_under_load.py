@@ -8,11 +8,11 @@ import numpy as np
 import pandas
 import pytest
 
-from harness.roles import ROLES
-from harness.scenarios.policy import BatchPolicy
-from harness.scenarios.queueing import latencies, mean_wait_md1_s
-from harness.track.load import load
-from harness.under_load.requests import TIMED_BATCHES
+from harness.serving.policy import BatchPolicy
+from harness.serving.queueing import latencies, mean_wait_md1_s
+from harness.serving.requests import TIMED_BATCHES
+from harness.stats.roles import ROLES
+from harness.tracking.load import load
 
 SHORT = (
     "scenario=server", "engine=onnxruntime", "reference=engine", "engine.threads=1", "scenario.percentile=90",

@@ -9,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 
 from harness.config import TrackingConfig
-from harness.track.store import DATABASE, Store, open_store
+from harness.tracking.store import DATABASE, Store, open_store
 
 
 @pytest.fixture(scope="session")

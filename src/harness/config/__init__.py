@@ -1,4 +1,7 @@
-"""The structured config, one place: every option of every group, with its type, default and unit."""
+"""Config: every option, checked; other packages.
+
+The structured config, one place: every option of every group, with its type, default and unit.
+"""
 
 from harness.config.arch import (
     ArchConfig,

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, fields, make_dataclass
 from functools import cache
 from typing import Any
 
+from harness.config.plugins import techniques
 from harness.config.switch import Switch
-from harness.external.techniques import techniques
 
 
 @dataclass

@@ -1,12 +1,15 @@
-"""Engines: compiler plus runtime, each behind one contract (`base.py`); looked up here by name, once."""
+"""Engines: export, build, cache, load, run, profile.
+
+Engines: compiler plus runtime, each behind one contract (`base.py`); looked up here by name, once.
+"""
 
 from __future__ import annotations
 
 from importlib import import_module
 
+from harness.config import packages
 from harness.engines.base import Engine
-from harness.errors import UserError
-from harness.external import packages
+from harness.system.errors import UserError
 
 # name -> "module:attribute"; imported on first use, so that a missing GPU package costs nothing
 _ENGINES: dict[str, str] = {

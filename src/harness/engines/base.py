@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 
-from harness.engines.levels import BatchProfile, FusionLevel, Levels, Precision
+from harness.techniques.levels import BatchProfile, FusionLevel, Levels, Precision
 
 if TYPE_CHECKING:
     from harness.config import EngineConfig

@@ -17,10 +17,10 @@ from typing import Any
 from harness import __version__
 from harness.engines import build_status, get
 from harness.engines.base import Artifact, BuildPlan
-from harness.engines.cache import Cache, file_sha256, key_of
-from harness.engines.orphan import die_with_parent, no_interrupts
-from harness.environment import cpu_name, gpu
-from harness.errors import CellError, UserError, kind_and_first_line
+from harness.system.cache import Cache, file_sha256, key_of
+from harness.system.errors import CellError, UserError, kind_and_first_line
+from harness.system.machine import cpu_name, gpu
+from harness.system.processes import die_with_parent, no_interrupts
 
 CANCEL_GRACE_S = 60.0  # for a builder that cancels its own compilation: it looks up about once a second, then cleans up
 

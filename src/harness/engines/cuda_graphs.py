@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from harness.errors import CellError, kind_and_first_line
+from harness.system.errors import CellError, kind_and_first_line
 
 CAPTURE_WARMUPS = 3  # before a capture, as torch.cuda.graph's documentation asks for
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from harness.errors import CellError, first_line
+from harness.system.errors import CellError, first_line
 
 if TYPE_CHECKING:
     import onnx

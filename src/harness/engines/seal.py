@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from harness.engines.base import Artifact
 from harness.engines.build import artifact_key
-from harness.engines.cache import intact
-from harness.errors import CellError
+from harness.system.cache import intact
+from harness.system.errors import CellError
 
 
 def check_seal(artifact: Artifact) -> None:

@@ -11,8 +11,8 @@ from harness.measure.coordinator import Handle
 from harness.measure.progress import Progress
 
 if TYPE_CHECKING:
-    from harness.accuracy.predictions import Predictions
     from harness.measure.bring_up import CellTask
+    from harness.measure.predictions import Predictions
 
 IMAGES_PER_TIMEOUT = 1000  # each full thousand of images gives a worker its time once more
 KEPT_REFERENCES = 16  # a few numbers an image; cells of a sweep share networks

@@ -11,10 +11,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from harness.errors import CellError
 from harness.measure.cell import Sustained
 from harness.measure.clocks import device_slice, sustained, timed_slice
 from harness.measure.runner import Runner
+from harness.system.errors import CellError
 
 PROBES = 5  # batches to find out whether the host launches faster than the device works
 LAUNCH_SHARE = 0.8  # of the device's time: below it the queue never runs dry

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.arch.outputs import CellOutputs
 from harness.config import ProtocolConfig
-from harness.errors import CellError
 from harness.measure.cell import CellSpec, Loaded, Warmup
 from harness.measure.coordinator import Handle, workers
 from harness.measure.progress import Progress, Silent
 from harness.measure.settings import settled
 from harness.measure.verify import Expected, Fidelity, compare
+from harness.system.errors import CellError
+from harness.techniques.arch.outputs import CellOutputs
 
 COURSEWORK_WARMUPS, COURSEWORK_ITERATIONS = 3, 20  # the coursework's own recipe
 

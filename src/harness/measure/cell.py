@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from harness.arch.exit_policy import ExitPolicy
-from harness.data.labelled import Labelled
 from harness.engines.base import Artifact
+from harness.networks.data.labelled import Labelled
+from harness.techniques.arch.exit_policy import ExitPolicy
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
-from harness.engines.orphan import no_interrupts
-from harness.errors import CellError
 from harness.measure import worker
 from harness.measure.cell import CellSpec
+from harness.system.errors import CellError
+from harness.system.processes import no_interrupts
 
 STOP_TIMEOUT_S = 5.0
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from harness.config import ProtocolConfig
-from harness.errors import CellError
+from harness.engines.profiling.profile import CellProfile
 from harness.measure.answers import Answers, answer
 from harness.measure.bring_up import (
     CellTask,
@@ -25,6 +25,7 @@ from harness.measure.bring_up import (
     usual_recipe,
     warm_up,
 )
+from harness.measure.ceilings import SIZES, Ceilings
 from harness.measure.cell import Loaded, Warmup
 from harness.measure.consumption import Consumption, consumption
 from harness.measure.coordinator import Handle, Worker, workers
@@ -35,8 +36,7 @@ from harness.measure.stopping import Standing, host_bound, standing
 from harness.measure.telemetry import Telemetry
 from harness.measure.turns import BUSY, NOTE, admits_one_process, turns
 from harness.measure.verify import Fidelity
-from harness.roofline.ceilings import SIZES, Ceilings
-from harness.why.profile import CellProfile
+from harness.system.errors import CellError
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from harness.arch.exit_policy import ExitPolicy, survivor_indices
-from harness.arch.outputs import CellOutputs
 from harness.engines.base import Executable
-from harness.errors import CellError
+from harness.system.errors import CellError
+from harness.techniques.arch.exit_policy import ExitPolicy, survivor_indices
+from harness.techniques.arch.outputs import CellOutputs
 
 
 class Runner(Protocol):

@@ -12,8 +12,8 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from harness.environment import gpu
 from harness.measure.lock import try_lock
+from harness.system.machine import gpu
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 SIMULATED = "HARNESS_SIMULATED_GPUS"  # a number: try a fleet out without one. Rows say so, and count for nothing

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from harness.environment import nvml_handle
+from harness.system.machine import nvml_handle
 
 # reasons that slow a chip down against what it was asked for; idling, an application's clock setting or the power cap
 # (which every cell of a quartet meets alike, and which is part of the chip) are not among them

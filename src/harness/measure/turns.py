@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from harness.environment import nvml_handle
 from harness.measure.cell import CellSpec
 from harness.measure.coordinator import Worker
 from harness.measure.worker import Cell
+from harness.system.machine import nvml_handle
 
 # what CUDA says to the second process (cudaErrorDevicesUnavailable)
 BUSY = "busy or unavailable"

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.arch.outputs import CellOutputs
-from harness.engines.levels import Precision
-from harness.errors import CellError
+from harness.system.errors import CellError
+from harness.techniques.arch.outputs import CellOutputs
+from harness.techniques.levels import Precision
 
 # Largest error accepted, relative to the largest magnitude of the reference. Half precision carries 11 bits; through
 # a hundred layers about 1e-2 is normal, so 5e-2 says "wrong", not "rounded". TF32 has the same mantissa.

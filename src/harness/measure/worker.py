@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.config import ProtocolConfig
-from harness.engines.orphan import die_with_parent
-from harness.errors import CellError, UserError, kind_and_first_line
+from harness.engines.profiling.profile import CellProfile
 from harness.measure.allocator import keep_freed_memory
+from harness.measure.ceilings import Ceilings
 from harness.measure.cell import CellSpec, Loaded, Slice, Sustained
-from harness.roofline.ceilings import Ceilings
-from harness.why.profile import CellProfile
+from harness.system.errors import CellError, UserError, kind_and_first_line
+from harness.system.processes import die_with_parent
 
 if TYPE_CHECKING:
-    from harness.accuracy.predictions import Predictions
+    from harness.measure.predictions import Predictions
 
 MOST_BATCHES, MOST_BYTES = 16, 256 * 2**20  # of labelled images, normalised, kept by a worker
 
@@ -134,7 +134,7 @@ class Cell:
 
     def predict(self, _: Any) -> Predictions:
         """Answer all labelled images, as the engine that is timed does."""
-        from harness.accuracy.predictions import predict
+        from harness.measure.predictions import predict
 
         assert self._spec.labelled is not None
         test, batch_size = self._spec.labelled.test, self._spec.batch_size
@@ -144,7 +144,7 @@ class Cell:
 
     def predict_eager(self, _: Any) -> Predictions:
         """Answer the same images by the cell's network in fp32 eager; it takes memory, so nothing is timed after it."""
-        from harness.accuracy.eager import eager_predictions
+        from harness.measure.eager_answers import eager_predictions
 
         spec = self._spec
         assert spec.labelled is not None
@@ -152,13 +152,13 @@ class Cell:
 
     def why(self, _: Any) -> CellProfile:
         """Profile a batch by part of the network; nothing may be timed in this process after it."""
-        from harness.why.take import take_profile
+        from harness.engines.profiling.take import take_profile
 
         return take_profile(self._executables, self._spec)
 
     def ceilings(self, argument: tuple[int, int]) -> Ceilings:
         """Measure what the machine can at most; nothing may be timed in this process after it."""
-        from harness.roofline.ceilings import measure_ceilings
+        from harness.measure.ceilings import measure_ceilings
 
         spec = self._spec
         return measure_ceilings(spec.device, spec.threads, spec.artifacts[0].plan.tf32, *argument)
@@ -176,7 +176,7 @@ def timed_batches(spec: CellSpec, shape: tuple[int, ...]) -> list[np.ndarray]:
     One of synthetic images; several of labelled ones, since how many leave at a threshold depends on the images.
     """
     if spec.labelled is None:
-        from harness.data.synthetic import images
+        from harness.networks.data.synthetic import images
 
         return [images(spec.input_seed, spec.batch_size, shape)]
     count = max(1, min(MOST_BATCHES, MOST_BYTES // (4 * spec.batch_size * math.prod(shape))))

@@ -1,1 +1,4 @@
-"""Reports: what a sweep found, for a person to read."""
+"""Report: tables, figures, the page, comparison.
+
+Reports: what a sweep found, for a person to read.
+"""

@@ -13,7 +13,6 @@ from pathlib import Path
 from rich.console import Console
 
 from harness.config import TrackingConfig
-from harness.errors import UserError
 from harness.report.choose import Limits
 from harness.report.compare import compare
 from harness.report.figures.all import pictures, stages
@@ -24,7 +23,8 @@ from harness.report.page import page, write_page
 from harness.report.study import Study, open_study
 from harness.report.table import print_table
 from harness.report.text import print_findings
-from harness.track.store import resolve_uri
+from harness.system.errors import UserError
+from harness.tracking.store import resolve_uri
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

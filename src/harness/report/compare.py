@@ -12,9 +12,9 @@ import numpy as np
 from harness.report.choose import cell_label
 from harness.report.quartets import Quartet, quartets
 from harness.report.study import Study
-from harness.roles import ROLES
 from harness.stats.change import BlockSeries, change, joined
 from harness.stats.factorial import Ratio, ratio
+from harness.stats.roles import ROLES
 
 if TYPE_CHECKING:
     import pandas

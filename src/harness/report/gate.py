@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.text import Text
 
-from harness.errors import UserError
 from harness.report.compare import CellChange, Comparison
 from harness.report.text import interval
 from harness.stats.factorial import Ratio
+from harness.system.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.report.quartets import Quartet, Setting, setting_label
-from harness.roles import ROLES
 from harness.stats.averaged import Design, complete_designs, subsets
 from harness.stats.factorial import (
     HIGHEST_ORDER,
@@ -20,6 +19,7 @@ from harness.stats.factorial import (
     measured_gains,
     predict,
 )
+from harness.stats.roles import ROLES
 
 MOST_PREDICTED = 6  # techniques; all their combinations are predicted
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from harness import __version__
-from harness.errors import UserError
 from harness.report.answers import answers, describe
 from harness.report.figures.all import MOST_QUARTETS, latencies, pictures, stages, telemetry
 from harness.report.figures.canvas import Picture
@@ -16,7 +15,8 @@ from harness.report.figures.files import write_whole
 from harness.report.findings import Findings
 from harness.report.quartets import Cell, Quartet
 from harness.report.study import Study
-from harness.roles import ROLES
+from harness.stats.roles import ROLES
+from harness.system.errors import UserError
 
 _TEMPLATES = Path(__file__).parent / "templates"
 # what a cell's row shows, where anybody measured it: heading, unit, and where the number is

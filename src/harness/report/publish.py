@@ -13,7 +13,7 @@ from harness.report.figures.files import write_figures
 from harness.report.findings import Findings, find
 from harness.report.page import page
 from harness.report.study import Study
-from harness.track import NOTE_TAG, Store
+from harness.tracking import NOTE_TAG, Store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.roles import ROLES, prefix_of
 from harness.stats.factorial import Ratio
 from harness.stats.multiplicity import holm_p_values, standing_verdict
+from harness.stats.roles import ROLES, prefix_of
 
 if TYPE_CHECKING:
     import pandas

@@ -9,8 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from harness.errors import UserError, first_line
-from harness.track.load import find_sweep, load
+from harness.system.errors import UserError, first_line
+from harness.tracking.load import find_sweep, load
 
 if TYPE_CHECKING:
     import pandas
@@ -134,7 +134,7 @@ class _StoreFiles:
     def _path(self, run_id: str, name: str) -> Path | None:
         from mlflow.exceptions import MlflowException
 
-        from harness.track.client import client
+        from harness.tracking.client import client
 
         try:
             path = Path(client(self.uri).download_artifacts(run_id, name))

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.roles import ROLES, prefix_of
-from harness.track.client import shown
+from harness.stats.roles import ROLES, prefix_of
+from harness.tracking.client import shown
 
 if TYPE_CHECKING:
     import pandas

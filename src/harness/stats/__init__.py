@@ -1,4 +1,7 @@
-"""Statistics of a quartet: pure functions on arrays, no torch, no MLflow."""
+"""Statistics: pure functions on arrays.
+
+Statistics of a quartet: pure functions on arrays, no torch, no MLflow.
+"""
 
 from harness.stats.coursework import coursework_factor, coursework_verdict
 from harness.stats.interaction import Gains, Interaction, estimate

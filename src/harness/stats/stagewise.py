@@ -14,7 +14,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from harness.roles import ROLES
+from harness.stats.roles import ROLES
 
 
 @dataclass(frozen=True)

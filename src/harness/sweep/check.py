@@ -9,17 +9,17 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.compose.command_line import Job
 from harness.config import EngineConfig, HarnessConfig, ModelConfig, TrainConfig
-from harness.data.labelled import check_data
 from harness.engines import get, names
-from harness.engines.shared import SharedCache
-from harness.errors import UserError
-from harness.finetuned import base_model, check_weights
-from harness.plan import check_boundary, check_config
+from harness.networks.data.labelled import check_data
+from harness.sweep.command_line import Job
 from harness.sweep.engine import device_of, engine_of_all
 from harness.sweep.folders import check_writable
 from harness.sweep.names import check_sweep_name
+from harness.sweep.plan import check_boundary, check_config
+from harness.system.errors import UserError
+from harness.system.shared_cache import SharedCache
+from harness.techniques.finetuned import base_model, check_weights
 
 if TYPE_CHECKING:
     from torch import nn
@@ -106,8 +106,9 @@ def _running(config: HarnessConfig, engine: str) -> set[str]:
 
 def check_architectures(configs: Sequence[HarnessConfig]) -> None:
     """Check each distinct model and arch stack once: a stack can be impossible only for this model."""
-    from harness import arch, models
-    from harness.arch.anatomy import require_densenet
+    from harness import networks as models
+    from harness.techniques import arch
+    from harness.techniques.arch.anatomy import require_densenet
 
     seen: set[str] = set()
     built: dict[str, nn.Module] = {}

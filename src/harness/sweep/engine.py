@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from harness.config import HarnessConfig
 from harness.engines import PREFERENCE, get
-from harness.errors import UserError
-from harness.plan import plan_quartet
+from harness.sweep.plan import plan_quartet
+from harness.system.errors import UserError
 
 
 def device_of(config: HarnessConfig) -> str:

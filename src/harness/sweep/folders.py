@@ -6,7 +6,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from harness.errors import UserError
+from harness.system.errors import UserError
 
 
 def check_writable(folder: Path, option: str) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.errors import UserError
-from harness.plan import QuartetPlan
+from harness.measure.design import QuartetPlan
+from harness.system.errors import UserError
 
 MOST_CHARACTERS = 200
 

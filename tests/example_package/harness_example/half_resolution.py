@@ -6,7 +6,7 @@ import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.errors import UserError
+from harness.system.errors import UserError
 
 if TYPE_CHECKING:
     from torch import nn

@@ -35,7 +35,7 @@ def a_module_of_the_users(tmp_path, monkeypatch):
 
 
 def compose(words):
-    from harness.compose.command_line import compose_jobs
+    from harness.sweep.command_line import compose_jobs
 
     overrides = [word for word in words if word not in ("-m", "--multirun")]
     assert compose_jobs(overrides)
@@ -50,7 +50,7 @@ def test_a_measuring_command_composes(command, a_module_of_the_users):
 
 @pytest.mark.parametrize("command", of("python", "-m", "harness.train"), ids=str)
 def test_a_training_command_composes(command):
-    from harness.train.command import _parser
+    from harness.commands.train.command import _parser
 
     if "--help" not in command.words:
         compose(_parser().parse_args(command.words[3:]).overrides)
@@ -59,7 +59,9 @@ def test_a_training_command_composes(command):
 def parser_of(module):
     from importlib import import_module
 
-    return import_module(module if module == "harness.ui" else f"{module}.__main__")._parser()
+    name = module.removeprefix("harness.")
+    place = {"report": "report.__main__", "ui": "commands.ui"}.get(name, f"commands.{name}.command")
+    return import_module(f"harness.{place}")._parser()
 
 
 OTHERS = [one for name in ("report", "capacity", "ui", "doctor") for one in of("python", "-m", f"harness.{name}")]

@@ -8,9 +8,9 @@ import options
 import pytest
 from omegaconf import OmegaConf
 
-from harness.compose.command_line import compose_first
-from harness.compose.help import group_choices
 from harness.config import HarnessConfig
+from harness.sweep.command_line import compose_first
+from harness.sweep.help import group_choices
 
 
 @pytest.fixture(scope="module")

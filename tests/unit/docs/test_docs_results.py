@@ -73,8 +73,8 @@ def test_every_column_of_a_sweep_is_named(study, store_root, metrics, params, ta
 def test_every_figure_under_load_is_named(metrics):
     from dataclasses import fields
 
-    from harness.scenarios.queries import LoadFigures
-    from harness.scenarios.serving_cell import EXITS
+    from harness.serving.queries import LoadFigures
+    from harness.serving.serving_cell import EXITS
 
     names = {f"load/{field.name}" for field in fields(LoadFigures)}
     assert names | {f"load/saturated_{exits}_exit_per_s" for exits in EXITS} <= metrics

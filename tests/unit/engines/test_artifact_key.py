@@ -9,8 +9,8 @@ import pytest
 
 from harness.engines.base import BuildPlan, Graph, TensorSpec
 from harness.engines.build import artifact_key
-from harness.engines.levels import BatchProfile
 from harness.engines.onnxruntime import ONNXRUNTIME
+from harness.techniques.levels import BatchProfile
 
 GRAPH = Graph(
     Path("/somewhere/model.onnx"),

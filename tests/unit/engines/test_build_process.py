@@ -13,10 +13,10 @@ import pytest
 from harness.engines import build
 from harness.engines.base import BuildPlan, Graph
 from harness.engines.build import _answer, artifact_key, fetch_or_build
-from harness.engines.cache import Cache
-from harness.engines.levels import BatchProfile
 from harness.engines.seal import check_seal
-from harness.errors import CellError
+from harness.system.cache import Cache
+from harness.system.errors import CellError
+from harness.techniques.levels import BatchProfile
 
 
 def test_a_build_runs_in_a_process_of_its_own_and_a_kill_there_is_one_line_here(prepared, tmp_path, children):

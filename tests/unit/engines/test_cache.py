@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.engines.cache import MANIFEST, Cache, key_of
-from harness.errors import CellError
+from harness.system.cache import MANIFEST, Cache, key_of
+from harness.system.errors import CellError
 
 KEY, OTHER = "ab" + "0" * 62, "ab" + "1" * 62
 

@@ -13,8 +13,8 @@ from torchvision.models.densenet import DenseNet
 
 from harness.config import GroupedOptions, LowRankOptions
 from harness.engines.inductor.dense_blocks import FusedDenseBlock, PooledTransition, fuse_dense_blocks, left_alone
-from harness.errors import UserError
-from harness.plan import plan_quartet
+from harness.sweep.plan import plan_quartet
+from harness.system.errors import UserError
 
 pytest.importorskip("triton")
 
@@ -85,7 +85,7 @@ def test_every_plain_block_is_taken_and_none_is_left():
     ],
 )
 def test_a_block_that_the_kernels_do_not_compute_is_left_to_the_compiler_and_named(technique, options, reason):
-    from harness.arch.stack import technique as lookup
+    from harness.techniques.arch.stack import technique as lookup
 
     network = lookup(technique).apply(dense_net(), options).half()
     fuse_dense_blocks(network)
@@ -108,8 +108,8 @@ def test_our_kernels_are_refused_where_they_can_t_run(configured, overrides, eng
 
 
 def test_our_kernels_are_asked_for_by_their_option_alone(configured):
-    from harness.plan import build_plan
-    from harness.plan.quartet import _NO_GRAPH
+    from harness.sweep.plan import build_plan
+    from harness.sweep.plan.quartet import _NO_GRAPH
 
     def asked(*overrides):
         plan = plan_quartet(configured("hw=[fp16,fusion]", *overrides), "inductor", "cuda")

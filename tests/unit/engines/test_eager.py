@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from harness import models
-from harness.arch.recipe import Recipe
+from harness import networks as models
 from harness.engines import get, names
 from harness.engines.eager.rebuild import stage_module
-from harness.errors import CellError, UserError
-from harness.models.fingerprint import fingerprint
+from harness.networks.fingerprint import fingerprint
+from harness.system.errors import CellError, UserError
+from harness.techniques.arch.recipe import Recipe
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from harness.engines.base import BuildPlan, Graph, TensorSpec
 from harness.engines.build import fetch_or_build
-from harness.engines.cache import Cache
 from harness.engines.graph_file import check_graph_file, load_graph
-from harness.engines.levels import BatchProfile
-from harness.errors import CellError
-from harness.roofline.traffic import count
+from harness.results.roofline.traffic import count
+from harness.system.cache import Cache
+from harness.system.errors import CellError
+from harness.techniques.levels import BatchProfile
 
 WEIGHT = np.arange(12, dtype=np.float32).reshape(3, 4)
 

@@ -14,12 +14,12 @@ from harness.engines import get
 from harness.engines.build import fetch_or_build
 from harness.engines.inductor.compiler import OPTIONS, _options, sizes_apart
 from harness.engines.inductor.engine import _sources_sha256
-from harness.engines.levels import BatchProfile
-from harness.errors import UserError
-from harness.plan import plan_quartet
-from harness.why import take
-from harness.why.parts import order_of
-from harness.why.profile import SPANNING, UNKNOWN
+from harness.engines.profiling import take
+from harness.engines.profiling.parts import order_of
+from harness.engines.profiling.profile import SPANNING, UNKNOWN
+from harness.sweep.plan import plan_quartet
+from harness.system.errors import UserError
+from harness.techniques.levels import BatchProfile
 
 pytestmark = [
     pytest.mark.minutes,

@@ -13,8 +13,8 @@ import torch
 from harness.engines import get
 from harness.engines.onnxruntime import ONNXRUNTIME
 from harness.engines.onnxruntime.runtime import OnnxRuntimeExecutable
-from harness.errors import CellError, UserError
 from harness.measure.runner import WholeRunner
+from harness.system.errors import CellError, UserError
 
 
 @pytest.fixture(scope="module")

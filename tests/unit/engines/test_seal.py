@@ -9,9 +9,9 @@ import pytest
 
 from harness.engines.onnxruntime import ONNXRUNTIME
 from harness.engines.seal import check_seal
-from harness.errors import CellError
 from harness.measure.coordinator import workers
-from harness.prepare import tasks
+from harness.measure.tasks import tasks
+from harness.system.errors import CellError
 
 
 @pytest.fixture(scope="module")

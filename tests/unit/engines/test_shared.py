@@ -13,9 +13,9 @@ from contextlib import suppress
 import pytest
 
 from harness.config import CacheConfig
-from harness.engines.cache import MANIFEST, Cache, open_cache
-from harness.engines.shared import SharedCache
-from harness.errors import UserError
+from harness.system.cache import MANIFEST, Cache, open_cache
+from harness.system.errors import UserError
+from harness.system.shared_cache import SharedCache
 
 KEY = "ab" + "0" * 62
 

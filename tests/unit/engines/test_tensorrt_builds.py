@@ -12,12 +12,12 @@ import pytest
 
 from harness.engines import build_status
 from harness.engines.base import BuildPlan, Graph
-from harness.engines.levels import BatchProfile
 from harness.engines.tensorrt import builder as builders
 from harness.engines.tensorrt.build_watch import BuildWatch
 from harness.engines.tensorrt.concatenations import nest
 from harness.engines.tensorrt.flavour import TENSORRT_FLAVOUR
-from harness.errors import CellError
+from harness.system.errors import CellError
+from harness.techniques.levels import BatchProfile
 
 PLAN = BuildPlan("tensorrt", Graph(Path("absent.onnx"), "", (), (), 0), BatchProfile(1, 1, 1), device="cuda")
 

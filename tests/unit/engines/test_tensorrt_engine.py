@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from harness.engines.base import BuildPlan, Graph
-from harness.engines.levels import BatchProfile
 from harness.engines.tensorrt import TENSORRT, TENSORRT_RTX
 from harness.engines.tensorrt.flavour import TENSORRT_FLAVOUR
 from harness.engines.tensorrt.gpu import LocalGpu, local_gpu
 from harness.engines.tensorrt.messages import Messages, tail
-from harness.errors import UserError
+from harness.system.errors import UserError
+from harness.techniques.levels import BatchProfile
 
 GRAPH = Graph(Path("absent.onnx"), "", (), (), 0)
 PLAN = BuildPlan("tensorrt_rtx", GRAPH, BatchProfile(1, 1, 1), device="cuda", compute_capability=(8, 9))

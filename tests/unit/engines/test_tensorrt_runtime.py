@@ -9,14 +9,14 @@ from types import SimpleNamespace
 import pytest
 
 from harness.engines.base import Artifact, BuildPlan, Graph, TensorSpec
-from harness.engines.levels import BatchProfile
 from harness.engines.tensorrt import TENSORRT_RTX
 from harness.engines.tensorrt.context import BoundContext
 from harness.engines.tensorrt.flavour import TENSORRT_RTX_FLAVOUR
 from harness.engines.tensorrt.gpu import LocalGpu, local_gpu
 from harness.engines.tensorrt.loading import check_fits, check_interface, deserialise
 from harness.engines.tensorrt.profiles import choose
-from harness.errors import CellError
+from harness.system.errors import CellError
+from harness.techniques.levels import BatchProfile
 
 trt = pytest.importorskip("tensorrt_rtx", reason="needs pip install tensorrt-rtx")
 

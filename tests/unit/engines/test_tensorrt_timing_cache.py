@@ -11,11 +11,11 @@ from types import SimpleNamespace
 import pytest
 
 from harness.engines.base import BuildPlan, Graph
-from harness.engines.levels import BatchProfile
 from harness.engines.tensorrt import TENSORRT_RTX, builder, timing_cache
 from harness.engines.tensorrt.flavour import TENSORRT_FLAVOUR, TENSORRT_RTX_FLAVOUR
 from harness.engines.tensorrt.gpu import LocalGpu
-from harness.errors import CellError
+from harness.system.errors import CellError
+from harness.techniques.levels import BatchProfile
 
 trt = pytest.importorskip("tensorrt_rtx", reason="needs pip install tensorrt-rtx")
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from simulated_gpu import COPY_MS
 
-from harness.errors import CellError
 from harness.measure.boundaries import PROBES, REPLAY_TOLERANCE, Boundaries
+from harness.system.errors import CellError
 
 BATCH = 4
 

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 import pytest
 
 from harness.config import ProtocolConfig
-from harness.errors import CellError
 from harness.measure import protocol
 from harness.measure.progress import Silent
 from harness.measure.protocol import measure
 from harness.measure.settings import settled
 from harness.measure.stopping import Standing
-from harness.prepare import tasks
+from harness.measure.tasks import tasks
+from harness.system.errors import CellError
 
 QUICK = ProtocolConfig(slice_s=0.005, warmup_tolerance=9.0, min_blocks=2, max_blocks=2, ceilings=False)
 

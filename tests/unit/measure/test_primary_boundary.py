@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from harness.config import ProtocolConfig
-from harness.errors import CellError
 from harness.measure.bring_up import check_same_boundaries, common_boundaries, primary_boundary
 from harness.measure.cell import Loaded
+from harness.system.errors import CellError
 
 ALL = ("device", "wall", "end_to_end")
 WHOLE = Loaded(proof={}, degraded=(), kernels=None, boundaries=ALL, pid=1)

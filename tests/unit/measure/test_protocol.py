@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from harness.config import ProtocolConfig
-from harness.errors import CellError
+from harness.measure.ceilings import SIZES
 from harness.measure.progress import Silent
 from harness.measure.protocol import measure
+from harness.measure.tasks import tasks
 from harness.measure.telemetry import Telemetry
-from harness.prepare import tasks
-from harness.roles import ROLES
-from harness.roofline.ceilings import SIZES
+from harness.stats.roles import ROLES
+from harness.system.errors import CellError
 
 QUICK = ProtocolConfig(slice_s=0.01, warmup_max_s=0.2, min_blocks=5, max_blocks=400, budget_s=60, ceilings=False)
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from harness.arch.exit_policy import ExitPolicy, confidence
 from harness.engines import get
-from harness.errors import CellError
 from harness.measure.runner import EarlyExitRunner, WholeRunner, make_runner
+from harness.system.errors import CellError
+from harness.techniques.arch.exit_policy import ExitPolicy, confidence
 
 BATCH = 6
 

@@ -12,10 +12,10 @@ import pytest
 import torch
 from simulated_stages import BATCH, CLASSES, Stage, two_stages
 
-from harness.arch.exit_policy import ExitPolicy
-from harness.errors import CellError
 from harness.measure import runner as runner_module
 from harness.measure.runner import make_runner
+from harness.system.errors import CellError
+from harness.techniques.arch.exit_policy import ExitPolicy
 
 LEAVING = (1, 4, 5)  # by `inputs`: the surest half
 

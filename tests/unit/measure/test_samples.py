@@ -9,7 +9,7 @@ import pytest
 
 from harness.measure.cell import Slice
 from harness.measure.samples import COLUMNS, Samples
-from harness.roles import ROLES
+from harness.stats.roles import ROLES
 
 # milliseconds of the iterations of each cell, in two blocks
 BLOCKS = [

@@ -7,11 +7,11 @@ from dataclasses import asdict, replace
 import pytest
 from omegaconf import OmegaConf
 
-from harness.compose.command_line import config_dir
 from harness.config import ProtocolConfig
 from harness.measure.settings import fallen_back, settled
-from harness.plan import plan_quartet
-from harness.record import params
+from harness.results.params import params
+from harness.sweep.command_line import config_dir
+from harness.sweep.plan import plan_quartet
 
 DEFAULT = asdict(ProtocolConfig())
 

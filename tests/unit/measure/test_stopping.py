@@ -12,9 +12,9 @@ from harness.config import ProtocolConfig
 from harness.measure.cell import Slice
 from harness.measure.samples import Samples
 from harness.measure.stopping import HOST_BOUND, Standing, host_bound, host_shares, standing
-from harness.roles import ROLES
 from harness.stats import estimate
 from harness.stats.intervals import mean_interval
+from harness.stats.roles import ROLES
 
 SETTINGS = ProtocolConfig(half_width=0.03, margin=0.05)
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from harness.config import DataConfig, ModelConfig
-from harness.data.labelled import labelled
-from harness.data.synthetic import images as synthetic_images
 from harness.measure import worker
 from harness.measure.cell import CellSpec
 from harness.measure.worker import timed_batches
+from harness.networks.data.labelled import labelled
+from harness.networks.data.synthetic import images as synthetic_images
 
 SHAPE = (3, 32, 32)
 

@@ -7,14 +7,14 @@ from contextlib import contextmanager
 import pytest
 
 from harness.config import ProtocolConfig
-from harness.errors import CellError
 from harness.measure import protocol, turns
 from harness.measure.coordinator import Worker
 from harness.measure.progress import Silent
 from harness.measure.protocol import measure
+from harness.measure.tasks import tasks
 from harness.measure.turns import NOTE, admits_one_process
-from harness.prepare import tasks
-from harness.roles import ROLES
+from harness.stats.roles import ROLES
+from harness.system.errors import CellError
 
 BUSY = "arch: AcceleratorError: CUDA error: CUDA-capable device(s) is/are busy or unavailable"
 SETTINGS = ProtocolConfig(slice_s=0.005, warmup_tolerance=9.0, min_blocks=2, max_blocks=2, half_width=1e-9)

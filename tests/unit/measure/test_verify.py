@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harness.arch.outputs import CellOutputs
-from harness.errors import CellError
 from harness.measure.verify import Expected, compare
+from harness.system.errors import CellError
+from harness.techniques.arch.outputs import CellOutputs
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.standard_normal((8, 10)).astype(np.float32)

@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 
 from harness.config import ProtocolConfig
-from harness.errors import CellError
 from harness.measure import protocol
 from harness.measure.coordinator import Worker
 from harness.measure.progress import Silent
 from harness.measure.protocol import measure
+from harness.measure.tasks import tasks
 from harness.measure.telemetry import Telemetry
-from harness.prepare import tasks
+from harness.system.errors import CellError
 
 QUICK = ProtocolConfig(
     slice_s=0.005, warmup_tolerance=9.0, min_blocks=3, max_blocks=3, half_width=1e-9, ceilings=False, why=False

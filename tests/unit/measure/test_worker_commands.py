@@ -15,12 +15,12 @@ import psutil
 import pytest
 
 from harness.config import DataConfig, ModelConfig
-from harness.data.labelled import labelled
-from harness.errors import CellError
 from harness.measure import coordinator, worker
 from harness.measure.coordinator import workers
+from harness.measure.tasks import tasks
 from harness.measure.worker import Cell, timed_batches
-from harness.prepare import tasks
+from harness.networks.data.labelled import labelled
+from harness.system.errors import CellError
 
 
 @pytest.fixture(scope="module")

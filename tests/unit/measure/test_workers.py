@@ -14,12 +14,12 @@ import psutil
 import pytest
 
 from harness.config import ProtocolConfig
-from harness.engines.cache import file_sha256
-from harness.errors import CellError
 from harness.measure.coordinator import workers
 from harness.measure.progress import Silent
 from harness.measure.protocol import measure
-from harness.prepare import tasks
+from harness.measure.tasks import tasks
+from harness.system.cache import file_sha256
+from harness.system.errors import CellError
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pandas
 import pytest
 
-from harness.errors import UserError
 from harness.report.__main__ import main
 from harness.report.compare import compare
 from harness.report.gate import Gate, failures, is_changed, parse_gate
 from harness.report.study import open_study
+from harness.system.errors import UserError
 
 SLOWER = (100.0, 150.0, 300.0, 320.0)  # the combined cell, by 11%
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.roles import ROLES
+from harness.stats.roles import ROLES
 from harness.stats.stagewise import decompose
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from harness.errors import UserError
-from harness.run import main
+from harness.sweep.main import main
 from harness.sweep.names import check_sweep_name
+from harness.system.errors import UserError
 
 
 @pytest.mark.parametrize("name", [None, "demo", "early_exit x fp16, b32", "2026-11-25 (second)", "Prüfung", "a[b]"])

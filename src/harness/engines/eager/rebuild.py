@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from harness.engines.base import Artifact
-from harness.errors import CellError
+from harness.system.errors import CellError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -16,9 +16,9 @@ RECIPE_FILE = "recipe.json"
 
 def stage_module(artifact: Artifact) -> nn.Module:
     """Rebuild the stage an artifact names; raise CellError if its weights are not the ones that were exported."""
-    from harness.arch.recipe import Recipe, assemble
-    from harness.arch.stages import stages
-    from harness.models.fingerprint import fingerprint
+    from harness.networks.fingerprint import fingerprint
+    from harness.techniques.arch.recipe import Recipe, assemble
+    from harness.techniques.arch.stages import stages
 
     text = (artifact.path / RECIPE_FILE).read_text()
     given = json.loads(text)

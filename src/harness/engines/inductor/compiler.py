@@ -14,8 +14,8 @@ import torch
 from harness.engines.base import Artifact, BuildPlan
 from harness.engines.eager.rebuild import RECIPE_FILE
 from harness.engines.inductor import origins
-from harness.engines.levels import BatchProfile
-from harness.errors import CellError
+from harness.system.errors import CellError
+from harness.techniques.levels import BatchProfile
 
 # it says on every CPU that there is no CUDA
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)

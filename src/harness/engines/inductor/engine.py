@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.engines.base import Artifact, Availability, BuildPlan, Executable, Option
-from harness.errors import UserError
+from harness.system.errors import UserError
 
 if TYPE_CHECKING:
     from harness.config import EngineConfig
-    from harness.engines.levels import Levels
+    from harness.techniques.levels import Levels
 
 
 class InductorEngine:

@@ -10,9 +10,9 @@ import numpy as np
 
 from harness.engines.base import Artifact, TensorSpec
 from harness.engines.cuda_graphs import kernel_nodes, try_record
-from harness.engines.levels import check_batch
 from harness.engines.onnxruntime.session import open_session, session_options
 from harness.engines.streams import process_stream
+from harness.techniques.levels import check_batch
 
 
 class OnnxRuntimeExecutable:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.engines.base import BuildPlan
 from harness.engines.graph_file import check_graph_file
-from harness.errors import CellError, first_line
+from harness.system.errors import CellError, first_line
 
 if TYPE_CHECKING:
     import onnxruntime

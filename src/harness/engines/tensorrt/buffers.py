@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from harness.engines.base import TensorSpec
-from harness.errors import CellError
+from harness.system.errors import CellError
 
 
 class Buffers:

@@ -21,7 +21,7 @@ from harness.engines.tensorrt.gpu import local_gpu, sm_text
 from harness.engines.tensorrt.inspector import inspect
 from harness.engines.tensorrt.messages import logger_of, tail
 from harness.engines.tensorrt.versions import TILING, missing_in_words
-from harness.errors import CellError
+from harness.system.errors import CellError
 
 ENGINE_FILE = "model.engine"
 Proof = dict[str, str | int | float]

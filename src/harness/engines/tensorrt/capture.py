@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from harness.errors import CellError
+from harness.system.errors import CellError
 
 
 class CapturedGraph:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from harness.engines.base import BuildPlan
 from harness.engines.tensorrt.flavour import Flavour
 from harness.engines.tensorrt.versions import TILING
-from harness.errors import UserError
+from harness.system.errors import UserError
 
 BUILDER_LEVELS = (0, 5)  # least and most
 TILINGS = ("none", "fast", "moderate", "full")

@@ -14,7 +14,7 @@ from harness.engines.tensorrt.capture import CapturedGraph, capture
 from harness.engines.tensorrt.flavour import Flavour
 from harness.engines.tensorrt.layer_times import collector
 from harness.engines.tensorrt.messages import tail
-from harness.errors import CellError
+from harness.system.errors import CellError
 
 
 class BoundContext:

@@ -11,12 +11,12 @@ from harness.engines.tensorrt.checks import check_options
 from harness.engines.tensorrt.flavour import Flavour
 from harness.engines.tensorrt.gpu import LocalGpu, local_gpu, sm_text
 from harness.engines.tensorrt.versions import missing_in_words
-from harness.errors import UserError
+from harness.system.errors import UserError
 
 if TYPE_CHECKING:
     from harness.config import EngineConfig
-    from harness.engines.levels import Levels
     from harness.engines.tensorrt.runtime import TensorRtExecutable
+    from harness.techniques.levels import Levels
 
 
 class TensorRtEngine:

@@ -6,7 +6,7 @@ import importlib
 from dataclasses import dataclass
 from typing import Any
 
-from harness.errors import UserError, first_line
+from harness.system.errors import UserError, first_line
 
 INSTALL_GUIDE = "https://docs.nvidia.com/deeplearning/tensorrt/latest/installing-tensorrt/installing.html"
 

@@ -13,7 +13,7 @@ from harness.engines.base import Artifact, TensorSpec
 from harness.engines.tensorrt.flavour import Flavour
 from harness.engines.tensorrt.gpu import LocalGpu, sm_text
 from harness.engines.tensorrt.messages import logger_of, tail
-from harness.errors import CellError
+from harness.system.errors import CellError
 
 
 def check_fits(flavour: Flavour, artifact: Artifact, gpu: LocalGpu | None) -> None:

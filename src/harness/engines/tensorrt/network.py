@@ -12,7 +12,7 @@ from harness.engines.tensorrt.concatenations import nest
 from harness.engines.tensorrt.flavour import Flavour
 from harness.engines.tensorrt.messages import tail
 from harness.engines.tensorrt.profiles import profiles_of
-from harness.errors import CellError
+from harness.system.errors import CellError
 
 LARGEST_MESSAGE_BYTES = 2**31 - 1  # of a protobuf message
 _COMPUTE = frozenset({"CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY", "EINSUM"})  # where the work is

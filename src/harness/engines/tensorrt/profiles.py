@@ -7,7 +7,7 @@ opt size, so a wide range is faster in several profiles than in one. Tensor name
 from __future__ import annotations
 
 from harness.engines.base import BuildPlan
-from harness.engines.levels import BatchProfile
+from harness.techniques.levels import BatchProfile
 
 
 def profiles_of(plan: BuildPlan) -> tuple[BatchProfile, ...]:

@@ -11,7 +11,6 @@ from typing import Any, Self
 import numpy as np
 
 from harness.engines.base import Artifact, TensorSpec
-from harness.engines.levels import check_batch
 from harness.engines.streams import process_stream
 from harness.engines.tensorrt.buffers import Buffers
 from harness.engines.tensorrt.context import BoundContext
@@ -20,7 +19,8 @@ from harness.engines.tensorrt.gpu import local_gpu
 from harness.engines.tensorrt.loading import check_fits, check_interface, deserialise
 from harness.engines.tensorrt.messages import logger_of
 from harness.engines.tensorrt.profiles import choose, profiles_of
-from harness.errors import CellError
+from harness.system.errors import CellError
+from harness.techniques.levels import check_batch
 
 
 class TensorRtExecutable:

@@ -17,7 +17,7 @@ from filelock import FileLock
 from harness.engines.base import BuildPlan
 from harness.engines.tensorrt.flavour import Flavour
 from harness.engines.tensorrt.gpu import LocalGpu, sm_text
-from harness.errors import CellError
+from harness.system.errors import CellError
 
 
 def path_of(flavour: Flavour, plan: BuildPlan, gpu: LocalGpu | None) -> Path | None:

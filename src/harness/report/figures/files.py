@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from harness.errors import UserError
 from harness.report.figures.canvas import Picture
+from harness.system.errors import UserError
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -7,7 +7,7 @@ import pandas
 
 from harness.report.figures.canvas import COLOURS, INK, Picture, canvas, logarithmic, plain
 from harness.report.quartets import Quartet
-from harness.roles import ROLES
+from harness.stats.roles import ROLES
 
 _POINTS = 200  # of a curve: quantiles, evenly spaced
 _LINES = dict(zip(ROLES, ("-", "--", "-.", ":"), strict=True))

@@ -8,7 +8,7 @@ import numpy as np
 
 from harness.report.figures.canvas import COLOURS, INK, Picture, canvas, logarithmic
 from harness.report.quartets import Cell, Quartet
-from harness.roles import ROLES
+from harness.stats.roles import ROLES
 
 _MARKS = dict(zip(ROLES, "osD^", strict=True))
 

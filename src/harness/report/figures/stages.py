@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from harness.engines.profiling.profile import SPANNING, UNKNOWN
 from harness.report.figures.canvas import FAINT, GROUND, INK, Picture, canvas
 from harness.report.quartets import Quartet
-from harness.roles import ROLES
-from harness.why.profile import SPANNING, UNKNOWN
+from harness.stats.roles import ROLES
 
 _HATCHES = {SPANNING: "xxx", UNKNOWN: "..."}
 

@@ -1,1 +1,0 @@
-"""Accuracy: what a cell's own engine answers on labelled images, counted with an interval and beside fp32 eager."""

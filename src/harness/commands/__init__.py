@@ -1,0 +1,4 @@
+"""Commands: doctor, capacity, train, ui.
+
+The other commands: doctor, ui, capacity, train.
+"""

@@ -1,0 +1,133 @@
+"""Hold a plan against the simulated fleet: the rate that a GPU sustains there, and the latency at the plan's size."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from harness.commands.capacity.arrivals import Part, poisson_arrivals_s, thinned_s
+from harness.commands.capacity.curves import Curves
+from harness.commands.capacity.demand import Demand
+from harness.commands.capacity.plan import FleetPlan, gpus_needed
+from harness.commands.capacity.simulation import simulate
+from harness.stats import minimum_samples, percentile
+
+AGREEMENT = 0.05  # a plan and its simulation that differ by more are reported as disagreeing
+TOLERANCE = 0.005  # of the bisection, relative: finer than one seed differs from the next
+REQUESTS = 80_000  # of a run, at least
+OVERLOAD = 0.01  # a run lasts until so much more than a GPU can serve has made its queue as long as the bound
+MOST = 400_000  # requests of a run that are drawn for this, whatever the bound
+TAIL = 20  # times the samples that the percentile needs (662 for p99, 6,636 for p99.9)
+SEEDS = (1, 2, 3)
+SIMULATED_GPUS = 8  # at most
+_WIDEST = 2.0**10  # how far from the plan's rate the simulation's is looked for
+
+
+@dataclass(frozen=True)
+class FleetCheck:
+    """What the simulation says of a plan.
+
+    `rates_per_s` are the highest rates a GPU that meet the bound, one a seed, `rate_per_s` their median (0: none
+    does); `difference` is that over the plan's rate, minus 1, and so is what decides the number of GPUs before it is
+    rounded up. `overlooked` is the overload, as a share of the plan's rate, that a run is just long enough to show: a
+    lesser one may pass for sustained. The last four are of the planned number of GPUs under the peak of the demand;
+    `latency_ms` is at the study's percentile, None where too few requests of a trace reach the simulated GPUs to speak
+    of one.
+    """
+
+    split: str
+    gpus_simulated: int
+    rates_per_s: tuple[float, ...]
+    rate_per_s: float
+    difference: float
+    overlooked: float
+    gpus: int | None
+    latency_ms: float | None
+    meets_bound: bool | None
+    busy_share: float
+    mean_batch_size: float
+
+    @property
+    def agrees(self) -> bool:
+        """Return whether plan and simulation differ by no more than 5%."""
+        return abs(self.difference) <= AGREEMENT
+
+
+def check_plan(
+    curves: Curves, plan: FleetPlan, demand: Demand, split: str = "random", requests: int | None = None
+) -> FleetCheck:
+    """Simulate up to 8 GPUs of the planned fleet, its requests split by one of `simulation.SPLITS`.
+
+    `requests` in a run: by default 80,000, or more where the study's percentile needs them, and, up to 400,000, enough
+    for each GPU that an overload of 1% shows; where requests are split at random, GPUs know nothing of each other, so
+    few are simulated for long before more requests are.
+    """
+    cell, slo_ms = curves.cells[plan.sustained.cell], plan.sustained.slo_ms
+    fleet_part = Part(simulated=min(plan.gpus, SIMULATED_GPUS), fleet=plan.gpus, split=split)
+    part = fleet_part
+    if requests is None:
+        requests = max(REQUESTS, TAIL * minimum_samples(curves.quantile))
+        of_one = min(MOST, math.ceil(plan.sustained.rate_per_s * slo_ms / 1e3 / OVERLOAD))
+        if split == "random":
+            part = replace(part, simulated=max(1, min(part.simulated, requests // of_one)))
+        requests = max(requests, min(MOST, part.simulated * of_one))
+    overlooked = slo_ms / 1e3 * plan.sustained.rate_per_s * part.simulated / requests
+
+    def highest(seed: int, start_per_s: float, step: float) -> float:
+        def meets(rate_per_s: float) -> bool:
+            run = simulate(cell, poisson_arrivals_s(rate_per_s, requests, seed, part), part.simulated, split, seed)
+            found = percentile(run.latency_ms, curves.quantile)
+            return found is not None and found.value <= slo_ms
+
+        return highest_rate(meets, start_per_s, step)
+
+    first = highest(SEEDS[0], plan.sustained.rate_per_s, 1.04)
+    # the other seeds begin where the first one ended: where only they differ, that is near
+    rates = (first, *(highest(seed, first or plan.sustained.rate_per_s, 1.01) for seed in SEEDS[1:]))
+    rate_per_s = statistics.median(rates)
+    seed = SEEDS[0]
+    if demand.busiest_s.size:
+        part = fleet_part  # of a trace there are only so many requests
+        arrivals_s = thinned_s(demand.busiest_s, seed, part)
+    else:
+        arrivals_s = poisson_arrivals_s(demand.peak_per_s / plan.gpus, requests, seed, part)
+    fleet = simulate(cell, arrivals_s, part.simulated, split, seed)
+    reached = percentile(fleet.latency_ms, curves.quantile)
+    return FleetCheck(
+        split=split,
+        gpus_simulated=part.simulated,
+        rates_per_s=rates,
+        rate_per_s=rate_per_s,
+        difference=rate_per_s / plan.sustained.rate_per_s - 1,
+        overlooked=overlooked,
+        gpus=gpus_needed(demand.peak_per_s, rate_per_s, plan.headroom) if rate_per_s else None,
+        latency_ms=None if reached is None else reached.value,
+        meets_bound=None if reached is None else reached.value <= slo_ms,
+        busy_share=fleet.busy_share,
+        mean_batch_size=fleet.mean_batch_size,
+    )
+
+
+def highest_rate(meets: Callable[[float], bool], start_per_s: float, step: float = 1.04) -> float:
+    """Return the highest rate that meets a bound, by bisection from `start_per_s` on; 0 if none within 1/1024 does.
+
+    Where 1024 times the start still meets it, that is returned. The first bracket is `step` wide, as a ratio, and each
+    one after it the square of the one before.
+    """
+    low = high = start_per_s
+    if meets(start_per_s):
+        while meets(high := high * step):
+            low, step = high, step * step
+            if high > start_per_s * _WIDEST:
+                return high
+    else:
+        while not meets(low := low / step):
+            high, step = low, step * step
+            if low < start_per_s / _WIDEST:
+                return 0.0
+    while high / low - 1 > TOLERANCE:
+        middle = (low * high) ** 0.5
+        low, high = (middle, high) if meets(middle) else (low, middle)
+    return float((low * high) ** 0.5)

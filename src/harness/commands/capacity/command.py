@@ -1,0 +1,154 @@
+"""`python -m harness.capacity STUDY --demand 50000`: GPUs, load and cost for a demand within a latency bound.
+
+STUDY is a `serving.json`, a folder of them, or a sweep or quartet in the tracking store that was measured with
+scenario=server. Baseline and candidate are planned side by side and both plans are checked against a simulated fleet
+that takes the measured batch times. Exit status: 0 with an answer (also where the check warns), 2 for a wrong request.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from harness.system.errors import UserError
+
+if TYPE_CHECKING:
+    from harness.commands.capacity.answer import Answer
+    from harness.commands.capacity.demand import Demand
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the answer; return 0, or 2 where the request is wrong."""
+    try:
+        options = _parser().parse_args(arguments)
+        _answer(options)
+    except UserError as error:
+        print(f"harness.capacity: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("harness.capacity: interrupted.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _answer(options: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from harness.commands.capacity.answer import Question, answer
+    from harness.commands.capacity.studies import find_curves
+    from harness.commands.capacity.table import print_answer
+
+    _check_writable(options.json)
+    question = Question(
+        demand=_demand(options),
+        slo_ms=options.slo_ms,
+        headroom=options.headroom,
+        price_per_hour=options.price_per_hour,
+        candidate=options.candidate,
+        quartet=options.quartet,
+        split=options.split if options.simulate else None,
+    )
+    found = answer(find_curves(options.study, options.uri), question)
+    print_answer(Console(), found)
+    if options.json is not None:
+        _write(options.json, found)
+
+
+def _demand(options: argparse.Namespace) -> Demand:
+    from harness.commands.capacity import demand
+
+    if options.profile is not None:
+        return demand.profile(options.profile)
+    if options.trace is not None:
+        return demand.trace(options.trace, options.window_s)
+    return demand.constant(options.demand)
+
+
+def _check_writable(path: Path | None) -> None:
+    if path is not None and (path.is_dir() or not os.access(path.absolute().parent, os.W_OK)):
+        raise UserError(f"--json {path}: is a folder, or is in one that does not exist or can't be written")
+
+
+def _write(path: Path, found: Answer) -> None:
+    from harness.commands.capacity.table import notes
+
+    whole: dict[str, Any] = {
+        "quartet": found.curves.name,
+        "device": found.curves.device,
+        "slo_ms": found.slo_ms,
+        "percentile": found.curves.percentile,
+        "demand": found.question.demand.text,
+        "peak_per_s": found.question.demand.peak_per_s,
+        "mean_per_s": found.question.demand.mean_per_s,
+        "price_per_hour": found.question.price_per_hour,
+        "plans": {plan.sustained.cell: asdict(plan) for plan in found.plans},
+        "checks": {plan.sustained.cell: asdict(c) for plan, c in zip(found.plans, found.checks, strict=False)},
+        "notes": notes(found),
+    }
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        partial.write_text(json.dumps(whole, indent=1), encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaint is one line, as everywhere in harness, and not the usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (python -m harness.capacity --help)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    from harness.commands.capacity.simulation import SPLITS
+
+    parser = _Parser(
+        prog="python -m harness.capacity", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("study", metavar="STUDY", help="a serving.json, a folder of them, or a sweep or quartet")
+    asked = parser.add_mutually_exclusive_group(required=True)
+    above_zero = _number(0, math.inf)
+    asked.add_argument("--demand", type=above_zero, metavar="IMAGES_PER_S", help="a constant rate")
+    asked.add_argument("--profile", type=Path, metavar="CSV", help="a day: columns hour (0 to below 24), rate_per_s")
+    asked.add_argument("--trace", type=Path, metavar="CSV", help="arrivals: column arrival_s, optionally images")
+    parser.add_argument("--slo-ms", type=above_zero, help="latency bound (default: the study's own)")
+    parser.add_argument("--price-per-hour", type=above_zero, help="of one GPU, in any currency")
+    headroom = _number(0, 1, closed=True)
+    parser.add_argument(
+        "--headroom", type=headroom, default=0.2, help="share of each GPU's rate kept free (%(default)s)"
+    )
+    parser.add_argument("--candidate", metavar="CELL", help="arch, hw or combined (default: what sustains most)")
+    parser.add_argument("--quartet", metavar="NAME", help="one of the study's (default: the one with that cell)")
+    parser.add_argument(
+        "--window-s", type=above_zero, default=60.0, help="a trace's peaks are means over it (%(default)s)"
+    )
+    parser.add_argument("--simulate", action=argparse.BooleanOptionalAction, default=True, help="check the plans")
+    parser.add_argument("--split", choices=list(SPLITS), default="random", help="of requests over GPUs (%(default)s)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the answer there too")
+    parser.add_argument("--uri", help="tracking URI, or the folder of an embedded store (default: mlruns)")
+    return parser
+
+
+def _number(low: float, high: float, closed: bool = False) -> Callable[[str], float]:
+    """Return a parser of numbers above `low` (or at it, if closed) and below `high`."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (low < value < high or (closed and value == low)):
+            least = "from" if closed else "above"
+            most = f" to below {high:g}" if math.isfinite(high) else ""
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number {least} {low:g}{most}")
+        return value
+
+    return parse

@@ -1,0 +1,118 @@
+"""`python -m harness.train`: train the networks of a grid on labelled data; the measurement's options choose them.
+
+  python -m harness.train model=densenet_tiny data=digits                    the unmodified model, first
+  python -m harness.train -m model=densenet_tiny data=digits arch=grouped,early_exit   then what the techniques make
+  python -m harness      -m model=densenet_tiny data=digits arch=grouped,early_exit hw=fusion   finds their weights
+
+A changed network starts from the unmodified one's weights (model.weights, or those trained before) and follows its
+answers (train.teacher=auto). A training that was killed goes on when the same command is given again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from harness.config import HarnessConfig, TrainConfig
+from harness.sweep.command_line import compose_jobs
+from harness.system.errors import CellError, UserError
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Train what the overrides mean; return 0, 1 if one training diverged, 2 for a wrong request."""
+    from harness.system.quiet import quiet
+
+    options = _parser().parse_args(arguments)
+    quiet()
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return _train_all([job.config for job in compose_jobs(options.overrides)])
+    except UserError as error:
+        print(f"harness.train: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("harness.train: interrupted; the same command goes on from the last epoch.", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    options = ", ".join(f"train.{field.name}={field.default}" for field in fields(TrainConfig))
+    parser = argparse.ArgumentParser(
+        prog="python -m harness.train",
+        description=__doc__,
+        epilog=f"Options: {options}; model, arch, data, engine.device, checkpoints.dir as in python -m harness --help.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("-m", "--multirun", action="store_true", help="accepted for a grid; a grid needs no flag")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for python -m harness")
+    return parser
+
+
+def _train_all(configs: Sequence[HarnessConfig]) -> int:
+    from harness.commands.train.check import check_training
+    from harness.sweep.engine import device_of
+    from harness.sweep.folders import check_writable
+    from harness.tracking import open_store
+
+    device = device_of(configs[0])
+    check_training(configs, device)
+    from pathlib import Path
+
+    check_writable(Path(configs[0].checkpoints.dir), "checkpoints.dir")
+    store = open_store(configs[0].tracking)
+    console = Console() if sys.stdout.isatty() else Console(width=140)
+    failed = 0
+    # the unmodified model first: the others start from it and learn from its answers
+    for config in sorted(configs, key=_is_changed):
+        failed += not _train_one(config, device, store, console)
+    return 1 if failed else 0
+
+
+def _is_changed(config: HarnessConfig) -> bool:
+    from harness.techniques.finetuned import trained_parts
+
+    return bool(trained_parts(config.arch))
+
+
+def _train_one(config: HarnessConfig, device: str, store: Any, console: Console) -> bool:
+    """Train one network and say how it went; return whether it went well."""
+    from harness.commands.train.job import train_job
+    from harness.commands.train.loop import Epoch
+    from harness.techniques.finetuned import folder_of
+
+    name = folder_of(config, config.arch).name
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(name, total=config.train.epochs)
+
+        def told(epoch: Epoch) -> None:
+            top1 = ", ".join(f"{head} {value:.2%}" for head, value in epoch.top1.items())
+            progress.update(task, completed=epoch.number, description=f"{name}: {top1}")
+            if epoch.is_best and not console.is_terminal:
+                how = f"loss {epoch.loss:.4f}, validation {top1}, {epoch.images_per_s:.0f} images/s"
+                console.print(f"  epoch {epoch.number}: {how}", highlight=False, soft_wrap=True)
+
+        def began(what: str) -> None:
+            console.print(f"{name}: {what}", highlight=False, soft_wrap=True)
+
+        try:
+            found = train_job(config, device, store, began, told)
+        except CellError as error:
+            console.print(f"{name}: FAILED: {error}", style="red", highlight=False, soft_wrap=True)
+            return False
+    top1 = ", ".join(f"{head} {one.value:.2%} [{one.low:.2%}, {one.high:.2%}]" for head, one in found.test_top1.items())
+    verb = "was trained before" if found.was_there else f"best of {found.epochs} epochs was {found.best_epoch}"
+    console.print(f"{name}: {verb}; top-1 on {found.images} test images: {top1}", highlight=False, soft_wrap=True)
+    console.print(f"  {found.path}", highlight=False, soft_wrap=True)
+    return True
+
+
+def _terminate(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt  # the same orderly end as Ctrl-C

@@ -1,0 +1,201 @@
+"""One training: the network of a config and its teacher, trained or gone on with, tested, left where cells find it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from safetensors.torch import load_file
+from torch import nn
+
+from harness import networks as models
+from harness.commands.train.batches import Batches
+from harness.commands.train.loop import Epoch, Work, train
+from harness.commands.train.state import BEST, LAST, STATE_KEY, Standing, notes_of, standing_in, write_tensors
+from harness.commands.train.track import log_epoch, open_run
+from harness.config import HarnessConfig
+from harness.measure.eager_answers import without_tf32
+from harness.measure.lock import occupied, try_lock
+from harness.measure.seat import device_id
+from harness.networks.data.decoded import LabelledImages, decoded
+from harness.networks.data.labelled import content_digest, labelled, opened
+from harness.networks.data.preprocessing import CHECKPOINT_KEY, preprocessing
+from harness.results.score import Share, share
+from harness.system.cache import open_cache
+from harness.system.errors import UserError
+from harness.system.machine import git_sha
+from harness.techniques import arch
+from harness.techniques.arch.heads import all_heads
+from harness.techniques.arch.recipe import Recipe, assemble
+from harness.techniques.arch.stages import stages
+from harness.techniques.finetuned import WEIGHTS, base_model, folder_of, trained_parts
+from harness.tracking import Store, finish
+
+FROM_RANDOM, FROM_TRAINED = 4e-3, 1e-3  # learning rates: what is learnt already must not be shaken out
+RECIPE_KEY, RESULT_KEY = "harness.recipe", "harness.result"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training left."""
+
+    path: Path
+    epochs: int  # how many it took, the best one's number in `best_epoch`
+    best_epoch: int
+    test_top1: dict[str, Share]  # by head, fp32 eager on the test images
+    images: int
+    was_there: bool = False  # nothing was to do
+
+
+def train_job(
+    config: HarnessConfig, device: str, store: Store, began: Callable[[str], None], told: Callable[[Epoch], None]
+) -> Trained:
+    """Train the network of one config, or go on where a killed training stopped; `began` says what, once known.
+
+    It waits for whoever is timed on the device, and nobody is timed there until it is over.
+
+    Raises UserError where there is nothing to learn from or somebody else trains it now, CellError if it diverges.
+    """
+    folder = folder_of(config, config.arch)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            with try_lock(device_id(device)) as free:
+                if not free:
+                    began("waits until nobody is timed on the device")
+            with occupied(device_id(device)):
+                return _train(config, device, store, folder, began, told)
+    except Timeout:
+        raise UserError(
+            f"another process trains {folder.name} now; wait for it, or use another checkpoints.dir."
+        ) from None
+
+
+def _train(
+    config: HarnessConfig,
+    device: str,
+    store: Store,
+    folder: Path,
+    began: Callable[[str], None],
+    told: Callable[[Epoch], None],
+) -> Trained:
+    options = _signature(config)
+    if config.train.resume == "never":
+        for name in (LAST, BEST):
+            (folder / name).unlink(missing_ok=True)
+    else:
+        done = notes_of(folder / WEIGHTS)
+        if done.get(STATE_KEY) == options:
+            return _told_again(folder, done[RESULT_KEY])
+    start = standing_in(folder)
+    if start is None or start.options != options:
+        start = Standing(options)
+    base = base_model(config) if trained_parts(config.arch) else config.model
+    recipe = Recipe(base, config.arch)
+    network, teacher = assemble(recipe), teacher_of(config)
+    cache = open_cache(config.cache)
+    data, found = labelled(base, config.data, cache), opened(config.data)
+    assert data is not None and found is not None and data.validation is not None
+    how = preprocessing(base, config.data)
+    work = Work(
+        network=network,
+        teacher=teacher,
+        train=Batches(decoded(found, "train", how, cache), device),
+        validation=Batches(data.validation, device),
+        device=device,
+        mirror=found.mirrored if config.train.mirror is None else config.train.mirror,
+        highest_rate=config.train.lr or (FROM_RANDOM if base.weights is None else FROM_TRAINED),
+        options=config.train,
+    )
+    from_where = f", from epoch {start.epoch + 1}" if start.epoch else ""
+    taught = ", taught by the unmodified model" if teacher is not None else ""
+    began(f"{work.train.count} images to learn from, {work.validation.count} to choose by{taught}{from_where}")
+    run_id = open_run(store, start.run_id, folder.name, _params(config, base.weights), {"git_sha": git_sha()})
+    start = replace(start, run_id=run_id)
+
+    def after(epoch: Epoch, standing: Standing) -> None:
+        curves = {f"validation/top1_{name}": value for name, value in epoch.top1.items()}
+        curves |= {"train/loss": epoch.loss, "train/lr": epoch.rate, "train/images_per_s": epoch.images_per_s}
+        log_epoch(store, run_id, epoch.number, curves)
+        told(epoch)
+
+    try:
+        standing = train(work, folder, start, after)
+        network.load_state_dict(load_file(folder / BEST))
+        top1 = test(network, data.test, device)
+        result = Trained(folder / WEIGHTS, standing.epoch, standing.best_epoch, top1, data.test.count)
+        notes = {
+            CHECKPOINT_KEY: how.to_json(),
+            RECIPE_KEY: recipe.to_json(),
+            STATE_KEY: options,
+            RESULT_KEY: json.dumps(asdict(replace(result, path=Path())), default=str),
+        }
+        write_tensors(folder / WEIGHTS, network.state_dict(), notes)
+        for name in (LAST, BEST):
+            (folder / name).unlink()
+        log_epoch(store, run_id, standing.epoch, {f"test/top1_{name}": one.value for name, one in top1.items()})
+        finish(store, run_id, "FINISHED")
+        return result
+    except KeyboardInterrupt:
+        finish(store, run_id, "KILLED", "interrupted; the same command goes on from the last epoch")
+        raise
+    except Exception as error:
+        finish(store, run_id, "FAILED", str(error))
+        raise
+
+
+def teacher_of(config: HarnessConfig) -> nn.Module | None:
+    """Return the network whose answers are followed: the unmodified one, where there is another and it is trained."""
+    asked = config.train.teacher
+    if asked == "none" or config.train.distillation == 0:
+        return None
+    if asked != "auto":
+        return models.build(replace(config.model, weights=asked))
+    base = base_model(config)
+    return models.build(base) if trained_parts(config.arch) and base.weights is not None else None
+
+
+def test(network: nn.Module, images: LabelledImages, device: str) -> dict[str, Share]:
+    """Return top-1 with its interval on `images`, by head, in fp32 eager."""
+    parts = stages(network.cpu().eval())
+    network.to(memory_format=torch.contiguous_format).to(device)
+    right: dict[str, list[torch.Tensor]] = {}
+    with torch.inference_mode(), without_tf32():
+        for batch, labels in Batches(images, device).in_order(64):
+            for name, logits in all_heads(parts, batch).items():
+                right.setdefault(name, []).append((logits.argmax(dim=1) == labels).cpu())
+    return {name: share(torch.cat(found).numpy()) for name, found in right.items()}
+
+
+def _signature(config: HarnessConfig) -> str:
+    """Return all that decides what comes out, as JSON; the key of the folder has the rest."""
+    train_options: dict[str, Any] = asdict(config.train)
+    del train_options["resume"]
+    teacher = config.train.teacher
+    if os.path.isfile(teacher):
+        train_options["teacher"] = f"{teacher} {os.stat(teacher).st_mtime_ns}"
+    return json.dumps({"train": train_options, "images": content_digest(config.data)}, sort_keys=True)
+
+
+def _params(config: HarnessConfig, weights: str | None) -> dict[str, Any]:
+    return {
+        "model": config.model.name,
+        "arch": "+".join(arch.enabled(config.arch)) or "none",
+        "data": config.data.name,
+        "weights": weights or f"random (seed {config.model.seed})",
+        "image_size": config.model.image_size,
+        **arch.flat_options(config.arch),
+        **{f"train.{name}": value for name, value in asdict(config.train).items()},
+    }
+
+
+def _told_again(folder: Path, text: str) -> Trained:
+    given = json.loads(text)
+    top1 = {name: Share(**one) for name, one in given["test_top1"].items()}
+    return Trained(folder / WEIGHTS, given["epochs"], given["best_epoch"], top1, given["images"], was_there=True)

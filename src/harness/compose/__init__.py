@@ -1,1 +1,0 @@
-"""Command line -> typed configs of every job, and what --help says."""

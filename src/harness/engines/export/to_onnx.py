@@ -1,0 +1,160 @@
+"""nn.Module -> ONNX: one export a stage with a dynamic batch, checked, in the asked precision, cached.
+
+The batch is pinned later by the engine that wants it static, so that all cells of an architecture share one
+export. FP16 is put into the graph (`fp16_graph.py`): the one route that serves TensorRT 10, 11, RTX and ONNX Runtime.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness import __version__
+from harness.engines.base import Graph, TensorSpec
+from harness.engines.export.fp16_graph import to_fp16
+from harness.engines.graph_file import load_graph
+from harness.system.cache import Cache, key_of
+from harness.system.errors import CellError, kind_and_first_line
+from harness.techniques.levels import Precision
+
+if TYPE_CHECKING:
+    import onnx
+    from torch import nn
+
+OPSET = 18  # the newest that TensorRT-RTX and ONNX Runtime both take for all models tried
+MAX_BATCH = 4096
+MODEL_FILE = "model.onnx"
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """One stage of a network to export; shapes are a sample's, without the batch."""
+
+    input_name: str
+    input_shape: tuple[int, ...]
+    output_names: tuple[str, ...]
+    precision: Precision = "fp32"
+    fp32_io: tuple[str, ...] = ()  # inputs and outputs that stay fp32 in an fp16 graph
+
+
+def export(module: nn.Module, fingerprint: str, request: ExportRequest, cache: Cache) -> tuple[Graph, float, bool]:
+    """Return the exported graph, the seconds its making took, and whether it came from the cache.
+
+    `fingerprint` identifies the module's weights; its structure is taken from `repr`. Raises CellError with
+    the exporter's reason in one line.
+    """
+    import onnx
+    import torch
+
+    from harness.networks.fingerprint import foreign_source
+
+    key = key_of(
+        {
+            "weights": fingerprint,
+            "structure": hashlib.sha256(repr(module).encode()).hexdigest() + foreign_source(module),
+            "request": asdict(request),
+            "opset": OPSET,
+            "versions": [__version__, torch.__version__, onnx.__version__],
+        }
+    )
+
+    if request.precision == "fp16":
+        fp32 = ExportRequest(request.input_name, request.input_shape, request.output_names)
+        full, full_s, full_hit = export(module, fingerprint, fp32, cache)
+        entry = cache.fetch_or_make("export", key, lambda folder: _write_fp16(full, request, folder))
+        return _graph(entry.path, entry.meta), full_s + entry.seconds, full_hit and entry.hit
+
+    entry = cache.fetch_or_make("export", key, lambda folder: _write_fp32(module, request, folder))
+    return _graph(entry.path, entry.meta), entry.seconds, entry.hit
+
+
+def _write_fp32(module: nn.Module, request: ExportRequest, folder: Path) -> Mapping[str, Any]:
+    import torch
+    from torch.export import Dim
+
+    example = torch.zeros(2, *request.input_shape)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                module,
+                (example,),
+                dynamo=True,
+                opset_version=OPSET,
+                external_data=False,
+                dynamic_shapes=({0: Dim("batch", min=1, max=MAX_BATCH)},),
+                input_names=[request.input_name],
+                output_names=list(request.output_names),
+                verbose=False,
+            )
+    except Exception as error:
+        raise CellError(f"export to ONNX failed: {kind_and_first_line(error)}") from error
+    assert program is not None
+    model: onnx.ModelProto = program.model_proto
+    return _save(model, request, folder)
+
+
+def _write_fp16(full: Graph, request: ExportRequest, folder: Path) -> Mapping[str, Any]:
+    try:
+        half = to_fp16(load_graph(full.path), request.fp32_io)
+    except Exception as error:
+        raise CellError(f"conversion to fp16 failed: {kind_and_first_line(error)}") from error
+    return _save(half, request, folder)
+
+
+def _save(model: onnx.ModelProto, request: ExportRequest, folder: Path) -> Mapping[str, Any]:
+    """Strip what holds paths and line numbers, check, write; return the notes that make a `Graph`."""
+    import onnx
+    from onnx import helper
+
+    del model.metadata_props[:]
+    model.doc_string = ""
+    for holder in (
+        model.graph,
+        *model.graph.node,
+        *model.graph.value_info,
+        *model.graph.initializer,
+        *model.graph.input,
+        *model.graph.output,
+    ):
+        if hasattr(holder, "metadata_props"):
+            del holder.metadata_props[:]
+        holder.doc_string = ""
+    onnx.checker.check_model(model)
+
+    def spec(value: onnx.ValueInfoProto) -> list[Any]:
+        dims = [d.dim_value if d.HasField("dim_value") else -1 for d in value.type.tensor_type.shape.dim]
+        dtype = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+        return [value.name, dims, str(dtype)]
+
+    data = model.SerializeToString(deterministic=True)
+    (folder / MODEL_FILE).write_bytes(data)
+    names = [value.name for value in model.graph.output]
+    if names != list(request.output_names):
+        raise CellError(f"export to ONNX changed the outputs: asked {list(request.output_names)}, got {names}")
+    return {
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "inputs": [spec(value) for value in model.graph.input],
+        "outputs": [spec(value) for value in model.graph.output],
+        "nodes": len(model.graph.node),
+    }
+
+
+def _graph(folder: Path, meta: Mapping[str, Any]) -> Graph:
+    def specs(rows: list[Any]) -> tuple[TensorSpec, ...]:
+        return tuple(TensorSpec(name, tuple(dims), dtype) for name, dims, dtype in rows)
+
+    return Graph(
+        path=folder / MODEL_FILE,
+        sha256=meta["sha256"],
+        inputs=specs(meta["inputs"]),
+        outputs=specs(meta["outputs"]),
+        nodes=int(meta["nodes"]),
+    )

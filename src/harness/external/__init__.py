@@ -1,1 +1,0 @@
-"""What other people's packages add: models, techniques, engines, by entry points."""

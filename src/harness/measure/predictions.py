@@ -1,0 +1,49 @@
+"""What a cell answered for each labelled image: small, picklable, kept with the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from harness.networks.data.decoded import LabelledImages
+from harness.techniques.arch.outputs import CellOutputs
+
+TOP = 5
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The answers for all images of a part, in its order."""
+
+    ranked: np.ndarray  # [N, 5] int: the classes a caller gets, best first; fewer columns where there are fewer classes
+    heads: Mapping[str, np.ndarray] = field(default_factory=dict)  # [N] int: each head's answer for every image
+    exited: np.ndarray | None = None  # [N] bool: who left early
+
+
+def best_classes(logits: np.ndarray) -> np.ndarray:
+    """Return [N, 5] int, the classes of the largest logits [N, C], best first; equals go by their number."""
+    return np.argsort(-logits, axis=1, kind="stable")[:, :TOP]
+
+
+def predict(images: LabelledImages, batch_size: int, run: Callable[[np.ndarray], CellOutputs]) -> Predictions:
+    """Return the answers of `run` ([B, 3, S, S] float32 -> outputs) for all images, in full batches.
+
+    The last batch is filled up with the first images, whose second answers are dropped: a static engine takes no less.
+    """
+    ranked, exited = [], []
+    heads: dict[str, list[np.ndarray]] = {}
+    for start in range(0, images.count, batch_size):
+        outputs = run(images.batch(np.arange(start, start + batch_size) % images.count))
+        real = min(batch_size, images.count - start)
+        ranked.append(best_classes(outputs.final[:real]))
+        if outputs.exited is not None:
+            exited.append(outputs.exited[:real])
+            for name, logits in outputs.heads.items():
+                heads.setdefault(name, []).append(logits[:real].argmax(axis=1))
+    return Predictions(
+        ranked=np.concatenate(ranked),
+        heads={name: np.concatenate(parts) for name, parts in heads.items()},
+        exited=np.concatenate(exited) if exited else None,
+    )

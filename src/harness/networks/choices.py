@@ -1,0 +1,34 @@
+"""`model=NAME` on the command line: presets are files in conf/model, every other name becomes a choice when it is used.
+
+So `--help` lists the presets and what other packages register, and torchvision need not be imported for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.config import packages
+from harness.networks import registry
+
+
+def register_choices(presets: Path, overrides: Sequence[Any] = ()) -> None:
+    """Tell Hydra of the models that have no file in `presets`: other packages', and those that `overrides` name.
+
+    `overrides` are parsed ones of Hydra's. Raises UserError for a name that no model has.
+    """
+    from hydra.core.config_store import ConfigStore
+
+    files = {path.stem for path in presets.glob("*.yaml")}
+    asked: list[str] = []
+    for parsed in overrides:
+        if parsed.key_or_group == "model":
+            chosen = parsed.sweep_iterator() if parsed.is_sweep_override() else [parsed.value()]
+            asked += [text for one in chosen if isinstance(text := getattr(one, "text", one), str)]  # quoted, or not
+    asked = [path for path in asked if path and path not in files]
+    for path in asked:
+        registry.spec(path)
+    for path in dict.fromkeys([*packages.names(packages.MODELS, files), *asked]):
+        folder, _, name = f"model/{path}".rpartition("/")  # timm/resnet18 is in a folder, as Hydra sees it
+        ConfigStore.instance().store(name=name, node={"name": path}, group=folder, package="model")

@@ -1,0 +1,86 @@
+"""A data set of the Hugging Face hub by name, or one that lies on this machine, read by the `datasets` library."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.config import DataConfig
+from harness.networks.data.dataset import DataSet, Part, digest_of, with_validation
+from harness.system.errors import UserError, first_line
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+PART_NAMES = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
+
+
+def read(cfg: DataConfig) -> DataSet:
+    """Return the data set; raise UserError where it can't be had or has no images with classes."""
+    if cfg.path is None:
+        raise UserError("data=huggingface needs data.path: a data set's name on the hub, or a local path.")
+    try:
+        import datasets
+    except ImportError:
+        raise UserError(
+            "data=huggingface needs the datasets library: pip install 'interaction-harness[data]'."
+        ) from None
+    datasets.disable_progress_bars()
+    found = _load(datasets, cfg)
+    splits = found if isinstance(found, dict) else {"train": found}
+    known = {PART_NAMES[name]: split for name, split in splits.items() if name in PART_NAMES}
+    if not known:
+        raise UserError(
+            f"data.path={cfg.path}: no part is called train, validation or test; found {', '.join(splits)}."
+        )
+    features = next(iter(known.values())).features
+    image = _column(cfg.image_column, "image_column", features, datasets.Image)
+    label = _column(cfg.label_column, "label_column", features, datasets.ClassLabel)
+    classes = tuple(features[label].names)
+    # decoded by us, so that one corrupt image is one skipped image and no end of the run
+    raw = {name: split.cast_column(image, datasets.Image(decode=False)) for name, split in known.items()}
+    given = {name: _part(name, split, image, label) for name, split in raw.items()}
+    unlabelled = [name for name, part in given.items() if len(part) and part.labels.min() < 0]
+    given = {name: part for name, part in given.items() if name not in unlabelled}  # a hub's test part often hides them
+    return DataSet(
+        f"huggingface {cfg.path}", classes, with_validation(given, cfg.split_shares, f"data.path={cfg.path}")
+    )
+
+
+def _load(datasets: Any, cfg: DataConfig) -> Any:
+    assert cfg.path is not None
+    try:
+        if (Path(cfg.path) / "dataset_dict.json").is_file() or (Path(cfg.path) / "state.json").is_file():
+            return datasets.load_from_disk(cfg.path)
+        return datasets.load_dataset(cfg.path, cfg.subset)
+    except Exception as error:  # the library, the hub and the file system each fail in their own way
+        raise UserError(f"data.path={cfg.path}: the data set can't be had: {first_line(error)[:200]}") from error
+
+
+def _column(asked: str | None, option: str, features: Any, kind: type) -> str:
+    able: list[str] = [name for name, feature in features.items() if isinstance(feature, kind)]
+    if asked is not None and asked in able:
+        return asked
+    if asked is None and len(able) == 1:
+        return able[0]
+    wanted = "one column" if asked is None else f"a column {asked!r}"
+    raise UserError(
+        f"data.{option}={asked}: needs {wanted} of type {kind.__name__}; "
+        f"found {', '.join(able) or 'none'} among {', '.join(features)}."
+    )
+
+
+def _part(name: str, split: Any, image: str, label: str) -> Part:
+    labels = np.array(split[label], dtype=np.int64)
+
+    def load(i: int) -> Image.Image:
+        from PIL import Image
+
+        given = split[i][image]
+        return Image.open(io.BytesIO(given["bytes"]) if given["bytes"] is not None else given["path"])
+
+    names = tuple(f"{name} {i}" for i in range(len(split)))
+    return Part(names, labels, load, digest_of([name, str(split._fingerprint), str(len(split))]))

@@ -1,0 +1,96 @@
+"""Trained weights into a network: from a file, or by torchvision's name for them."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from harness.networks.model_spec import ModelSpec
+from harness.system.errors import UserError, first_line
+
+_SUFFIXES = (".pt", ".pth", ".safetensors")
+_DOWNLOAD_TIMEOUT_S = 30.0
+
+
+def load_weights(network: nn.Module, spec: ModelSpec, weights: str) -> None:
+    """Fill `network` with `weights`: a .pt, .pth or .safetensors file, or a torchvision weights name.
+
+    Raises UserError where there is no such file or name, the file can't be read, nothing could be fetched, or
+    names and shapes are not those of the network.
+    """
+    path = Path(weights).expanduser()
+    state = _read(path) if path.suffix in _SUFFIXES else _fetch(spec, weights)
+    state = {spec.rename_key(key): tensor for key, tensor in state.items()}
+    _check_match(network, state, weights)
+    network.load_state_dict(state)
+
+
+def _read(path: Path) -> dict[str, torch.Tensor]:
+    if not path.is_file():
+        raise UserError(f"model.weights={path}: there is no such file")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state: Any = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # pickle, zip and safetensors each fail in their own way
+        raise UserError(
+            f"model.weights={path} can't be read as a state dict of tensors: {first_line(error)[:160]}"
+        ) from error
+    # Training scripts often keep the weights beside the optimiser's state.
+    for key in ("state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise UserError(f"model.weights={path} holds {type(state).__name__}, not a state dict of tensors")
+    return state
+
+
+def _fetch(spec: ModelSpec, name: str) -> dict[str, torch.Tensor]:
+    import torchvision.models
+
+    known = getattr(torchvision.models, spec.torchvision_weights) if spec.torchvision_weights else None
+    members = known.__members__ if known is not None else {}
+    if name not in members:
+        choices = f", or one of torchvision's {', '.join(members)}" if members else ""
+        raise UserError(
+            f"model.weights={name} is not known for {spec.name}\n"
+            f"It may be null (random from model.seed), a file that ends in {', '.join(_SUFFIXES)}{choices}"
+        )
+    weights = members[name]
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_DOWNLOAD_TIMEOUT_S)  # torch.hub sets none: a dropped packet would hang the sweep
+    try:
+        return dict(weights.get_state_dict(progress=False, check_hash=True, weights_only=True))
+    except (OSError, RuntimeError) as error:
+        raise UserError(
+            f"model.weights={name} could not be fetched from {weights.url}: {first_line(error)[:160]}\n"
+            "Fetch it elsewhere and give the file's path, or leave model.weights=null for random weights"
+        ) from error
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _check_match(network: nn.Module, state: dict[str, torch.Tensor], source: str) -> None:
+    wanted = network.state_dict()
+    # Older checkpoints lack this counter; torch fills it in.
+    missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
+    extra = [key for key in state if key not in wanted]
+    if missing or extra:
+        shown = f"first missing {missing[0]}" if missing else f"first unknown {extra[0]}"
+        raise UserError(
+            f"model.weights={source} is for another network: "
+            f"{len(missing)} tensors are missing and {len(extra)} unknown ({shown})"
+        )
+    for key, tensor in state.items():
+        if tensor.shape != wanted[key].shape:
+            raise UserError(
+                f"model.weights={source} is for another network: {key} is {tuple(tensor.shape)} "
+                f"there and {tuple(wanted[key].shape)} here (is model.num_classes right?)"
+            )

@@ -1,0 +1,115 @@
+"""Measurement -> the numbers of a quartet: throughputs, percentiles, gains and factors, by the contract's names.
+
+Every number here can be recomputed from `samples.parquet`: a block's value is images / seconds, a cell's
+throughput is the geometric mean over blocks, gains are ratios of throughputs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from harness.config import ProtocolConfig
+from harness.measure.protocol import Measurement
+from harness.measure.stopping import host_bound, host_shares
+from harness.stats import Interaction, coursework_factor, coursework_verdict, estimate, percentile
+from harness.stats.roles import ROLES, prefix_of
+
+SHORT = {"device": "device", "wall": "wall", "end_to_end": "e2e"}  # boundaries in metric names of the quartet
+PERCENTILES = (50, 90, 95, 99)
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """Everything computed from one measurement."""
+
+    metrics: Mapping[str, float]
+    interactions: Mapping[str, Interaction]  # by boundary; empty without a full quartet
+    primary: str
+    verdict: str | None
+    host_bound: bool | None  # None where there is no device boundary to tell
+    coursework: Mapping[str, Any] | None  # factor and verdict of the usual recipe on the same executables
+
+
+def analyse(measurement: Measurement, settings: ProtocolConfig) -> Analysis:
+    """Return metrics, interactions and verdict of one measurement."""
+    samples = measurement.samples
+    metrics: dict[str, float] = {}
+    interactions: dict[str, Interaction] = {}
+    for boundary in samples.boundaries:
+        throughput = samples.throughput(boundary)
+        means = dict(zip(samples.roles, np.exp(np.log(throughput).mean(axis=0)).tolist(), strict=True))
+        for role, value in means.items():
+            metrics[f"{prefix_of(role)}throughput/{boundary}"] = value
+        gains = {role: means[role] / means["baseline"] for role in means if role != "baseline"}
+        names = [f"{SHORT[boundary]}_", *([""] if boundary == measurement.primary else [])]
+        if len(samples.roles) == 4:
+            waits = boundary != "device" and host_bound(samples)
+            found = estimate(
+                throughput, samples.groups, settings.margin, settings.level, host_bound=waits, builds=samples.builds
+            )
+            interactions[boundary] = found
+            gains["expected"] = gains["arch"] * gains["hw"]
+            for name in names:
+                metrics |= {f"interaction/{name}{key}": getattr(found, key) for key in ("factor", "low", "high")}
+        for name in names:
+            metrics |= {f"gain/{name}{key}": value for key, value in gains.items()}
+    if "wall" in samples.boundaries:
+        for role in samples.roles:
+            metrics |= _latency(prefix_of(role), samples.milliseconds(role, "wall"))
+    metrics |= {
+        "measure/blocks": samples.blocks,
+        "measure/restarts": measurement.restarts,
+        "measure/builds": len(set(samples.builds)),
+        "measure/seconds": measurement.seconds,
+        "measure/bring_up_s": measurement.bring_up_s,
+        "measure/half_width": measurement.standing.half_width,
+    }
+    if measurement.telemetry is not None:
+        metrics |= measurement.telemetry.metrics()
+        metrics["measure/discarded_blocks"] = samples.discarded
+    shares = host_shares(samples)
+    if shares:
+        metrics["measure/host_share"] = max(shares.values())
+        metrics |= {
+            f"{prefix_of(role)}measure/host_share": share for role, share in shares.items() if role != "combined"
+        }
+    primary = interactions.get(measurement.primary)
+    if primary is not None:
+        metrics["interaction/p_value"] = primary.p_value
+    return Analysis(
+        metrics={name: float(value) for name, value in metrics.items() if math.isfinite(value)},
+        interactions=interactions,
+        primary=measurement.primary,
+        verdict=str(primary.verdict) if primary else None,
+        coursework=_coursework(measurement),
+        host_bound=host_bound(samples) if shares or samples.launch_bound else None,
+    )
+
+
+def _latency(prefix: str, milliseconds: np.ndarray) -> dict[str, float]:
+    """Return mean and percentiles of the iterations; a percentile with too few samples is absent."""
+    out = {f"{prefix}latency_ms/mean": float(milliseconds.mean())}
+    for q in PERCENTILES:
+        found = percentile(milliseconds, q / 100)
+        if found is not None:
+            out[f"{prefix}latency_ms/p{q}"] = found.value
+    return out
+
+
+def _coursework(measurement: Measurement) -> dict[str, Any] | None:
+    """Return what the usual recipe says: mean of its iterations a cell, one ratio, thresholds 0.95 and 1.05."""
+    if len(measurement.coursework_ms) != 4:
+        return None
+    batch = measurement.samples.batch_size
+    means = {role: batch * len(ms) / (sum(ms) / 1e3) for role, ms in measurement.coursework_ms.items()}  # images/s
+    ordered = [means[role] for role in ROLES]
+    return {
+        "throughput": means,
+        "factor": coursework_factor(ordered),
+        "verdict": str(coursework_verdict(ordered)),
+    }

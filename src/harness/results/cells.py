@@ -1,0 +1,126 @@
+"""What each cell of a quartet was and took: costs, roofline, fidelity, consumption, and the proof of its levels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from harness.engines.base import INSPECTOR_FILE
+from harness.measure.cell import Loaded
+from harness.measure.prepared import PreparedCell
+from harness.measure.protocol import Measurement
+from harness.measure.verify import Fidelity
+from harness.results.analyse import Analysis
+from harness.results.roofline.metrics import cell_metrics
+from harness.stats.roles import prefix_of
+
+
+def cost_metrics(prefix: str, cell: PreparedCell, batch_size: int) -> dict[str, float]:
+    """Return what a cell costs on paper and to build; of an early exit, what its share of exits makes of that."""
+    accounting, policy = cell.network.accounting, cell.network.policy
+    gmacs, exit_share = accounting.gmacs, 0.0
+    if policy is not None:
+        exit_share = policy.leaving(batch_size)
+        gmacs = accounting.gmacs_none_exit + exit_share * (accounting.gmacs_all_exit - accounting.gmacs_none_exit)
+    out = {
+        f"{prefix}model/params_m": accounting.params / 1e6,
+        f"{prefix}model/gmacs": gmacs,
+        f"{prefix}build/export_s": cell.export_s,
+        f"{prefix}build/engine_s": cell.engine_s,
+        f"{prefix}build/engine_mb": cell.engine_mb,
+        f"{prefix}build/cache_hit": float(cell.cache_hit),
+    }
+    if policy is not None:
+        out[f"{prefix}early_exit/exit_share"] = exit_share
+        out[f"{prefix}early_exit/gmacs_no_exit"] = accounting.gmacs_none_exit
+        out[f"{prefix}early_exit/gmacs_all_exit"] = accounting.gmacs_all_exit
+        if policy.threshold is not None:
+            out[f"{prefix}early_exit/threshold"] = policy.threshold
+    return out
+
+
+def roofline_metrics(
+    role: str, cell: PreparedCell, batch_size: int, measurement: Measurement | None, analysis: Analysis | None
+) -> dict[str, float]:
+    """Return what a cell takes on paper, and where it was measured, how near that came to the machine's ceiling."""
+    prefix = prefix_of(role)
+    throughput_ips = analysis.metrics.get(f"{prefix}throughput/{analysis.primary}") if analysis is not None else None
+    ceilings = measurement.ceilings if measurement is not None else None
+    found = cell_metrics(cell.artifacts, cell.network.policy, batch_size, throughput_ips, ceilings)
+    return {f"{prefix}{name}": value for name, value in found.items()}
+
+
+def fidelity_metrics(fidelity: Mapping[str, Fidelity]) -> dict[str, float]:
+    """Return how near each cell's outputs came to its own network's in fp32 eager; what does not apply is absent."""
+    out: dict[str, float] = {}
+    for role, found in fidelity.items():
+        out |= {
+            f"{prefix_of(role)}fidelity/{name}": value for name, value in asdict(found).items() if value is not None
+        }
+    return out
+
+
+def consumption_metrics(measurement: Measurement) -> dict[str, float]:
+    """Return energy and memory of each cell; what the machine does not tell is absent."""
+    out: dict[str, float] = {}
+    for role, found in measurement.consumption.items():
+        named = {
+            "gpu/energy_j_per_image": found.energy_j_per_image,
+            "gpu/peak_memory_mb": found.device_memory_mb,
+            "host/peak_memory_mb": found.host_memory_mb,
+        }
+        out |= {f"{prefix_of(role)}{name}": value for name, value in named.items() if value is not None}
+    return out
+
+
+def degraded(cells: Mapping[str, PreparedCell], loaded: Mapping[str, Loaded]) -> list[str]:
+    """Return every reason why a cell is less than what was asked, with the cells it holds for.
+
+    `loaded` is what loading the cells showed; none where nothing was run.
+    """
+    by_reason: dict[str, list[str]] = {}
+    for role, cell in cells.items():
+        found = list(cell.degraded)
+        if role in loaded:
+            found += [reason for reason in loaded[role].degraded if reason not in found]
+        for reason in found:
+            by_reason.setdefault(reason, []).append(role)
+    return [f"{', '.join(roles)}: {reason}" for reason, roles in by_reason.items()]
+
+
+def inspections(cells: Mapping[str, PreparedCell]) -> dict[str, Path]:
+    """Return what engines tell of their layers, where they could, by artifact name."""
+    out: dict[str, Path] = {}
+    for role, cell in cells.items():
+        for number, artifact in enumerate(cell.artifacts, start=1):
+            if (artifact.path / INSPECTOR_FILE).is_file():
+                stage = artifact.plan.stage or f"stage{number}"
+                out[f"inspector/{role}-{stage}.json"] = artifact.path / INSPECTOR_FILE
+    return out
+
+
+def cell_details(cell: PreparedCell, measurement: Measurement | None, role: str) -> dict[str, Any]:
+    """Return the proof of what a cell was: levels, engine, nodes, precision in use, how it warmed up."""
+    out: dict[str, Any] = {
+        "engine": cell.plan.engine,
+        "levels": asdict(cell.plan.levels),
+        "accounting": asdict(cell.network.accounting),
+        "stages": [
+            {
+                "stage": artifact.plan.stage or f"stage{number}",
+                "graph_sha256": artifact.plan.graph.sha256,
+                "batch": asdict(artifact.plan.batch),
+                "proof": dict(artifact.proof),
+                "degraded": list(artifact.degraded),
+            }
+            for number, artifact in enumerate(cell.artifacts, start=1)
+        ],
+        "policy": asdict(cell.network.policy) if cell.network.policy is not None else None,
+    }
+    if measurement is not None:
+        out["loaded"] = asdict(measurement.loaded[role])
+        out["warmup"] = asdict(measurement.warmups[role])
+        out["fidelity"] = asdict(measurement.fidelity[role])
+    return out

@@ -1,0 +1,176 @@
+"""A quartet under load -> its numbers: throughput a cell, query latencies, load figures, the factor."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from harness.config import HarnessConfig
+from harness.results.analyse import PERCENTILES
+from harness.serving.measure import CellUnderLoad, LoadMeasurement
+from harness.stats import Interaction, estimate, percentile
+from harness.stats.intervals import mean_interval
+from harness.stats.roles import ROLES, prefix_of
+
+AT_SLO = "at_slo"
+
+
+@dataclass(frozen=True)
+class LoadAnalysis:
+    """Everything computed from one quartet under load."""
+
+    boundary: str  # at_slo | completed | offline | single_stream: what throughput and factor are of
+    metrics: Mapping[str, float]
+    interaction: Interaction | None  # None without four cells that have a throughput in every repeat
+    verdict: str | None
+    loadgen: str  # VALID, or INVALID and why
+
+
+def analyse_load(measurement: LoadMeasurement, config: HarnessConfig) -> LoadAnalysis:
+    """Return metrics, factor and LoadGen's verdict."""
+    boundary = boundary_of(config)
+    cells = measurement.cells
+    metrics: dict[str, float] = {
+        "measure/seconds": measurement.seconds,
+        "measure/blocks": len(cells["baseline"].repeats),
+        "measure/restarts": measurement.restarts,
+    }
+    if measurement.host_shares:
+        metrics["measure/host_share"] = max(measurement.host_shares.values())
+    for role, cell in cells.items():
+        metrics |= {f"{prefix_of(role)}{name}": value for name, value in cell_metrics(cell, boundary).items()}
+    means = {role: geometric_mean(rates) for role, cell in cells.items() if (rates := throughputs(cell))}
+    gains = {role: means[role] / means["baseline"] for role in means if role != "baseline" and "baseline" in means}
+    if boundary == "completed":  # everybody completes what has arrived
+        gains = {}
+    interaction = _interaction(measurement, config) if boundary != "completed" else None
+    if interaction is not None:
+        gains["expected"] = gains["arch"] * gains["hw"]
+        for name in (f"{boundary}_", ""):
+            metrics |= {f"interaction/{name}{key}": getattr(interaction, key) for key in ("factor", "low", "high")}
+        metrics["interaction/p_value"] = interaction.p_value
+        metrics["measure/half_width"] = interaction.half_width
+    for name in (f"{boundary}_", ""):
+        metrics |= {f"gain/{name}{key}": value for key, value in gains.items()}
+    if measurement.telemetry is not None:
+        metrics |= measurement.telemetry.metrics()
+    problems = {role: problem for role, cell in cells.items() if (problem := _problem(cell))}
+    return LoadAnalysis(
+        boundary=boundary,
+        metrics={name: float(value) for name, value in metrics.items() if math.isfinite(value)},
+        interaction=interaction,
+        verdict=str(interaction.verdict) if interaction is not None else None,
+        loadgen="INVALID: " + "; ".join(f"{role}: {text}" for role, text in problems.items()) if problems else "VALID",
+    )
+
+
+def boundary_of(config: HarnessConfig) -> str:
+    """Return what a scenario's throughput is: the metric is `throughput/<this>`."""
+    asked = config.scenario
+    if asked.name != "server":
+        return asked.name
+    return AT_SLO if asked.rate_per_s is None else "completed"
+
+
+def throughputs(cell: CellUnderLoad) -> list[float]:
+    """Return the throughput of every repeat, or nothing if one of them has none: what is left would be a choice."""
+    found = [repeat.throughput_per_s for repeat in cell.repeats]
+    return [] if None in found else [value for value in found if value is not None]
+
+
+def geometric_mean(rates: list[float]) -> float:
+    """Return exp(mean(ln))."""
+    return float(np.exp(np.mean(np.log(rates))))
+
+
+def rate_interval(rates: Sequence[float], restarts: Sequence[int], level: float = 0.95) -> tuple[float, float] | None:
+    """Return the interval of the geometric mean over repeats; None where there are too few of them to have one.
+
+    Args:
+        rates: the throughput of each repeat.
+        restarts: the set of processes that each of them ran in, numbered from 0.
+        level: of the interval.
+    """
+    logs = np.log(np.array(rates))
+    half = float(mean_interval(logs, np.array(restarts)).half_width(level)) if len(rates) > 2 else math.inf
+    if not math.isfinite(half):
+        return None
+    return float(np.exp(logs.mean() - half)), float(np.exp(logs.mean() + half))
+
+
+def cell_metrics(cell: CellUnderLoad, boundary: str) -> dict[str, float]:
+    """Return the metrics of one cell, without its prefix; figures are of the tests at the bound, means over repeats."""
+    out: dict[str, float] = {}
+    rates = throughputs(cell)
+    if rates:
+        out[f"throughput/{boundary}"] = geometric_mean(rates)
+    deciding = [repeat.deciding for repeat in cell.repeats]
+    latency_ms = np.concatenate([result.record.latency_s for result in deciding]) * 1e3
+    latency_ms = latency_ms[~np.isnan(latency_ms)]
+    if len(latency_ms):
+        out["latency_ms/mean"] = float(latency_ms.mean())
+    for q in PERCENTILES:
+        value = percentile(latency_ms, q / 100)
+        if value is not None:
+            out[f"latency_ms/p{q}"] = value.value
+    told = [asdict(result.figures) for result in deciding if result.figures is not None]
+    for name in told[0] if told else ():
+        values = [one[name] for one in told if one[name] is not None]
+        if values:
+            out[f"load/{name}"] = float(np.mean(values))
+    if (ratio := slowdown(cell)) is not None:
+        out["load/slowdown"] = ratio
+    out["load/loadgen_lag_ms"] = float(np.mean([result.lag_ms for result in deciding]))
+    out["load/shed"] = float(sum(result.record.shed for result in deciding))
+    out["load/max_batch_size"] = float(cell.variant.plan.policy.max_batch_size)
+    out["fidelity/served"] = cell.served.largest_error
+    if cell.variant.plan.tail is not None:
+        accounting = cell.variant.cell.network.accounting
+        if "load/exit_rate" in out:
+            saved = 1 - accounting.gmacs_all_exit / accounting.gmacs_none_exit
+            out["load/saved_work_share"] = out["load/exit_rate"] * saved
+        if cell.served.threshold is not None:
+            out["load/exit_threshold"] = cell.served.threshold
+        out |= {f"load/saturated_{exits}_exit_per_s": value for exits, value in cell.exit_bounds_per_s.items()}
+    return out
+
+
+def slowdown(cell: CellUnderLoad) -> float | None:
+    """Return how much longer batches took under load than without LoadGen, at their sizes; None for two stages.
+
+    Beyond 1 it is what serving costs the network: the thread that launches also takes requests in and answers them,
+    and LoadGen's process may want its core. Where cells of a quartet differ in it, their factor is one of the server
+    as well.
+    """
+    if cell.variant.plan.tail is not None:
+        return None
+    alone_ms = {size: float(np.median(times)) for size, times in cell.load.service_ms.items()}
+    taken_ms = expected_ms = 0.0
+    for batches in (repeat.deciding.batches for repeat in cell.repeats):
+        known = np.isin(batches.executed, list(alone_ms))
+        taken_ms += float((batches.completed_s - batches.started_s)[known].sum()) * 1e3
+        expected_ms += sum(alone_ms[int(size)] for size in batches.executed[known])
+    return taken_ms / expected_ms if expected_ms else None
+
+
+def _interaction(measurement: LoadMeasurement, config: HarnessConfig) -> Interaction | None:
+    """Return the factor of throughput; y = ln(rate) of a repeat, whose four cells see the same draw of arrivals."""
+    columns = [throughputs(measurement.cells[role]) for role in ROLES if role in measurement.cells]
+    if len(columns) != len(ROLES) or not all(columns):
+        return None
+    settings = config.protocol
+    return estimate(
+        np.array(columns).T,
+        [repeat.restart for repeat in measurement.cells["baseline"].repeats],
+        settings.margin,
+        settings.level,
+        host_bound=measurement.host_bound,
+    )
+
+
+def _problem(cell: CellUnderLoad) -> str:
+    found = [repeat.problem for repeat in cell.repeats if repeat.problem]
+    return f"{found[0]} ({len(found)} of {len(cell.repeats)} repeats)" if found else ""

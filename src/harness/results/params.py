@@ -1,0 +1,49 @@
+"""What was asked of a quartet, as its row's params: the axes of the grid and the options of what is on."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from harness.config import HarnessConfig, ScenarioConfig
+from harness.measure.design import QuartetPlan
+from harness.techniques import arch, hw
+from harness.techniques.finetuned import weights_of
+
+
+def params(plan: QuartetPlan) -> dict[str, Any]:
+    """Return what was asked: the axes of the grid and the options of the techniques that are on."""
+    config = plan.config
+    precision = plan.cells[-1].levels.precision
+    return {
+        "model": config.model.name,
+        "arch": "+".join(plan.arch) or "none",
+        "hw": "+".join(plan.hw) or "none",
+        "batch_size": config.batch_size,
+        "engine": plan.engine,
+        "reference": config.reference,
+        "scenario": config.scenario.name,
+        "precision": precision if precision == "fp16" else ("tf32" if config.precision.tf32 else "fp32"),
+        **_origins(config),
+        "image_size": config.model.image_size,
+        **arch.flat_options(config.arch),
+        **hw.flat_options(config.hw),
+        **{f"protocol.{name}": value for name, value in asdict(config.protocol).items()},
+        **(_scenario_options(config.scenario) if config.scenario.name != "fixed" else {}),
+    }
+
+
+def _scenario_options(scenario: ScenarioConfig) -> dict[str, Any]:
+    return {f"scenario.{name}": value for name, value in asdict(scenario).items() if name != "name"}
+
+
+def _origins(config: HarnessConfig) -> dict[str, Any]:
+    """Return what was measured on: the weights of the model and of its changed form, and the images."""
+    found = weights_of(config, config.arch)
+    out: dict[str, Any] = {
+        "weights": found.model.weights or f"random (seed {config.model.seed})",
+        "data": config.data.name if config.data.path is None else f"{config.data.name} {config.data.path}",
+    }
+    if found.checkpoint is not None:
+        out["arch_weights"] = found.checkpoint
+    return out

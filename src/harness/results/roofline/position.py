@@ -1,0 +1,29 @@
+"""Where a cell stands under the roof: the time its nearer ceiling allows, over the time it took."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.measure.ceilings import Ceilings
+from harness.results.roofline.traffic import Work
+
+
+@dataclass(frozen=True)
+class Position:
+    """Of one cell."""
+
+    share: float  # attainable time / measured time; above 1 where caches hold what the count takes to memory
+    memory_bound: bool  # the nearer ceiling is the copy's, not the matrix product's
+
+
+def position(work: Work, precision: str, throughput_ips: float, ceilings: Ceilings) -> Position | None:
+    """Return where a cell stands that computes in `precision` at so many images a second.
+
+    None where the matrix product was not measured in that precision. The share is never clipped.
+    """
+    tflops = ceilings.matmul_tflops(precision)
+    if tflops is None:
+        return None
+    compute_s = work.flop / (tflops * 1e12)
+    memory_s = work.bytes / (ceilings.copy_gb_s * 1e9)
+    return Position(max(compute_s, memory_s) * throughput_ips, memory_s > compute_s)

@@ -1,0 +1,145 @@
+"""Operations and bytes of a network, counted in its ONNX graph.
+
+What counts is each weighted operation (Conv, Gemm, MatMul): two operations a multiply-accumulate; its activations read
+once and its output written once, in the graph's own precision; its weights once a batch, however many images share
+them. Normalisation, activation functions, pooling and concatenation count nothing, as if each were fused into a
+neighbour. So the bytes are a lower bound for whatever runs layer by layer, not what an engine moved: where every node
+of the graph stands alone, DenseNet121 moves over four times as much. A cache, a kernel that
+fuses two weighted operations, or an engine that rewrites the network (`hw.fusion.dense_blocks` pools before it
+convolves) can do with less than the graph says.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.engines.graph_file import load_graph
+from harness.system.errors import CellError
+
+if TYPE_CHECKING:
+    import onnx
+
+WEIGHTED = ("Conv", "Gemm", "MatMul")
+
+
+@dataclass(frozen=True)
+class StageWork:
+    """What one exported graph takes."""
+
+    flop: int  # an image; a multiply-accumulate is two
+    activation_bytes: int  # an image
+    weight_bytes: int  # a batch, of whatever size
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a cell takes for one image, at its batch size."""
+
+    flop: float
+    bytes: float
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    dims: tuple[int, ...]  # of one image: 1 stands for the dynamic batch
+    itemsize: int
+
+    @property
+    def elements(self) -> int:
+        return math.prod(self.dims)
+
+    @property
+    def bytes(self) -> int:
+        return self.elements * self.itemsize
+
+
+def per_image(stages: Iterable[tuple[StageWork, float]], batch_size: int) -> Work:
+    """Return what an image takes on average; each stage comes with the share of the batch that reaches it.
+
+    A stage that nobody reaches is not run, so its weights are not read.
+    """
+    flop, moved = 0.0, 0.0
+    for stage, share in stages:
+        if share > 0:
+            flop += share * stage.flop
+            moved += share * stage.activation_bytes + stage.weight_bytes / batch_size
+    return Work(flop, moved)
+
+
+@lru_cache(maxsize=64)  # the cells of a sweep share their exports, whose paths name their content
+def count(path: Path) -> StageWork:
+    """Count the graph in an ONNX file whose batch dimension is dynamic.
+
+    Raises ValueError for a file that is no ONNX, and for a tensor whose shape is not known but for the batch.
+    """
+    try:
+        model = load_graph(path)
+    except CellError as error:
+        raise ValueError(f"{path} is no ONNX file: {error}") from error
+    graph = _for_one_image(model).graph
+    known = _tensors(graph)
+    activations = {value.name for value in graph.input} - {weight.name for weight in graph.initializer}
+    flop, moved, weights = 0, 0, 0
+    for node in graph.node:
+        if not activations.intersection(node.input):
+            continue  # computed from weights alone, a transposed one for instance: what it gives is a weight, too
+        activations.update(node.output)
+        if node.op_type not in WEIGHTED:
+            continue
+        names = [*filter(None, node.input), node.output[0]]  # an optional input that is left out is ""
+        missing = [name for name in names if name not in known]
+        if missing:
+            raise ValueError(f"{path}: {node.op_type} {node.name!r}: the shape of {missing[0]!r} is not known")
+        flop += 2 * _macs(node, known)
+        moved += sum(known[name].bytes for name in names if name in activations)
+        weights += sum(known[name].bytes for name in names if name not in activations)
+    return StageWork(flop, moved, weights)
+
+
+def _macs(node: onnx.NodeProto, known: Mapping[str, _Tensor]) -> int:
+    """Return the multiply-accumulates of an operation: each element of its output is a sum over so many products."""
+    first, second = known[node.input[0]].dims, known[node.input[1]].dims
+    if node.op_type == "Conv":
+        products = math.prod(second[1:])  # [out, in / groups, kernel ...]
+    elif node.op_type == "Gemm" and any(one.name == "transA" and one.i for one in node.attribute):
+        products = first[0]
+    else:
+        products = first[-1]
+    return known[node.output[0]].elements * products
+
+
+def _for_one_image(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model with its batch pinned to one, and every shape that follows.
+
+    Shapes the exporter wrote stay where a transformer's are computed from the batch: those it leaves unknown follow
+    from the pinned one. The fp16 conversion adds casts whose outputs have none yet.
+    """
+    import onnx
+    from onnxruntime.tools.onnx_model_utils import make_dim_param_fixed
+
+    for value in model.graph.input:
+        dims = value.type.tensor_type.shape.dim
+        if dims and dims[0].dim_param:
+            make_dim_param_fixed(model.graph, dims[0].dim_param, 1)
+    return onnx.shape_inference.infer_shapes(model, data_prop=True)
+
+
+def _tensors(graph: onnx.GraphProto) -> dict[str, _Tensor]:
+    """Return the tensors all of whose dimensions are known."""
+    from onnx.helper import tensor_dtype_to_np_dtype as numpy_type
+
+    out = {
+        weight.name: _Tensor(tuple(weight.dims), numpy_type(weight.data_type).itemsize) for weight in graph.initializer
+    }
+    for value in (*graph.value_info, *graph.input, *graph.output):
+        kind = value.type.tensor_type
+        dims = kind.shape.dim
+        if kind.elem_type and kind.HasField("shape") and all(dim.HasField("dim_value") for dim in dims):
+            sizes = tuple(dim.dim_value for dim in dims)
+            out.setdefault(value.name, _Tensor(sizes, numpy_type(kind.elem_type).itemsize))
+    return out

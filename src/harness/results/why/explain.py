@@ -1,0 +1,129 @@
+"""A quartet's why: its factor taken apart by part of the network, and one or two sentences that say so in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from harness.engines.profiling.parts import order_of
+from harness.engines.profiling.profile import ENOUGH, SPANNING, UNKNOWN, CellProfile
+from harness.results.why.ceiling import Standing, sentence
+from harness.results.why.comparable import lone_parts, lumped
+from harness.stats.roles import ROLES
+from harness.stats.stagewise import Stagewise, decompose
+
+
+@dataclass(frozen=True)
+class Why:
+    """Everything that the sentences come from."""
+
+    stagewise: Stagewise
+    profiles: Mapping[str, CellProfile]  # by role
+    work_ms: Mapping[str, float]  # a batch's time on the device, by role, to which the profiles were scaled
+    boundary: str
+    incomplete: tuple[str, ...]  # cells less than 90% of whose time is attributed
+    sentences: tuple[str, ...]
+
+
+def explain(
+    profiles: Mapping[str, CellProfile],
+    throughput_ips: Mapping[str, float],
+    device_ips: Mapping[str, float] | None,
+    boundary: str,
+    batch_size: int,
+    log_host_on_wall: float | None = None,
+    established: bool = True,
+    standings: Mapping[str, Standing] | None = None,
+) -> Why | None:
+    """Return the why of a quartet, None where not all four cells could be profiled.
+
+    `throughput_ips` is that of the boundary whose factor is explained, `device_ips` that of the device where there is
+    one; without it (a CPU) the profiler's own share of kernels in a batch parts the host from the work.
+    `established` tells whether the verdict is: else the sentences say that theirs is only what was measured.
+    `standings` is where each cell stands under the machine's ceilings, where that is known.
+    `log_host_on_wall` is ln(wall's factor / device's), where the factor explained is the device's.
+    """
+    if set(profiles) != set(ROLES) or set(throughput_ips) != set(ROLES):
+        return None
+    if any(profile.work_ms <= 0 or profile.batch_ms <= 0 for profile in profiles.values()):
+        return None
+    total_ms = {role: 1e3 * batch_size / throughput_ips[role] for role in ROLES}
+    if device_ips is not None and set(device_ips) == set(ROLES):
+        work_ms = {role: 1e3 * batch_size / device_ips[role] for role in ROLES}
+    else:
+        work_ms = {role: total_ms[role] * min(1.0, profiles[role].work_ms / profiles[role].batch_ms) for role in ROLES}
+    lone = lone_parts(profiles)
+    known = {role: lumped(profiles[role], lone) for role in ROLES}
+    found = decompose({role: known[role].parts_ms for role in ROLES}, work_ms, total_ms)
+    incomplete = tuple(role for role in ROLES if profiles[role].attributed < ENOUGH)
+    sentences = _sentences(found, profiles, incomplete, log_host_on_wall, established)
+    if lone:
+        sentences = (*sentences, f"Only some cells' engines name {_listed(lone)}: that is work of no known part here.")
+    under = sentence(standings or {})
+    return Why(found, profiles, work_ms, boundary, incomplete, (*sentences, under) if under else sentences)
+
+
+def part_times(why: Why) -> dict[str, dict[str, float]]:
+    """Return the milliseconds of each part in each cell, scaled to what was timed, parts in the network's order."""
+    names = sorted({name for profile in why.profiles.values() for name in profile.parts_ms}, key=order_of)
+    return {
+        name: {
+            role: profile.parts_ms.get(name, 0.0) * why.work_ms[role] / profile.work_ms
+            for role, profile in why.profiles.items()
+        }
+        for name in names
+    }
+
+
+def _sentences(
+    found: Stagewise,
+    profiles: Mapping[str, CellProfile],
+    incomplete: tuple[str, ...],
+    log_host_on_wall: float | None,
+    established: bool,
+) -> tuple[str, ...]:
+    """Return one sentence on where the factor comes from, one on the kernels; a third where little is attributed."""
+    pieces = {
+        f"the host's share ({_times(found.host)})": found.host,
+        f"parts scaling differently ({_times(found.amdahl)} by pure stage-wise scaling)": found.amdahl,
+        **{
+            f"{_of(name)} ({_times(value)})": value
+            for name, value in sorted(found.parts.items(), key=lambda one: -abs(one[1]))
+        },
+    }
+    along = {text: value for text, value in pieces.items() if value * found.log_factor > 0}
+    most = max((abs(value) for value in along.values()), default=0.0)
+    leading = [text for text in sorted(along, key=lambda text: -abs(along[text])) if abs(along[text]) > most / 4][:2]
+    factor = math.exp(found.log_factor)
+    subject = "The factor of" if established else "No verdict is established; as measured, the factor of"
+    first = f"{subject} {factor:.3f} comes mostly from {' and '.join(leading)}." if leading else ""
+    against = min(pieces, key=lambda text: pieces[text] * math.copysign(1, found.log_factor))
+    if first and pieces[against] * found.log_factor < 0 and abs(pieces[against]) > 0.2 * abs(found.log_factor):
+        first = f"{first[:-1]}, against {against}."
+    kernels = ", ".join(f"{role} {profiles[role].kernels}" for role in ROLES)
+    moves = {role: profiles[role].moves_ms / profiles[role].work_ms for role in ROLES}
+    shares = ", ".join(f"{role} {moves[role]:.0%}" for role in ROLES)
+    second = f"Kernels or nodes a batch: {kernels}; share of reformats, copies and casts: {shares}."
+    third = ""
+    if incomplete:
+        worst = min(profiles[role].attributed for role in incomplete)
+        third = (
+            f"Less than {ENOUGH:.0%} of the time could be attributed to a part in {', '.join(incomplete)} "
+            f"(as little as {worst:.0%}), so the parts are not the whole story."
+        )
+    if first and log_host_on_wall is not None:
+        first = f"{first[:-1]}; on the wall clock the host makes it {_times(log_host_on_wall)}."
+    return tuple(one for one in (first, second, third) if one)
+
+
+def _listed(parts: tuple[str, ...]) -> str:
+    return ", ".join(parts[:3]) + (f" and {len(parts) - 3} other parts" if len(parts) > 3 else "")
+
+
+def _of(part: str) -> str:
+    return {SPANNING: "kernels that span parts", UNKNOWN: "work of no known part"}.get(part, part)
+
+
+def _times(log_value: float) -> str:
+    return f"x {math.exp(log_value):.3f}"

@@ -1,1 +1,0 @@
-"""Load scenarios: requests that arrive one by one (MLPerf LoadGen), and what serves them."""

@@ -1,0 +1,132 @@
+"""From options to commands: what one cell is asked to do in one repeat, and how long that may take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from harness.config import HarnessConfig
+from harness.measure.coordinator import Handle
+from harness.serving.check import queries_needed
+from harness.serving.client.load_test import LoadTest
+from harness.serving.policy import BatchPolicy, powers_of_two
+from harness.serving.queueing import predicted_rate
+from harness.serving.search import STEP, Found
+from harness.serving.serving_cell import EXITS, Search
+from harness.serving.variants import Variant
+
+TIMED_BATCHES = 20
+BOUND_S = 2.0  # a test of an early exit's bounds: all its requests are there at once, so no arrival's chance is in it
+POINTS = 24  # of one search, at most
+MARGIN = 1.1  # the lowest rate of a search still makes its requests in time
+ROOM = 1.3  # by which an offline test is made longer than the batches' times promise
+START_AND_END_S = 30.0  # of LoadGen, at most
+CEILING = 4.0  # times what the largest batch can do: nothing serves more
+
+
+@dataclass(frozen=True)
+class CellLoad:
+    """What is known of a cell before it is put under load."""
+
+    service_ms: Mapping[int, tuple[float, ...]]  # of batches while others wait, by size; of every set of processes
+    capacity_per_s: float  # of the best of these sizes, at its median
+    guess_per_s: float  # where a search begins
+    found_before: bool = False  # the guess is what the first search found, and not theory's
+
+    @staticmethod
+    def timed(variant: Variant, handle: Handle, config: HarnessConfig, timeout_s: float) -> CellLoad:
+        """Time the batches of a cell that is ready."""
+        policy = variant.plan.policy
+        argument = (variant.plan, timed_sizes(policy), TIMED_BATCHES)
+        service_ms: dict[int, list[float]] = handle.ask("service_times", argument, timeout_s)
+        service_s = {size: median(ms) / 1e3 for size, ms in service_ms.items()}
+        asked = config.scenario
+        return CellLoad(
+            service_ms={size: tuple(ms) for size, ms in service_ms.items()},
+            capacity_per_s=max(size / seconds for size, seconds in service_s.items()),
+            guess_per_s=predicted_rate(service_s, policy, asked.slo_ms / 1e3, asked.percentile / 100),
+        )
+
+    def with_another_set(self, other: CellLoad) -> CellLoad:
+        """Return this with the batches that a later set of processes was timed by too: they differ from set to set.
+
+        Where searches begin and end remains what the first set said.
+        """
+        service_ms = {size: (*ms, *other.service_ms.get(size, ())) for size, ms in self.service_ms.items()}
+        return replace(self, service_ms=service_ms)
+
+    def after_search(self, found: Found | None) -> CellLoad:
+        """Return this with what the first search that found anything found: where all later ones begin.
+
+        Not each where the last one ended: a search ends below the first rate that failed, by chance too, and where
+        latency hardly depends on the rate a chain of them walks down, each set of processes after the one before. And
+        not all at the same rate: they would try the same few, and agree because of that.
+        """
+        if self.found_before or found is None or found.best is None:
+            return self
+        return replace(self, guess_per_s=found.best.rate_per_s, found_before=True)
+
+
+def timed_sizes(policy: BatchPolicy) -> tuple[int, ...]:
+    """Return the sizes whose time is measured: all of a few, else about the powers of two."""
+    sizes = policy.sizes()
+    if len(sizes) <= 8:
+        return sizes
+    wanted = {policy.executed(size) for size in powers_of_two(policy.max_batch_size)}
+    return tuple(size for size in sizes if size in wanted)
+
+
+def request_of(variant: Variant, load: CellLoad, config: HarnessConfig, repeat: int) -> tuple[str, Any]:
+    """Return the command and its argument; the four cells of one repeat see the same draw of arrivals."""
+    asked = config.scenario
+    test = _test(load, config, repeat)
+    if asked.name != "server" or asked.rate_per_s is not None:
+        return "load_test", (variant.plan, test)
+    lowest = MARGIN * test.min_queries / asked.max_duration_s
+    highest = max(CEILING * load.capacity_per_s, lowest)
+    step, guess_per_s = STEP, load.guess_per_s
+    if load.found_before:  # steps that are as narrow as asked for once halved, from a place of each repeat's own
+        step = (1 + asked.tolerance) ** 2
+        guess_per_s *= (1 + asked.tolerance) ** np.random.default_rng((asked.seed, repeat)).uniform(-0.5, 0.5)
+    return "search", Search(variant.plan, test, float(guess_per_s), lowest, highest, asked.tolerance, step)
+
+
+def exit_bound_tests(variant: Variant, load: CellLoad, config: HarnessConfig) -> dict[str, Any]:
+    """Return the argument of an offline test for each way to leave early."""
+    test = replace(
+        _test(load, config, 0),
+        scenario="offline",
+        expected_per_s=ROOM * load.capacity_per_s,
+        min_duration_s=min(BOUND_S, config.scenario.min_duration_s),
+    )
+    return {exits: (replace(variant.plan, exits=exits), test) for exits in EXITS}
+
+
+def command_timeout_s(config: HarnessConfig, command: str) -> float:
+    """Return how long a worker may take for a command before it is taken to hang."""
+    one = 3 * config.scenario.max_duration_s + START_AND_END_S
+    return config.protocol.worker_timeout_s + (POINTS * one if command == "search" else one)
+
+
+def _test(load: CellLoad, config: HarnessConfig, repeat: int) -> LoadTest:
+    asked = config.scenario
+    expected = {
+        "server": asked.rate_per_s or load.guess_per_s,
+        "offline": ROOM * load.capacity_per_s,
+        "single_stream": 1e3 / median(load.service_ms[min(load.service_ms)]),
+    }
+    return LoadTest(
+        scenario=asked.name,
+        expected_per_s=expected[asked.name],
+        percentile=asked.percentile,
+        slo_ms=asked.slo_ms,
+        min_duration_s=asked.min_duration_s,
+        max_duration_s=asked.max_duration_s,
+        min_queries=queries_needed(asked.percentile, asked.min_queries),
+        sample_count=asked.sample_count,
+        seed=asked.seed + repeat,
+    )

@@ -1,0 +1,229 @@
+"""The commands of a worker that serves: time its batches, run one LoadGen test, search for the rate at the bound."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.measure.verify import TOLERANCE
+from harness.measure.worker import Cell
+from harness.serving.batch_times import batch_times_s
+from harness.serving.client.load_test import LoadTest
+from harness.serving.loadgen import LoadResult, run_test
+from harness.serving.policy import BatchPolicy
+from harness.serving.queries import Request
+from harness.serving.search import Found, Point, highest_rate
+from harness.system.errors import CellError
+
+if TYPE_CHECKING:
+    from harness.engines.base import Executable
+    from harness.serving.work import Work
+
+WARM_RUNS = 3  # of each size, before anything is served
+EXITS = ("measured", "none", "all")  # who leaves early: as calibrated; nobody; everybody
+
+
+@dataclass(frozen=True)
+class ServingPlan:
+    """How one cell serves."""
+
+    policy: BatchPolicy
+    tail: BatchPolicy | None = None  # of an early exit's second stage
+    sample_count: int = 64
+    seed: int = 0  # of the images
+    exits: str = "measured"  # one of EXITS
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search for the highest rate; `test` is the template of each of its points."""
+
+    plan: ServingPlan
+    test: LoadTest
+    guess_per_s: float
+    lowest_per_s: float
+    highest_per_s: float
+    tolerance: float
+    step: float  # the first one away from the guess, as a factor
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """Its points, and what LoadGen and our record say of each."""
+
+    found: Found
+    results: tuple[LoadResult, ...]
+
+
+@dataclass(frozen=True)
+class Served:
+    """What a cell said when it was made ready to serve."""
+
+    threshold: float | None  # of an early exit's confidence
+    captured_sizes: tuple[int, ...]  # batch sizes that are replayed from a graph
+    largest_error: float  # of the served answers, relative to the largest logit of the same images run plainly
+    degraded: tuple[str, ...] = ()  # why some sizes are launched by the host although graphs were asked for
+
+
+class ServingCell(Cell):
+    """A cell that can also serve."""
+
+    _plan: ServingPlan | None = None
+
+    def ready(self, plan: ServingPlan) -> Served:
+        """Make the cell ready and check that what it serves is what it computes."""
+        work = self._work(plan)
+        return Served(self._threshold, self._captured, self._check(work, plan), tuple(self._not_captured))
+
+    def service_times(self, argument: tuple[ServingPlan, tuple[int, ...], int]) -> dict[int, list[float]]:
+        """Return milliseconds that batches of these sizes take a server, images and answers on the host."""
+        plan, sizes, count = argument
+        work = self._work(plan)
+        return {size: [s * 1e3 for s in batch_times_s(work, size, count, plan.sample_count)] for size in sizes}
+
+    def load_test(self, argument: tuple[ServingPlan, LoadTest]) -> LoadResult:
+        """Run one LoadGen test."""
+        plan, test = argument
+        return run_test(test, self._work(plan), plan.tail is not None)
+
+    def search(self, search: Search) -> SearchResult:
+        """Search for the highest rate that meets the bound."""
+        work, results = self._work(search.plan), []
+
+        def measure(rate_per_s: float) -> Point:
+            result = run_test(replace(search.test, expected_per_s=rate_per_s), work, search.plan.tail is not None)
+            results.append(result)
+            return point(result)
+
+        bounds = (search.lowest_per_s, search.highest_per_s)
+        found = highest_rate(measure, search.guess_per_s, *bounds, search.tolerance, search.step)
+        return SearchResult(found, tuple(results))
+
+    def _work(self, plan: ServingPlan) -> Work:
+        """Return what serves by this plan, every size it can run already run; the last one is kept."""
+        if self._plan == plan:
+            return self._kept
+        from harness.networks.data.synthetic import images
+
+        shape = self._executables[0].input_specs[0].shape[1:]
+        self._samples = images(plan.seed, plan.sample_count, shape)
+        self._not_captured: list[str] = []
+        self._captured = tuple(size for size in plan.policy.sizes() if self._warm(0, size))
+        self._threshold: float | None = None
+        if plan.tail is None:
+            from harness.serving.work import WholeWork
+
+            self._kept: Work = WholeWork(self._executables[0], plan.policy, self._samples)
+        else:
+            self._kept = self._early_exit(plan, plan.tail)
+        self._kept.starts_at_once = bool(self._captured) and not self._not_captured
+        self._plan = plan
+        batch_times_s(self._kept, plan.policy.max_batch_size, 1, plan.sample_count)
+        return self._kept
+
+    def _warm(self, stage: int, size: int) -> bool:
+        """Run a size so that nothing is left to do at its first request; return whether it is replayed from a graph."""
+        executable, asked = self._executables[stage], self._spec.artifacts[stage].plan
+        reason = executable.capture(size) if asked.cuda_graph else None
+        if reason is not None:
+            self._not_captured.append(f"no CUDA graph at batch size {size}: {reason}")
+        for _ in range(WARM_RUNS):
+            executable.enqueue(size)
+        executable.synchronize()
+        return asked.cuda_graph and reason is None
+
+    def _early_exit(self, plan: ServingPlan, tail: BatchPolicy) -> Work:
+        from harness.serving.early_exit_work import EarlyExitWork
+        from harness.techniques.arch.exit_policy import ExitPolicy
+
+        first, second = self._executables
+        for size in tail.sizes():
+            self._warm(1, size)
+        given = self._spec.policy
+        assert given is not None, "two stages have a policy"
+        threshold = {"none": float("inf"), "all": -1.0}.get(plan.exits)
+        if threshold is None:
+            threshold = given.threshold if given.decision == "threshold" else self._calibrated(plan, given.exit_share)
+        self._threshold = threshold
+        exits = ExitPolicy("threshold", given.exit_share, threshold)
+        return EarlyExitWork(first, second, plan.policy, tail, exits, self._samples)
+
+    def _calibrated(self, plan: ServingPlan, exit_share: float) -> float:
+        """Return the threshold at which this share of the images that are served leaves: requests come one by one."""
+        from harness.techniques.arch.exit_policy import calibrate_threshold, confidence
+
+        logits = np.concatenate(
+            [one["exit_logits"] for one in _plainly(self._executables[0], self._samples, plan.policy)]
+        )
+        return calibrate_threshold(confidence(logits), exit_share)[0]
+
+    def _check(self, work: Work, plan: ServingPlan) -> float:
+        """Serve every image and compare with the plain run of the same engines; raise CellError if they differ."""
+        requests = [Request(number, number, 0.0) for number in range(plan.sample_count)]
+        work.keeps_answers = True
+        try:
+            _drain(work, requests)
+        finally:
+            work.keeps_answers = False
+        first = _plainly(self._executables[0], self._samples, plan.policy)
+        if plan.tail is None:
+            expected = np.concatenate([one["logits"] for one in first])
+        else:
+            features = np.concatenate([one["features"] for one in first])
+            late = np.concatenate([one["logits"] for one in _plainly(self._executables[1], features, plan.tail)])
+            early = np.concatenate([one["exit_logits"] for one in first])
+            expected = np.where(np.array([[one.exited] for one in requests]), early, late)
+        served = np.stack([one.answer for one in requests if one.answer is not None]).astype(np.float32)
+        expected = expected.astype(np.float32)
+        error = float(np.abs(served - expected).max() / (np.abs(expected).max() or 1.0))
+        artifact = self._spec.artifacts[0].plan
+        kind = "fp16" if artifact.precision == "fp16" else "tf32" if artifact.tf32 else "fp32"
+        if not error <= TOLERANCE[kind]:
+            raise CellError(
+                f"wrong answer under load: off by {error:.2g} of the range of what the same engine computes"
+            )
+        return error
+
+
+def point(result: LoadResult) -> Point:
+    """Return one test of a rate as a point of the latency-rate curve."""
+    return Point(
+        rate_per_s=result.test.expected_per_s,
+        arrived_per_s=result.arrived_per_s,
+        completed_per_s=result.completed_per_s,
+        latency_ms=result.latency_ms,
+        valid=result.valid,
+        reason=result.reason,
+    )
+
+
+def _plainly(executable: Executable, samples: np.ndarray, policy: BatchPolicy) -> list[dict[str, np.ndarray]]:
+    """Return the outputs for all samples, in full batches, each cut to its real samples."""
+    out = []
+    spec = executable.input_specs[0]
+    size = policy.executed(policy.max_batch_size)
+    for start in range(0, len(samples), policy.max_batch_size):
+        chunk = samples[start : start + policy.max_batch_size]
+        padded = np.resize(chunk, (size, *chunk.shape[1:])).astype(spec.dtype)
+        executable.write_inputs({spec.name: padded})
+        executable.synchronize()
+        executable.enqueue(size)
+        executable.synchronize()
+        out.append({name: array[: len(chunk)] for name, array in executable.outputs(size).items()})
+    return out
+
+
+def _drain(work: Work, requests: Sequence[Request]) -> None:
+    """Serve these requests and nobody else."""
+    left, answered = list(requests), 0
+    while answered < len(requests):
+        if left and work.room():
+            count = work.room()
+            work.take_in(left[:count])
+            left = left[count:]
+        answered += len(work.answered())
+        if not work.busy:
+            work.start(flush=True)

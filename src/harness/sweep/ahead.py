@@ -1,0 +1,125 @@
+"""Build ahead: before the first quartet is timed, prepare all cells of all in a small pool, so that timing never waits.
+
+Nothing is kept but what the cache keeps: the job of a quartet fetches it there. What goes wrong here is not an error
+yet; the quartet's own job meets it again and fails with the reason.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from multiprocessing.queues import Queue
+from queue import Empty
+
+from harness.config import HarnessConfig
+from harness.measure.lock import building
+from harness.measure.progress import Progress, Silent
+from harness.system.machine import usable_cores
+from harness.system.processes import die_with_parent, no_interrupts
+
+MOST_JOBS = 8
+MOST_CELLS = 4  # of a quartet
+_LOOK_S = 0.25
+CORES_PER_JOB = 4  # an export or a compilation keeps several cores busy
+
+
+def build_ahead(
+    quartets: Sequence[tuple[HarnessConfig, str]],
+    device: str,
+    progress: Progress,
+    sweep: str = "",
+    at_least: int = 1,
+) -> None:
+    """Prepare quartets (a config and its resolved engine) of the sweep with this id, several at once.
+
+    `at_least` so many at once if `engine.build_jobs` says nothing else. Where that is more than there are quartets,
+    several prepare the same one, each from another cell on.
+
+    Return at once where one at a time is all there is room for: then each job builds for itself.
+    """
+    usual = max(default_jobs(), at_least)
+    jobs = min(quartets[0][0].engine.build_jobs or usual, len(quartets) * MOST_CELLS) if quartets else 0
+    if jobs < 2:
+        return
+    count = len(quartets)
+    turns = [(quartets[n % count], n % count + n // count) for n in range(max(jobs, count))]
+    progress.stage("wait until nothing is timed")
+    context = multiprocessing.get_context("spawn")
+    with building():
+        said = context.Queue()
+        pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start, initargs=(os.getpid(), jobs, said))
+        try:
+            with no_interrupts():
+                work = [pool.submit(_prepare, *one, turn, device, sweep) for one, turn in turns]
+            _follow(work, said, progress)
+        except BaseException:
+            for process in list((pool._processes or {}).values()):
+                process.kill()  # their builds end with them
+            raise
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _follow(work: Sequence[Future[None]], said: Queue[str], progress: Progress) -> None:
+    """Show how many are done and what one of the others is doing, until all are done."""
+    latest = ""
+    while True:
+        with suppress(Empty):
+            latest = said.get(timeout=_LOOK_S)
+        done = sum(one.done() for one in work)
+        progress.stage(f"build ahead, {done} of {len(work)} done" + (f"; {latest}" if done < len(work) else ""))
+        if done == len(work):
+            return
+
+
+def default_jobs() -> int:
+    """Return how many quartets are prepared at once on this machine."""
+    return max(1, min(MOST_JOBS, usable_cores() // CORES_PER_JOB))
+
+
+_said: Queue[str] | None = None  # in a process of the pool: where it says what it is doing
+
+
+class _Saying(Silent):
+    """Pass each stage on to the process that started the pool."""
+
+    def stage(self, name: str, cell: str = "") -> None:
+        if _said is not None:
+            _said.put(f"{name} {cell}".strip())
+
+
+def _start(parent: int, jobs: int, said: Queue[str]) -> None:
+    global _said
+    die_with_parent(parent)
+    _said = said
+    # Inductor compiles in a process for each core: those of all jobs together should be no more than there are
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(max(1, usable_cores() // jobs)))
+
+
+def _prepare(config: HarnessConfig, engine: str, turn: int, device: str, sweep: str) -> None:
+    """Put all that a quartet needs into the cache.
+
+    Quartets share cells, and who comes second waits for the first one's build: so each begins with another cell.
+    """
+    from harness.sweep.build import prepare
+    from harness.sweep.plan import plan_quartet
+    from harness.sweep.variants import prepare_variants
+    from harness.system.cache import open_cache
+    from harness.system.errors import CellError, UserError
+
+    try:
+        plan = plan_quartet(config, engine, device)
+        first = turn % len(plan.cells)
+        plan = replace(plan, cells=plan.cells[first:] + plan.cells[:first])
+        cache = open_cache(config.cache, sweep)
+        if config.scenario.name != "fixed":
+            prepare_variants(plan, cache, _Saying())
+            return
+        for build in range(plan.config.protocol.builds):
+            prepare(plan, cache, _Saying(), build)
+    except (CellError, UserError):
+        return

@@ -1,0 +1,124 @@
+"""The cells of a quartet with their engines built: each stage exported, each artifact built or fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from harness.engines import get
+from harness.engines.build import Built, fetch_or_build
+from harness.engines.export.to_onnx import ExportRequest, export
+from harness.measure.bring_up import try_out
+from harness.measure.design import CellPlan, QuartetPlan
+from harness.measure.prepared import PreparedCell
+from harness.measure.progress import Progress
+from harness.measure.tasks import task
+from harness.networks.data.labelled import Labelled, labelled
+from harness.sweep.plan import build_plan
+from harness.system.cache import Cache
+from harness.system.errors import CellError
+from harness.techniques.arch.assembled import Network, network
+from harness.techniques.arch.exit_policy import ExitPolicy
+from harness.techniques.arch.stages import Stage
+from harness.techniques.finetuned import base_model, weights_of
+from harness.techniques.levels import BatchProfile
+
+
+def prepare(plan: QuartetPlan, cache: Cache, progress: Progress, build: int = 0) -> dict[str, PreparedCell]:
+    """Return every cell of a quartet with its engines built, by role; raise CellError with the reason.
+
+    `build` numbers replicated builds: each of them is built on its own, from the same exports.
+    """
+    cells = {}
+    data = labelled(base_model(plan.config), plan.config.data, cache)
+    for cell in plan.cells:
+        progress.stage("assemble", cell.role)
+        if build:
+            instance = f"{cell.levels.instance} build {build}".strip()
+            cell = replace(cell, levels=replace(cell.levels, instance=instance, replica=build))
+        weights = weights_of(plan.config, cell.arch)
+        net = network(weights.model, cell.arch, weights.checkpoint, weights.sha256, data)
+        cells[cell.role] = _prepare_the_most(plan, cell, net, data, cache, progress)
+    return cells
+
+
+def _prepare_the_most(
+    plan: QuartetPlan, cell: CellPlan, net: Network, data: Labelled | None, cache: Cache, progress: Progress
+) -> PreparedCell:
+    """Prepare a cell; with `fusion` on, at the highest level that builds and verifies in a worker of its own."""
+    steps = get(cell.engine).fusion_steps if cell.levels.fusion == "max" else ()
+    if not steps or plan.config.engine.build_only:
+        return _prepare_cell(plan, cell, net, data, cache, progress)
+    notes: tuple[str, ...] = ()
+    for step in ("", *steps):
+        tried = replace(cell, levels=replace(cell.levels, fusion_step=step))
+        try:
+            prepared = replace(_prepare_cell(plan, tried, net, data, cache, progress), notes=notes)
+            progress.stage("try out", cell.role)
+            try_out(task(plan, prepared), plan.config.protocol)
+            return prepared
+        except CellError as error:
+            if step == steps[-1]:
+                raise
+            notes = (*notes, f"fusion below its most, which broke this cell ({error})")
+    raise AssertionError("the last step returns or raises")
+
+
+def _prepare_cell(
+    plan: QuartetPlan, cell: CellPlan, net: Network, data: Labelled | None, cache: Cache, progress: Progress
+) -> PreparedCell:
+    built: list[Built] = []
+    export_s, exports_hit = 0.0, True
+    for stage in net.stages:
+        progress.stage("export", f"{cell.role} {stage.name}")
+        graph, seconds, hit = export(stage.module, net.fingerprint, _request(stage, cell, net), cache)
+        export_s, exports_hit = export_s + seconds, exports_hit and hit
+        what = f"{cell.role} {stage.name}"
+        progress.stage("build", what)
+        asked = build_plan(plan, cell, graph, net.text, stage.name)
+        batch = _stage_batch(stage, asked.batch, plan.config.batch_size, net.policy)
+        # ranges were chosen for the whole batch; survivors have the one that their usual number is the best of
+        asked = replace(asked, batch=batch, profiles=asked.profiles if batch == asked.batch else ())
+        try:
+            built.append(fetch_or_build(asked, cache, plan.config.engine.build_limit_s, _watcher(progress, what)))
+        except CellError as error:
+            raise CellError(f"{cell.role}: {error}") from None
+    return PreparedCell(
+        plan=cell,
+        network=net,
+        data=data,
+        artifacts=tuple(one.artifact for one in built),
+        export_s=export_s,
+        engine_s=sum(one.seconds for one in built),
+        cache_hit=exports_hit and all(one.hit for one in built),
+    )
+
+
+def _watcher(progress: Progress, what: str) -> Callable[[str], None]:
+    return lambda text: progress.stage("build", f"{what}, {text}")
+
+
+def _request(stage: Stage, cell: CellPlan, net: Network) -> ExportRequest:
+    """Return how a stage is exported; what passes between two stages stays in the precision of the graph."""
+    outer = {"input", "logits", "exit_logits"}
+    names = (stage.input_name, *stage.output_names)
+    keep = () if cell.levels.fp16_io else tuple(name for name in names if name in outer)
+    return ExportRequest(
+        input_name=stage.input_name,
+        input_shape=stage.input_shape,
+        output_names=stage.output_names,
+        precision=cell.levels.precision,
+        fp32_io=keep if cell.levels.precision == "fp16" else (),
+    )
+
+
+def _stage_batch(stage: Stage, batch: BatchProfile, batch_size: int, policy: ExitPolicy | None) -> BatchProfile:
+    """Return the batch sizes a stage sees: behind an exit only the survivors of the batch arrive."""
+    if stage.name != "stage2" or policy is None:
+        return batch
+    usual = max(1, policy.survivors(batch_size))
+    if policy.decision == "threshold":  # how many survive depends on the data
+        return BatchProfile(1, usual, max(2, batch.max_size))
+    if batch.is_static:
+        return BatchProfile(usual, usual, usual)
+    return BatchProfile(1, usual, max(usual, policy.survivors(batch.max_size), 2))

@@ -1,0 +1,198 @@
+"""Command line -> composed configs: every job of a sweep, composed and type-checked before any of them runs.
+
+Hydra composes a sweep's jobs itself when it runs; doing so once before lets a wrong word end with one clear line
+and status 2, and lets one engine be chosen for the whole sweep.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.config import HarnessConfig, from_omegaconf, other_techniques
+from harness.system.errors import UserError
+
+
+@dataclass(frozen=True)
+class Job:
+    """One point of the grid: its overrides and its typed config."""
+
+    overrides: tuple[str, ...]
+    config: HarnessConfig
+
+
+def config_dir() -> Path:
+    """Return the folder of the Hydra groups: inside an installed package, or at a checkout's root."""
+    package = Path(__file__).resolve().parents[1]
+    return package / "conf" if (package / "conf").is_dir() else package.parents[1] / "conf"
+
+
+def register_schema(overrides: Sequence[str] = ()) -> None:
+    """Make known to Hydra: the structured config as `schema`, what other packages add, the models `overrides` name."""
+    from hydra.core.config_store import ConfigStore
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    from harness import engines
+    from harness.networks.choices import register_choices
+
+    ConfigStore.instance().store("schema", HarnessConfig)
+    for name in other_techniques():  # ours have files in conf/arch
+        ConfigStore.instance().store(name=name, node={name: {"enabled": True}}, group="arch", package="arch")
+    engines.register_choices()
+    register_choices(config_dir() / "model", OverridesParser.create().parse_overrides(list(overrides)))
+
+
+def compose_jobs(overrides: Sequence[str]) -> list[Job]:
+    """Return every job that these command-line overrides mean; raise UserError for what can't be composed."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    _refuse_unknown_additions(overrides)
+    GlobalHydra.instance().clear()
+    try:
+        register_schema(overrides)
+        with initialize_config_dir(str(config_dir()), version_base="1.3"):
+            grids = _grid(list(overrides))
+            jobs = []
+            for grid in grids:
+                composed = compose("config", overrides=grid)
+                jobs.append(Job(tuple(grid), from_omegaconf(composed)))
+    except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:
+        raise UserError(one_line(error)) from None
+    finally:
+        GlobalHydra.instance().clear()
+    _refuse_idle_options(overrides, [job.config for job in jobs])
+    return jobs
+
+
+def compose_first(overrides: Sequence[str]) -> Any:
+    """Return the DictConfig of the first job of these overrides, Hydra's own node included.
+
+    Raises UserError for what can't be composed.
+    """
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    GlobalHydra.instance().clear()
+    try:
+        register_schema(overrides)
+        with initialize_config_dir(str(config_dir()), version_base="1.3"):
+            return _first_job(list(overrides))
+    except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:
+        raise UserError(one_line(error)) from None
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def _first_job(overrides: list[str]) -> Any:
+    """Compose the first job alone, with Hydra's own node: a sweep can't be composed."""
+    from hydra import compose
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    single = [_first_choice(parsed) for parsed in OverridesParser.create().parse_overrides(overrides)]
+    return compose("config", overrides=single, return_hydra_config=True)
+
+
+def _grid(overrides: list[str]) -> list[list[str]]:
+    """Expand sweeps as Hydra's basic sweeper does, the presets' own `hydra.sweeper.params` included."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from omegaconf import OmegaConf
+
+    parser = OverridesParser.create()
+    params = OmegaConf.select(_first_job(overrides), "hydra.sweeper.params") or {}  # the presets' own
+    keys = {parsed.get_key_element() for parsed in parser.parse_overrides(overrides)}
+    preset = [f"{key}={value}" for key, value in params.items() if str(key) not in keys]
+    parsed = parser.parse_overrides(preset + overrides)
+    batches = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+    return [list(grid) for batch in batches for grid in batch]
+
+
+def _first_choice(parsed: Any) -> str:
+    """Return an override with a sweep replaced by its first value."""
+    if parsed.is_sweep_override():
+        return f"{parsed.get_key_element()}={next(iter(parsed.sweep_string_iterator()))}"
+    return str(parsed.input_line)
+
+
+def _refuse_idle_options(overrides: Sequence[str], configs: Sequence[HarnessConfig]) -> None:
+    """Refuse an option of a technique that no job has on: it would change nothing, and look as if it did."""
+    for override in overrides:
+        match = re.match(r"\+*(arch|hw)\.(\w+)\.(\w+)=", override)
+        if not match or match[3] == "enabled":
+            continue
+        family, technique, _ = match.groups()
+        if not any(getattr(getattr(config, family), technique).enabled for config in configs):
+            raise UserError(
+                f"{override}: {technique} is on in no cell of this sweep; add {family}={technique}, or drop the option."
+            )
+
+
+def _refuse_unknown_additions(overrides: Sequence[str]) -> None:
+    """Refuse `+name=value` for a name that is no option: Hydra would add it without a word."""
+    known = _known_options()
+    for override in overrides:
+        key = override.lstrip("+").partition("=")[0]
+        if override.startswith("+") and key not in known and not key.startswith("hydra"):
+            raise UserError(f"unknown option {key}{_suggestion(key)}")
+
+
+def one_line(error: Exception) -> str:
+    """Return Hydra's or OmegaConf's message as one line that names what was wrong and what would be right."""
+    whole = f"{error}\n{error.__cause__ or ''}"
+    lines = [line.strip() for line in whole.splitlines() if line.strip()]
+    text = lines[0] if lines else type(error).__name__
+    if "Available options in" in whole:  # "Could not find 'arch/x'", then a list, one a line
+        start = next(i for i, line in enumerate(lines) if line.startswith("Available options in"))
+        options = []
+        for line in lines[start + 1 :]:
+            if line.startswith("Config search path"):
+                break
+            options.append(line)
+        return f"{text.split(': ', 1)[-1].lower()}: choose one of {', '.join(options)}."
+    unknown = re.search(r"Could not override '([^']+)'", whole)
+    if unknown and re.search(r"Key '[^']+' (is not in struct|not in)", whole):
+        return f"unknown option {unknown[1]}{_suggestion(unknown[1])}"
+    if "Config group override" in text:
+        return f"can't read an argument: {text}; write key=value."
+    syntax = re.search(
+        r"(no viable alternative|mismatched input|extraneous input|token recognition|missing EQUAL)", whole
+    )
+    if syntax or text.startswith("Error parsing override"):
+        return f"can't read an argument: {text}; write key=value, lists as 'key=[a,b]' in quotes."
+    if "ConfigLoader is not set" in text:
+        return "glob(...) can't be expanded here: list the choices, as in arch=early_exit,grouped."
+    signs = ("could not be converted", "Invalid value", "is incompatible with type")
+    wrong_type = next((line for line in lines if any(sign in line for sign in signs)), "")
+    return ": ".join(part for part in (text.removeprefix("Error merging override "), wrong_type) if part)
+
+
+def _suggestion(key: str) -> str:
+    close = difflib.get_close_matches(key, _known_options(), n=1, cutoff=0.5)
+    return f": did you mean {close[0]}?" if close else "; python -m harness --help lists all."
+
+
+def _known_options() -> list[str]:
+    """Return the dotted names of all options and groups."""
+    from omegaconf import OmegaConf
+
+    out: list[str] = []
+
+    def walk(node: dict[Any, Any], prefix: str) -> None:
+        for name, value in node.items():
+            out.append(f"{prefix}{name}")
+            if isinstance(value, dict):
+                walk(value, f"{prefix}{name}.")
+
+    schema = OmegaConf.to_container(OmegaConf.structured(HarnessConfig))
+    assert isinstance(schema, dict)
+    walk(schema, "")
+    return [*out, "batch", "experiment"]

@@ -1,0 +1,157 @@
+"""One Hydra job: plan a quartet, prepare its cells, measure them, analyse, and leave one row in MLflow.
+
+Whatever goes wrong ends here as a FAILED run with its reason, so that the other jobs of the sweep go on.
+"""
+
+from __future__ import annotations
+
+import socket
+import tempfile
+import traceback
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from harness.config import from_omegaconf, packages
+from harness.engines import get
+from harness.measure.design import QuartetPlan
+from harness.measure.lock import building, device_lock
+from harness.measure.progress import Progress
+from harness.measure.protocol import measure
+from harness.measure.seat import device_id
+from harness.measure.tasks import tasks
+from harness.networks.data.labelled import content_digest
+from harness.results.analyse import analyse
+from harness.results.params import params
+from harness.results.quartet import record
+from harness.results.row import QuartetRecord
+from harness.sweep.build import prepare
+from harness.sweep.context import SweepContext
+from harness.sweep.plan import plan_quartet
+from harness.system.cache import Cache, key_of, open_cache
+from harness.system.errors import CellError, UserError
+from harness.system.machine import code_digest, cpu_name, git_sha, gpu
+from harness.system.secrets import redacted
+from harness.techniques.finetuned import weights_identity
+from harness.tracking import Store, finish
+from harness.tracking.outbox import Outbox, Quartet, begin, hand_over, outbox_of, reason_of
+
+
+def plan_job(composed: Any, context: SweepContext) -> QuartetPlan:
+    """Return the plan of a composed config, on what its sweep runs on."""
+    config = from_omegaconf(composed)
+    return plan_quartet(config, context.engines[config.engine.name], context.device)
+
+
+def run_job(plan: QuartetPlan, composed: Any, context: SweepContext, store: Store, progress: Progress) -> str | None:
+    """Run one quartet, whose config is kept as `composed`; return None if it is FINISHED, else why it is not."""
+    from omegaconf import OmegaConf
+
+    config = plan.config
+    chip = gpu() if context.device == "cuda" else None
+    outbox = outbox_of(store, config.tracking.root)
+    quartet = begin(
+        outbox,
+        context.sweep_id,
+        f"{plan.label} b{config.batch_size}",
+        params(plan),
+        {
+            "git_sha": git_sha(),
+            "gpu": chip["name"] if chip else "none",
+            "device": device_id(plan.device),
+            "host": socket.gethostname(),
+            "boundary": plan.primary,
+            "quartet_key": quartet_key(plan, chip),
+        },
+    )
+    try:
+        with tempfile.TemporaryDirectory(prefix="harness-") as folder:
+            row = run_quartet(
+                plan,
+                open_cache(config.cache, context.sweep_id),
+                progress,
+                Path(folder),
+                redacted(OmegaConf.to_yaml(composed, resolve=True)),
+            )
+            progress.stage("log")
+            return hand_over(outbox, quartet, row)
+    except KeyboardInterrupt:
+        with suppress(Exception):  # a store that is away: the next start ends the run
+            finish(store, quartet.run_id, "KILLED", "interrupted")
+        raise
+    except (CellError, UserError) as error:
+        reason, details = redacted(str(error)), ""
+    except OSError as error:  # a full disk, a folder that is gone: the machine's trouble, and the message says it all
+        reason, details = reason_of(error), ""
+    except Exception as error:  # our bug: keep the traceback with the run, go on with the sweep
+        reason, details = redacted(f"{type(error).__name__}: {error}"), redacted(traceback.format_exc())
+    return _hand_over_failure(outbox, quartet, reason, details)
+
+
+def run_quartet(
+    plan: QuartetPlan, cache: Cache, progress: Progress, folder: Path, resolved_config: str
+) -> QuartetRecord:
+    """Return the row of one quartet; raise CellError with the reason why there is none."""
+    if plan.config.scenario.name != "fixed":
+        return serve_quartet(plan, cache, progress, folder, resolved_config)
+    progress.stage("wait until nothing is timed")
+    with building():
+        cells, *rebuilt = (prepare(plan, cache, progress, build) for build in range(plan.config.protocol.builds))
+        if plan.config.engine.build_only:
+            return record(plan, cells, None, None, folder, resolved_config)
+        todo, *others = (tasks(plan, replica) for replica in (cells, *rebuilt))
+    progress.stage("wait for the device")
+    with device_lock(device_id(plan.device)):
+        measurement = measure(todo, plan.config.protocol, plan.primary, progress, others)
+    return record(plan, cells, measurement, analyse(measurement, plan.config.protocol), folder, resolved_config)
+
+
+def serve_quartet(
+    plan: QuartetPlan, cache: Cache, progress: Progress, folder: Path, resolved_config: str
+) -> QuartetRecord:
+    """Return the row of one quartet whose requests come one by one; raise CellError with the reason for none."""
+    from harness.results.load_analysis import analyse_load
+    from harness.results.load_record import record_load
+    from harness.serving.measure import measure_under_load
+    from harness.sweep.variants import prepare_variants
+
+    progress.stage("wait until nothing is timed")
+    with building():
+        variants = prepare_variants(plan, cache, progress)
+    progress.stage("wait for the device")
+    with device_lock(device_id(plan.device)):
+        measurement = measure_under_load(variants, plan.config, plan.device, progress)
+    return record_load(plan, measurement, analyse_load(measurement, plan.config), folder, resolved_config)
+
+
+def quartet_key(plan: QuartetPlan, chip: Mapping[str, Any] | None) -> str:
+    """Return the SHA-256 of all that makes two quartets the same measurement: config, code, engine, chip, driver."""
+    config = asdict(plan.config)
+    # where results and artifacts lie changes no number; what was trained is told by its content
+    for elsewhere in ("tracking", "cache", "sweep_name", "resume", "checkpoints", "train"):
+        config.pop(elsewhere)
+    return key_of(
+        {
+            "config": config,
+            "weights": weights_identity(plan.config),
+            "images": content_digest(plan.config.data),
+            "code": [code_digest(), packages.source_digest(plan.config.model.name, plan.arch)],
+            "engine": [plan.engine, get(plan.engine).version()],
+            "chip": [chip[name] for name in ("name", "driver")] if chip else cpu_name(),
+        }
+    )
+
+
+def _hand_over_failure(outbox: Outbox, quartet: Quartet, reason: str, details: str) -> str:
+    """Log a failed quartet with its reason, and with its traceback where there is one and room for it."""
+    record = QuartetRecord()
+    with ExitStack() as stack:
+        if details:
+            with suppress(OSError):
+                folder = stack.enter_context(tempfile.TemporaryDirectory())
+                (Path(folder) / "traceback.txt").write_text(details)
+                record = QuartetRecord(artifacts={"traceback.txt": Path(folder) / "traceback.txt"})
+        lost = hand_over(outbox, quartet, record, "FAILED", reason)
+    return f"{reason}; {lost}" if lost else reason

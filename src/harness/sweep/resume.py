@@ -1,0 +1,101 @@
+"""Go on where an unfinished sweep of the same grid stopped: its finished quartets are kept, the others run again.
+
+Two sweeps have the same grid if they have the same set of quartet keys (config, code, engine version, chip, driver). A
+sweep that is FINISHED is never gone on with: running it again measures anew.
+
+What survives a kill at any instant: a new sweep names the one that it continues from its first moment on, so whoever
+comes next finds the quartets of both, moved or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from harness.system.cache import key_of
+from harness.system.errors import UserError
+from harness.system.identity import is_running
+from harness.tracking import Store, children, end_killed, move, sweeps
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+PROCESS_TAG, GRID_TAG, CONTINUES_TAG = "process", "grid_key", "continues"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What of an earlier sweep stays."""
+
+    sweep_id: str = ""
+    name: str = ""
+    finished: dict[str, str] = field(default_factory=dict)  # quartet key -> run id
+
+
+def grid_key(quartet_keys: Sequence[str]) -> str:
+    """Return what identifies a grid, whatever the order of its quartets."""
+    return key_of({"quartets": sorted(quartet_keys)})
+
+
+def find_kept(store: Store, quartet_keys: Sequence[str], resume: str) -> Kept:
+    """Return what to go on with; `resume` is "auto", "never", or a sweep's name or run id.
+
+    Raises UserError where there is no sweep of that name, or where it still runs.
+    """
+    if resume == "never":
+        return Kept()
+    wanted = set(quartet_keys)
+    runs = sweeps(store)
+    if resume != "auto":
+        for run in runs:
+            if resume in (run.info.run_id, run.info.run_name):
+                if _alive(run):
+                    raise UserError(f"resume={resume}: that sweep still runs; wait for its end, or use resume=never.")
+                return _kept(store, run, wanted, runs)
+        raise UserError(f"resume={resume}: no such sweep in the store; use auto, never, or a sweep's name or run id.")
+    continued = {run.data.tags.get(CONTINUES_TAG) for run in runs}
+    same_grid = [run for run in runs if run.data.tags.get(GRID_TAG) == grid_key(quartet_keys)]
+    newest = next((run for run in same_grid if run.info.run_id not in continued), None)
+    if newest is None or newest.info.status == "FINISHED" or _alive(newest):
+        return Kept()
+    return _kept(store, newest, wanted, runs)
+
+
+def continuation_tags(kept: Kept) -> dict[str, str]:
+    """Return the tags that a new sweep is born with: before anything is moved, it is known where from."""
+    return {CONTINUES_TAG: kept.sweep_id} if kept.finished else {}
+
+
+def adopt(store: Store, kept: Kept, sweep_id: str) -> None:
+    """Make the kept quartets children of the new sweep, and say so in each of them."""
+    for run_id in kept.finished.values():
+        move(store, run_id, sweep_id, f"measured in sweep {kept.name} ({kept.sweep_id})")
+
+
+def end_the_dead(store: Store) -> None:
+    """Mark as KILLED what sweeps left running whose process is gone from this machine."""
+    for run in sweeps(store):
+        if run.info.status == "RUNNING" and run.data.tags.get(PROCESS_TAG) and not _alive(run):
+            end_killed(store, run.info.run_id, "its process ended before the sweep did")
+
+
+def _kept(store: Store, run: Run, wanted: set[str], runs: Sequence[Run]) -> Kept:
+    """Return the finished quartets of a sweep and of those it continued, as far as they were not moved yet."""
+    by_id: Mapping[str, Run] = {one.info.run_id: one for one in runs}
+    finished: dict[str, str] = {}
+    seen: set[str] = set()
+    one: Run | None = run
+    while one is not None and one.info.run_id not in seen:
+        seen.add(one.info.run_id)
+        for child in children(store, one.info.run_id):
+            key = child.data.tags.get("quartet_key")
+            if child.info.status == "FINISHED" and key in wanted:
+                finished.setdefault(key, child.info.run_id)
+        one = by_id.get(one.data.tags.get(CONTINUES_TAG, ""))
+    return Kept(run.info.run_id, str(run.info.run_name), finished)
+
+
+def _alive(run: Run) -> bool:
+    identity = run.data.tags.get(PROCESS_TAG, "")
+    return run.info.status == "RUNNING" and bool(identity) and is_running(identity)

@@ -1,0 +1,166 @@
+"""The artifact cache: what was made once from the same inputs is taken, never made again.
+
+An entry is a folder named by a SHA-256 key. It is made under a temporary name and renamed when complete, so a
+reader sees all of it or nothing; a lock file keeps two makers apart; every file's checksum is kept and checked
+on the way out, the manifest's own too, and an entry that fails the check is made anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from harness.system.shared_cache import SharedCache
+
+if TYPE_CHECKING:
+    from harness.config import CacheConfig
+
+MANIFEST = "manifest.json"
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]+")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One cached result: its folder, what was noted about it, and how it came to be here."""
+
+    key: str
+    path: Path
+    meta: Mapping[str, Any]
+    hit: bool  # it was there before (see `Cache`)
+    seconds: float  # that making it took (of the original making, if it was a hit)
+    files: Mapping[str, str]  # name within the folder -> SHA-256
+
+
+def key_of(parts: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a mapping, independent of the order of its names; values must be JSON."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def open_cache(config: CacheConfig, sweep: str = "") -> Cache:
+    """Return the cache of a config for a sweep; raise UserError where its shared tier can't be reached."""
+    return Cache(Path(config.dir), sweep, SharedCache(config.shared) if config.shared else None)
+
+
+def intact(folder: Path, files: Mapping[str, str]) -> bool:
+    """Return whether `folder` holds exactly these files (name -> SHA-256) beside its manifest, and no link.
+
+    A file more could be found by whoever loads the others, and a link leads to what may change any time.
+    """
+    found = [path for path in folder.rglob("*") if path.is_symlink() or path.is_file()]
+    if folder.is_symlink() or any(path.is_symlink() for path in found):
+        return False
+    names = {str(path.relative_to(folder)) for path in found} - {MANIFEST}
+    return names == set(files) and all(file_sha256(folder / name) == digest for name, digest in files.items())
+
+
+class Cache:
+    """Cached results below one folder, by kind (`export`, `engine`) and key."""
+
+    def __init__(self, root: Path, sweep: str = "", shared: SharedCache | None = None) -> None:
+        """`sweep`: the id of the sweep on whose behalf; what was made for the same one is found, but is no hit.
+
+        So a sweep that built ahead, here or on another host, does not report its own work as another one's, whatever
+        the clocks do. What is missing here is looked for in `shared`, and what is made here is put there.
+        """
+        self.root = Path(root).absolute()
+        self._sweep = sweep
+        self._shared = shared
+
+    def fetch_or_make(self, kind: str, key: str, make: Callable[[Path], Mapping[str, Any]]) -> Entry:
+        """Return the entry of `key`; on a miss call `make(folder)`, which fills the folder and returns its notes.
+
+        Whatever `make` raises passes through and leaves no entry behind. Raises ValueError for a kind or a key that is
+        no plain name: they become folders.
+        """
+        if not (_PLAIN_NAME.fullmatch(kind) and _PLAIN_NAME.fullmatch(key)):
+            raise ValueError(f"not the name of a cache entry: {kind!r}, {key!r}")
+        folder = self.root / kind / key[:2]
+        final = folder / key
+        found = self._read(final, key)  # without the lock: an entry never changes once it has its name
+        if found is not None:
+            return found
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f"{key}.lock"):
+            found = self._read(final, key)  # somebody else may have made it while we waited
+            if found is not None:
+                return found
+            if self._shared is None:
+                return self._make(final, key, make)
+            found = self._fetch(self._shared, kind, final, key)
+            if found is None:
+                found = self._make(final, key, make)
+                self._shared.keep(kind, key, final)
+            return found
+
+    def _fetch(self, shared: SharedCache, kind: str, final: Path, key: str) -> Entry | None:
+        """Take an entry from the shared tier, if it has one that is intact."""
+        with _work_folder(final) as work:
+            if not shared.fetch(kind, key, work) or self._read(work, key) is None:
+                return None
+            _put_in_place(work, final)
+        return self._read(final, key)
+
+    def _make(self, final: Path, key: str, make: Callable[[Path], Mapping[str, Any]]) -> Entry:
+        with _work_folder(final) as work:
+            started = time.perf_counter()
+            meta = dict(make(work))
+            seconds = time.perf_counter() - started
+            files = {
+                str(path.relative_to(work)): file_sha256(path) for path in sorted(work.rglob("*")) if path.is_file()
+            }
+            manifest = {"key": key, "files": files, "meta": meta, "seconds": seconds, "sweep": self._sweep}
+            manifest["sha256"] = key_of(manifest)
+            (work / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True))
+            _put_in_place(work, final)
+        return Entry(key, final, meta, hit=False, seconds=seconds, files=files)
+
+    def _read(self, final: Path, key: str) -> Entry | None:
+        try:
+            manifest = json.loads((final / MANIFEST).read_text())
+            digest = manifest.pop("sha256")
+            if digest != key_of(manifest) or manifest["key"] != key or not intact(final, manifest["files"]):
+                return None
+            hit = not self._sweep or manifest["sweep"] != self._sweep
+            return Entry(key, final, manifest["meta"], hit, float(manifest["seconds"]), manifest["files"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+
+@contextmanager
+def _work_folder(final: Path) -> Iterator[Path]:
+    """Give a folder beside an entry's place to whoever holds the entry's lock; what is left of it in the end goes."""
+    prefix = f".{final.name[:12]}-"
+    for left in final.parent.glob(f"{prefix}*"):  # by a holder that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    work = Path(tempfile.mkdtemp(prefix=prefix, dir=final.parent))
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _put_in_place(work: Path, final: Path) -> None:
+    """Give a complete entry its name; what has it was refused as damaged."""
+    if final.is_symlink():
+        final.unlink()
+    elif final.exists():
+        shutil.rmtree(final)
+    os.replace(work, final)

@@ -1,0 +1,147 @@
+"""What this machine is: the facts a number needs beside it (`environment.json`)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import subprocess
+import sys
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "torch", "torchvision", "torch-pruning", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu",
+    "onnxconverter-common", "tensorrt", "tensorrt-cu12-bindings", "tensorrt-cu13-bindings",
+    "tensorrt-rtx", "triton", "cuda-bindings", "numpy", "scipy", "mlflow",
+    "hydra-core",
+)  # fmt: skip
+
+
+def environment() -> dict[str, Any]:
+    """Return machine, software and, where there is one, GPU facts; JSON values, units in the names."""
+    import psutil
+
+    from harness import __version__
+
+    return {
+        "harness": __version__,
+        "git_sha": git_sha(),
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "cpu": {
+            "name": cpu_name(),
+            "cores_physical": psutil.cpu_count(logical=False),
+            "cores_usable": usable_cores(),
+            "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        },
+        "gpu": gpu(),
+        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+    }
+
+
+def gpu() -> dict[str, Any] | None:
+    """Return the first visible NVIDIA GPU, or None; read through NVML, so that nothing is started on it."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+    except Exception:  # no package, no driver, no permission: there is no GPU for us
+        return None
+    try:
+        handle = nvml_handle(pynvml)
+        major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
+        bus_bits = _asked(pynvml.nvmlDeviceGetMemoryBusWidth, handle)
+        clock_mhz = _asked(pynvml.nvmlDeviceGetMaxClockInfo, handle, pynvml.NVML_CLOCK_MEM)
+        return {
+            "name": _text(pynvml.nvmlDeviceGetName(handle)),
+            "uuid": _text(pynvml.nvmlDeviceGetUUID(handle)),
+            "compute_capability": f"{major}.{minor}",
+            "tensor_cores": (major, minor) >= (7, 0),
+            "sms": _multiprocessors(),
+            "memory_gib": round(pynvml.nvmlDeviceGetMemoryInfo(handle).total / 2**30, 1),
+            # double data rate: two transfers a clock; the nominal figure, not a measured one
+            "bandwidth_nominal_gb_s": round(2 * bus_bits / 8 * clock_mhz / 1e3) if bus_bits and clock_mhz else None,
+            "driver": _text(pynvml.nvmlSystemGetDriverVersion()),
+        }
+    except Exception:
+        return None
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def usable_cores() -> int:
+    """Return how many logical cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def nvml_handle(pynvml: Any) -> Any:
+    """Return NVML's handle of the GPU that CUDA calls device 0: NVML itself knows nothing of CUDA_VISIBLE_DEVICES."""
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()
+    if first.startswith(("GPU-", "MIG-")):
+        return pynvml.nvmlDeviceGetHandleByUUID(first)
+    return pynvml.nvmlDeviceGetHandleByIndex(int(first) if first.isdigit() else 0)
+
+
+def git_sha() -> str:
+    """Return the commit this code is at, with "-dirty" where it was changed; "" outside a repository."""
+    root = Path(__file__).resolve().parents[3]
+    if not (root / ".git").exists():  # an installed package may lie inside somebody else's repository
+        return ""
+    try:
+        out = subprocess.run(
+            ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            capture_output=True, text=True, timeout=5, check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return out.stdout.strip()
+
+
+@cache
+def code_digest() -> str:
+    """Return the SHA-256 of this package's source: a commit says nothing of a changed tree, nor of a wheel."""
+    root = Path(__file__).resolve().parents[1]
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def _multiprocessors() -> int | None:
+    """Return the number of SMs; NVML does not tell, torch does once it is loaded anyway."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return None
+    return int(torch.cuda.get_device_properties(0).multi_processor_count)
+
+
+def _asked(call: Any, *arguments: Any) -> Any:
+    try:
+        return call(*arguments)
+    except Exception:  # not every driver answers everything
+        return None
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def cpu_name() -> str:
+    """Return the processor's model name."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

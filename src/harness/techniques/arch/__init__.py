@@ -1,0 +1,7 @@
+"""Architecture techniques: a model goes in, a changed copy comes out. Importing this imports no torch."""
+
+from __future__ import annotations
+
+from harness.techniques.arch.stack import ORDER, apply_stack, check_alone, check_stack, enabled, flat_options, technique
+
+__all__ = ["ORDER", "apply_stack", "check_alone", "check_stack", "enabled", "flat_options", "technique"]

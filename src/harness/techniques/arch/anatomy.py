@@ -1,0 +1,105 @@
+"""Where the parts of a network are that techniques work on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torchvision.models import DenseNet
+from torchvision.models.densenet import _DenseBlock, _DenseLayer
+
+from harness.networks.shapes import output_shapes, weightless
+from harness.system.errors import UserError
+
+DEFAULT_IMAGE_SIZE = 224
+
+
+@dataclass(frozen=True)
+class DenseNetShape:
+    """The constructor arguments of a regular DenseNet-BC (Huang et al., 2017)."""
+
+    growth_rate: int
+    block_config: tuple[int, ...]
+    num_init_features: int
+    bn_size: int
+    num_classes: int
+
+
+def image_size(model: nn.Module) -> int:
+    """Return the side (pixels) of the inputs that `model` was built for; 224 where it doesn't say."""
+    return int(getattr(model, "image_size", DEFAULT_IMAGE_SIZE))
+
+
+def require_densenet(model: nn.Module, asked: str) -> DenseNet:
+    """Return `model` as a DenseNet; raises UserError if it is something else. `asked` is what needs one, and why."""
+    if not isinstance(model, DenseNet):
+        raise UserError(f"{asked}: it needs a DenseNet, found {type(model).__name__}")
+    return model
+
+
+def dense_blocks(model: DenseNet) -> dict[str, _DenseBlock]:
+    """Return the dense blocks by name within `features`, first to last."""
+    return {name: part for name, part in model.features.named_children() if isinstance(part, _DenseBlock)}
+
+
+def dense_layers(model: DenseNet) -> dict[str, _DenseLayer]:
+    """Return the dense layers by full name, first to last: DenseNet121 has 58."""
+    return {name: part for name, part in model.named_modules() if isinstance(part, _DenseLayer)}
+
+
+def classifier(model: nn.Module) -> tuple[str, nn.Linear] | None:
+    """Return name and module of the last fully connected layer, or None if there is none."""
+    linears = [(name, part) for name, part in model.named_modules() if isinstance(part, nn.Linear)]
+    return linears[-1] if linears else None
+
+
+def layers_that_run(model: nn.Module) -> dict[str, nn.Conv2d | nn.Linear]:
+    """Return the convolutions and linear layers by name, in the order in which they are called.
+
+    A layer whose weight is read past it (the projections within `nn.MultiheadAttention`) is never called, so replacing
+    it would change nothing or break; nor is the auxiliary classifier of a network in inference. A bare module that does
+    not carry its `image_size` can't be called: of such a one, all of them in the order of their definition.
+    """
+    if not hasattr(model, "image_size"):
+        return {name: part for name, part in model.named_modules() if isinstance(part, nn.Conv2d | nn.Linear)}
+    order: dict[str, None] = {}
+    empty = weightless(model)
+    for name, part in empty.named_modules():
+        if isinstance(part, nn.Conv2d | nn.Linear):
+            part.register_forward_pre_hook(lambda _part, _inputs, name=name: order.setdefault(name))
+    side = image_size(model)
+    with torch.no_grad():
+        empty(torch.empty(1, 3, side, side, device="meta"))
+    return {name: part for name in order if isinstance(part := model.get_submodule(name), nn.Conv2d | nn.Linear)}
+
+
+def output_layer(model: nn.Module) -> tuple[str, nn.Module] | None:
+    """Return name and module of the layer that makes the logits, the last one called, or None if nothing is."""
+    running = list(layers_that_run(model).items())
+    return running[-1] if running else None
+
+
+def num_classes(model: nn.Module) -> int:
+    """Return how many logits `model` gives."""
+    side = image_size(model)
+    return output_shapes(model, (3, side, side))[0][0]
+
+
+def densenet_shape(model: DenseNet, technique: str) -> DenseNetShape:
+    """Read the constructor arguments off the layers; raises UserError where widths are irregular (pruned)."""
+    layers = list(dense_layers(model).values())
+    growth_rate = layers[0].conv2.out_channels
+    bottleneck = layers[0].conv1.out_channels
+    regular = all(
+        layer.conv2.out_channels == growth_rate and layer.conv1.out_channels == bottleneck for layer in layers
+    )
+    if not regular or bottleneck % growth_rate:
+        raise UserError(f"arch={technique} needs a regular DenseNet: the widths found differ from layer to layer")
+    return DenseNetShape(
+        growth_rate=growth_rate,
+        block_config=tuple(len(block) for block in dense_blocks(model).values()),
+        num_init_features=model.features.conv0.out_channels,
+        bn_size=bottleneck // growth_rate,
+        num_classes=model.classifier.out_features,
+    )

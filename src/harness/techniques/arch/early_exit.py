@@ -1,0 +1,190 @@
+"""Leave the network after a dense block (a stage, an encoder layer) when a small exit head is sure enough.
+
+BranchyNet (Teerapittayanon, McDanel, Kung: BranchyNet: Fast Inference via Early Exiting, ICPR 2016). The network is cut
+in two: stage 1 is everything up to the exit and the exit head, stage 2 is the rest and sees only the samples that did
+not leave. The exit head's weights are drawn from `options.seed`, every other weight is the given one.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from harness.config import EarlyExitOptions
+from harness.networks.determinism import seeded
+from harness.networks.shapes import output_shapes
+from harness.system.errors import UserError
+from harness.techniques.arch.anatomy import image_size, num_classes
+from harness.techniques.arch.chain import FAMILIES, Chain, chain
+from harness.techniques.arch.exit_policy import ExitPolicy, survivor_indices
+
+name = "early_exit"
+
+
+class ExitHead(nn.Module):
+    """BatchNorm, ReLU, global average pool, Linear: features [B, C, H, W] -> logits [B, num_classes]."""
+
+    def __init__(self, channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels)
+        self.classifier = nn.Linear(channels, num_classes)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Return the exit's logits."""
+        pooled = F.adaptive_avg_pool2d(F.relu(self.norm(features)), (1, 1))
+        logits: torch.Tensor = self.classifier(torch.flatten(pooled, 1))
+        return logits
+
+
+class TokenExitHead(nn.Module):
+    """LayerNorm and Linear on the class token: tokens [B, 1 + N, D] -> logits [B, num_classes]."""
+
+    def __init__(self, width: int, num_classes: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.classifier = nn.Linear(width, num_classes)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Return the exit's logits."""
+        logits: torch.Tensor = self.classifier(self.norm(tokens[:, 0]))
+        return logits
+
+
+class Stage1(nn.Module):
+    """Images [B, 3, S, S] -> (features [B, C, H, W] or tokens [B, 1 + N, D], exit logits [B, num_classes])."""
+
+    def __init__(self, trunk: nn.Sequential, head: nn.Module) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.head = head
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the features that stage 2 goes on from, and the exit's logits."""
+        features = self.trunk(images)
+        return features, self.head(features)
+
+
+class Stage2(nn.Module):
+    """Features or tokens -> logits [B, num_classes], with the operations of the network's own forward."""
+
+    def __init__(self, trunk: nn.Sequential, tail: nn.Module) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.tail = tail
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Return the final logits."""
+        logits: torch.Tensor = self.tail(self.trunk(features))
+        return logits
+
+
+class EarlyExitNetwork(nn.Module):
+    """Two stages and the policy between them. `policy` may be replaced, for one that is calibrated."""
+
+    def __init__(self, stage1: Stage1, stage2: Stage2, policy: ExitPolicy, after_block: int, unit: str) -> None:
+        super().__init__()
+        self.stage1 = stage1
+        self.stage2 = stage2
+        self.policy = policy
+        self.after_block = after_block
+        self.unit = unit  # what a block is called in this network
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return logits [B, num_classes]: the exit's for samples that leave, stage 2's for the others.
+
+        The reference for every engine: it decides, compacts the survivors, runs stage 2 on them alone and puts the
+        results back in their places.
+        """
+        features: torch.Tensor
+        logits: torch.Tensor
+        features, logits = self.stage1(images)
+        going_on = survivor_indices(logits, self.policy)
+        if len(going_on) == 0:
+            return logits
+        return logits.index_copy(0, going_on, self.stage2(features.index_select(0, going_on)))
+
+
+def check(model: nn.Module, options: EarlyExitOptions) -> None:
+    """Raise UserError unless `model` has the block to leave after, and the decision is well defined."""
+    found = _chain(model)
+    blocks = len(found.cuts)
+    if not 1 <= options.after_block <= blocks:
+        valid = ", ".join(str(block) for block in range(1, blocks + 1))
+        raise UserError(
+            f"arch.early_exit.after_block={options.after_block} does not exist: it may be {valid} ({found.unit}s)"
+        )
+    if options.decision not in ("auto", "share", "threshold"):
+        raise UserError(f"arch.early_exit.decision={options.decision} is not known: it may be auto, share or threshold")
+    if not 0 <= options.exit_share <= 1:
+        raise UserError(f"arch.early_exit.exit_share={options.exit_share} is no share: it must be from 0 to 1")
+    if options.threshold is not None and not 0 <= options.threshold <= 1:
+        raise UserError(f"arch.early_exit.threshold={options.threshold} is no confidence: it must be from 0 to 1")
+    if options.max_accuracy_drop is not None and not 0 <= options.max_accuracy_drop <= 1:
+        raise UserError(
+            f"arch.early_exit.max_accuracy_drop={options.max_accuracy_drop} is no share of answers: from 0 to 1"
+        )
+    if options.threshold is not None and options.max_accuracy_drop is not None:
+        raise UserError("arch.early_exit.threshold and arch.early_exit.max_accuracy_drop both choose it: drop one")
+    for option in ("threshold", "max_accuracy_drop"):
+        if getattr(options, option) is not None and options.decision == "share":
+            raise UserError(
+                f"arch.early_exit.{option}={getattr(options, option)} has no effect with decision=share: "
+                "use decision=threshold"
+            )
+
+
+def apply(model: nn.Module, options: EarlyExitOptions) -> EarlyExitNetwork:
+    """Return a copy of `model` cut after block `options.after_block`, with an exit head there.
+
+    `decision=auto` becomes a share, as for unlabelled data; for labelled data replace `policy` by what `resolve` and
+    `calibration.calibrate` give.
+    """
+    whole = copy.deepcopy(model)
+    found = _chain(whole)
+    cut = found.cuts[options.after_block - 1]
+    first, rest = _sequence(found.parts[:cut]), _sequence(found.parts[cut:])
+    side = image_size(model)
+    shape = output_shapes(first.eval(), (3, side, side))[0]  # [C, H, W], or [1 + N, D]
+    with seeded(options.seed):
+        head = _head(shape, num_classes(whole))
+    network = EarlyExitNetwork(
+        Stage1(first, head),
+        Stage2(rest, found.tail),
+        resolve(options, labelled=False),
+        options.after_block,
+        found.unit,
+    )
+    network.image_size = side  # type: ignore[assignment]
+    return network.eval().requires_grad_(False)
+
+
+def resolve(options: EarlyExitOptions, labelled: bool) -> ExitPolicy:
+    """Return the policy: `auto` is a share on unlabelled data (so that the work is defined), else a threshold.
+
+    A threshold of None still has to be calibrated.
+    """
+    if options.decision == "share" or (options.decision == "auto" and not labelled):
+        return ExitPolicy("share", options.exit_share)
+    return ExitPolicy("threshold", options.exit_share, options.threshold)
+
+
+def _chain(model: nn.Module) -> Chain:
+    found = chain(model)
+    if found is None:
+        raise UserError(f"arch={name} can only cut what it knows: it needs a {FAMILIES}, found {type(model).__name__}")
+    return found
+
+
+def _head(shape: tuple[int, ...], classes: int) -> nn.Module:
+    return ExitHead(shape[0], classes) if len(shape) == 3 else TokenExitHead(shape[1], classes)
+
+
+def _sequence(parts: tuple[tuple[str, nn.Module], ...]) -> nn.Sequential:
+    # Keeps the names, so that weights are found under the names they have in the whole network.
+    sequence = nn.Sequential()
+    for part_name, part in parts:
+        sequence.add_module(part_name, part)
+    return sequence

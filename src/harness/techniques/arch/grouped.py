@@ -1,0 +1,97 @@
+"""Grouped convolutions: each group of outputs sees only its own group of inputs.
+
+Aggregated transformations, as in ResNeXt (Xie et al., Aggregated Residual Transformations, CVPR 2017). Which ones, by
+what the network has: the bottlenecks of a DenseNet; else every dense convolution larger than 1x1 but the stem's (the
+3x3 of a ResNet's blocks); else the 1x1 expansions (EfficientNet, MobileNet, whose larger ones are depthwise already).
+No channel shuffle: the dense layer that follows each of them mixes the groups.
+
+The given weights are kept where they still have a place: group g of the outputs keeps the weights from group g of the
+inputs (the diagonal blocks), unscaled. Among all grouped convolutions that is the nearest to the dense one in the sum
+of squared weights; a rescaling would restore the variance for independent inputs, which feature maps are not.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+from torch import nn
+from torchvision.models import DenseNet
+from torchvision.ops import SqueezeExcitation
+
+from harness.config import GroupedOptions
+from harness.system.errors import UserError
+from harness.techniques.arch.anatomy import dense_layers, layers_that_run, output_layer
+
+name = "grouped"
+_IMAGE_CHANNELS = 3  # a stem takes the image itself
+
+
+def check(model: nn.Module, options: GroupedOptions) -> None:
+    """Raise UserError unless `model` has such convolutions and the groups divide the channels of each."""
+    chosen = targets(model)
+    if not chosen:
+        raise UserError(
+            f"arch=grouped has nothing to group: {type(model).__name__} has no dense convolution but its stem's"
+        )
+    common = math.gcd(*(width for conv in chosen.values() for width in (conv.in_channels, conv.out_channels)))
+    fitting = ", ".join(str(groups) for groups in range(1, common + 1) if common % groups == 0)
+    if options.groups < 1:
+        raise UserError(f"arch.grouped.groups={options.groups} is no number of groups: here it may be {fitting}")
+    for conv_name, conv in chosen.items():
+        if conv.groups != 1:
+            raise UserError(f"arch=grouped needs dense bottlenecks: {conv_name} already has {conv.groups} groups")
+        if conv.in_channels % options.groups or conv.out_channels % options.groups:
+            raise UserError(
+                f"arch.grouped.groups={options.groups} does not divide {conv_name}, "
+                f"which has {conv.in_channels} channels in and {conv.out_channels} out\n"
+                f"Group counts that divide every convolution it would group here: {fitting}"
+            )
+
+
+def apply(model: nn.Module, options: GroupedOptions) -> nn.Module:
+    """Return a copy of `model` whose `targets` have `options.groups` groups; 1 changes nothing."""
+    changed = copy.deepcopy(model)
+    for conv_name, conv in targets(changed).items():
+        parent, _, child = conv_name.rpartition(".")
+        setattr(changed.get_submodule(parent), child, _grouped(conv, options.groups))
+    return changed
+
+
+def targets(model: nn.Module) -> dict[str, nn.Conv2d]:
+    """Return the convolutions to group by name; those of a DenseNet by their place, for its transitions are 1x1 too."""
+    if isinstance(model, DenseNet):
+        return {f"{layer_name}.conv1": layer.conv1 for layer_name, layer in dense_layers(model).items()}
+    squeezed = tuple(f"{name}." for name, part in model.named_modules() if isinstance(part, SqueezeExcitation))
+    last = output_layer(model)
+    dense = {
+        conv_name: conv
+        for conv_name, conv in layers_that_run(model).items()
+        if isinstance(conv, nn.Conv2d) and conv.groups == 1 and conv.in_channels > _IMAGE_CHANNELS
+        if not conv_name.startswith(squeezed) and (last is None or conv_name != last[0])
+    }
+    spatial = {conv_name: conv for conv_name, conv in dense.items() if conv.kernel_size != (1, 1)}
+    return spatial or {name: conv for name, conv in dense.items() if conv.out_channels > conv.in_channels}
+
+
+def _grouped(dense: nn.Conv2d, groups: int) -> nn.Conv2d:
+    conv: nn.Conv2d = nn.utils.skip_init(
+        nn.Conv2d,
+        dense.in_channels,
+        dense.out_channels,
+        dense.kernel_size,
+        stride=dense.stride,
+        padding=dense.padding,
+        dilation=dense.dilation,
+        groups=groups,
+        bias=dense.bias is not None,
+        padding_mode=dense.padding_mode,
+    )
+    # [groups, out/groups, groups, in/groups * kernel]: the blocks on the diagonal are the ones that stay.
+    blocks = dense.weight.detach().reshape(groups, dense.out_channels // groups, groups, -1)
+    diagonal = torch.stack([blocks[group, :, group] for group in range(groups)])
+    conv.weight = nn.Parameter(diagonal.reshape(conv.weight.shape).clone(), requires_grad=False)
+    if dense.bias is not None:
+        conv.bias = nn.Parameter(dense.bias.detach().clone(), requires_grad=False)
+    return conv.eval()

@@ -1,0 +1,66 @@
+"""A network as text: what a worker process needs to rebuild it, bit for bit."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+from harness.config import ArchConfig, ModelConfig, arch_config_type
+from harness.networks import build, spec
+from harness.techniques.arch.exit_policy import ExitPolicy
+from harness.techniques.arch.stack import apply_stack
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Model, architecture stack and, once it is calibrated, the exit policy (None: the one that the options give)."""
+
+    model: ModelConfig
+    arch: ArchConfig = field(default_factory=ArchConfig)
+    exit_policy: ExitPolicy | None = None
+    checkpoint: str | None = None  # weights file of the changed network; None: what the stack leaves of the model's
+
+    def to_json(self) -> str:
+        """Return the recipe as JSON with sorted keys: equal recipes give equal text."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str) -> Recipe:
+        """Return the recipe that `to_json` wrote."""
+        given = json.loads(text)
+        policy = given["exit_policy"]
+        return Recipe(
+            model=ModelConfig(**given["model"]),
+            arch=_arch_config(given["arch"]),
+            exit_policy=None if policy is None else ExitPolicy(**policy),
+            checkpoint=given.get("checkpoint"),
+        )
+
+
+def assemble(recipe: Recipe) -> nn.Module:
+    """Build the model, apply the stack, load its own weights, set the policy.
+
+    Raises UserError as `build` and `apply_stack` do, and for a checkpoint of another network.
+    """
+    network = apply_stack(build(recipe.model), recipe.arch)
+    if recipe.checkpoint is not None:
+        from harness.networks.weights import load_weights
+
+        load_weights(network, spec(recipe.model.name), recipe.checkpoint)
+    if recipe.exit_policy is not None:
+        from harness.techniques.arch.early_exit import EarlyExitNetwork
+
+        if not isinstance(network, EarlyExitNetwork):
+            raise ValueError("a recipe with an exit policy needs arch.early_exit.enabled")
+        network.policy = recipe.exit_policy
+    return network
+
+
+def _arch_config(given: dict[str, Any]) -> ArchConfig:
+    usual = arch_config_type()()
+    kinds = {part.name: type(getattr(usual, part.name)) for part in fields(usual)}
+    return type(usual)(**{name: kinds[name](**options) for name, options in given.items()})

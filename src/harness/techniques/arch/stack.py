@@ -1,0 +1,101 @@
+"""The techniques that are on, in the one order they are applied in."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from harness.config import ArchConfig, other_techniques
+from harness.system.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+# New widths before new structure. `reduced_growth` draws a new network, so it comes first; pruning needs the dense
+# convolutions that `grouped` replaces; `low_rank` factorises what is left dense; `early_exit` splits the result.
+ORDER = ("identity", "reduced_growth", "reduced_depth", "pruned", "grouped", "low_rank", "early_exit")
+ALONE = ("identity",)  # these stack with nothing
+
+# Those after which a later one's check sees the same layers; whatever else is applied before that check.
+_LEAVES_LAYERS = frozenset({"identity", "low_rank", "early_exit"})
+
+
+class Technique(Protocol):
+    """What a technique's file offers."""
+
+    name: str
+
+    def check(self, model: nn.Module, options: Any) -> None:
+        """Raise UserError if `options` can't be applied to `model`; cheap."""
+
+    def apply(self, model: nn.Module, options: Any) -> nn.Module:
+        """Return a changed copy of `model`, in eval mode, without gradients."""
+
+
+def order() -> tuple[str, ...]:
+    """Return `ORDER` with the techniques of other packages, each right before the one its `before` names."""
+    out = list(ORDER)
+    for name, module in other_techniques().items():
+        before = getattr(module, "before", "early_exit")
+        if before not in ORDER:
+            raise UserError(f"technique {name}: its before={before!r} is none of {', '.join(ORDER)}")
+        out.insert(out.index(before), name)
+    return tuple(out)
+
+
+def technique(name: str) -> Technique:
+    """Return the technique called `name`, one of `order()`; raises KeyError for anything else."""
+    if name in ORDER:
+        return cast(Technique, importlib.import_module(f"harness.techniques.arch.{name}"))
+    return cast(Technique, other_techniques()[name])
+
+
+def enabled(cfg: ArchConfig) -> tuple[str, ...]:
+    """Return the names of the techniques that are on, in `order()`."""
+    return tuple(name for name in order() if hasattr(cfg, name) and getattr(cfg, name).enabled)
+
+
+def check_alone(cfg: ArchConfig) -> None:
+    """Raise UserError where a technique is stacked that stacks with nothing."""
+    stack = enabled(cfg)
+    for name in ALONE:
+        if name in stack and len(stack) > 1:
+            raise UserError(f"arch=[{','.join(stack)}]: {name} stacks with nothing; use it alone.")
+
+
+def flat_options(cfg: ArchConfig) -> dict[str, str | int | float | bool | None]:
+    """Return the options of the techniques that are on, as `{"arch.grouped.groups": 4}`."""
+    return {
+        f"arch.{name}.{key}": value
+        for name in enabled(cfg)
+        for key, value in asdict(getattr(cfg, name)).items()
+        if key != "enabled"
+    }
+
+
+def check_stack(model: nn.Module, cfg: ArchConfig) -> None:
+    """Raise UserError if the stack can't be applied to `model`.
+
+    Each technique is checked on what the ones before it leave, so widths that a later one can't divide are found.
+    Milliseconds, but for pruning: off a DenseNet, and in a stack that goes on, it has to be done to be known (seconds).
+    """
+    on = enabled(cfg)
+    for index, name in enumerate(on):
+        part = technique(name)
+        part.check(model, getattr(cfg, name))
+        if name not in _LEAVES_LAYERS and index + 1 < len(on):
+            model = part.apply(model, getattr(cfg, name))
+
+
+def apply_stack(model: nn.Module, cfg: ArchConfig) -> nn.Module:
+    """Return `model` changed by every technique that is on, in `order()`; `model` itself is left as it is.
+
+    The same model and config give bit-identical weights in every process. Without a technique, `model` is returned.
+    Raises UserError as `check_stack` does.
+    """
+    for name in enabled(cfg):
+        part = technique(name)
+        part.check(model, getattr(cfg, name))
+        model = part.apply(model, getattr(cfg, name))
+    return model

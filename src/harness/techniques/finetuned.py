@@ -1,0 +1,112 @@
+"""Which weights a cell takes: the given ones, or those that `python -m harness.train` made for exactly this network.
+
+A checkpoint is kept under a key of everything that decides what was trained: model, starting weights, architecture
+stack and data. So a cell finds its own by its config alone, and never one of another network, start or data set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from harness.config import ArchConfig, DataConfig, HarnessConfig, ModelConfig
+from harness.networks.data import UNLABELLED
+from harness.system.cache import file_sha256, key_of
+from harness.system.errors import UserError
+from harness.techniques import arch
+
+WEIGHTS = "model.safetensors"  # in a checkpoint's folder: the best epoch's
+# they choose who leaves, not what is trained
+_POLICY = tuple(f"arch.early_exit.{name}" for name in ("decision", "exit_share", "threshold", "max_accuracy_drop"))
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What a network is made from."""
+
+    model: ModelConfig  # `weights` filled in, where the unmodified model was trained
+    checkpoint: str | None = None  # file of the changed network's own weights; None: what the techniques leave
+    sha256: str = ""  # of `checkpoint`
+
+
+def weights_of(config: HarnessConfig, stack: ArchConfig) -> Weights:
+    """Return what the network of `config` with the architecture stack `stack` is made from."""
+    model = base_model(config)
+    if config.checkpoints.use == "never" or not trained_parts(stack):
+        return Weights(model)
+    path = folder_of(config, stack) / WEIGHTS
+    return Weights(model, str(path), file_sha256(path)) if path.is_file() else Weights(model)
+
+
+def base_model(config: HarnessConfig) -> ModelConfig:
+    """Return the unmodified model, with the weights that were trained from the given ones where there are such."""
+    if config.checkpoints.use == "never" or config.data.name == UNLABELLED:
+        return config.model
+    path = _folder(config, config.model, ArchConfig()) / WEIGHTS
+    return replace(config.model, weights=str(path)) if path.is_file() else config.model
+
+
+def folder_of(config: HarnessConfig, stack: ArchConfig) -> Path:
+    """Return the folder of a network's checkpoint, there or not."""
+    start = base_model(config) if trained_parts(stack) else config.model
+    return _folder(config, start, stack)
+
+
+def trained_parts(stack: ArchConfig) -> tuple[str, ...]:
+    """Return the techniques that make another network; `identity` is the same one."""
+    return tuple(name for name in arch.enabled(stack) if name != "identity")
+
+
+def weights_identity(config: HarnessConfig) -> list[str]:
+    """Return what changes when a quartet's weights do."""
+    found = [weights_of(config, stack) for stack in (ArchConfig(), config.arch)]
+    return [f"{_origin(one.model)} {one.sha256}" for one in found]
+
+
+def check_weights(configs: Sequence[HarnessConfig]) -> None:
+    """Raise UserError where cells must have weights of their own and lack them, or an option is none."""
+    for config in configs:
+        use = config.checkpoints.use
+        if use not in ("auto", "require", "never"):
+            raise UserError(f"checkpoints.use={use}: choose one of auto, require, never.")
+        if use != "require":
+            continue
+        for stack in (ArchConfig(), config.arch):
+            found = weights_of(config, stack)
+            parts = trained_parts(stack)
+            if found.checkpoint is None and (parts or found.model.weights is None):
+                chosen = f" 'arch=[{','.join(parts)}]'" if parts else ""
+                raise UserError(
+                    f"checkpoints.use=require: {'+'.join(parts) or 'the unmodified model'} has no trained weights in "
+                    f"{config.checkpoints.dir}\nTrain them: python -m harness.train model={config.model.name} "
+                    f"data={config.data.name}{chosen} with the same options, or use checkpoints.use=auto."
+                )
+
+
+def _folder(config: HarnessConfig, model: ModelConfig, stack: ArchConfig) -> Path:
+    parts = trained_parts(stack)
+    named = "-".join((model.name, "+".join(parts) or "none", config.data.name, _key(model, stack, config.data)[:12]))
+    # absolute: a worker, or a later run from elsewhere, must find the same file
+    return Path(config.checkpoints.dir).expanduser().absolute() / named
+
+
+def _key(model: ModelConfig, stack: ArchConfig, data: DataConfig) -> str:
+    options: dict[str, Any] = {
+        name: value
+        for name, value in arch.flat_options(stack).items()
+        if name not in _POLICY and not name.startswith("arch.identity")
+    }
+    # which images are timed or tested decides nothing of what was learnt
+    learnt_from = {name: value for name, value in asdict(data).items() if name not in ("seed", "limit")}
+    shape = {"name": model.name, "image_size": model.image_size, "num_classes": model.num_classes}
+    return key_of({"model": shape, "start": _origin(model), "arch": options, "data": learnt_from})
+
+
+def _origin(model: ModelConfig) -> str:
+    """Return what tells starting weights apart: a file's content, a name, or the seed of random ones."""
+    if model.weights is None:
+        return f"random {model.seed}"
+    path = Path(model.weights).expanduser()
+    return file_sha256(path) if path.is_file() else model.weights

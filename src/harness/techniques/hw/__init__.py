@@ -1,0 +1,7 @@
+"""Hardware techniques: each changes how an engine is built or run."""
+
+from __future__ import annotations
+
+from harness.techniques.hw.stack import ALONE, ORDER, apply_stack, check_stack, enabled, flat_options, technique
+
+__all__ = ["ALONE", "ORDER", "apply_stack", "check_stack", "enabled", "flat_options", "technique"]

@@ -1,0 +1,50 @@
+"""dynamic_batching: an engine for a range of batch sizes instead of one; in load scenarios, a batcher."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from harness.config import DynamicBatchingOptions, HarnessConfig
+from harness.system.errors import UserError
+from harness.techniques.levels import BatchProfile, Levels
+
+name = "dynamic_batching"
+
+
+def profile(options: DynamicBatchingOptions, config: HarnessConfig) -> BatchProfile:
+    """Return the batch profile: the technique's own option, else the batch preset's, else 1, B, 2 B."""
+    preset = config.profile
+    size = config.batch_size
+
+    def first(*values: int | None) -> int:
+        return next(value for value in values if value is not None)
+
+    return BatchProfile(
+        first(options.min_batch_size, preset.min_batch_size, 1),
+        first(options.opt_batch_size, preset.opt_batch_size, size),
+        first(options.max_batch_size, preset.max_batch_size, 2 * size),
+    )
+
+
+def check(options: DynamicBatchingOptions, config: HarnessConfig, engine: str) -> None:
+    """Raise UserError for eager, whose shapes are always dynamic, and for a profile that can't hold the batch."""
+    if engine == "eager":
+        raise UserError("hw=dynamic_batching: engine eager has no static shapes to switch off; choose another engine.")
+    wanted = profile(options, config)
+    if not 1 <= wanted.min_size <= wanted.opt_size <= wanted.max_size:
+        raise UserError(
+            f"dynamic batch profile {wanted.min_size}/{wanted.opt_size}/{wanted.max_size}: "
+            "must be 1 <= min <= opt <= max (hw.dynamic_batching.{min,opt,max}_batch_size)."
+        )
+    if not wanted.min_size <= config.batch_size <= wanted.max_size:
+        raise UserError(
+            f"batch_size={config.batch_size} is outside the dynamic profile {wanted.min_size}..{wanted.max_size}: "
+            "set hw.dynamic_batching.max_batch_size, or choose the preset batch=bN that fits."
+        )
+    if wanted.min_size == wanted.max_size:
+        raise UserError(f"dynamic batch profile {wanted.min_size}..{wanted.max_size} is static: raise max_batch_size.")
+
+
+def apply(levels: Levels, options: DynamicBatchingOptions, config: HarnessConfig) -> Levels:
+    """Return the levels with a dynamic batch."""
+    return replace(levels, batch=profile(options, config))

@@ -1,0 +1,116 @@
+"""Read a sweep back as a table: one row a quartet, exactly the values that MLflow holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.system.errors import UserError
+from harness.tracking.client import as_user_error, client, quiet_environment, shown
+from harness.tracking.runs import PARENT_TAG, search
+from harness.tracking.store import DATABASE, existing_uri
+
+if TYPE_CHECKING:
+    import pandas
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+
+@dataclass(frozen=True)
+class SweepRun:
+    """The parent run of a sweep."""
+
+    run_id: str
+    name: str
+    command: str  # what started it
+    uri: str
+
+
+def find_sweep(sweep: str | None = None, uri: str | None = None) -> SweepRun:
+    """Return the parent run that `load` with the same arguments reads.
+
+    Raises:
+        UserError: there is no store, or no such sweep in it.
+
+    """
+    address = _address(uri)
+    with as_user_error(address, "read"):
+        mlflow = client(address)
+        run = _find(mlflow, [one.experiment_id for one in mlflow.search_experiments()], sweep, address)
+    return SweepRun(str(run.info.run_id), str(run.info.run_name), run.data.tags.get("command", ""), address)
+
+
+def load(sweep: str | None = None, uri: str | None = None) -> pandas.DataFrame:
+    """Return one row a quartet of a sweep, oldest first.
+
+    Args:
+        sweep: a sweep's run id or its name (several of one name: the newest); None: the newest sweep of all.
+        uri: a tracking URI, or a folder that holds an embedded store; None:
+            MLFLOW_TRACKING_URI, else `mlruns`.
+
+    Columns are `run_id`, `run_name`, `status`, `start_time` (UTC), then metrics (float), params and tags
+    (text, as MLflow keeps them) by their plain names; MLflow's own tags are left out. Where a name is taken
+    already, a metric, param or tag becomes `metrics.NAME`, `params.NAME`, `tags.NAME`, as in
+    `mlflow.search_runs`. What a quartet lacks is NaN or None.
+
+    Raises:
+        UserError: there is no store, or no such sweep in it.
+
+    """
+    address = _address(uri)
+    with as_user_error(address, "read"):
+        mlflow = client(address)
+        experiments = [experiment.experiment_id for experiment in mlflow.search_experiments()]
+        parent = _find(mlflow, experiments, sweep, address)
+        runs = search(mlflow, [parent.info.experiment_id], f"tags.`{PARENT_TAG}` = '{parent.info.run_id}'")
+    return _table(runs)
+
+
+def _address(uri: str | None) -> str:
+    """Return the tracking URI of a store that is there; `uri` may name an embedded store's folder."""
+    if uri and Path(uri).is_dir():
+        uri = f"sqlite:///{Path(uri).absolute() / DATABASE}"
+    quiet_environment()
+    return existing_uri(uri)
+
+
+def _find(mlflow: MlflowClient, experiments: list[str], sweep: str | None, address: str) -> Run:
+    """Return the sweep's parent run."""
+    sweeps = search(mlflow, experiments, "tags.kind = 'sweep'", newest_first=True)
+    if not sweeps:
+        raise UserError(f"no sweep in the tracking store {shown(address)} yet: run `make demo` first")
+    for run in sweeps:
+        if sweep is None or sweep in (run.info.run_id, run.info.run_name):
+            return run
+    names = ", ".join(dict.fromkeys(str(run.info.run_name) for run in sweeps[:50]))
+    raise UserError(f"no sweep {sweep!r} in {shown(address)}; there are: {names[:300]}")
+
+
+def _table(runs: list[Run]) -> pandas.DataFrame:
+    import pandas
+
+    metrics = _names(run.data.metrics for run in runs)
+    params = _names(run.data.params for run in runs)
+    tags = _names({key for key in run.data.tags if not key.startswith("mlflow.")} for run in runs)
+    columns: dict[str, Any] = {
+        "run_id": [run.info.run_id for run in runs],
+        "run_name": [run.info.run_name for run in runs],
+        "status": [run.info.status for run in runs],
+        "start_time": pandas.to_datetime([run.info.start_time for run in runs], unit="ms", utc=True),
+    }
+    for name in metrics:
+        values = [run.data.metrics.get(name, float("nan")) for run in runs]
+        columns[f"metrics.{name}" if name in columns else name] = values
+    for name in params:
+        texts = [run.data.params.get(name) for run in runs]
+        columns[f"params.{name}" if name in columns else name] = pandas.Series(texts, dtype=object)
+    for name in tags:
+        texts = [run.data.tags.get(name) for run in runs]
+        columns[f"tags.{name}" if name in columns else name] = pandas.Series(texts, dtype=object)
+    return pandas.DataFrame(columns)
+
+
+def _names(groups: Any) -> list[str]:
+    """Return the sorted union of the runs' keys."""
+    return sorted(set().union(*groups))

@@ -1,0 +1,207 @@
+"""Write a sweep and its quartets to MLflow: one parent run, a child run a quartet, from any process."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+    from harness.results.row import QuartetRecord
+from harness.tracking.store import Store
+
+PARENT_TAG = "mlflow.parentRunId"
+NOTE_TAG = "mlflow.note.content"
+# Limits of a server's API (mlflow.utils.validation, 3.17).
+_PARAM_CHARACTERS = 6000
+_TAG_CHARACTERS = 8000
+_PER_BATCH = 100  # params or tags in one call
+_METRICS_PER_BATCH = 1000 - 2 * _PER_BATCH  # a call holds at most 1000 entities in all
+_PAGE = 200  # runs: a busy server took more than 30 s, the client's patience, for 1000 with 160 metrics each
+
+
+def start_sweep(store: Store, name: str, tags: Mapping[str, Any], params: Mapping[str, Any]) -> str:
+    """Start the parent run of a sweep and return its id.
+
+    It starts after all others by the store's own count, also where the clock was set back: the newest is the newest.
+    """
+    newest_ms = max((int(run.info.start_time) for run in sweeps(store)), default=0)
+    now_ms = max(int(time.time() * 1000), newest_ms + 1)
+    return _start(store, name, {**tags, "kind": "sweep"}, params, now_ms)
+
+
+def start_quartet(
+    store: Store, sweep_id: str, run_name: str, params: Mapping[str, Any], tags: Mapping[str, Any]
+) -> str:
+    """Start a quartet's run as a child of `sweep_id`, also from another process, and return its id.
+
+    The runs table cuts `run_name` at about 13 characters: put what tells it apart first.
+    """
+    return _start(store, run_name, {**tags, "kind": "quartet", PARENT_TAG: sweep_id}, params)
+
+
+def log_quartet(store: Store, run_id: str, record: QuartetRecord) -> None:
+    """Write a quartet's artifacts, then its params, tags and metrics: numbers have their samples beside them."""
+    mlflow = store.client()
+    for name, path in record.artifacts.items():
+        _log_artifact(mlflow, run_id, name, path)
+    tags = {**record.tags, NOTE_TAG: record.description} if record.description else record.tags
+    _log(mlflow, run_id, record.params, tags, record.metrics)
+
+
+def log_family_verdict(store: Store, run_id: str, p_holm: float, verdict: str) -> None:
+    """Write to a finished quartet what of its verdict stands beside the others of its sweep."""
+    _log(store.client(), run_id, {}, {"verdict_holm": verdict}, {"interaction/p_holm": p_holm})
+
+
+def finish(store: Store, run_id: str, status: str, error: str | None = None) -> None:
+    """End a run as FINISHED, FAILED or KILLED, with the reason as its tag `error`.
+
+    Raises:
+        ValueError: another status, or one that is not FINISHED without a reason.
+
+    """
+    if status not in ("FINISHED", "FAILED", "KILLED"):
+        raise ValueError(f"a run ends FINISHED, FAILED or KILLED, not {status!r}")
+    if status != "FINISHED" and not error:
+        raise ValueError(f"a run that is {status} says why")
+    mlflow = store.client()
+    if error:  # first the reason: a run must never be seen FAILED without one
+        mlflow.set_tag(run_id, "error", _cut(error, _TAG_CHARACTERS))
+    mlflow.set_terminated(run_id, status=status)
+
+
+def end_quartet(store: Store, run_id: str, status: str, error: str = "") -> None:
+    """End a quartet's run; one that is FINISHED in the end keeps no reason of an earlier end."""
+    if status == "FINISHED" and "error" in store.client().get_run(run_id).data.tags:
+        store.client().delete_tag(run_id, "error")
+    finish(store, run_id, status, error)
+
+
+def finish_sweep(store: Store, sweep_id: str, jobs: int = 0) -> dict[str, int]:
+    """End a sweep of `jobs` quartets and return how many of them ended in which status.
+
+    FINISHED if there are quartets and all are FINISHED, else FAILED with the count as its `error`. A quartet
+    that still runs has lost its process (this is called when no job is left): it is KILLED and says so.
+    """
+    counts = _end_children(store, sweep_id)
+    total = max(jobs, sum(counts.values()))
+    if total and counts.get("FINISHED") == total:
+        finish(store, sweep_id, "FINISHED")
+    else:
+        lost = total - counts.get("FINISHED", 0)
+        finish(store, sweep_id, "FAILED", f"{lost} of {total} quartets failed" if total else "no quartet was run")
+    return counts
+
+
+def end_killed(store: Store, sweep_id: str, reason: str) -> None:
+    """End a sweep that was not run to its end as KILLED, whatever became of its quartets."""
+    _end_children(store, sweep_id)
+    finish(store, sweep_id, "KILLED", reason)
+
+
+def _end_children(store: Store, sweep_id: str) -> dict[str, int]:
+    """End the quartets of a sweep that nobody runs any more; return how many there are of each status."""
+    counts: dict[str, int] = {}
+    for run in children(store, sweep_id):
+        status = run.info.status
+        if status not in ("FINISHED", "FAILED", "KILLED"):
+            finish(store, run.info.run_id, "KILLED", "its process ended before the quartet did")
+            status = "KILLED"
+        counts[status] = counts.get(status, 0) + 1
+    return counts
+
+
+def children(store: Store, sweep_id: str) -> list[Run]:
+    """Return the runs of a sweep's quartets, oldest first, however many there are."""
+    return search(store.client(), [store.experiment_id], f"tags.`{PARENT_TAG}` = '{sweep_id}'")
+
+
+def sweeps(store: Store) -> list[Run]:
+    """Return the parent runs of all sweeps in the store's experiment, newest first."""
+    return search(store.client(), [store.experiment_id], "tags.kind = 'sweep'", newest_first=True)
+
+
+def move(store: Store, run_id: str, sweep_id: str, origin: str) -> None:
+    """Make a quartet the child of another sweep, with a note of where it was measured."""
+    mlflow = store.client()
+    mlflow.set_tag(run_id, "adopted", origin)
+    mlflow.set_tag(run_id, PARENT_TAG, sweep_id)
+
+
+def search(
+    mlflow: MlflowClient, experiment_ids: list[str], filter_string: str, newest_first: bool = False
+) -> list[Run]:
+    """Return all runs that match, over as many pages as it takes."""
+    order = ["attributes.start_time DESC" if newest_first else "attributes.start_time ASC"]
+    runs: list[Run] = []
+    token: str | None = None
+    while True:
+        page = mlflow.search_runs(experiment_ids, filter_string, max_results=_PAGE, order_by=order, page_token=token)
+        runs.extend(page)
+        token = page.token
+        if not token:
+            return runs
+
+
+def _start(
+    store: Store, name: str, tags: Mapping[str, Any], params: Mapping[str, Any], now_ms: int | None = None
+) -> str:
+    mlflow = store.client()
+    run = mlflow.create_run(
+        store.experiment_id,
+        start_time=now_ms,
+        run_name=name,
+        tags={key: _cut(value, _TAG_CHARACTERS) for key, value in tags.items()},
+    )
+    _log(mlflow, run.info.run_id, params, {}, {})
+    return str(run.info.run_id)
+
+
+def _log(
+    mlflow: MlflowClient,
+    run_id: str,
+    params: Mapping[str, Any],
+    tags: Mapping[str, Any],
+    metrics: Mapping[str, float],
+) -> None:
+    """Log everything in as few calls as the API's limits allow: nearly always one."""
+    from mlflow.entities import Metric, Param, RunTag
+
+    now_ms = int(time.time() * 1000)
+    left_params = [Param(key, _cut(value, _PARAM_CHARACTERS)) for key, value in params.items()]
+    left_tags = [RunTag(key, _cut(value, _TAG_CHARACTERS)) for key, value in tags.items()]
+    left_metrics = [Metric(key, float(value), now_ms, 0) for key, value in metrics.items() if math.isfinite(value)]
+    while left_params or left_tags or left_metrics:
+        mlflow.log_batch(
+            run_id,
+            metrics=left_metrics[:_METRICS_PER_BATCH],
+            params=left_params[:_PER_BATCH],
+            tags=left_tags[:_PER_BATCH],
+        )
+        left_metrics = left_metrics[_METRICS_PER_BATCH:]
+        left_params, left_tags = left_params[_PER_BATCH:], left_tags[_PER_BATCH:]
+
+
+def _log_artifact(mlflow: MlflowClient, run_id: str, name: str, path: Path) -> None:
+    """Log `path` under `name`: MLflow keeps the file's own name, so one that differs goes through a copy."""
+    folder, _, filename = name.rpartition("/")
+    if filename == path.name:
+        mlflow.log_artifact(run_id, str(path), folder or None)
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        copy = shutil.copyfile(path, Path(temporary) / filename)
+        mlflow.log_artifact(run_id, str(copy), folder or None)
+
+
+def _cut(value: Any, characters: int) -> str:
+    """Return `value` as text that fits MLflow's limit, with a mark where it was cut."""
+    text = str(value)
+    return text if len(text) <= characters else text[: characters - 1] + "…"

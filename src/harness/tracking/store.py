@@ -1,0 +1,298 @@
+"""Find and open the tracking store once, before any job: processes that make one database together break it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+import ssl
+import tempfile
+import urllib.error
+import urllib.request
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.system.errors import UserError
+from harness.system.secrets import holds_password
+from harness.tracking.client import as_user_error, client, quiet_environment, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mlflow import MlflowClient
+
+    from harness.config import TrackingConfig
+
+DATABASE = "mlflow.db"
+ARTIFACTS = "artifacts"
+_SQLITE = "sqlite:///"
+_REACH_TIMEOUT_S = 5.0
+_LOCK_TIMEOUT_S = 120.0  # making a database takes some seconds; more means that its maker hangs
+
+
+@dataclass(frozen=True)
+class Store:
+    """An open store: plain data, so that it travels to worker processes."""
+
+    uri: str
+    experiment_id: str
+    experiment: str
+    root: Path | None  # folder of the embedded store; None where `uri` was given
+
+    def client(self) -> MlflowClient:
+        """Return an MLflow client of this store."""
+        return client(self.uri)
+
+
+def resolve_uri(uri: str | None = None, root: str | Path = "mlruns") -> tuple[str, Path | None]:
+    """Return the tracking URI and, if the store is the embedded one, its absolute folder.
+
+    In this order: `uri`, the environment's MLFLOW_TRACKING_URI, sqlite under `root`. A relative sqlite path
+    is made absolute against the current folder, since jobs may run in another one.
+    """
+    given = uri or os.environ.get("MLFLOW_TRACKING_URI")
+    if given:
+        database = sqlite_path(given)
+        return (given if database is None else f"{_SQLITE}{database}"), None
+    folder = Path(root).expanduser().absolute()
+    return f"{_SQLITE}{folder / DATABASE}", folder
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """Return the absolute path of a sqlite URI's database, None for another URI."""
+    return Path(uri.removeprefix(_SQLITE)).absolute() if uri.startswith(_SQLITE) else None
+
+
+def open_store(cfg: TrackingConfig) -> Store:
+    """Create the database and the experiment where they don't exist yet, and return the store.
+
+    Raises:
+        UserError: the store can't be made, reached or written. Nothing half-made is left behind.
+
+    """
+    if cfg.uri and holds_password(cfg.uri):
+        raise UserError(
+            f"tracking.uri={shown(cfg.uri)} holds a password, and configs are kept with the results: leave it out and "
+            "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, in the environment."
+        )
+    uri, root = resolve_uri(cfg.uri, cfg.root)
+    quiet_environment()
+    database = sqlite_path(uri)
+    if database is None:
+        check_reachable(uri)
+        with as_user_error(uri, "open"):
+            return Store(uri, _experiment(uri, cfg.experiment, None), cfg.experiment, None)
+    artifacts = database.parent / ARTIFACTS
+    with as_user_error(uri, "open"), _made_folders(artifacts), _locked(database):
+        _check_folder_writable(artifacts)
+        if database.exists():
+            check_writable(database)
+        else:
+            _create_database(database, artifacts)
+        experiment_id = _experiment(uri, cfg.experiment, artifacts)
+        if root is not None:
+            _check_not_moved(uri, experiment_id, artifacts)
+        return Store(uri, experiment_id, cfg.experiment, root)
+
+
+def existing_uri(uri: str | None = None, root: str | Path = "mlruns") -> str:
+    """Return the tracking URI of a store that is there: reading must not make one.
+
+    Raises:
+        UserError: the sqlite database does not exist.
+
+    """
+    address, _ = resolve_uri(uri, root)
+    database = sqlite_path(address)
+    if database is not None and not database.is_file():
+        raise UserError(f"nothing measured yet: run `make demo` (there is no tracking store {database})")
+    return address
+
+
+def find_store(cfg: TrackingConfig) -> Store:
+    """Return the store if it is there, without changing it.
+
+    Raises:
+        UserError: there is no store, it can't be read or reached, or it lacks the experiment.
+
+    """
+    uri = existing_uri(cfg.uri, cfg.root)
+    quiet_environment()
+    check_reachable(uri)
+    with as_user_error(uri, "read"):
+        found = client(uri).get_experiment_by_name(cfg.experiment)
+    if found is None:
+        raise UserError(f"nothing measured yet: run `make demo` (no experiment {cfg.experiment!r} in {shown(uri)})")
+    return Store(uri, str(found.experiment_id), cfg.experiment, resolve_uri(cfg.uri, cfg.root)[1])
+
+
+def check_there(uri: str) -> None:
+    """Raise UserError within seconds where a store is away: a server that does not answer, a database that is locked.
+
+    MLflow's own patience is half a minute for each call.
+    """
+    database = sqlite_path(uri)
+    if database is None:
+        check_reachable(uri)
+    else:
+        check_writable(database)
+
+
+def check_writable(database: Path) -> None:
+    """Take and give back the write lock of a sqlite database: it is one, and it can be written.
+
+    Raises:
+        UserError: it is none of these.
+
+    """
+    try:
+        connection = sqlite3.connect(f"file:{database}?mode=rw", uri=True, timeout=_REACH_TIMEOUT_S)
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.rollback()
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise UserError(
+            f"can't write the tracking store {database}: {error}\n"
+            "Move the file away to start a new store, or choose another folder with tracking.root=FOLDER."
+        ) from error
+
+
+def _check_folder_writable(artifacts: Path) -> None:
+    """Raise UserError unless files can be written where a run's files go; a database alone would keep half a row."""
+    try:
+        with tempfile.TemporaryFile(dir=artifacts):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"can't write the tracking store's files in {artifacts}: {error.strerror}; "
+            "choose another folder with tracking.root=FOLDER."
+        ) from None
+
+
+def _create_database(database: Path, artifacts: Path) -> None:
+    """Make the database under a temporary name and rename it: nobody ever sees half of one."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    partial = database.with_name(f".{database.name}.{os.getpid()}")
+    try:
+        SqlAlchemyStore(f"{_SQLITE}{partial}", str(artifacts)).engine.dispose()
+        partial.replace(database)
+    finally:
+        for leftover in database.parent.glob(f"{partial.name}*"):
+            leftover.unlink()
+
+
+def _experiment(uri: str, name: str, artifacts: Path | None) -> str:
+    """Return the id of the experiment `name`, made if it is not there."""
+    from mlflow.exceptions import MlflowException
+
+    mlflow = client(uri)
+    found = mlflow.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return str(mlflow.create_experiment(name, artifact_location=str(artifacts) if artifacts else None))
+        except MlflowException:
+            found = mlflow.get_experiment_by_name(name)  # another process was faster
+            if found is None:
+                raise
+    if found.lifecycle_stage != "active":
+        raise UserError(
+            f"experiment {name!r} was deleted in MLflow: restore it, or set tracking.experiment=ANOTHER_NAME"
+        )
+    return str(found.experiment_id)
+
+
+def _check_not_moved(uri: str, experiment_id: str, artifacts: Path) -> None:
+    """MLflow keeps absolute artifact paths: a store that was moved or copied would write to its old place."""
+    location = client(uri).get_experiment(experiment_id).artifact_location
+    if Path(location.removeprefix("file://")) != artifacts:
+        raise UserError(
+            f"the tracking store in {artifacts.parent} was made for another place: its files are in {location}\n"
+            "Move it back, move it away (a new one is made), or choose another folder with tracking.root=FOLDER."
+        )
+
+
+def check_reachable(uri: str) -> None:
+    """Ask an http server once, with a short timeout: MLflow's own client retries for minutes."""
+    if not uri.startswith(("http://", "https://")):
+        return
+    try:
+        address = f"{uri.rstrip('/')}/health"
+        urllib.request.urlopen(address, timeout=_REACH_TIMEOUT_S, context=_tls_context()).close()
+    except urllib.error.HTTPError:
+        return  # something answers; whether it lets us in, MLflow's client will find out
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise UserError(
+            f"no MLflow server answers at {shown(uri)}: {reason}\n"
+            "Start it, or unset tracking.uri and MLFLOW_TRACKING_URI to use the embedded store."
+        ) from error
+
+
+def _tls_context() -> ssl.SSLContext:
+    """Return what to trust: the system's authorities, or what MLflow's own client is told to."""
+    certificate = os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH")
+    context = ssl.create_default_context(cafile=certificate or None)
+    if os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1"):
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+@contextmanager
+def _made_folders(folder: Path) -> Iterator[None]:
+    """Make `folder` with its parents; if what follows fails, remove those that were not there before.
+
+    Only empty ones: another process may have made its store there in the meantime.
+    """
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        with suppress(OSError):
+            for path in missing:
+                path.rmdir()
+        raise
+
+
+@contextmanager
+def exclusive(store: Store) -> Iterator[None]:
+    """Hold a store alone among the processes of this machine: for a moment in which two sweeps would cross.
+
+    The lock is the operating system's, so a holder that dies in whatever way lets go.
+
+    Raises:
+        UserError: somebody else holds it for minutes.
+
+    """
+    from filelock import FileLock, Timeout
+
+    database = sqlite_path(store.uri)
+    name = hashlib.sha256(store.uri.encode()).hexdigest()[:16]
+    elsewhere = Path(tempfile.gettempdir()) / f"harness-{os.getuid()}-store-{name}.lock"
+    path = database.with_name(f".{database.name}.lock") if database is not None else elsewhere
+    try:
+        with FileLock(path, timeout=_LOCK_TIMEOUT_S):
+            yield
+    except Timeout:
+        raise UserError(
+            f"the tracking store {shown(store.uri)} is held by another process that does not let go; its lock is {path}"
+        ) from None
+
+
+@contextmanager
+def _locked(database: Path) -> Iterator[None]:
+    """Hold the lock file beside the database; it goes again where no database came of it."""
+    from filelock import FileLock
+
+    lock = database.with_name(f".{database.name}.lock")
+    try:
+        with FileLock(lock, timeout=_LOCK_TIMEOUT_S):
+            yield
+    finally:
+        if not database.exists():
+            lock.unlink(missing_ok=True)

@@ -1,0 +1,75 @@
+"""Demands: what a profile and a trace say hour by hour, and which files are none."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from harness.commands.capacity.demand import constant, profile, trace
+from harness.system.errors import UserError
+
+
+def written(tmp_path, text):
+    path = tmp_path / "day.csv"
+    path.write_text(text)
+    return path
+
+
+def test_a_constant_demand_is_its_own_mean_and_peak():
+    found = constant(2e6)
+    assert (found.peak_per_s, found.mean_per_s, found.images) == (2e6, 2e6, 7.2e9)
+
+
+def test_a_profile_holds_each_rate_until_the_next_row(tmp_path):
+    found = profile(written(tmp_path, "hour,rate_per_s\n0,10\n8,100\n8.5,200\n20,10\n"))
+    rates = [(hour.mean_per_s, hour.peak_per_s) for hour in found.hours]
+    assert rates == [(10, 10)] * 8 + [(150, 200)] + [(200, 200)] * 11 + [(10, 10)] * 4
+    assert found.duration_s == 86400
+    assert found.images == pytest.approx(3600 * (12 * 10 + 150 + 11 * 200))
+
+
+def test_a_trace_gives_all_its_images_and_the_peak_of_its_busiest_minute(tmp_path):
+    quiet = np.arange(0, 7200, 1.0)
+    rush = 3600 + 60 * np.arange(600) / 600  # ten a second more in the first minute of the second hour
+    times = np.append(quiet, rush)
+    np.random.default_rng(0).shuffle(times)
+    found = trace(written(tmp_path, "arrival_s\n" + "\n".join(map(str, times + 1e6))))
+    assert found.images == pytest.approx(7800)
+    assert len(found.hours) == 2
+    assert found.hours[0].peak_per_s == pytest.approx(1)
+    assert found.hours[1].peak_per_s == pytest.approx(11)
+    assert found.busiest_s.size == pytest.approx(660, abs=1)
+    assert 0 <= found.busiest_s.min() <= found.busiest_s.max() <= 60
+
+
+def test_a_short_trace_is_one_window_and_a_request_may_bring_several_images(tmp_path):
+    found = trace(written(tmp_path, "arrival_s,images\n0,1\n1,3\n4,4\n"))
+    assert (found.images, found.duration_s, found.peak_per_s) == (8, 4, 2)
+
+
+@pytest.mark.parametrize(
+    ("read", "text", "told"),
+    [
+        (profile, "hour\n0\n", "no column rate_per_s; it has hour"),
+        (profile, "hour,rate_per_s\n", "no rows"),
+        (profile, "hour,rate_per_s\n0,fast\n", "row 1: rate_per_s is 'fast'"),
+        (profile, "hour,rate_per_s\n1,5\n", "rise from 0 to below 24"),
+        (profile, "hour,rate_per_s\n0,5\n24,5\n", "rise from 0 to below 24"),
+        (profile, "hour,rate_per_s\n0,-5\n", "zero or more"),
+        (profile, "hour,rate_per_s\n0,0\n", "not all zero"),
+        (profile, "", "can't read"),
+        (trace, "time\n1\n", "no column arrival_s"),
+        (trace, "arrival_s\n1\n1\n", "at one moment"),
+        (trace, "arrival_s\n1\nnan\n", "row 2: arrival_s is 'nan'"),
+        (trace, "arrival_s,images\n1,0\n2,1\n", "whole numbers from 1"),
+    ],
+)
+def test_a_file_that_is_no_demand_is_refused_in_one_line(tmp_path, read, text, told):
+    with pytest.raises(UserError, match=told) as raised:
+        read(written(tmp_path, text))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"can't read .*none\.csv"):
+        profile(tmp_path / "none.csv")

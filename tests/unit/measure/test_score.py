@@ -1,0 +1,91 @@
+"""Shares and drops with their intervals; what an early exit's samples and heads get right."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from harness.measure.predictions import Predictions
+from harness.results.score import accuracy_metrics, drop, share
+
+LABELS = np.array([0, 1, 2, 3, 4, 5])
+
+
+def ranked(*first):
+    """Return predictions of ten classes whose best are `first`, then 9, 8, 7, 6."""
+    return np.array([[one, 9, 8, 7, 6] for one in first])
+
+
+@pytest.mark.parametrize(("right", "count"), [(0, 10), (10, 10), (348, 359), (1, 3), (50_000, 50_000)])
+def test_the_interval_of_a_share_is_wilsons(right, count):
+    found = share(np.arange(count) < right)
+    expected = binomtest(right, count).proportion_ci(method="wilson")
+    assert (found.value, found.low, found.high) == pytest.approx(
+        (right / count, expected.low, expected.high), abs=1e-12
+    )
+    assert found.low <= found.value <= found.high
+
+
+def test_a_share_of_nothing_is_no_share():
+    with pytest.raises(ValueError, match="no images"):
+        share(np.zeros(0, dtype=bool))
+
+
+def test_a_drop_is_paired_so_that_what_both_get_wrong_does_not_widen_it():
+    generator = np.random.default_rng(0)
+    baseline = generator.random(2000) < 0.7
+    other = baseline & (generator.random(2000) > 0.02)
+    found = drop(baseline, other)
+    assert found.value == pytest.approx(baseline.mean() - other.mean())
+    assert found.low < found.value < found.high
+    unpaired = share(baseline).high - share(baseline).low
+    assert found.high - found.low < unpaired / 2
+
+
+def test_the_interval_of_a_drop_holds_what_it_promises():
+    """Of 400 samples of pairs with a true drop of 3 points, about 95% of the intervals hold it (binomial sd 1.1%)."""
+    generator, hits = np.random.default_rng(1), 0
+    for _ in range(400):
+        baseline = generator.random(359) < 0.97
+        other = np.where(baseline, generator.random(359) > 0.035, generator.random(359) < 0.1317)
+        found = drop(baseline, other)
+        hits += found.low <= 0.97 * 0.035 - 0.03 * 0.1317 <= found.high
+    assert 0.91 <= hits / 400 <= 0.99
+
+
+def test_top1_top5_and_agreement_are_counted_for_each_image():
+    own = Predictions(ranked(0, 1, 2, 0, 0, 0))
+    own.ranked[3] = [0, 3, 8, 7, 6]  # right at the second place
+    eager = Predictions(ranked(0, 1, 5, 0, 0, 1))
+    found = accuracy_metrics(own, eager, LABELS, classes=10)
+    assert found["accuracy/top1"] == 3 / 6
+    assert found["accuracy/top5"] == 4 / 6
+    assert found["accuracy/agreement"] == 4 / 6
+    assert found["accuracy/top1_low"] < 0.5 < found["accuracy/top1_high"]
+
+
+def test_of_five_classes_there_is_no_top5():
+    own = Predictions(np.argsort(np.eye(5), axis=1)[:, ::-1])
+    assert not any("top5" in name for name in accuracy_metrics(own, own, np.arange(5), classes=5))
+
+
+def test_an_early_exit_reports_those_that_left_and_those_that_stayed_and_each_head():
+    exited = np.array([True, True, False, False, False, False])
+    heads = {"exit_logits": np.array([0, 9, 9, 9, 9, 9]), "logits": np.array([0, 1, 2, 3, 4, 9])}
+    final = np.where(exited, heads["exit_logits"], heads["logits"])
+    own = Predictions(ranked(*final), heads, exited)
+    found = accuracy_metrics(own, own, LABELS, classes=10)
+    assert found["accuracy/exit_share"] == 2 / 6
+    assert found["accuracy/exited_top1"] == 1 / 2
+    assert found["accuracy/stayed_top1"] == 3 / 4
+    assert found["accuracy/top1"] == 4 / 6  # overall, at this threshold
+    assert (found["accuracy/exit_head_top1"], found["accuracy/last_head_top1"]) == (1 / 6, 5 / 6)
+
+
+def test_where_nobody_left_there_is_no_accuracy_of_those_that_did():
+    heads = {"exit_logits": LABELS, "logits": LABELS}
+    own = Predictions(ranked(*LABELS), heads, np.zeros(6, dtype=bool))
+    found = accuracy_metrics(own, own, LABELS, classes=10)
+    assert "accuracy/exited_top1" not in found
+    assert found["accuracy/stayed_top1"] == 1

@@ -1,0 +1,95 @@
+"""Real cells under their engines' own profilers: parts in the network's order, nearly all of the time attributed."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import replace
+
+import pytest
+
+from harness.engines import get
+from harness.engines.profiling.parts import order_of
+from harness.engines.profiling.profile import ENOUGH, SPANNING, UNKNOWN
+from harness.engines.profiling.take import take_profile
+from harness.measure.tasks import tasks
+from harness.system.errors import CellError
+
+WHOLE = ["stem", *(f"{kind} {n}" for n in (1, 2, 3) for kind in ("dense block", "transition")), "dense block 4", "head"]
+
+
+@pytest.fixture(scope="module")
+def profiled(prepared):
+    """Return a function: profiled("arch=grouped", "hw=fusion") -> the profiles of all four cells, by role."""
+
+    def make(*overrides):
+        plan, cells = prepared(*overrides)
+        out = {}
+        for task in tasks(plan, cells):
+            with ExitStack() as stack:
+                loaded = tuple(
+                    stack.enter_context(get(one.plan.engine).load(one, "cpu")) for one in task.spec.artifacts
+                )
+                out[task.spec.role] = take_profile(loaded, task.spec)
+        return out
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def grouped_fusion_profiles(profiled):
+    return profiled("arch=grouped", "hw=fusion")
+
+
+def known(profile):
+    return [part for part in profile.parts_ms if part not in (SPANNING, UNKNOWN)]
+
+
+def test_eager_and_onnxruntime_attribute_nearly_everything_to_the_same_parts(grouped_fusion_profiles):
+    for role, profile in grouped_fusion_profiles.items():
+        assert sorted(known(profile), key=order_of) == WHOLE, role
+        assert profile.attributed >= ENOUGH, role
+    assert {profile.source for profile in grouped_fusion_profiles.values()} == {
+        "torch profiler",
+        "onnxruntime profiler",
+    }
+
+
+def test_the_work_of_a_batch_fits_into_the_batch(grouped_fusion_profiles):
+    for profile in grouped_fusion_profiles.values():
+        assert 0 < profile.work_ms <= profile.batch_ms * 1.05
+        assert 0 <= profile.moves_ms < profile.work_ms and profile.moves <= profile.kernels
+
+
+def test_an_engine_that_optimises_runs_fewer_nodes_but_reorders_layouts(grouped_fusion_profiles):
+    assert grouped_fusion_profiles["hw"].kernels < grouped_fusion_profiles["baseline"].kernels
+    assert grouped_fusion_profiles["hw"].moves > 0
+
+
+def test_both_stages_of_an_early_exit_count_and_its_head_is_a_part(profiled):
+    profiles = profiled("arch=early_exit", "hw=fusion")
+    for role in ("arch", "combined"):
+        assert "exit head" in profiles[role].parts_ms and "dense block 4" in profiles[role].parts_ms
+    assert "exit head" not in profiles["baseline"].parts_ms
+
+
+def test_emulated_fp16_shows_its_casts(profiled):
+    profiles = profiled("arch=grouped", "hw=fp16")
+    assert profiles["hw"].attributed >= ENOUGH
+    assert profiles["hw"].moves > 0
+
+
+def test_a_profiler_that_fails_is_a_reason_and_no_crash(prepared):
+    plan, cells = prepared("arch=grouped", "hw=fusion")
+    spec = tasks(plan, cells)[-1].spec
+    broken = replace(spec, artifacts=(replace(spec.artifacts[0], main_file="gone.onnx"),))
+    with pytest.raises(CellError, match="onnxruntime could not be profiled"):
+        take_profile((None,), broken)
+
+
+def test_an_engine_of_another_package_has_no_profile_and_that_is_a_reason(prepared):
+    plan, cells = prepared("arch=none", "hw=none", "reference=engine")
+    (task,) = tasks(plan, cells)
+    (artifact,) = task.spec.artifacts
+    foreign = replace(artifact, plan=replace(artifact.plan, engine="theirs"))
+    with pytest.raises(CellError, match="engine theirs has no profiler here"):
+        take_profile([None], replace(task.spec, artifacts=(foreign,)))

@@ -1,0 +1,168 @@
+"""Command line to configs: every job that was meant, and one clear line for what can't be meant."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from itertools import product
+
+import pytest
+
+from harness.sweep.command_line import compose_jobs, config_dir
+from harness.system.errors import UserError
+from harness.techniques import arch, hw
+
+
+def refusal(*overrides) -> str:
+    with pytest.raises(UserError) as refused:
+        compose_jobs(list(overrides))
+    text = str(refused.value)
+    assert 1 <= len(text.splitlines()) <= 2, text
+    return text
+
+
+def stacks(job) -> tuple[str, str, int]:
+    return "+".join(arch.enabled(job.config.arch)), "+".join(hw.enabled(job.config.hw)), job.config.batch_size
+
+
+def group_files() -> list[tuple[str, str]]:
+    """Return (group, choice) of every file of a group in conf/."""
+    root = config_dir()
+    return sorted((str(file.parent.relative_to(root)), file.stem) for file in root.glob("*/*.yaml"))
+
+
+def test_a_grid_expands_to_every_combination_stacks_included():
+    jobs = compose_jobs(["arch=none,grouped,[grouped,low_rank]", "hw=fp16,fusion", "batch_size=16,32"])
+    expected = set(product(("", "grouped", "grouped+low_rank"), ("fp16", "fusion"), (16, 32)))
+    assert len(jobs) == 12
+    assert {stacks(job) for job in jobs} == expected
+
+
+def test_a_stack_is_the_same_whatever_order_it_is_written_in():
+    one, other = compose_jobs(["arch=[low_rank,grouped],[grouped,low_rank]"])
+    assert asdict(one.config) == asdict(other.config)
+    assert arch.enabled(one.config.arch) == ("grouped", "low_rank")
+
+
+def test_without_overrides_there_is_one_job_the_baseline():
+    (job,) = compose_jobs([])
+    assert stacks(job) == ("", "", 8)
+    assert job.config.model.name == "densenet121"
+
+
+def test_an_option_rides_along_in_a_sweep_where_only_some_cells_have_its_technique():
+    exit_job, grouped_job = compose_jobs(["arch=early_exit,grouped", "arch.grouped.groups=8"])
+    assert arch.enabled(exit_job.config.arch) == ("early_exit",)
+    assert arch.enabled(grouped_job.config.arch) == ("grouped",)
+    assert grouped_job.config.arch.grouped.groups == 8
+
+
+def test_an_option_itself_can_be_swept():
+    jobs = compose_jobs(["arch=grouped", "arch.grouped.groups=2,4,8"])
+    assert [job.config.arch.grouped.groups for job in jobs] == [2, 4, 8]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "option", "cure"),
+    [
+        (("arch=early_exit", "arch.grouped.groups=8"), "arch.grouped.groups=8", "arch=grouped"),
+        (("hw=fusion", "hw.fp16.io=fp16"), "hw.fp16.io=fp16", "hw=fp16"),
+        (("arch=early_exit", "arch.grouped.groups=4,8"), "arch.grouped.groups=4,8", "arch=grouped"),
+    ],
+)
+def test_an_option_of_a_technique_that_is_on_nowhere_is_refused(overrides, option, cure):
+    text = refusal(*overrides)
+    assert text.startswith(option)
+    assert f"add {cure}" in text
+
+
+@pytest.mark.parametrize(
+    ("override", "right"),
+    [
+        ("arch=groupd", "grouped"),
+        ("hw=fuse", "fusion"),
+        ("engine=onnx", "onnxruntime"),
+        ("batch=b3", "b32"),
+        ("protocol=fast", "quick"),
+        ("experiment=nothing", "demo"),
+    ],
+)
+def test_an_unknown_choice_of_a_group_lists_the_known_ones(override, right):
+    text = refusal(override)
+    assert override.replace("=", "/") in text
+    assert right in text.split("choose one of", 1)[1]
+
+
+def test_an_unknown_model_names_ours_and_says_what_else_a_model_can_be():
+    text = refusal("model=densenet")
+    assert text.startswith("model 'densenet' is not known; the known models are densenet121, densenet_tiny, ")
+    assert "module:function" in text
+
+
+@pytest.mark.parametrize(
+    ("override", "right"),
+    [
+        ("arch.grouped.group=8", "arch.grouped.groups"),
+        ("batchsize=8", "batch_size"),
+        ("protocol.bugdet_s=8", "protocol.budget_s"),
+        ("hw.fp16.oi=fp16", "hw.fp16.io"),
+        ("archs=grouped", "arch"),
+        ("+batchsize=8", "batch_size"),
+    ],
+)
+def test_an_unknown_option_is_met_with_the_nearest_known_one(override, right):
+    text = refusal(override)
+    assert f"did you mean {right}?" in text
+    assert override.lstrip("+").partition("=")[0] in text
+
+
+def test_hydra_would_add_a_new_name_without_a_word_and_we_refuse_it():
+    text = refusal("+foo=1")
+    assert "unknown option foo" in text
+    assert "--help" in text or "did you mean" in text
+
+
+@pytest.mark.parametrize("override", ["batch_size=eight", "precision.tf32=7.5", "protocol.slice_s=long"])
+def test_a_value_of_the_wrong_type_names_the_option_and_the_value(override):
+    name, _, value = override.partition("=")
+    text = refusal(override)
+    assert name.rpartition(".")[2] in text
+    assert value in text
+
+
+@pytest.mark.parametrize("override", ["arch=[grouped,low_rank", "batch_size", "arch=grouped]"])
+def test_an_argument_that_can_not_be_read_says_how_to_write_it(override):
+    assert "write key=value" in refusal(override)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("group", "choice"), group_files())
+def test_every_file_of_a_group_composes(group, choice):
+    jobs = compose_jobs([f"{group}={choice}"])
+    config = jobs[0].config
+    if group == "arch":
+        assert arch.enabled(config.arch) == (() if choice == "none" else (choice,))
+    elif group == "hw":
+        assert hw.enabled(config.hw) == (() if choice == "none" else (choice,))
+    elif group in ("model", "engine", "scenario", "data", "protocol"):
+        assert getattr(config, group).name == choice
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 8, 16, 32, 64])
+def test_a_batch_preset_sets_the_batch_size_and_its_dynamic_profile(size):
+    (job,) = compose_jobs([f"batch=b{size}"])
+    profile = job.config.profile
+    assert job.config.batch_size == size
+    assert (profile.min_batch_size, profile.opt_batch_size, profile.max_batch_size) == (1, size, 2 * size)
+
+
+def test_batch_presets_sweep_and_an_explicit_batch_size_wins_over_one():
+    assert [job.config.batch_size for job in compose_jobs(["batch=b16,b32"])] == [16, 32]
+    (job,) = compose_jobs(["batch=b16", "batch_size=3"])
+    assert (job.config.batch_size, job.config.profile.max_batch_size) == (3, 32)
+
+
+def test_an_experiment_preset_brings_its_own_grid_and_a_word_on_the_command_line_wins():
+    jobs = compose_jobs(["experiment=demo"])
+    assert [stacks(job) for job in jobs] == [("grouped", "fusion", 2), ("early_exit", "fusion", 2)]
+    (job,) = compose_jobs(["experiment=demo", "arch=low_rank"])
+    assert stacks(job) == ("low_rank", "fusion", 2)

@@ -15,7 +15,7 @@ from dataclasses import replace
 from multiprocessing.queues import Queue
 from queue import Empty
 
-from harness.config import HarnessConfig
+from harness.measure.design import QuartetPlan
 from harness.measure.lock import building
 from harness.measure.progress import Progress, Silent
 from harness.system.machine import usable_cores
@@ -28,13 +28,12 @@ CORES_PER_JOB = 4  # an export or a compilation keeps several cores busy
 
 
 def build_ahead(
-    quartets: Sequence[tuple[HarnessConfig, str]],
-    device: str,
+    quartets: Sequence[QuartetPlan],
     progress: Progress,
     sweep: str = "",
     at_least: int = 1,
 ) -> None:
-    """Prepare quartets (a config and its resolved engine) of the sweep with this id, several at once.
+    """Prepare the quartets of the sweep with this id, several at once.
 
     `at_least` so many at once if `engine.build_jobs` says nothing else. Where that is more than there are quartets,
     several prepare the same one, each from another cell on.
@@ -42,7 +41,7 @@ def build_ahead(
     Return at once where one at a time is all there is room for: then each job builds for itself.
     """
     usual = max(default_jobs(), at_least)
-    jobs = min(quartets[0][0].engine.build_jobs or usual, len(quartets) * MOST_CELLS) if quartets else 0
+    jobs = min(quartets[0].config.engine.build_jobs or usual, len(quartets) * MOST_CELLS) if quartets else 0
     if jobs < 2:
         return
     count = len(quartets)
@@ -54,7 +53,7 @@ def build_ahead(
         pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start, initargs=(os.getpid(), jobs, said))
         try:
             with no_interrupts():
-                work = [pool.submit(_prepare, *one, turn, device, sweep) for one, turn in turns]
+                work = [pool.submit(_prepare, one, turn, sweep) for one, turn in turns]
             _follow(work, said, progress)
         except BaseException:
             for process in list((pool._processes or {}).values()):
@@ -100,23 +99,21 @@ def _start(parent: int, jobs: int, said: Queue[str]) -> None:
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(max(1, usable_cores() // jobs)))
 
 
-def _prepare(config: HarnessConfig, engine: str, turn: int, device: str, sweep: str) -> None:
+def _prepare(plan: QuartetPlan, turn: int, sweep: str) -> None:
     """Put all that a quartet needs into the cache.
 
     Quartets share cells, and who comes second waits for the first one's build: so each begins with another cell.
     """
     from harness.sweep.build import prepare
-    from harness.sweep.plan import plan_quartet
     from harness.sweep.variants import prepare_variants
     from harness.system.cache import open_cache
     from harness.system.errors import CellError, UserError
 
     try:
-        plan = plan_quartet(config, engine, device)
         first = turn % len(plan.cells)
         plan = replace(plan, cells=plan.cells[first:] + plan.cells[:first])
-        cache = open_cache(config.cache, sweep)
-        if config.scenario.name != "fixed":
+        cache = open_cache(plan.config.cache, sweep)
+        if plan.config.scenario.name != "fixed":
             prepare_variants(plan, cache, _Saying())
             return
         for build in range(plan.config.protocol.builds):

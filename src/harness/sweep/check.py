@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from harness.config import EngineConfig, HarnessConfig, ModelConfig, TrainConfig
 from harness.engines import get, names
+from harness.measure.design import QuartetPlan
 from harness.networks.data.labelled import check_data
 from harness.sweep.command_line import Job
 from harness.sweep.engine import device_of, engine_of_all
@@ -32,10 +33,7 @@ class Resolved:
     engines: dict[str, str]  # as asked for ("auto", or a name) -> resolved
     reason: str  # why `auto` became what it is; "" where nothing was left open
     device: str
-
-    def engine_of(self, config: HarnessConfig) -> str:
-        """Return the engine of one job."""
-        return self.engines[config.engine.name]
+    plans: tuple[QuartetPlan, ...]  # of the jobs, in their order
 
 
 def check_sweep(jobs: Sequence[Job]) -> Resolved:
@@ -54,13 +52,16 @@ def check_sweep(jobs: Sequence[Job]) -> Resolved:
     for config in configs:
         check_boundary(config, device)
     engines, reasons = {}, {}
+    plans: dict[str, Iterator[QuartetPlan]] = {}
     for asked in dict.fromkeys(config.engine.name for config in configs):
-        engines[asked], reasons[asked] = engine_of_all([c for c in configs if c.engine.name == asked], device)
+        engines[asked], reasons[asked], found = engine_of_all([c for c in configs if c.engine.name == asked], device)
+        plans[asked] = iter(found)
     _check_engine_options(configs, engines)
     check_writable(Path(configs[0].cache.dir), "cache.dir")
     if configs[0].cache.shared:
         SharedCache(configs[0].cache.shared)  # it refuses a place that can't be written
-    return Resolved(engines, reasons.get("auto", ""), device)
+    in_order = tuple(next(plans[config.engine.name]) for config in configs)
+    return Resolved(engines, reasons.get("auto", ""), device, in_order)
 
 
 def _check_shared(configs: Sequence[HarnessConfig]) -> None:

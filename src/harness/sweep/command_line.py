@@ -1,14 +1,16 @@
-"""Command line -> composed configs: every job of a sweep, composed and type-checked before any of them runs.
+"""Command line -> composed configs: every job of a sweep, composed once and type-checked before any of them runs.
 
-Hydra composes a sweep's jobs itself when it runs; doing so once before lets a wrong word end with one clear line
-and status 2, and lets one engine be chosen for the whole sweep.
+So a wrong word ends with one clear line and status 2, and one engine is chosen for the whole sweep. Hydra's `compose`
+does it; what its sweepers would do, splitting the grid into jobs, is `_grid`.
 """
 
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,15 @@ class Job:
 
     overrides: tuple[str, ...]
     config: HarnessConfig
+    text: str  # the composed config as YAML, as a row keeps it
+
+
+@dataclass(frozen=True)
+class ComposedSweep:
+    """All jobs of a command line, and what Hydra itself was told."""
+
+    jobs: tuple[Job, ...]
+    hydra: Any  # the node `hydra` of the first job
 
 
 def config_dir() -> Path:
@@ -48,27 +59,21 @@ def register_schema(overrides: Sequence[str] = ()) -> None:
 
 def compose_jobs(overrides: Sequence[str]) -> list[Job]:
     """Return every job that these command-line overrides mean; raise UserError for what can't be composed."""
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
+    return list(compose_sweep(overrides).jobs)
+
+
+def compose_sweep(overrides: Sequence[str]) -> ComposedSweep:
+    """Return every job of these overrides, and Hydra's own settings; raise UserError for what can't be composed."""
+    from hydra import compose
 
     _refuse_unknown_additions(overrides)
-    GlobalHydra.instance().clear()
-    try:
-        register_schema(overrides)
-        with initialize_config_dir(str(config_dir()), version_base="1.3"):
-            grids = _grid(list(overrides))
-            jobs = []
-            for grid in grids:
-                composed = compose("config", overrides=grid)
-                jobs.append(Job(tuple(grid), from_omegaconf(composed)))
-    except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:
-        raise UserError(one_line(error)) from None
-    finally:
-        GlobalHydra.instance().clear()
+    with composing(overrides):
+        first = _first_job(list(overrides))
+        grids = _grid(list(overrides), first)
+        composed = [_without_hydra(first)] if len(grids) == 1 and not _is_sweep(overrides) else None
+        jobs = [_job(grid, composed[0] if composed else compose("config", overrides=grid)) for grid in grids]
     _refuse_idle_options(overrides, [job.config for job in jobs])
-    return jobs
+    return ComposedSweep(tuple(jobs), first.hydra)
 
 
 def compose_first(overrides: Sequence[str]) -> Any:
@@ -76,6 +81,13 @@ def compose_first(overrides: Sequence[str]) -> Any:
 
     Raises UserError for what can't be composed.
     """
+    with composing(overrides):
+        return _first_job(list(overrides))
+
+
+@contextmanager
+def composing(overrides: Sequence[str]) -> Iterator[None]:
+    """Let Hydra compose inside; what it or OmegaConf raises becomes a UserError of one line."""
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
@@ -85,42 +97,71 @@ def compose_first(overrides: Sequence[str]) -> Any:
     try:
         register_schema(overrides)
         with initialize_config_dir(str(config_dir()), version_base="1.3"):
-            return _first_job(list(overrides))
+            yield
     except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:
         raise UserError(one_line(error)) from None
     finally:
         GlobalHydra.instance().clear()
 
 
+def _job(overrides: Sequence[str], composed: Any) -> Job:
+    from omegaconf import OmegaConf
+
+    return Job(tuple(overrides), from_omegaconf(composed), OmegaConf.to_yaml(composed, resolve=True))
+
+
 def _first_job(overrides: list[str]) -> Any:
     """Compose the first job alone, with Hydra's own node: a sweep can't be composed."""
     from hydra import compose
-    from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    single = [_first_choice(parsed) for parsed in OverridesParser.create().parse_overrides(overrides)]
-    return compose("config", overrides=single, return_hydra_config=True)
+    return compose("config", overrides=[_first_choice(one) for one in _parsed(overrides)], return_hydra_config=True)
 
 
-def _grid(overrides: list[str]) -> list[list[str]]:
-    """Expand sweeps as Hydra's basic sweeper does, the presets' own `hydra.sweeper.params` included."""
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-    from hydra.core.override_parser.overrides_parser import OverridesParser
+def _without_hydra(composed: Any) -> Any:
     from omegaconf import OmegaConf
 
-    parser = OverridesParser.create()
-    params = OmegaConf.select(_first_job(overrides), "hydra.sweeper.params") or {}  # the presets' own
-    keys = {parsed.get_key_element() for parsed in parser.parse_overrides(overrides)}
+    return OmegaConf.masked_copy(composed, [name for name in composed if name != "hydra"])
+
+
+def _grid(overrides: list[str], first: Any) -> list[list[str]]:
+    """Return the overrides of each job: the product of all sweeps, those that a preset asks for included.
+
+    A preset's are in `hydra.sweeper.params`, where Hydra's basic sweeper looks too; the command line's go before them.
+    """
+    from omegaconf import OmegaConf
+
+    params = OmegaConf.select(first, "hydra.sweeper.params") or {}
+    keys = {parsed.get_key_element() for parsed in _parsed(overrides)}
     preset = [f"{key}={value}" for key, value in params.items() if str(key) not in keys]
-    parsed = parser.parse_overrides(preset + overrides)
-    batches = BasicSweeper.split_arguments(parsed, max_batch_size=None)
-    return [list(grid) for batch in batches for grid in batch]
+    return [list(job) for job in itertools.product(*map(_choices, _parsed(preset + overrides)))]
+
+
+def _choices(parsed: Any) -> list[str]:
+    """Return an override once for each value that it sweeps over."""
+    key = parsed.get_key_element()
+    if not parsed.is_sweep_override():
+        return [f"{key}={parsed.get_value_element_as_str()}"]
+    if not parsed.is_discrete_sweep():
+        raise UserError(f"{parsed.input_line}: a grid needs its values one by one, as in {key}=2,4,8.")
+    return [f"{key}={value}" for value in parsed.sweep_string_iterator()]
+
+
+def _is_sweep(overrides: Sequence[str]) -> bool:
+    return any(parsed.is_sweep_override() for parsed in _parsed(list(overrides)))
 
 
 def _first_choice(parsed: Any) -> str:
     """Return an override with a sweep replaced by its first value."""
-    if parsed.is_sweep_override():
-        return f"{parsed.get_key_element()}={next(iter(parsed.sweep_string_iterator()))}"
-    return str(parsed.input_line)
+    return _choices(parsed)[0] if parsed.is_sweep_override() else str(parsed.input_line)
+
+
+def _parsed(overrides: list[str]) -> list[Any]:
+    """Return Hydra's own reading of overrides; globs are expanded by what the groups hold."""
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    loader = GlobalHydra.instance().config_loader() if GlobalHydra.instance().is_initialized() else None
+    return list(OverridesParser.create(config_loader=loader).parse_overrides(overrides))
 
 
 def _refuse_idle_options(overrides: Sequence[str], configs: Sequence[HarnessConfig]) -> None:
@@ -168,8 +209,6 @@ def one_line(error: Exception) -> str:
     )
     if syntax or text.startswith("Error parsing override"):
         return f"can't read an argument: {text}; write key=value, lists as 'key=[a,b]' in quotes."
-    if "ConfigLoader is not set" in text:
-        return "glob(...) can't be expanded here: list the choices, as in arch=early_exit,grouped."
     signs = ("could not be converted", "Invalid value", "is incompatible with type")
     wrong_type = next((line for line in lines if any(sign in line for sign in signs)), "")
     return ": ".join(part for part in (text.removeprefix("Error merging override "), wrong_type) if part)

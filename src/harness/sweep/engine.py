@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from harness.config import HarnessConfig
 from harness.engines import PREFERENCE, get
+from harness.measure.design import QuartetPlan
 from harness.sweep.plan import plan_quartet
 from harness.system.errors import UserError
 
@@ -21,35 +22,37 @@ def device_of(config: HarnessConfig) -> str:
     return ("cuda" if has_gpu else "cpu") if asked == "auto" else asked
 
 
-def engine_of_all(configs: Sequence[HarnessConfig], device: str) -> tuple[str, str]:
-    """Return the engine of jobs that ask for the same one, and why: the named one, or the first that can do all."""
+def engine_of_all(configs: Sequence[HarnessConfig], device: str) -> tuple[str, str, list[QuartetPlan]]:
+    """Return the engine of jobs that ask for the same one, why, and their plans on it.
+
+    It is the one that is named, or the first in order of preference that can do all.
+    """
     asked = configs[0].engine.name
     build_only = configs[0].engine.build_only
     if asked != "auto":
         get(asked)  # an unknown name first
-        problem = _problem(asked, configs, device)
-        if problem is not None:
-            raise UserError(problem + _alternative(asked, configs, device))
-        plans = [plan_quartet(config, asked, device) for config in configs]
+        plans = _plans(asked, configs, device)
+        if isinstance(plans, str):
+            raise UserError(plans + _alternative(asked, configs, device))
         if not any(cell.engine == asked for plan in plans for cell in plan.cells):
             raise UserError(
                 f"engine={asked}: no cell of this sweep runs on it, for with reference=eager only hw techniques do.\n"
                 "Add hw=fusion (or another one), or reference=engine to run the baseline on it too."
             )
-        return asked, "as asked"
+        return asked, "as asked", plans
     refused: list[str] = []
     for name in PREFERENCE[device]:
-        problem = _problem(name, configs, device)
-        if problem is None:
+        plans = _plans(name, configs, device)
+        if not isinstance(plans, str):
             verb = "build" if build_only else "run"
             why = f"the first in order of preference that can {verb} every cell here"
-            return name, "\n  ".join([why, *refused])
-        refused.append(f"not {name}: {problem.removeprefix(f'engine {name} ')}")
+            return name, "\n  ".join([why, *refused]), plans
+        refused.append(f"not {name}: {plans.removeprefix(f'engine {name} ')}")
     raise UserError("no engine can do every cell of this sweep:\n  " + "\n  ".join(refused))
 
 
-def _problem(name: str, configs: Sequence[HarnessConfig], device: str) -> str | None:
-    """Return why an engine can't do every job of the sweep, or None."""
+def _plans(name: str, configs: Sequence[HarnessConfig], device: str) -> list[QuartetPlan] | str:
+    """Return the plan of every job on an engine, or why it can't do one of them."""
     engine = get(name)
     build_only = configs[0].engine.build_only
     availability = engine.availability(device)
@@ -58,12 +61,10 @@ def _problem(name: str, configs: Sequence[HarnessConfig], device: str) -> str | 
     if not build_only and availability.run is not None:
         able = "can build but not run here" if availability.build is None else "can't run here"
         return f"engine {name} {able}: {availability.run.rstrip('.')}."
-    for config in configs:
-        try:
-            plan_quartet(config, name, device)
-        except UserError as error:
-            return str(error)
-    return None
+    try:
+        return [plan_quartet(config, name, device) for config in configs]
+    except UserError as error:
+        return str(error)
 
 
 def _alternative(asked: str, configs: Sequence[HarnessConfig], device: str) -> str:

@@ -10,11 +10,11 @@ import tempfile
 import traceback
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.config import from_omegaconf, packages
+from harness.config import packages
 from harness.engines import get
 from harness.measure.design import QuartetPlan
 from harness.measure.lock import building, device_lock
@@ -28,8 +28,6 @@ from harness.results.params import params
 from harness.results.quartet import record
 from harness.results.row import QuartetRecord
 from harness.sweep.build import prepare
-from harness.sweep.context import SweepContext
-from harness.sweep.plan import plan_quartet
 from harness.system.cache import Cache, key_of, open_cache
 from harness.system.errors import CellError, UserError
 from harness.system.machine import code_digest, cpu_name, git_sha, gpu
@@ -39,22 +37,22 @@ from harness.tracking import Store, finish
 from harness.tracking.outbox import Outbox, Quartet, begin, hand_over, outbox_of, reason_of
 
 
-def plan_job(composed: Any, context: SweepContext) -> QuartetPlan:
-    """Return the plan of a composed config, on what its sweep runs on."""
-    config = from_omegaconf(composed)
-    return plan_quartet(config, context.engines[config.engine.name], context.device)
+@dataclass(frozen=True)
+class PlannedJob:
+    """One quartet of a sweep, on its way to whoever runs it: plans travel, configs don't."""
+
+    plan: QuartetPlan
+    text: str  # its composed config as YAML, kept with its row
 
 
-def run_job(plan: QuartetPlan, composed: Any, context: SweepContext, store: Store, progress: Progress) -> str | None:
-    """Run one quartet, whose config is kept as `composed`; return None if it is FINISHED, else why it is not."""
-    from omegaconf import OmegaConf
-
-    config = plan.config
-    chip = gpu() if context.device == "cuda" else None
+def run_job(job: PlannedJob, sweep_id: str, store: Store, progress: Progress) -> str | None:
+    """Run one quartet; return None if it is FINISHED, else why it is not."""
+    plan, config = job.plan, job.plan.config
+    chip = gpu() if plan.device == "cuda" else None
     outbox = outbox_of(store, config.tracking.root)
     quartet = begin(
         outbox,
-        context.sweep_id,
+        sweep_id,
         f"{plan.label} b{config.batch_size}",
         params(plan),
         {
@@ -70,10 +68,10 @@ def run_job(plan: QuartetPlan, composed: Any, context: SweepContext, store: Stor
         with tempfile.TemporaryDirectory(prefix="harness-") as folder:
             row = run_quartet(
                 plan,
-                open_cache(config.cache, context.sweep_id),
+                open_cache(config.cache, sweep_id),
                 progress,
                 Path(folder),
-                redacted(OmegaConf.to_yaml(composed, resolve=True)),
+                redacted(job.text),
             )
             progress.stage("log")
             return hand_over(outbox, quartet, row)

@@ -2,42 +2,34 @@
 
 from __future__ import annotations
 
+import argparse
 import shlex
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from typing import NoReturn
 
 from harness import __version__
-from harness.sweep.command_line import compose_jobs, config_dir, register_schema
+from harness.sweep.command_line import config_dir, register_schema
 from harness.sweep.help import help_text
 from harness.system.errors import UserError
 from harness.system.interruption import STATUS, Interruption
 from harness.system.quiet import quiet
 from harness.system.secrets import redacted
 
-_HYDRA_ANSWERS = ("hydra_help", "cfg", "info", "shell_completion")  # flags that Hydra answers itself
+HYDRA_ANSWERS = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc")
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run `python -m harness ARGUMENTS`; return the exit status."""
-    from hydra._internal.utils import get_args_parser
-
-    if "--version" in arguments:
-        print(f"harness {__version__}")
-        return 0
-    # argparse takes positional arguments in one run only, but people put -m anywhere
-    flags = [word for word in arguments if word in ("-m", "--multirun")]
-    arguments = [*flags[:1], *(word for word in arguments if word not in flags)]
-    parser = get_args_parser()
-    parser.error = _refuse  # type: ignore[method-assign]
     try:
-        parsed = parser.parse_args(list(arguments))
+        parsed = _parser().parse_intermixed_args(list(arguments))
         quiet()
+        if parsed.version:
+            print(f"harness {__version__}")
+            return 0
         if parsed.help:
             print(help_text(parsed.overrides))
             return 0
-        if any(getattr(parsed, flag) for flag in _HYDRA_ANSWERS):
-            return _hydra(arguments, lambda config: None, parsed.overrides)
         return _interruptible(arguments, parsed.overrides)
     except UserError as error:
         print(f"harness: {redacted(str(error))}", file=sys.stderr)
@@ -46,44 +38,43 @@ def main(arguments: Sequence[str]) -> int:
         return STATUS
 
 
+def hydra_answers(arguments: Sequence[str]) -> bool:
+    """Return whether a question is for Hydra itself: what it composes, its plug-ins, a shell's completion."""
+    return any(word.partition("=")[0] in HYDRA_ANSWERS for word in arguments)
+
+
+def let_hydra_answer() -> int:
+    """Have Hydra answer the words of this process's own command line."""
+    import hydra
+
+    quiet()
+    register_schema([word for word in sys.argv[1:] if "=" in word])
+    hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")(lambda config: None)()
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Raise UserError: whoever called says it in one line."""
+        raise UserError(f"{message}; options are written key=value, see python -m harness --help.")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m harness", add_help=False, allow_abbrev=False)
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("-m", "--multirun", action="store_true")  # a grid needs no flag, but people give it
+    parser.add_argument("-h", "--help", action="store_true")
+    parser.add_argument("--version", action="store_true")
+    return parser
+
+
 def _interruptible(arguments: Sequence[str], overrides: Sequence[str]) -> int:
     """Run a sweep that Ctrl-C and SIGTERM end in order: runs KILLED, no process left, how to go on."""
     with Interruption() as interruption:
         try:
-            return _sweep(arguments, overrides, interruption)
+            from harness.sweep.run import run_sweep
+
+            return run_sweep(overrides, shlex.join(["python", "-m", "harness", *arguments]), interruption)
         except KeyboardInterrupt:
             interruption.answer()
             return STATUS
-
-
-def _sweep(arguments: Sequence[str], overrides: Sequence[str], interruption: Interruption) -> int:
-    jobs = compose_jobs(overrides)
-
-    from harness.sweep.check import check_sweep
-    from harness.sweep.fleet.launcher import choose_launcher
-    from harness.sweep.run import conduct
-
-    resolved = check_sweep(jobs)
-    launcher = choose_launcher(overrides, resolved.device)
-    command = shlex.join(["python", "-m", "harness", *arguments])
-    words = [*arguments, *launcher.options]
-    configs = [job.config for job in jobs]
-    return conduct(configs, resolved, command, lambda job: _hydra(words, job, overrides), launcher, interruption)
-
-
-def _refuse(message: str) -> NoReturn:
-    raise UserError(f"{message}; options are written key=value, see python -m harness --help.")
-
-
-def _hydra(arguments: Sequence[str], job: Callable[[Any], None], overrides: Sequence[str]) -> int:
-    """Let Hydra run the jobs of the command line through `job`."""
-    import hydra
-
-    register_schema(overrides)
-    saved = sys.argv
-    sys.argv = ["python -m harness", *arguments]
-    try:
-        hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")(job)()
-    finally:
-        sys.argv = saved
-    return 0

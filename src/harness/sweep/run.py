@@ -1,27 +1,33 @@
-"""Conduct a checked sweep: open the store, keep what an unfinished one has, build ahead, run job after job, sum up."""
+"""The order of a sweep: compose, check and plan, keep, build, measure job by job, log, conclude.
+
+1. compose every job once                      `command_line.py`
+2. check and plan every quartet once           `check.py`, `plan/`
+3. keep what an unfinished sweep has           `resume.py`
+4. build the distinct cells ahead, in a pool   `ahead.py`
+5. to 7. measure, analyse, log each quartet    `job.py`, here or through a launcher: `fleet/`
+8. conclude: the family's verdicts, the report, the table, the status
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
 
-from harness.config import HarnessConfig
-from harness.measure.design import QuartetPlan
 from harness.report.table import print_table
 from harness.sweep.ahead import build_ahead
-from harness.sweep.check import Resolved
-from harness.sweep.context import SweepContext
+from harness.sweep.check import Resolved, check_sweep
+from harness.sweep.command_line import compose_sweep
 from harness.sweep.family import adjust
-from harness.sweep.fleet.errand import fleet_job
-from harness.sweep.fleet.launcher import Launcher, check_reach
+from harness.sweep.fleet.errand import errand_of
+from harness.sweep.fleet.launcher import Launcher, check_reach, choose_launcher, launch
 from harness.sweep.fleet.watch import watching
-from harness.sweep.job import plan_job, quartet_key, run_job
+from harness.sweep.job import PlannedJob, quartet_key, run_job
 from harness.sweep.names import sweep_label
-from harness.sweep.plan import plan_quartet
 from harness.sweep.resume import (
     GRID_TAG,
     PROCESS_TAG,
@@ -46,94 +52,137 @@ from harness.tracking.store import resolve_uri
 _PLAIN: dict[str, Any] = {"highlight": False, "soft_wrap": True, "markup": False}  # a user's names hold no markup
 
 
-def conduct(
-    configs: Sequence[HarnessConfig],
-    resolved: Resolved,
-    command: str,
-    launch: Callable[[Callable[[Any], None]], Any],
-    launcher: Launcher,
-    interruption: Interruption,
-) -> int:
-    """Run a sweep and return its exit status.
+@dataclass(frozen=True)
+class _Open:
+    """A sweep whose parent run has begun."""
 
-    `launch(job)` calls `job(composed config)` for each of its quartets: here, or wherever `launcher` takes it.
+    store: Store
+    sweep_id: str
+    kept: Kept
+    outbox: Outbox
+
+
+def run_sweep(overrides: Sequence[str], command: str, interruption: Interruption) -> int:
+    """Run the sweep that a command line's overrides mean; return its exit status.
+
+    Each job is composed once and planned once; whatever can't be done ends before anything is begun, as a UserError.
     """
+    composed = compose_sweep(overrides)
+    resolved = check_sweep(composed.jobs)
+    jobs = [PlannedJob(plan, job.text) for plan, job in zip(resolved.plans, composed.jobs, strict=True)]
+    launcher = choose_launcher(overrides, resolved.device, composed.hydra)
     console = Console() if sys.stdout.isatty() else Console(width=140)
-    check_reach(launcher, resolve_uri(configs[0].tracking.uri, configs[0].tracking.root)[0])
-    store = open_store(configs[0].tracking)
+    opened, todo = _keep(jobs, resolved, launcher, command)
+    _announce(console, resolved, jobs, opened.kept)
+    with TerminalProgress(console, len(jobs)) as progress:
+
+        def count() -> None:
+            done = f"{progress.good} of {len(jobs)} quartets are done{' and kept' if progress.good else ''}."
+            interruption.told = f"{done} The same command goes on: {redacted(command)}"
+
+        count()
+        with _killed_if_interrupted(opened):
+            progress.begin("the sweep")
+            if launcher.one_machine:
+                build_ahead([job.plan for job in todo], progress, opened.sweep_id, launcher.at_once)
+            if launcher.here:
+                _run_here(jobs, todo, opened, console, progress, count)
+            else:
+                _run_elsewhere(todo, opened, launcher, overrides, console, progress, count, interruption)
+    return _conclude(console, opened, resolved)
+
+
+def _keep(
+    jobs: Sequence[PlannedJob], resolved: Resolved, launcher: Launcher, command: str
+) -> tuple[_Open, list[PlannedJob]]:
+    """Begin the sweep's parent run, with what an unfinished sweep of the same grid has; return what is left to do."""
+    config = jobs[0].plan.config
+    check_reach(launcher, resolve_uri(config.tracking.uri, config.tracking.root)[0])
+    store = open_store(config.tracking)
     install_views(store)
-    engines = [resolved.engine_of(config) for config in configs]
-    plans = [plan_quartet(*one, resolved.device) for one in zip(configs, engines, strict=True)]
     chip = gpu() if resolved.device == "cuda" else None
-    keys = [quartet_key(plan, chip) for plan in plans]
-    outbox = outbox_of(store, configs[0].tracking.root)
-    name = configs[0].sweep_name or sweep_label(plans)
+    keys = [quartet_key(job.plan, chip) for job in jobs]
+    outbox = outbox_of(store, config.tracking.root)
+    name = config.sweep_name or sweep_label(resolved.plans)
+    engines = [resolved.engines[job.plan.config.engine.name] for job in jobs]
     tags = {"engine": ", ".join(dict.fromkeys(engines)), "command": redacted(command)}
     tags |= {PROCESS_TAG: this_process(), GRID_TAG: grid_key(keys)}
     with as_user_error(store.uri, "begin a sweep in"), exclusive(store):  # or two could adopt the same quartets
         deliver(outbox)
         end_the_dead(store)
-        kept = find_kept(store, keys, configs[0].resume)
-        sweep_id = start_sweep(store, name, tags | continuation_tags(kept), {"jobs": len(configs)})
+        kept = find_kept(store, keys, config.resume)
+        sweep_id = start_sweep(store, name, tags | continuation_tags(kept), {"jobs": len(jobs)})
         adopt(store, kept, sweep_id)
-    context = SweepContext(sweep_id, resolved.engines, resolved.device)
-    _announce(console, resolved, plans, kept)
-    how = f"The same command goes on: {redacted(command)}"
-    interruption.told = f"0 of {len(configs)} quartets are done. {how}"
-    with TerminalProgress(console, len(configs)) as progress:
-
-        def count() -> None:
-            interruption.told = f"{progress.good} of {len(configs)} quartets are done and kept. {how}"
-
-        def job(composed: Any) -> None:
-            plan = plan_job(composed, context)
-            progress.begin(plan.label)
-            if quartet_key(plan, chip) in kept.finished:
-                progress.end(None, kept=True)
-            else:
-                progress.end(run_job(plan, composed, context, store, progress))
-                _tell_waiting(console, outbox, deliver(outbox))
-            count()
-
-        try:
-            progress.begin("the sweep")
-            todo = [one for one, key in zip(zip(configs, engines, strict=True), keys, strict=True)
-                    if key not in kept.finished]  # fmt: skip
-            if launcher.one_machine:
-                build_ahead(todo, resolved.device, progress, sweep_id, launcher.at_once)
-            if launcher.here:
-                launch(job)
-            else:
-                for _ in kept.finished:
-                    progress.end(None, kept=True)
-                count()
-                errands = fleet_job(context, store, kept.finished, chip)
-                with watching(store, sweep_id, kept.finished.values(), progress, count):
-                    _send_out(lambda: launch(errands), interruption)
-        except BaseException as error:
-            why = "interrupted" if isinstance(error, KeyboardInterrupt) else reason_of(error)
-            with suppress(Exception), quietly():  # a store that is away: the next start ends the sweep
-                end_killed(store, sweep_id, why)
-            raise
-    return _conclude(console, store, outbox, sweep_id, configs)
+    todo = [job for job, key in zip(jobs, keys, strict=True) if key not in kept.finished]
+    return _Open(store, sweep_id, kept, outbox), todo
 
 
-def _send_out(launch: Callable[[], Any], interruption: Interruption) -> None:
-    """Run jobs in other processes. Where one is killed outright the launcher gives up; finished rows are kept."""
+@contextmanager
+def _killed_if_interrupted(opened: _Open) -> Iterator[None]:
     try:
-        launch()
-    except SystemExit:  # Hydra's, which has said why; or of a launcher with a handler of its own for SIGTERM
-        if interruption.came():
-            raise KeyboardInterrupt from None
+        yield
+    except BaseException as error:
+        why = "interrupted" if isinstance(error, KeyboardInterrupt) else reason_of(error)
+        with suppress(Exception), quietly():  # a store that is away: the next start ends the sweep
+            end_killed(opened.store, opened.sweep_id, why)
+        raise
 
 
-def _conclude(console: Console, store: Store, outbox: Outbox, sweep_id: str, configs: Sequence[HarnessConfig]) -> int:
+def _run_here(
+    jobs: Sequence[PlannedJob],
+    todo: Sequence[PlannedJob],
+    opened: _Open,
+    console: Console,
+    progress: TerminalProgress,
+    count: Callable[[], None],
+) -> None:
+    """Measure, analyse and log quartet by quartet in this process, in the order of the grid."""
+    left = {id(job) for job in todo}
+    for job in jobs:
+        progress.begin(job.plan.label)
+        if id(job) in left:
+            progress.end(run_job(job, opened.sweep_id, opened.store, progress))
+            _tell_waiting(console, opened.outbox, deliver(opened.outbox))
+        else:
+            progress.end(None, kept=True)
+        count()
+
+
+def _run_elsewhere(
+    todo: Sequence[PlannedJob],
+    opened: _Open,
+    launcher: Launcher,
+    overrides: Sequence[str],
+    console: Console,
+    progress: TerminalProgress,
+    count: Callable[[], None],
+    interruption: Interruption,
+) -> None:
+    """Have a launcher run the quartets in other processes, and tell of each as soon as the store has its end.
+
+    Where one is killed outright the launcher gives up; finished rows are kept.
+    """
+    for _ in opened.kept.finished:
+        progress.end(None, kept=True)
+    count()
+    task = errand_of(todo, opened.sweep_id, opened.store)
+    with watching(opened.store, opened.sweep_id, opened.kept.finished.values(), progress, count):
+        try:
+            launch(launcher, overrides, task, len(todo))
+        except Exception as error:
+            if interruption.came():  # a launcher with a handler of its own for SIGTERM
+                raise KeyboardInterrupt from None
+            console.print(f"{launcher.name} gave up: {reason_of(error)}", **_PLAIN)
+
+
+def _conclude(console: Console, opened: _Open, resolved: Resolved) -> int:
     """Deliver what waits, judge the verdicts together, end the sweep, print its table; return the exit status."""
-    waiting, jobs = deliver(outbox), len(configs)
+    store, sweep_id, jobs = opened.store, opened.sweep_id, len(resolved.plans)
+    waiting = deliver(opened.outbox)
     try:
         with quietly():
             adjust(store, load(sweep_id, store.uri))
-            if configs[0].tracking.report and not waiting:
+            if resolved.plans[0].config.tracking.report and not waiting:
                 _publish(console, store, sweep_id)
             counts = finish_sweep(store, sweep_id, jobs)  # last: what is FINISHED is complete
         print_table(console, load(sweep_id, store.uri), store.uri)
@@ -142,7 +191,7 @@ def _conclude(console: Console, store: Store, outbox: Outbox, sweep_id: str, con
         counts = {}
     if waiting:
         console.print(
-            f"{len(waiting)} quartets are measured and not logged yet, they wait in {outbox.folder}: "
+            f"{len(waiting)} quartets are measured and not logged yet, they wait in {opened.outbox.folder}: "
             "the same command delivers them.",
             **_PLAIN,
         )
@@ -168,13 +217,13 @@ def _publish(console: Console, store: Store, sweep_id: str) -> None:
         console.print("python -m harness.report makes it from the store.", style="yellow")
 
 
-def _announce(console: Console, resolved: Resolved, plans: Sequence[QuartetPlan], kept: Kept) -> None:
+def _announce(console: Console, resolved: Resolved, jobs: Sequence[PlannedJob], kept: Kept) -> None:
     auto = resolved.engines.get("auto")
-    if auto is not None and any(plan.engine == auto for plan in plans):
+    if auto is not None and any(plan.engine == auto for plan in resolved.plans):
         console.print(f"engine={auto}: {resolved.reason}", **_PLAIN)
     if kept.finished:
         console.print(
-            f"Going on with sweep {kept.name}: {len(kept.finished)} of {len(plans)} quartets are kept "
+            f"Going on with sweep {kept.name}: {len(kept.finished)} of {len(jobs)} quartets are kept "
             "(resume=never measures all of them anew).",
             **_PLAIN,
         )

@@ -9,61 +9,59 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from harness.sweep.context import SweepContext
 from harness.tracking import Store
 from harness.tracking.client import quietly
 from harness.tracking.store import check_there
 
+if TYPE_CHECKING:
+    from harness.sweep.job import PlannedJob
+
 
 @dataclass(frozen=True)
 class Errand:
-    """What travels with every job of a sweep."""
+    """What travels to the processes of a launcher: the quartets to run, and where their rows go."""
 
-    context: SweepContext
+    jobs: tuple[PlannedJob, ...]
+    sweep_id: str
     store: Store
-    kept: frozenset[str]  # quartet keys that an earlier sweep has measured
-    chip: tuple[tuple[str, Any], ...] | None  # of the host that counted them; None: a CPU
     folder: str  # that relative paths begin at
 
 
-def fleet_job(
-    context: SweepContext, store: Store, kept: Collection[str], chip: dict[str, Any] | None
-) -> Callable[[Any], None]:
-    """Return the function that a launcher pickles and calls with each composed config."""
-    errand = Errand(context, store, frozenset(kept), tuple(chip.items()) if chip else None, os.getcwd())
+def errand_of(jobs: Sequence[PlannedJob], sweep_id: str, store: Store) -> Callable[[Any], None]:
+    """Return the function that a launcher pickles; called for its n-th job, it runs the n-th quartet."""
+    errand = Errand(tuple(jobs), sweep_id, store, os.getcwd())
 
-    def job(composed: Any) -> None:  # a closure: it is pickled whole, and does not hang on how this module is found
-        run_errand(composed, errand)
+    def run(composed: Any) -> None:  # a closure: it is pickled whole, and does not hang on how this module is found
+        from hydra.core.hydra_config import HydraConfig
 
-    return job
+        run_errand(errand, int(HydraConfig.get().job.num))
+
+    return run
 
 
-def run_errand(composed: Any, errand: Errand) -> None:
-    """Run one quartet here, on a device of its own, unless it is kept or its sweep has ended by now."""
+def run_errand(errand: Errand, number: int) -> None:
+    """Run one quartet here, on a device of its own, unless its sweep has ended by now."""
     from harness.measure.progress import Silent
     from harness.measure.seat import seat
-    from harness.sweep.job import plan_job, quartet_key, run_job
+    from harness.sweep.job import run_job
     from harness.system.quiet import quiet
     from harness.tracking.outbox import deliver, outbox_of
 
     quiet()
     multiprocessing.set_start_method("spawn", force=True)  # joblib's processes have one that their children lack
-    context = errand.context
     with suppress(OSError):  # a host without that folder: then paths of its own, such as a cache, begin where it is
         os.chdir(errand.folder)
-    plan = plan_job(composed, context)
-    if quartet_key(plan, dict(errand.chip) if errand.chip else None) in errand.kept:
-        return
-    if _ended(errand.store, context.sweep_id):
+    if _ended(errand.store, errand.sweep_id):
         return  # whoever waited for this row has gone: the queue of a cluster outlives the sweep's own process
-    with _terminated_as_interrupted(), seat(context.device):
-        run_job(plan, composed, context, errand.store, Silent())
-    deliver(outbox_of(errand.store, plan.config.tracking.root))  # what this host measured while the store was away
+    job = errand.jobs[number]
+    with _terminated_as_interrupted(), seat(job.plan.device):
+        run_job(job, errand.sweep_id, errand.store, Silent())
+    deliver(outbox_of(errand.store, job.plan.config.tracking.root))  # what was measured while the store was away
 
 
 def _ended(store: Store, sweep_id: str) -> bool:

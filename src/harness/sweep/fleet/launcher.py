@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.sweep.command_line import compose_first
+from harness.sweep.command_line import compose_first, composing
 from harness.system.errors import UserError
 
 CHOICE = "hydra/launcher"
@@ -36,8 +36,10 @@ class Launcher:
         return self.name == "basic"
 
 
-def choose_launcher(overrides: Sequence[str], device: str) -> Launcher:
+def choose_launcher(overrides: Sequence[str], device: str, hydra: Any = None) -> Launcher:
     """Return the launcher that these command-line overrides ask for, to run on `device` ("cpu" or "cuda").
+
+    `hydra` is Hydra's own node of the composed sweep, where somebody has it already.
 
     Raises:
         UserError: it is unknown, its package is not installed, or it is swept over.
@@ -46,7 +48,7 @@ def choose_launcher(overrides: Sequence[str], device: str) -> Launcher:
     asked = [override for override in overrides if override.startswith(f"{CHOICE}=")]
     if any("," in override for override in asked):
         raise UserError(f"{asked[0]}: a sweep has one launcher: run one sweep for each.")
-    hydra = compose_first(overrides).hydra
+    hydra = compose_first(overrides).hydra if hydra is None else hydra
     name = str(hydra.runtime.choices[CHOICE])
     if name == "basic":
         return Launcher()
@@ -74,6 +76,37 @@ def choose_launcher(overrides: Sequence[str], device: str) -> Launcher:
         options.append(f"hydra.launcher.ray.remote.num_gpus={gpus}")
     cluster = settings.ray.init.address or os.environ.get("RAY_ADDRESS")
     return Launcher(name, tuple(options), one_machine=not cluster or cluster == "local")
+
+
+class _NoCallbacks:
+    """What Hydra's job runner tells of a job; there are none here to be told. Travels with each job, so it is plain."""
+
+    def on_job_start(self, config: Any, *, task_function: Any) -> None:
+        """Do nothing."""
+
+    def on_job_end(self, config: Any, job_return: Any) -> None:
+        """Do nothing."""
+
+
+def launch(launcher: Launcher, overrides: Sequence[str], task: Callable[[Any], None], jobs: int) -> None:
+    """Have a launcher call `task` once for each of so many jobs, in processes of its own; return when all are done.
+
+    Whatever a job raises is raised here. Hydra's launchers compose a config for each job: it is the first job's, and
+    what it says of the measurement counts for nothing, for `task` holds the plans.
+    """
+    from hydra import compose
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.plugins import Plugins
+    from hydra.types import HydraContext
+
+    with composing(overrides):
+        chosen = [word for word in overrides if word.startswith(("hydra/", "hydra."))]
+        config = compose("config", overrides=[*chosen, *launcher.options], return_hydra_config=True)
+        loader = GlobalHydra.instance().config_loader()
+        context = HydraContext(config_loader=loader, callbacks=_NoCallbacks())  # type: ignore[arg-type]
+        plugin = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task, config=config)
+    for one in plugin.launch([[] for _ in range(jobs)], initial_job_idx=0):
+        _ = one.return_value
 
 
 def check_reach(launcher: Launcher, store_uri: str) -> None:

@@ -1,0 +1,70 @@
+"""A sweep composes each of its jobs once and plans each once, and what it hands on are plans."""
+
+from __future__ import annotations
+
+import ast
+import pickle
+from pathlib import Path
+
+import harness
+from harness.sweep import command_line
+from harness.sweep.check import check_sweep
+from harness.sweep.command_line import compose_sweep
+from harness.sweep.fleet.errand import errand_of
+from harness.sweep.job import PlannedJob
+from harness.sweep.plan import quartet
+from harness.tracking import Store
+
+GRID = [
+    "model=densenet_tiny",
+    "batch_size=2",
+    "arch=grouped,low_rank",
+    "hw=fusion",
+    "engine=onnxruntime",
+    "engine.device=cpu",
+]
+
+
+def counted(monkeypatch, where, name):
+    calls = []
+    real = getattr(where, name)
+    monkeypatch.setattr(where, name, lambda *args, **named: calls.append(args) or real(*args, **named))
+    return calls
+
+
+def test_each_job_is_composed_once_beside_the_settings_of_hydra(monkeypatch):
+    import hydra
+
+    calls = counted(monkeypatch, hydra, "compose")
+    assert len(compose_sweep(GRID).jobs) == 2
+    assert len(calls) == 3  # both jobs, and the first one with Hydra's own node
+    calls.clear()
+    single = compose_sweep([word for word in GRID if "," not in word])
+    assert (len(single.jobs), len(calls)) == (1, 1)
+
+
+def test_each_quartet_is_planned_once(monkeypatch, tmp_path):
+    calls = counted(monkeypatch, quartet, "check_config")  # what every planning begins with
+    resolved = check_sweep(compose_sweep([*GRID, f"cache.dir={tmp_path}"]).jobs)
+    assert [plan.arch for plan in resolved.plans] == [("grouped",), ("low_rank",)]
+    assert len(calls) == 2
+
+
+def test_what_travels_to_a_launcher_is_plans_and_no_composed_config(tmp_path):
+    resolved = check_sweep(compose_sweep([*GRID, f"cache.dir={tmp_path}"]).jobs)
+    jobs = [PlannedJob(plan, "text") for plan in resolved.plans]
+    assert pickle.loads(pickle.dumps(jobs)) == jobs
+    errand = errand_of(jobs, "0" * 32, Store("sqlite:///x", "0", "harness", None)).__closure__[0].cell_contents
+    assert [job.plan.arch for job in errand.jobs] == [("grouped",), ("low_rank",)]
+
+
+def test_private_names_of_hydra_are_used_nowhere():
+    root = Path(harness.__file__).parent
+    found = [
+        f"{path.relative_to(root)}:{node.lineno}"
+        for path in root.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("hydra._")
+    ]
+    assert found == []
+    assert "sys.argv" not in Path(command_line.__file__).read_text()

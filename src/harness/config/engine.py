@@ -39,7 +39,7 @@ class PrecisionConfig:
 
 @dataclass
 class ProfileConfig:
-    """Dynamic-shape profile that comes with a batch preset. None: 1, batch_size, 2 * batch_size."""
+    """Dynamic-shape profile, where hw.dynamic_batching says nothing. None: 1, batch_size, 2 * batch_size."""
 
     min_batch_size: int | None = None  # of a dynamic engine
     opt_batch_size: int | None = None  # of a dynamic engine

@@ -10,6 +10,7 @@ import pytest
 from harness.sweep.command_line import compose_jobs, config_dir
 from harness.system.errors import UserError
 from harness.techniques import arch, hw
+from harness.techniques.hw.dynamic_batching import profile
 
 
 def refusal(*overrides) -> str:
@@ -148,17 +149,17 @@ def test_every_file_of_a_group_composes(group, choice):
 
 
 @pytest.mark.parametrize("size", [1, 2, 4, 8, 16, 32, 64])
-def test_a_batch_preset_sets_the_batch_size_and_its_dynamic_profile(size):
-    (job,) = compose_jobs([f"batch=b{size}"])
-    profile = job.config.profile
-    assert job.config.batch_size == size
-    assert (profile.min_batch_size, profile.opt_batch_size, profile.max_batch_size) == (1, size, 2 * size)
+def test_a_batch_preset_is_the_batch_size_and_nothing_else(size):
+    (preset,), (plain,) = compose_jobs([f"batch=b{size}"]), compose_jobs([f"batch_size={size}"])
+    assert preset.config == plain.config  # so both have the same keys
+    chosen = profile(preset.config.hw.dynamic_batching, preset.config)
+    assert (chosen.min_size, chosen.opt_size, chosen.max_size) == (1, size, 2 * size)
 
 
 def test_batch_presets_sweep_and_an_explicit_batch_size_wins_over_one():
     assert [job.config.batch_size for job in compose_jobs(["batch=b16,b32"])] == [16, 32]
     (job,) = compose_jobs(["batch=b16", "batch_size=3"])
-    assert (job.config.batch_size, job.config.profile.max_batch_size) == (3, 32)
+    assert job.config.batch_size == 3
 
 
 def test_an_experiment_preset_brings_its_own_grid_and_a_word_on_the_command_line_wins():

@@ -12,7 +12,7 @@ name = "dynamic_batching"
 
 
 def profile(options: DynamicBatchingOptions, config: HarnessConfig) -> BatchProfile:
-    """Return the batch profile: the technique's own option, else the batch preset's, else 1, B, 2 B."""
+    """Return the batch profile: the technique's own option, else the config's profile, else 1, B, 2 B."""
     preset = config.profile
     size = config.batch_size
 

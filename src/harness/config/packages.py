@@ -5,12 +5,9 @@ Groups and what an entry names: docs/extending.md.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from harness.system.errors import UserError
@@ -53,20 +50,11 @@ def load(group: str, name: str) -> Any:
         ) from error
 
 
-def source_digest(model: str, techniques: Collection[str]) -> str:
-    """Return the SHA-256 of the files that a model (`module:function`, or an entry) and techniques come from.
-
-    "" where all of them are ours or a library's: their versions are known elsewhere.
-    """
-    modules = [model.partition(":")[0]] if ":" in model else []
-    modules += [found(MODELS)[model].module] if model in found(MODELS) else []
-    modules += [found(ARCH)[name].module for name in techniques if name in found(ARCH)]
-    digest = hashlib.sha256()
-    for name in modules:
-        source = find_spec(name)
-        if source is not None and source.origin is not None and Path(source.origin).is_file():
-            digest.update(Path(source.origin).read_bytes())
-    return digest.hexdigest() if modules else ""
+def model_source(model: str) -> list[str]:
+    """Return the Python module of a model that is `module:function` or an entry; none for ours or a library's."""
+    if ":" in model:
+        return [model.partition(":")[0]]
+    return [found(MODELS)[model].module] if model in found(MODELS) else []
 
 
 def _package(entry: EntryPoint) -> str:

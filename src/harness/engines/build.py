@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import multiprocessing
 import os
 import signal
@@ -14,10 +13,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from harness import __version__
+from harness.config.sources import modules_of, source_digest
 from harness.engines import build_status, get
 from harness.engines.base import Artifact, BuildPlan
-from harness.system.cache import Cache, file_sha256, key_of
+from harness.system.cache import Cache, key_of
 from harness.system.errors import CellError, UserError, kind_and_first_line
 from harness.system.machine import cpu_name, gpu
 from harness.system.processes import die_with_parent, no_interrupts
@@ -72,7 +71,7 @@ def artifact_key(plan: BuildPlan, settled: str = "") -> str:
     parts["graph"] = plan.graph.sha256
     chip = gpu() if plan.device == "cuda" else None
     parts["engine_version"] = get(plan.engine).version()
-    parts["harness"] = [__version__, _source_digest(type(get(plan.engine)))]
+    parts["sources"] = engine_digest(type(get(plan.engine)))
     parts["settled"] = settled
     parts["cpu"] = cpu_name() if plan.device == "cpu" else None  # optimised for its vector instructions
     parts["gpu"] = [chip[name] for name in ("name", "compute_capability", "driver")] if chip else None
@@ -80,10 +79,10 @@ def artifact_key(plan: BuildPlan, settled: str = "") -> str:
 
 
 @memoised
-def _source_digest(engine: type) -> str:
-    """Return the SHA-256 of the files beside the one that defines an engine: they decide what it builds."""
-    folder = Path(inspect.getfile(engine)).parent
-    return key_of({path.name: file_sha256(path) for path in sorted(folder.glob("*.py"))})
+def engine_digest(engine: type) -> str:
+    """Return the SHA-256 of an engine's folder, and of what its files import of this room: they build and run."""
+    defined = [kind.__module__ for kind in engine.__mro__ if kind is not object]
+    return source_digest({name for one in defined for name in (one, *modules_of(one.rpartition(".")[0] or one))})
 
 
 def _ignore(text: str) -> None:

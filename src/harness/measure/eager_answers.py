@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,24 +10,19 @@ import torch
 
 from harness.measure.predictions import Predictions, predict
 from harness.networks.data.decoded import LabelledImages
-from harness.networks.fingerprint import fingerprint
-from harness.system.errors import CellError
 from harness.techniques.arch.exit_policy import ExitPolicy, exit_mask
 from harness.techniques.arch.heads import all_heads
 from harness.techniques.arch.outputs import CellOutputs
-from harness.techniques.arch.recipe import Recipe, assemble
+from harness.techniques.arch.recipe import rebuild
 from harness.techniques.arch.stages import stages
 
 
 def eager_predictions(recipe: str, images: LabelledImages, batch_size: int, device: str) -> Predictions:
-    """Return the answers of the network of `recipe` (JSON with its fingerprint) in fp32 eager on `device`.
+    """Return the answers of the network of `recipe` (JSON with its proofs) in fp32 eager on `device`.
 
-    The same batches as the engine has, since a share of a batch exits. Raises CellError for other weights.
+    The same batches as the engine has, since a share of a batch exits. Raises CellError for another network.
     """
-    given = json.loads(recipe)
-    network = assemble(Recipe.from_json(json.dumps(given["recipe"])))
-    if fingerprint(network) != given["fingerprint"]:
-        raise CellError("the rebuilt network's weights differ from the exported ones: did the weights file change?")
+    network = rebuild(recipe)
     policy, parts = getattr(network, "policy", None), stages(network)  # before it moves: stages are traced on no device
     network.to(device)
 

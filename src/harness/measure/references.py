@@ -26,7 +26,7 @@ def reference(net: Network, config: HarnessConfig, data: Labelled | None = None)
     Two cells of a quartet are the same network, and so are cells of other quartets; a large batch takes a CPU long.
     """
     real = data.validation if data is not None else None
-    key = (net.fingerprint, net.stages[0].input_shape, net.policy, config.batch_size, config.data.seed, real)
+    key = (net.identity.exact, net.stages[0].input_shape, net.policy, config.batch_size, config.data.seed, real)
     found = _references.pop(key, None) or _reference(net, config, real)
     _references[key] = found  # the one used last stands last
     while len(_references) > KEPT_REFERENCES:

@@ -1,15 +1,26 @@
-"""A network's weights as one short text, to tell whether two processes hold the same network."""
+"""What tells networks apart: their weights as one short text, and the exact identity that results are kept under."""
 
 from __future__ import annotations
 
 import hashlib
-import inspect
-from pathlib import Path
+from collections.abc import Collection
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-_LIBRARIES = frozenset({"torch", "torchvision", "timm", "harness"})  # an export knows their versions
+from harness.config.sources import source_digest
+from harness.networks.computation import Walk
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What makes two networks the same one; weights alone do not, for one may use them otherwise."""
+
+    exact: (
+        str  # of all that decides what it computes: two networks of equal `exact` share exports and reference answers
+    )
+    own: str  # without globals and class attributes, which networks built earlier in the process may have changed
 
 
 def fingerprint(model: nn.Module) -> str:
@@ -22,17 +33,16 @@ def fingerprint(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def foreign_source(model: nn.Module) -> str:
-    """Return the SHA-256 (hex) of the files that define the modules of `model` which are no library's, "" for none.
+def identity(model: nn.Module, sources: Collection[str] = (), without: Collection[str] = ()) -> Identity:
+    """Return the identity of `model`: weights, structure, every value it holds, every source that it runs.
 
-    Two networks of equal layers and weights may differ in how their `forward` joins them.
+    `sources` names the Python modules that it is made from, beside those that define its parts. Of `model` itself the
+    attributes `without` are left out: they do not change what it computes.
     """
-    files = {
-        Path(file)
-        for kind in {type(part) for part in model.modules()}
-        if kind.__module__.partition(".")[0] not in _LIBRARIES
-        if (file := inspect.getsourcefile(kind)) is not None
-    }
-    if not files:
-        return ""
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(files))).hexdigest()
+    walk = Walk(model, without)
+    found = [fingerprint(model), walk.state, source_digest({*walk.modules, *sources})]
+    return Identity(exact=_sha256(*found, walk.shared), own=_sha256(*found))
+
+
+def _sha256(*digests: str) -> str:
+    return hashlib.sha256(" ".join(digests).encode()).hexdigest()

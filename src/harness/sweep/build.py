@@ -71,7 +71,7 @@ def _prepare_cell(
     export_s, exports_hit = 0.0, True
     for stage in net.stages:
         progress.stage("export", f"{cell.role} {stage.name}")
-        graph, seconds, hit = export(stage.module, net.fingerprint, _request(stage, cell, net), cache)
+        graph, seconds, hit = export(stage.module, net.identity.exact, _request(stage, cell, net), cache)
         export_s, exports_hit = export_s + seconds, exports_hit and hit
         what = f"{cell.role} {stage.name}"
         progress.stage("build", what)

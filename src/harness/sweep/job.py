@@ -11,11 +11,13 @@ import traceback
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
+from functools import cache as memoised
 from pathlib import Path
 from typing import Any
 
-from harness.config import packages
+from harness.config.sources import modules_of, source_digest
 from harness.engines import get
+from harness.engines.build import engine_digest
 from harness.measure.design import QuartetPlan
 from harness.measure.lock import building, device_lock
 from harness.measure.progress import Progress
@@ -30,11 +32,21 @@ from harness.results.row import QuartetRecord
 from harness.sweep.build import prepare
 from harness.system.cache import Cache, key_of, open_cache
 from harness.system.errors import CellError, UserError
-from harness.system.machine import code_digest, cpu_name, git_sha, gpu
+from harness.system.machine import cpu_name, git_sha, gpu
 from harness.system.secrets import redacted
-from harness.techniques.finetuned import weights_identity
+from harness.techniques.arch.assembled import base_identity
+from harness.techniques.finetuned import base_model, weights_identity
 from harness.tracking import Store, finish
 from harness.tracking.outbox import Outbox, Quartet, begin, hand_over, outbox_of, reason_of
+
+# what decides the numbers of a quartet; networks, techniques and engines are told apart one by one
+_MEASURING = (
+    "harness.stats", "harness.networks.data", "harness.engines.export", "harness.measure", "harness.results.analyse",
+    "harness.results.answers", "harness.results.cells", "harness.results.params", "harness.results.quartet",
+    "harness.results.roofline", "harness.results.score", "harness.sweep.build", "harness.sweep.plan",
+)  # fmt: skip
+_LOADING = ("harness.serving", "harness.sweep.variants", "harness.results.load_analysis", "harness.results.load_record")
+_EXPLAINING = ("harness.results.why", "harness.engines.profiling")
 
 
 @dataclass(frozen=True)
@@ -125,7 +137,10 @@ def serve_quartet(
 
 
 def quartet_key(plan: QuartetPlan, chip: Mapping[str, Any] | None) -> str:
-    """Return the SHA-256 of all that makes two quartets the same measurement: config, code, engine, chip, driver."""
+    """Return the SHA-256 of all that makes two quartets the same measurement: config, network, images, engines, chip.
+
+    Of our code what measures counts, and what makes numbers of it; not what shows or stores them.
+    """
     config = asdict(plan.config)
     # where results and artifacts lie changes no number; what was trained is told by its content
     for elsewhere in ("tracking", "cache", "sweep_name", "resume", "checkpoints", "train"):
@@ -133,13 +148,35 @@ def quartet_key(plan: QuartetPlan, chip: Mapping[str, Any] | None) -> str:
     return key_of(
         {
             "config": config,
+            "levels": [asdict(cell.levels) for cell in plan.cells],
+            "network": base_identity(base_model(plan.config), plan.config.arch),
             "weights": weights_identity(plan.config),
             "images": content_digest(plan.config.data),
-            "code": [code_digest(), packages.source_digest(plan.config.model.name, plan.arch)],
-            "engine": [plan.engine, get(plan.engine).version()],
+            "sources": _room_digest(*_rooms(plan)),
+            "engines": [_engine(name) for name in sorted({plan.engine, *(cell.engine for cell in plan.cells)})],
             "chip": [chip[name] for name in ("name", "driver")] if chip else cpu_name(),
         }
     )
+
+
+def _rooms(plan: QuartetPlan) -> list[str]:
+    """Return the rooms whose code decides what a quartet's row says."""
+    rooms = [*_MEASURING]
+    if plan.config.scenario.name != "fixed":
+        rooms += _LOADING
+    if plan.config.protocol.why:
+        rooms += _EXPLAINING
+    return rooms
+
+
+@memoised
+def _room_digest(*rooms: str) -> str:
+    return source_digest(name for room in rooms for name in modules_of(room))
+
+
+def _engine(name: str) -> list[str]:
+    engine = get(name)
+    return [name, engine.version(), engine_digest(type(engine))]
 
 
 def _hand_over_failure(outbox: Outbox, quartet: Quartet, reason: str, details: str) -> str:

@@ -1,7 +1,8 @@
 """Go on where an unfinished sweep of the same grid stopped: its finished quartets are kept, the others run again.
 
-Two sweeps have the same grid if they have the same set of quartet keys (config, code, engine version, chip, driver). A
-sweep that is FINISHED is never gone on with: running it again measures anew.
+Two sweeps have the same grid if they have the same set of quartet keys (config, network, images, engines, chip, driver,
+and those of our sources that decide a number: `job.quartet_key`). A sweep that is FINISHED is never gone on with:
+running it again measures anew.
 
 What survives a kill at any instant: a new sweep names the one that it continues from its first moment on, so whoever
 comes next finds the quartets of both, moved or not.

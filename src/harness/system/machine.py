@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import subprocess
 import sys
-from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -98,16 +96,6 @@ def git_sha() -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return out.stdout.strip()
-
-
-@cache
-def code_digest() -> str:
-    """Return the SHA-256 of this package's source: a commit says nothing of a changed tree, nor of a wheel."""
-    root = Path(__file__).resolve().parents[1]
-    digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()
 
 
 def _multiprocessors() -> int | None:

@@ -91,9 +91,9 @@ def test_an_engines_own_sources_are_in_its_keys_and_no_other_engines(prepared, m
     _, cells = prepared("reference=eager", "hw=fusion")
     plans = [cells[role].artifacts[0].plan for role in ("baseline", "hw")]  # eager, onnxruntime
     before = [artifact_key(plan) for plan in plans]
-    digest = build._source_digest
+    digest = build.engine_digest
     monkeypatch.setattr(
-        build, "_source_digest", lambda engine: digest(engine) + "x" * (engine.__name__ == "EagerEngine")
+        build, "engine_digest", lambda engine: digest(engine) + "x" * (engine.__name__ == "EagerEngine")
     )
     after = [artifact_key(plan) for plan in plans]
     assert before[0] != after[0] and before[1] == after[1]

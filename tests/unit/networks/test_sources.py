@@ -7,7 +7,7 @@ import torch
 
 from harness import networks as models
 from harness.config import ModelConfig
-from harness.networks.fingerprint import fingerprint, foreign_source
+from harness.networks.fingerprint import fingerprint
 from harness.sweep.command_line import compose_jobs
 from harness.system.errors import UserError
 
@@ -76,10 +76,3 @@ def test_a_functions_own_weights_are_left_as_they_are():
 def test_a_sweep_over_models_without_presets_is_composed():
     jobs = compose_jobs(["model=resnet18,slim_networks:vit", "arch=pruned"])
     assert [job.config.model.name for job in jobs] == ["resnet18", "slim_networks:vit"]
-
-
-def test_a_file_that_defines_a_forward_is_told_apart_from_a_librarys():
-    assert foreign_source(models.build(small("slim_networks:vit"))) == ""  # torchvision's own class
-    import slim_networks
-
-    assert len(foreign_source(slim_networks.gives_pairs(3))) == 64

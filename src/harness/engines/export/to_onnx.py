@@ -11,10 +11,11 @@ import logging
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import __version__
+from harness.config.sources import source_digest
 from harness.engines.base import Graph, TensorSpec
 from harness.engines.export.fp16_graph import to_fp16
 from harness.engines.graph_file import load_graph
@@ -42,35 +43,34 @@ class ExportRequest:
     fp32_io: tuple[str, ...] = ()  # inputs and outputs that stay fp32 in an fp16 graph
 
 
-def export(module: nn.Module, fingerprint: str, request: ExportRequest, cache: Cache) -> tuple[Graph, float, bool]:
+def export(module: nn.Module, identity: str, request: ExportRequest, cache: Cache) -> tuple[Graph, float, bool]:
     """Return the exported graph, the seconds its making took, and whether it came from the cache.
 
-    `fingerprint` identifies the module's weights; its structure is taken from `repr`. Raises CellError with
-    the exporter's reason in one line.
+    `identity` is that of the network whose stage `module` is, weights included (`Identity.exact`). Raises CellError
+    with the exporter's reason in one line.
     """
-    import onnx
-    import torch
-
-    from harness.networks.fingerprint import foreign_source
-
-    key = key_of(
-        {
-            "weights": fingerprint,
-            "structure": hashlib.sha256(repr(module).encode()).hexdigest() + foreign_source(module),
-            "request": asdict(request),
-            "opset": OPSET,
-            "versions": [__version__, torch.__version__, onnx.__version__],
-        }
-    )
-
+    key = export_key(module, identity, request)
     if request.precision == "fp16":
         fp32 = ExportRequest(request.input_name, request.input_shape, request.output_names)
-        full, full_s, full_hit = export(module, fingerprint, fp32, cache)
+        full, full_s, full_hit = export(module, identity, fp32, cache)
         entry = cache.fetch_or_make("export", key, lambda folder: _write_fp16(full, request, folder))
         return _graph(entry.path, entry.meta), full_s + entry.seconds, full_hit and entry.hit
 
     entry = cache.fetch_or_make("export", key, lambda folder: _write_fp32(module, request, folder))
     return _graph(entry.path, entry.meta), entry.seconds, entry.hit
+
+
+def export_key(module: nn.Module, identity: str, request: ExportRequest) -> str:
+    """Return the SHA-256 of all that decides what an export holds: the network, the request, and who exports."""
+    return key_of(
+        {
+            "network": identity,
+            "stage": [f"{name} {type(part).__qualname__}" for name, part in module.named_modules()],
+            "request": asdict(request),
+            "versions": [version(name) for name in ("torch", "onnx", "onnxscript", "onnxconverter-common")],
+            "sources": source_digest([__name__, load_graph.__module__]),
+        }
+    )
 
 
 def _write_fp32(module: nn.Module, request: ExportRequest, folder: Path) -> Mapping[str, Any]:

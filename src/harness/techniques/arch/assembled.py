@@ -7,15 +7,18 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache as memoised
 from typing import TYPE_CHECKING
 
-from harness.config import ArchConfig, ModelConfig
+from harness.config import ArchConfig, ModelConfig, packages
+from harness.config.sources import source_digest
+from harness.networks import build
 from harness.networks.data.labelled import Labelled
-from harness.networks.fingerprint import fingerprint
+from harness.networks.fingerprint import Identity, fingerprint, identity
 from harness.system.errors import UserError
+from harness.techniques.arch import stack
 from harness.techniques.arch.accounting import Accounting, account
 from harness.techniques.arch.calibration import calibrate
 from harness.techniques.arch.early_exit import EarlyExitNetwork
 from harness.techniques.arch.exit_policy import ExitPolicy
-from harness.techniques.arch.recipe import Recipe, assemble
+from harness.techniques.arch.recipe import Recipe, assemble, identity_of
 from harness.techniques.arch.stages import Stage, stages
 from harness.techniques.arch.threshold import policy_on
 
@@ -32,12 +35,14 @@ class Network:
     stages: tuple[Stage, ...]
     policy: ExitPolicy | None
     accounting: Accounting
-    fingerprint: str
+    fingerprint: str  # of its weights
+    identity: Identity
 
     @property
     def text(self) -> str:
-        """Everything that rebuilds the network and proves it: a recipe and the fingerprint, as JSON."""
-        return json.dumps({"recipe": json.loads(self.recipe.to_json()), "fingerprint": self.fingerprint})
+        """Everything that rebuilds the network and proves it: a recipe, its fingerprint and identity, as JSON."""
+        proofs = {"fingerprint": self.fingerprint, "identity": self.identity.own}
+        return json.dumps({"recipe": json.loads(self.recipe.to_json()), **proofs})
 
 
 def network(
@@ -61,6 +66,7 @@ def _network(model: str, arch: str, checkpoint: str | None, checkpoint_sha256: s
     given = {"model": json.loads(model), "arch": json.loads(arch), "exit_policy": None, "checkpoint": checkpoint}
     recipe = Recipe.from_json(json.dumps(given))
     module = assemble(recipe)
+    found = identity_of(recipe, module)  # at once: running a network may leave traces in it
     if isinstance(module, EarlyExitNetwork):  # the threshold is found once, here, and travels with the recipe
         if data is None:
             module.policy = calibrate(module, module.policy)
@@ -76,4 +82,22 @@ def _network(model: str, arch: str, checkpoint: str | None, checkpoint_sha256: s
         policy=module.policy if isinstance(module, EarlyExitNetwork) else None,
         accounting=account(module, recipe.model.image_size),
         fingerprint=fingerprint(module),
+        identity=found,
     )
+
+
+def base_identity(model: ModelConfig, arch: ArchConfig) -> list[str]:
+    """Return what identifies a network before anything is prepared: the unmodified one's identity, and what changes it.
+
+    Of the techniques their sources count, for pruning alone takes seconds; the options of both are in the config.
+    """
+    return [_base_identity(json.dumps(asdict(model), sort_keys=True)), source_digest(stack.sources(arch))]
+
+
+@memoised
+def _base_identity(model: str) -> str:
+    config = ModelConfig(**json.loads(model))
+    try:
+        return identity(build(config), packages.model_source(config.name)).exact
+    except Exception as error:  # its quartets will fail with the reason, and a failed one is never kept
+        return f"not built: {type(error).__name__}: {error}"

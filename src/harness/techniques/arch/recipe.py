@@ -6,13 +6,16 @@ import json
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-from harness.config import ArchConfig, ModelConfig, arch_config_type
+from harness.config import ArchConfig, ModelConfig, arch_config_type, packages
 from harness.networks import build, spec
+from harness.system.errors import CellError
 from harness.techniques.arch.exit_policy import ExitPolicy
-from harness.techniques.arch.stack import apply_stack
+from harness.techniques.arch.stack import apply_stack, sources
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from harness.networks.fingerprint import Identity
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,30 @@ def assemble(recipe: Recipe) -> nn.Module:
         if not isinstance(network, EarlyExitNetwork):
             raise ValueError("a recipe with an exit policy needs arch.early_exit.enabled")
         network.policy = recipe.exit_policy
+    return network
+
+
+def identity_of(recipe: Recipe, network: nn.Module) -> Identity:
+    """Return the identity of what `assemble(recipe)` has just given; who leaves early is no part of it."""
+    from harness.networks.fingerprint import identity
+
+    made_from = [*packages.model_source(recipe.model.name), *sources(recipe.arch)]
+    return identity(network, made_from, without=("policy",))
+
+
+def rebuild(text: str) -> nn.Module:
+    """Return the network of a recipe with its proofs (`Network.text`); raise CellError if it is another one now."""
+    from harness.networks.fingerprint import fingerprint
+
+    given = json.loads(text)
+    recipe = Recipe.from_json(json.dumps(given["recipe"]))
+    network = assemble(recipe)
+    if fingerprint(network) != given["fingerprint"]:
+        raise CellError("the rebuilt network's weights differ from the exported ones: did the weights file change?")
+    found = identity_of(recipe, network).own
+    # one that is built differently every time, with a counter or a clock in it, can't be told from a changed one
+    if found != given["identity"] and found == identity_of(recipe, assemble(recipe)).own:
+        raise CellError("the rebuilt network is not the exported one: did its code or its settings change meanwhile?")
     return network
 
 

@@ -56,6 +56,12 @@ def enabled(cfg: ArchConfig) -> tuple[str, ...]:
     return tuple(name for name in order() if hasattr(cfg, name) and getattr(cfg, name).enabled)
 
 
+def sources(cfg: ArchConfig) -> list[str]:
+    """Return the names of the Python modules of the techniques that are on."""
+    parts = (technique(name) for name in enabled(cfg))
+    return [getattr(part, "__name__", type(part).__module__) for part in parts]
+
+
 def check_alone(cfg: ArchConfig) -> None:
     """Raise UserError where a technique is stacked that stacks with nothing."""
     stack = enabled(cfg)

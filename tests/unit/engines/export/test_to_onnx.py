@@ -28,12 +28,12 @@ def tiny():
 
 @pytest.fixture(scope="module")
 def full(tiny, cache):
-    return export(tiny.module, tiny.fingerprint, WHOLE, cache)[0]
+    return export(tiny.module, tiny.identity.exact, WHOLE, cache)[0]
 
 
 @pytest.fixture(scope="module")
 def half(tiny, cache):
-    return export(tiny.module, tiny.fingerprint, HALF, cache)[0]
+    return export(tiny.module, tiny.identity.exact, HALF, cache)[0]
 
 
 def run(path: Path, inputs: np.ndarray) -> list[np.ndarray]:
@@ -57,9 +57,8 @@ def test_each_stage_of_an_early_exit_computes_what_eager_computes(configured, ca
     net = network(config.model, config.arch)
     values = images(3)
     for stage in net.stages:
-        graph, _, _ = export(
-            stage.module, net.fingerprint, ExportRequest(stage.input_name, stage.input_shape, stage.output_names), cache
-        )
+        request = ExportRequest(stage.input_name, stage.input_shape, stage.output_names)
+        graph, _, _ = export(stage.module, net.identity.exact, request, cache)
         with torch.inference_mode():
             expected = stage.module(torch.from_numpy(values))
         expected = expected if isinstance(expected, tuple) else (expected,)
@@ -96,7 +95,7 @@ def test_an_fp16_export_has_fp16_weights_and_fp32_inputs_and_outputs(half, tiny,
 
 def test_fp16_inputs_and_outputs_where_they_are_asked_for(tiny, cache):
     asked = ExportRequest("input", (3, 64, 64), ("logits",), "fp16", fp32_io=())
-    graph, _, _ = export(tiny.module, tiny.fingerprint, asked, cache)
+    graph, _, _ = export(tiny.module, tiny.identity.exact, asked, cache)
     assert [spec.dtype for spec in (*graph.inputs, *graph.outputs)] == ["float16", "float16"]
 
 
@@ -116,11 +115,11 @@ def test_nothing_of_this_machine_is_in_the_file(precision, request, repository):
 
 
 def test_the_second_export_is_a_hit_and_one_made_elsewhere_has_the_same_bytes(tiny, full, cache, tmp_path):
-    again, seconds, hit = export(tiny.module, tiny.fingerprint, WHOLE, cache)
+    again, seconds, hit = export(tiny.module, tiny.identity.exact, WHOLE, cache)
     assert hit
     assert again == full
     assert seconds > 0  # what making it took, whenever that was
-    elsewhere, _, hit = export(tiny.module, tiny.fingerprint, WHOLE, Cache(tmp_path))
+    elsewhere, _, hit = export(tiny.module, tiny.identity.exact, WHOLE, Cache(tmp_path))
     assert not hit
     assert elsewhere.path != full.path
     assert elsewhere.path.read_bytes() == full.path.read_bytes()
@@ -128,7 +127,7 @@ def test_the_second_export_is_a_hit_and_one_made_elsewhere_has_the_same_bytes(ti
 
 
 def test_an_fp16_export_is_a_hit_only_with_its_fp32_export(tiny, half, full, cache):
-    graph, _, hit = export(tiny.module, tiny.fingerprint, HALF, cache)
+    graph, _, hit = export(tiny.module, tiny.identity.exact, HALF, cache)
     assert hit
     assert graph.sha256 == half.sha256 != full.sha256
 

@@ -222,7 +222,7 @@ def test_another_process_finds_the_same_identity(made, tmp_path, plain_environme
     code = f"""
 from harness import networks as models
 from harness.config import ModelConfig
-from harness.models.fingerprint import identity
+from harness.networks.fingerprint import identity
 found = identity(models.build(ModelConfig("told_apart_entry:net", image_size=32, num_classes=4)), ["told_apart_entry"])
 assert (found.exact, found.own) == {(here.exact, here.own)}, found
 """

@@ -6,7 +6,7 @@ STAMP := $(VENV)/.ready
 SWEEP ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick test-slow coverage mutation lint audit lock ui report pages calibrate docs dist clean setup
+.PHONY: help demo test test-all test-quick test-slow coverage mutation lint audit lock ui report pages calibrate docs dist clean setup
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -31,14 +31,17 @@ INSTALL = $(if $(LOCKED),$(PIP) --no-deps --require-hashes -r requirements.lock 
 demo: $(STAMP) ## a real DenseNet121 study on this machine, a few minutes
 	$(BIN)/python -m harness experiment=demo
 
-test: $(STAMP) ## the tests that this machine can run, but for those that take minutes each
-	$(BIN)/python -m pytest -m "not minutes"
+# in two processes: what shares something costly stays in one of them (tests/spread.py), and what comes first takes longest
+PYTEST = $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
-test-quick: $(STAMP) ## the tests to run while working: no whole sweeps, no browser
-	$(BIN)/python -m pytest -m "not gpu and not browser and not slow"
+test: $(STAMP) ## the tests: 8 minutes on two cores, and none of them takes over 15 seconds
+	$(PYTEST) --longest 15 -m "not minutes"
 
-test-slow: $(STAMP) ## the tests that take minutes each: about half an hour on two cores
-	$(BIN)/python -m pytest -m minutes
+test-all: test ## those, then the tests that take minutes each, which CONTRIBUTING.md names
+	$(PYTEST) -m minutes
+
+test-quick: test
+test-slow: test-all
 
 # a GPU's own calls are answered by stand-ins, so no GPU is needed; what a worker that is killed ran is not counted
 ROOMS := src/harness/stats/* src/harness/measure/* src/harness/system/cache.py

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["longest", "spread"]
+
 LEAN = ("protocol.why=false", "tracking.report=false")  # what comes after measuring takes longer than the tiny cells do
 TINY = ("model=densenet_tiny", "batch_size=2")
+LOCKS = Path(os.environ.get("HARNESS_LOCK_DIR") or tempfile.gettempdir())  # where those of the user's sweeps lie
 
 
 def pytest_configure() -> None:
@@ -29,20 +36,39 @@ def pytest_collection_modifyitems(items) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _no_store_or_cache_of_the_users():
-    """Let no variable of the person who runs the tests lead into their own store or cache."""
+def _nothing_of_the_users(tmp_path_factory):
+    """Let no variable of the person who runs the tests lead into their own store or cache, and no lock be theirs.
+
+    Temporary files, and with them the device's lock, are this process's own: a sweep of somebody else, or of the tests
+    beside these, must not hold them up.
+    """
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("MLFLOW_TRACKING_URI", "HARNESS_CACHE"):
+        for name in ("MLFLOW_TRACKING_URI", "HARNESS_CACHE", "HARNESS_LOCK_DIR"):
             patch.delenv(name, raising=False)
+        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("temporary")))
+        patch.setattr(tempfile, "tempdir", None)  # looked up anew
         yield
 
 
 @pytest.fixture(scope="session")
-def cache(tmp_path_factory):
-    """One artifact cache for the session: the same export is made once."""
+def locks_of_everybody() -> Path:
+    """Return the folder of the locks by which all sweeps of this user wait for each other."""
+    return LOCKS
+
+
+@pytest.fixture(scope="session")
+def together(tmp_path_factory) -> Path:
+    """Return a folder of this run that all of its processes have in common."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def cache(together):
+    """One artifact cache for the run: the same export is made once, by whichever process needs it first."""
     from harness.system.cache import Cache
 
-    return Cache(tmp_path_factory.mktemp("cache"))
+    return Cache(together / "cache")
 
 
 @pytest.fixture(scope="session")
@@ -50,9 +76,13 @@ def configured():
     """Return a function: configured("hw=fp16") -> the typed config of that one job (densenet_tiny, batch of 2)."""
     from harness.sweep.command_line import compose_jobs
 
-    def make(*overrides):
+    @functools.cache
+    def once(folder, cache_dir, overrides):  # what else decides, from outside
         (job,) = compose_jobs([*TINY, *overrides])
         return job.config
+
+    def make(*overrides):
+        return copy.deepcopy(once(os.getcwd(), os.environ.get("HARNESS_CACHE"), overrides))
 
     return make
 
@@ -100,7 +130,7 @@ def repository() -> Path:
 @pytest.fixture(scope="session")
 def plain_environment():
     """Return the environment for a `python -m harness` of the tests: nobody's store, nobody's cache."""
-    taken_out = ("MLFLOW_TRACKING_URI", "HARNESS_CACHE")
+    taken_out = ("MLFLOW_TRACKING_URI", "HARNESS_CACHE", "HARNESS_LOCK_DIR")
     return {name: value for name, value in os.environ.items() if name not in taken_out}
 
 
@@ -128,9 +158,42 @@ def grouped_fusion(prepared):
 
 
 @pytest.fixture(scope="session")
-def store_root(tmp_path_factory) -> Path:
-    """One embedded store for the sweeps of the session: making its database takes seconds."""
-    return tmp_path_factory.mktemp("store") / "mlruns"
+def empty_database(together) -> Path:
+    """An empty database of this MLflow, without experiments of ours: its migrations take seconds, a copy none."""
+    from filelock import FileLock
+    from mlflow import MlflowClient
+
+    from harness.config import TrackingConfig
+    from harness.tracking.store import DATABASE, open_store
+
+    made = together / "empty.db"
+    with FileLock(together / "empty.lock"):
+        if not made.exists():
+            with tempfile.TemporaryDirectory(dir=together) as folder:
+                store = open_store(TrackingConfig(root=str(Path(folder, "mlruns"))))
+                MlflowClient(store.uri).rename_experiment(store.experiment_id, "template")
+                Path(folder, "mlruns", DATABASE).rename(made)
+    return made
+
+
+@pytest.fixture(scope="session")
+def new_store(empty_database, tmp_path_factory):
+    """Return a function: new_store("killed") -> the folder of an embedded store whose database is there already."""
+    from harness.tracking.store import DATABASE
+
+    def make(name="store"):
+        root = tmp_path_factory.mktemp(name) / "mlruns"
+        root.mkdir()
+        shutil.copyfile(empty_database, root / DATABASE)
+        return root
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def store_root(new_store) -> Path:
+    """One embedded store for the sweeps of the session."""
+    return new_store()
 
 
 @pytest.fixture(scope="session")
@@ -157,12 +220,17 @@ def command(plain_environment, cache, store_root, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def swept(command, tmp_path_factory):
-    """Return a function: swept("hw=fusion") -> the finished process of that sweep, run in a folder of its own."""
+    """Return a function: swept("hw=fusion") -> status and output of that sweep, called here, in a folder of its own.
+
+    It composes, builds, measures in processes of its own and logs as ever; only torch and MLflow are imported already.
+    """
+    from called import called
+    from harness.sweep.main import main
 
     def run(*overrides, cache_dir=None):
         arguments, environment = command(*overrides, cache_dir=cache_dir)
         folder = tmp_path_factory.mktemp("cwd")
-        done = subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+        done = called(main, arguments[arguments.index("harness") + 1 :], folder, environment)
         assert list(folder.iterdir()) == []  # nothing is left where it was started
         return done
 
@@ -170,9 +238,23 @@ def swept(command, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def study(swept):
+def swept_apart(command, tmp_path_factory):
+    """Return a function as `swept` is, whose sweeps are real processes: what a person starts, to its very end."""
+
+    def run(*overrides, cache_dir=None):
+        arguments, environment = command(*overrides, cache_dir=cache_dir)
+        folder = tmp_path_factory.mktemp("cwd")
+        done = subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True, timeout=580)
+        assert list(folder.iterdir()) == []  # nothing is left where it was started
+        return done
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def study(swept_apart):
     """Return the finished sweep that many tests read: early exit by fusion and by fp16, the usual recipe beside it."""
-    return swept(
+    return swept_apart(
         "sweep_name=study",
         "arch=early_exit",
         "hw=fusion,fp16",

@@ -21,9 +21,9 @@ QUARTETS = [
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
+def root(new_store):
     """A store with one sweep of three quartets."""
-    folder = tmp_path_factory.mktemp("ui") / "mlruns"
+    folder = new_store("ui")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         store = open_store(TrackingConfig(root=str(folder)))

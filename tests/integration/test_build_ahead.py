@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from concurrent.futures import Future
 
 import pytest
@@ -22,35 +23,41 @@ class Log(Silent):
         self.stages.append(name)
 
 
-def test_what_was_built_ahead_is_found_by_the_jobs(planned, tmp_path, monkeypatch, children):
+@pytest.fixture
+def exported(prepared, cache, tmp_path):
+    """Return the folder of a cache that has a network's export and no engine: what is built here is engines."""
+    _, cells = prepared("hw=identity", "reference=engine")
+    (entry,) = {cell.artifacts[0].plan.graph.path.parent for cell in cells.values()}
+    shutil.copytree(entry, tmp_path / "cache" / entry.relative_to(cache.root))
+    return tmp_path / "cache"
+
+
+def test_what_was_built_ahead_is_found_by_the_jobs(planned, tmp_path, monkeypatch, children, exported):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    folder = tmp_path / "cache"
-    common = ("hw=identity", "reference=engine", "engine=onnxruntime", "engine.build_jobs=2", f"cache.dir={folder}")
-    plans = [planned("arch=grouped", *common), planned("arch=low_rank", *common)]
+    common = ("reference=engine", "engine=onnxruntime", "engine.build_jobs=2", f"cache.dir={exported}")
+    plans = [planned("hw=identity", *common), planned("hw=fusion", *common)]
     log = Log()
     build_ahead(plans, log)
     assert log.stages[-1] == "build ahead, 2 of 2 done"
     assert children() == []
-    for arch in ("grouped", "low_rank"):
-        cells = prepare(planned(f"arch={arch}", *common), Cache(folder), Silent())
+    for hw in ("identity", "fusion"):
+        cells = prepare(planned(f"hw={hw}", *common), Cache(exported), Silent())
         assert all(cell.cache_hit for cell in cells.values())
 
 
-def test_the_cells_of_a_lone_quartet_are_built_by_several_at_once(planned, tmp_path, children):
-    folder = tmp_path / "cache"
-    asked = ("arch=grouped", "hw=fusion", "engine=onnxruntime", "engine.build_jobs=2", f"cache.dir={folder}")
+def test_the_cells_of_a_lone_quartet_are_built_by_several_at_once(planned, exported):
+    asked = ("hw=fusion", "engine=onnxruntime", "engine.build_jobs=2", f"cache.dir={exported}")
     log = Log()
     build_ahead([planned(*asked)], log)
     assert log.stages[-1] == "build ahead, 2 of 2 done"
-    assert all(cell.cache_hit for cell in prepare(planned(*asked), Cache(folder), Silent()).values())
+    assert all(cell.cache_hit for cell in prepare(planned(*asked), Cache(exported), Silent()).values())
 
 
-def test_every_static_size_of_a_quartet_under_load_is_built_ahead(planned, tmp_path):
-    folder = tmp_path / "cache"
-    asked = ("arch=grouped", "hw=fusion", "engine=onnxruntime", "engine.build_jobs=2", f"cache.dir={folder}",
+def test_every_static_size_of_a_quartet_under_load_is_built_ahead(planned, exported):
+    asked = ("arch=identity", "hw=fusion", "engine=onnxruntime", "engine.build_jobs=2", f"cache.dir={exported}",
              "scenario=server", "scenario.static_batch_sizes=[1,2]")  # fmt: skip
     build_ahead([planned(*asked)], Silent())
-    variants = prepare_variants(planned(*asked), Cache(folder), Silent())
+    variants = prepare_variants(planned(*asked), Cache(exported), Silent())
     assert [len(sizes) for sizes in variants.values()] == [2] * 4
     assert all(one.cell.cache_hit for sizes in variants.values() for one in sizes)
 

@@ -9,6 +9,10 @@ import sys
 
 import pytest
 
+from called import called
+from harness.commands.capacity import check
+from harness.commands.capacity.command import main
+
 
 def batch_ms(size):
     return 4.0 + 0.5 * size
@@ -30,15 +34,21 @@ def cell(at_slo_per_s, size, static=False):
 
 
 @pytest.fixture
-def asked(tmp_path, plain_environment):
-    """Return a function: asked("--demand", "5") -> the finished command on a study of two cells."""
+def asked(tmp_path, plain_environment, monkeypatch):
+    """Return a function: asked("--demand", "5") -> the finished command on a study of two cells.
+
+    Called in this process, where fewer requests are simulated, or `apart`: as a person starts it.
+    """
+    monkeypatch.setattr(check, "REQUESTS", check.REQUESTS // 5)
     study = tmp_path / "serving.json"
     cells = {"baseline": cell(600, 4, static=True), "hw": cell(1240, 16)}
     study.write_text(json.dumps({"slo_ms": 50.0, "percentile": 99.0, "cells": cells}))
 
-    def run(*arguments, study=study):
-        command = [sys.executable, "-m", "harness.capacity", str(study), *arguments]
+    def run(*arguments, study=study, apart=False):
         environment = {**plain_environment, "COLUMNS": "120"}
+        if not apart:
+            return called(main, [str(study), *arguments], tmp_path, environment)
+        command = [sys.executable, "-m", "harness.capacity", str(study), *arguments]
         return subprocess.run(
             command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=120
         )
@@ -105,6 +115,13 @@ def test_a_mistake_is_one_line_and_status_2(asked, tmp_path, arguments, told):
     assert told in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["serving.json"]
+
+
+def test_an_answer_and_a_mistake_are_told_by_the_status_of_the_process(asked):
+    answer = asked("--demand", "2e6", "--no-simulate", apart=True)
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert "2,000,000 images/s within p99 <= 50 ms" in answer.stdout
+    assert asked("--demand", "0", apart=True).returncode == 2
 
 
 def test_a_broken_study_and_a_missing_store_are_one_line_and_status_2(asked, tmp_path):

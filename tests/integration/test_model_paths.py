@@ -62,7 +62,7 @@ def test_a_level_that_crashes_the_build_is_stepped_down_and_the_cell_says_so(cac
 RTX = ("engine=tensorrt_rtx", "engine.build_only=true", "engine.compute_capability=8.9")
 
 
-@pytest.mark.parametrize("model", SLIM)
+@pytest.mark.parametrize("model", [SLIM[0], *(pytest.param(name, marks=minutes) for name in SLIM[1:])])
 def test_a_slim_network_builds_for_tensorrt_rtx(cache, model):
     pytest.importorskip("tensorrt_rtx")
     travels(cache, model, "pruned", "tensorrt_rtx", "[fp16,fusion]", *RTX, "arch.pruned.round_to=4",

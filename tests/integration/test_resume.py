@@ -18,9 +18,9 @@ GRID = ("reference=engine", "engine=onnxruntime", "arch=grouped,low_rank", "hw=i
 
 
 @pytest.fixture(scope="module")
-def killed(command, tmp_path_factory):
+def killed(command, new_store):
     """Return the folder of the store of a sweep that was killed after the first of its two quartets."""
-    root = tmp_path_factory.mktemp("resume") / "mlruns"
+    root = new_store("resume")
     arguments, environment = command(*GRID, f"tracking.root={root}", "sweep_name=killed")
     process = subprocess.Popen(
         arguments, cwd=root.parent, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -37,7 +37,7 @@ def killed(command, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def resumed(killed, swept):
-    """Return the finished process of the same grid, started again."""
+    """Return what the same grid came to, started again."""
     return swept(*GRID, f"tracking.root={killed}", "sweep_name=again")
 
 

@@ -141,7 +141,7 @@ def test_where_levels_matter_fusion_held_below_its_most_is_degraded_and_at_its_m
         plan = plan_of(fp16_onnx, "fp16", fusion="max", options=options)
         degraded = builder.build(flavour, plan, ADA, tmp_path).degraded
         assert len(degraded) == reasons
-        assert all("fusion below its most, as asked: builder level" in reason for reason in degraded)
+        assert all("fusion below its usual level, as asked: builder level" in reason for reason in degraded)
 
 
 def test_the_survivors_of_an_early_exit_have_one_profile_whatever_the_whole_batch_has(prepared):

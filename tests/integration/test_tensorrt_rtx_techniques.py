@@ -15,9 +15,13 @@ from harness.sweep.plan import plan_quartet
 from harness.system.cache import Cache
 from harness.system.errors import CellError
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("tensorrt_rtx") is None, reason="tensorrt_rtx is not installed: pip install tensorrt-rtx"
-)
+pytestmark = [
+    pytest.mark.minutes,  # exports at full size
+    pytest.mark.skipif(
+        importlib.util.find_spec("tensorrt_rtx") is None,
+        reason="tensorrt_rtx is not installed: pip install tensorrt-rtx",
+    ),
+]
 TECHNIQUES = ("early_exit", "reduced_growth", "low_rank", "grouped", "pruned")
 
 
@@ -34,10 +38,7 @@ def combined_cell(cache: Cache, technique: str, hw: str, capability: str, *more:
     return prepare(plan_quartet(job.config, "tensorrt_rtx", "cpu"), cache, Silent())["combined"]
 
 
-@pytest.mark.parametrize(
-    "technique",
-    ["grouped", *(pytest.param(name, marks=pytest.mark.minutes) for name in TECHNIQUES if name != "grouped")],
-)
+@pytest.mark.parametrize("technique", TECHNIQUES)
 @pytest.mark.parametrize(("hw", "capability"), [("[dynamic_batching]", "8.9"), ("[fp16,dynamic_batching]", "8.9")])
 def test_every_technique_builds_for_ada_with_a_dynamic_batch(
     cache: Cache, technique: str, hw: str, capability: str
@@ -52,14 +53,7 @@ def test_every_technique_builds_for_ada_with_a_dynamic_batch(
         assert (half == 0 and full > 0) if "fp16" not in hw else (full == 0 and half > 0)
 
 
-@pytest.mark.parametrize(
-    "technique",
-    [
-        "early_exit",
-        "grouped",
-        *(pytest.param(name, marks=pytest.mark.minutes) for name in ("reduced_growth", "low_rank", "pruned")),
-    ],
-)
+@pytest.mark.parametrize("technique", TECHNIQUES)
 def test_every_technique_builds_in_fp16_for_turing(cache: Cache, technique: str) -> None:
     cell = combined_cell(cache, technique, "[fp16,dynamic_batching]", "7.5")
     for artifact in cell.artifacts:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pandas
 import pytest
 
+from called import called
 from harness.tracking.load import load
 
 DIGITS = ("model=densenet_tiny", "model.image_size=32", "data=digits")
@@ -15,14 +13,15 @@ DIGITS = ("model=densenet_tiny", "model.image_size=32", "data=digits")
 
 @pytest.fixture(scope="module")
 def training(command, tmp_path_factory):
-    """Return a function: training("arch=grouped") -> the finished process of that `python -m harness.train`."""
+    """Return a function: training("arch=grouped") -> what that `python -m harness.train` came to."""
+    from harness.commands.train.command import main
+
     kept = tmp_path_factory.mktemp("trained")
 
     def run(*overrides):
         _, environment = command()
         store = [word for word in command()[0] if word.startswith("tracking.root=")]
-        arguments = [sys.executable, "-m", "harness.train", *DIGITS, *store, f"checkpoints.dir={kept}", *overrides]
-        return subprocess.run(arguments, cwd=kept, env=environment, capture_output=True, text=True, timeout=1800)
+        return called(main, [*DIGITS, *store, f"checkpoints.dir={kept}", *overrides], kept, environment)
 
     run.kept = kept
     return run

@@ -1,4 +1,4 @@
-"""A real sqlite store a test: made once by `open_store` (migrations take seconds), then copied."""
+"""A real sqlite store a test: a copy of an empty one."""
 
 import dataclasses
 import os
@@ -12,26 +12,14 @@ from harness.config import TrackingConfig
 from harness.tracking.store import DATABASE, Store, open_store
 
 
-@pytest.fixture(scope="session")
-def template(tmp_path_factory):
-    """An empty database of this MLflow, without experiments of ours."""
-    root = tmp_path_factory.mktemp("template") / "mlruns"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        store = open_store(TrackingConfig(root=str(root)))
-    mlflow = store.client()
-    mlflow.rename_experiment(store.experiment_id, "template")
-    return root / DATABASE
-
-
 @pytest.fixture
-def tracking(template, tmp_path, monkeypatch) -> TrackingConfig:
+def tracking(empty_database, tmp_path, monkeypatch) -> TrackingConfig:
     """The config of a store in `tmp_path/mlruns` whose database is there already."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)
     root = tmp_path / "mlruns"
     root.mkdir()
-    shutil.copyfile(template, root / DATABASE)
+    shutil.copyfile(empty_database, root / DATABASE)
     return TrackingConfig(root=str(root))
 
 

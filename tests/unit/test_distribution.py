@@ -51,18 +51,21 @@ def installed(repository):
     return package | {f"harness/{path.relative_to(repository).as_posix()}" for path in conf}
 
 
+@pytest.mark.minutes  # what is handed out is built
 def test_the_wheel_holds_every_module_and_preset_and_nothing_else(repository, wheel):
     found = {name for name in wheel if ".dist-info/" not in name}
     assert "harness/conf/experiment/demo.yaml" in found
     assert found == installed(repository)
 
 
+@pytest.mark.minutes  # what is handed out is built
 def test_a_wheel_from_the_checkout_is_that_from_the_sdist(repository, wheel, tmp_path):
     straight, _ = build(repository, tmp_path, "--wheel")
     with zipfile.ZipFile(straight) as archive:
         assert {name: archive.read(name) for name in archive.namelist()} == wheel
 
 
+@pytest.mark.minutes  # what is handed out is built
 def test_the_sdist_holds_no_results_and_is_small(sdist):
     kinds = {name.rpartition(".")[2] for name in sdist}
     assert kinds & {"parquet", "csv", "png", "svg"} == set()
@@ -70,10 +73,12 @@ def test_the_sdist_holds_no_results_and_is_small(sdist):
     assert sum(sdist.values()) < 3_000_000
 
 
+@pytest.mark.minutes  # what is handed out is built
 def test_who_unpacks_the_sdist_finds_what_to_read_first(sdist):
     assert {"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "CITATION.cff", "LICENSE"} <= set(sdist)
 
 
+@pytest.mark.minutes  # what is handed out is built
 def test_the_version_stands_in_one_place_and_everything_else_agrees(repository, wheel):
     (metadata,) = [text.decode() for name, text in wheel.items() if name.endswith(".dist-info/METADATA")]
     cited = re.search(r"^version: (.+)$", (repository / "CITATION.cff").read_text(), re.MULTILINE)
@@ -82,6 +87,7 @@ def test_the_version_stands_in_one_place_and_everything_else_agrees(repository, 
     assert (cited[1], newest[1]) == (harness.__version__, harness.__version__)
 
 
+@pytest.mark.minutes  # what is handed out is built
 def test_a_package_index_would_take_it(handed_out):
     done = subprocess.run(
         [sys.executable, "-m", "twine", "check", "--strict", *map(str, handed_out)], capture_output=True, text=True

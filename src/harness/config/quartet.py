@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from harness.config.arch import ArchConfig, arch_config_type
@@ -47,5 +48,13 @@ def from_omegaconf(cfg: Any) -> HarnessConfig:
     """Return the typed config of a composed `DictConfig` (interpolations resolved, types checked)."""
     from omegaconf import OmegaConf
 
-    merged = OmegaConf.merge(OmegaConf.structured(HarnessConfig), cfg)
+    merged = OmegaConf.merge(_schema(), cfg)
     return OmegaConf.to_object(merged)  # type: ignore[return-value]
+
+
+@cache
+def _schema() -> Any:
+    """Return the schema of all options, which `merge` copies: making it takes as long as composing a job."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.structured(HarnessConfig)

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtri  # of scipy.stats, which takes a second to import, only this is used
 
 from harness.measure.predictions import TOP, Predictions
 
@@ -30,7 +30,7 @@ def share(right: np.ndarray, level: float = 0.95) -> Share:
     n, value = len(right), float(right.mean()) if len(right) else math.nan
     if not n:
         raise ValueError("a share of no images")
-    z = float(norm.ppf(0.5 + level / 2))
+    z = float(ndtri(0.5 + level / 2))
     centre = (value + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(value * (1 - value) / n + z * z / (4 * n * n))
     # rounding must not put the share outside its own interval where all, or none, are right
@@ -43,7 +43,7 @@ def drop(baseline: np.ndarray, other: np.ndarray, level: float = 0.95) -> Share:
     lost, won = int((baseline & ~other).sum()), int((~baseline & other).sum())
     lost_, won_, n_ = lost + 0.5, won + 0.5, n + 2
     centre = (lost_ - won_) / n_
-    half = float(norm.ppf(0.5 + level / 2)) * math.sqrt(lost_ + won_ - (lost_ - won_) ** 2 / n_) / n_
+    half = float(ndtri(0.5 + level / 2)) * math.sqrt(lost_ + won_ - (lost_ - won_) ** 2 / n_) / n_
     value = (lost - won) / n
     return Share(value, min(max(-1.0, centre - half), value), max(min(1.0, centre + half), value))
 

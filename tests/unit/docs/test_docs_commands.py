@@ -41,7 +41,14 @@ def compose(words):
     assert compose_jobs(overrides)
 
 
-@pytest.mark.parametrize("command", of("python", "-m", "harness"), ids=str)
+LARGE = {"experiment=coursework", "experiment=densenet121_gpu"}  # many jobs, which take long to compose
+MEASURING = [
+    pytest.param(one, marks=[pytest.mark.minutes] if LARGE & set(one.words) else [], id=str(one))
+    for one in of("python", "-m", "harness")
+]
+
+
+@pytest.mark.parametrize("command", MEASURING)
 def test_a_measuring_command_composes(command, a_module_of_the_users):
     flags = {"--help", "--version"} & set(command.words)
     if not flags:

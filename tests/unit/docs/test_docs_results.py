@@ -62,7 +62,6 @@ def test_every_column_of_the_committed_studies_is_named(repository, metrics, par
     assert {name for table in tables for name in unknown(table.columns, metrics, params, tags)} == set()
 
 
-@pytest.mark.minutes  # the sweep that many integration tests share
 def test_every_column_of_a_sweep_is_named(study, store_root, metrics, params, tags):
     import harness
 

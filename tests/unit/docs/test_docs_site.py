@@ -29,12 +29,14 @@ def site(repository, tmp_path_factory):
     return folder
 
 
+@pytest.mark.minutes  # a build of the whole site
 def test_made_pages_are_there(site):
     assert "protocol.budget_s" in (site / "reference/options.html").read_text()
     assert "--fail-on" in (site / "reference/commands.html").read_text()
     assert "half_width" in (site / "reference/python.html").read_text()
 
 
+@pytest.mark.minutes  # a build of the whole site
 def test_studies_are_pages_with_their_figures(site):
     assert (site / "experiments/densenet121_h100/factors.svg").is_file()
     assert (site / "experiments/utilisation/cpu/busy.svg").is_file()
@@ -42,6 +44,7 @@ def test_studies_are_pages_with_their_figures(site):
     assert 'href="experiments/soak/index.html"' in (site / "reliability.html").read_text()
 
 
+@pytest.mark.minutes  # a build of the whole site
 def test_no_page_fetches_anything_from_elsewhere(site):
     for page in site.rglob("*.html"):
         fetched = re.findall(r'<(?:script|img|iframe)[^>]+src="(https?:[^"]+)"', page.read_text())
@@ -49,6 +52,7 @@ def test_no_page_fetches_anything_from_elsewhere(site):
         assert fetched == [], page.name
 
 
+@pytest.mark.minutes  # a build of the whole site
 def test_a_broken_link_is_an_error(repository, tmp_path):
     page = repository / "docs" / "explanation" / "boundaries.md"
     told = (repository / "mkdocs.yml").read_text()

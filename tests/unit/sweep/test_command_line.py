@@ -25,10 +25,14 @@ def stacks(job) -> tuple[str, str, int]:
     return "+".join(arch.enabled(job.config.arch)), "+".join(hw.enabled(job.config.hw)), job.config.batch_size
 
 
-def group_files() -> list[tuple[str, str]]:
+LARGE = ("coursework", "densenet121_gpu")  # experiments whose many jobs take long to compose
+
+
+def group_files() -> list:
     """Return (group, choice) of every file of a group in conf/."""
     root = config_dir()
-    return sorted((str(file.parent.relative_to(root)), file.stem) for file in root.glob("*/*.yaml"))
+    found = sorted((str(file.parent.relative_to(root)), file.stem) for file in root.glob("*/*.yaml"))
+    return [pytest.param(*pair, marks=[pytest.mark.minutes] if pair[1] in LARGE else []) for pair in found]
 
 
 def test_a_grid_expands_to_every_combination_stacks_included():

@@ -8,11 +8,25 @@ from dataclasses import replace
 
 import pytest
 
+from harness.commands.capacity import check as checking
 from harness.commands.capacity.answer import Question, answer
 from harness.commands.capacity.check import TOLERANCE, check_plan, highest_rate
 from harness.commands.capacity.demand import constant
 from harness.commands.capacity.reading import parse
 from harness.commands.capacity.table import notes
+
+
+@pytest.fixture(autouse=True)
+def _fewer_requests(request, monkeypatch):
+    """A fifth of the requests that a user's check has, for every part of a fleet: what is asserted is the same."""
+    if not request.node.get_closest_marker("minutes"):
+        monkeypatch.setattr(checking, "REQUESTS", checking.REQUESTS // 5)
+
+
+@pytest.mark.minutes  # the requests that a user's check has
+@pytest.mark.parametrize("cell", ["baseline", "arch", "hw", "combined"])
+def test_a_check_of_full_length_agrees_as_well(curves, cell):
+    test_plan_and_simulation_agree_within_5_percent_on_the_curve_of_an_independent_server(curves, cell)
 
 
 @pytest.mark.parametrize("cell", ["baseline", "arch", "hw", "combined"])

@@ -132,8 +132,14 @@ def test_an_fp16_export_is_a_hit_only_with_its_fp32_export(tiny, half, full, cac
     assert graph.sha256 == half.sha256 != full.sha256
 
 
+@pytest.fixture(scope="module")
+def own_cache(tmp_path_factory):
+    """A cache of these tests alone."""
+    return Cache(tmp_path_factory.mktemp("exports"))
+
+
 @pytest.mark.parametrize("what", ["weights", "structure", "input", "outputs"])
-def test_other_weights_structure_or_shapes_are_another_export(what, tmp_path):
+def test_other_weights_structure_or_shapes_are_another_export(what, own_cache):
     """On a network of one layer, for the key: exporting it takes no time."""
 
     def layer(bias: float = 0.0, name: str = "one") -> nn.Module:
@@ -143,9 +149,8 @@ def test_other_weights_structure_or_shapes_are_another_export(what, tmp_path):
         nn.init.constant_(module[0].bias, bias)
         return module.eval()
 
-    cache = Cache(tmp_path)
     request = ExportRequest("input", (3, 8, 8), ("logits",))
-    first, _, _ = export(layer(), "0", request, cache)
+    first, _, _ = export(layer(), "0", request, own_cache)
     module, fingerprint = layer(), "0"
     if what == "weights":
         module, fingerprint = layer(bias=1.0), "1"
@@ -155,7 +160,7 @@ def test_other_weights_structure_or_shapes_are_another_export(what, tmp_path):
         request = ExportRequest("input", (3, 9, 9), ("logits",))
     else:
         request = ExportRequest("input", (3, 8, 8), ("answers",))
-    other, _, hit = export(module, fingerprint, request, cache)
+    other, _, hit = export(module, fingerprint, request, own_cache)
     assert not hit
     assert other.path != first.path
     assert other.sha256 != first.sha256

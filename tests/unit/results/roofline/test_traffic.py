@@ -91,7 +91,7 @@ def test_the_graph_has_the_work_that_pytorch_counts(configured, cache, arch):
         assert found.flop == pytest.approx(2e9 * cost.gmacs, rel=1e-12)
 
 
-@pytest.mark.slow
+@pytest.mark.minutes  # two exports at full size
 def test_densenet121_moves_43_7_mb_an_image_in_half_precision(cache):
     """What the traffic of the unmodified network was estimated at before there was a count: about 43 MB."""
     (job,) = compose_jobs(["model=densenet121"])

@@ -11,7 +11,7 @@ from harness.techniques.arch.pruned import apply, check, kept
 from harness.techniques.arch.pruning_plan import TOLERANCE
 
 
-@pytest.mark.slow
+@pytest.mark.minutes  # at full size
 @pytest.mark.parametrize(("round_to", "params_m", "gmacs"), [(None, 4.074, 1.383), (8, 3.312, 1.076)])
 def test_ratio_0_3_costs_what_it_should(densenet121, round_to, params_m, gmacs):
     pruned = apply(densenet121, PrunedOptions(ratio=0.3, round_to=round_to))
@@ -20,7 +20,7 @@ def test_ratio_0_3_costs_what_it_should(densenet121, round_to, params_m, gmacs):
     assert pruned.classifier.out_features == 1000
 
 
-@pytest.mark.slow
+@pytest.mark.minutes  # at full size
 def test_a_target_is_met_within_2_percent_although_rounding_is_coarse(densenet121):
     # With one ratio for all layers, round_to=8 jumps from 1.617 to 1.076 GMACs.
     found = account(apply(densenet121, PrunedOptions(target_gmacs=1.5, round_to=8)), 224)

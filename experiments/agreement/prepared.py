@@ -11,9 +11,9 @@ from harness.measure.lock import building
 from harness.measure.progress import Silent
 from harness.measure.tasks import tasks
 from harness.sweep.build import prepare
-from harness.sweep.check import check_sweep
 from harness.sweep.command_line import compose_jobs
 from harness.sweep.plan import plan_quartet
+from harness.sweep.refusals import check_sweep
 from harness.system.cache import Cache
 from harness.system.errors import UserError
 

@@ -10,8 +10,8 @@ from harness.engines import get
 from harness.measure.progress import Silent
 from harness.serving.client.load_test import LoadTest
 from harness.serving.serving_cell import ServingCell
+from harness.sweep.build_variants import prepare_variants
 from harness.sweep.plan import plan_quartet
-from harness.sweep.variants import prepare_variants
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("mlperf_loadgen")

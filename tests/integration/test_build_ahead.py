@@ -11,7 +11,7 @@ from harness.measure.progress import Silent
 from harness.sweep import ahead
 from harness.sweep.ahead import build_ahead, default_jobs
 from harness.sweep.build import prepare
-from harness.sweep.variants import prepare_variants
+from harness.sweep.build_variants import prepare_variants
 from harness.system.cache import Cache
 
 

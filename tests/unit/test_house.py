@@ -1,51 +1,96 @@
-"""One idea a file, under a name that says it: no file is long, most are short, none is a drawer for odds and ends."""
+"""One idea a file, under a name that says it, in functions that fit on a screen; a class's name means one thing."""
 
 from __future__ import annotations
 
+import ast
+from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
-from statistics import median
 
 import pytest
 
-MOST_LINES, MEDIAN_LINES = 300, 100
+MOST_LINES, MOST_FUNCTION_LINES = 500, 50
 DRAWERS = {"util", "utils", "helper", "helpers", "common", "misc", "manager", "managers"}
 
 
-def lengths(root: Path, *folders: str) -> dict[str, int]:
-    paths = [path for folder in folders for path in (root / folder).rglob("*.py")]
-    return {str(path.relative_to(root)): len(path.read_text().splitlines()) for path in paths}
+def sources(root: Path, *folders: str) -> dict[str, str]:
+    paths = [path for folder in folders for path in sorted((root / folder).rglob("*.py"))]
+    return {str(path.relative_to(root)): path.read_text() for path in paths}
 
 
-def too_long(root: Path) -> list[str]:
-    found = lengths(root, "src", "tests", "experiments")
-    return [f"{path}: {lines}" for path, lines in found.items() if lines > MOST_LINES]
+def definitions(root: Path, *kinds: type[ast.AST]) -> Iterator[tuple[str, ast.FunctionDef | ast.ClassDef]]:
+    for path, text in sources(root, "src").items():
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, kinds):
+                yield path, node
+
+
+def long_files(root: Path) -> list[str]:
+    lengths = {path: len(text.splitlines()) for path, text in sources(root, "src", "tests", "experiments").items()}
+    return [f"{path}: {lines}" for path, lines in lengths.items() if lines > MOST_LINES]
+
+
+def long_functions(root: Path) -> list[str]:
+    found = definitions(root, ast.FunctionDef, ast.AsyncFunctionDef)
+    return [f"{path}: {node.name}" for path, node in found if node.end_lineno - node.lineno >= MOST_FUNCTION_LINES]
 
 
 def drawers(root: Path) -> list[str]:
-    names = {path: set(Path(path).with_suffix("").parts) for path in lengths(root, "src", "tests", "experiments")}
+    names = {path: set(Path(path).with_suffix("").parts) for path in sources(root, "src", "tests", "experiments")}
     words = {path: {word for name in found for word in name.split("_")} for path, found in names.items()}
     return [path for path, found in words.items() if found & DRAWERS]
 
 
-def test_no_file_is_over_three_hundred_lines_and_half_are_below_a_hundred(repository):
-    assert too_long(repository) == []
-    assert median(lengths(repository, "src").values()) <= MEDIAN_LINES
+def shared_class_names(root: Path) -> dict[str, list[str]]:
+    places = defaultdict(list)
+    for path, node in definitions(root, ast.ClassDef):
+        places[node.name].append(path)
+    return {name: paths for name, paths in places.items() if len(paths) > 1}
+
+
+def test_no_file_is_over_five_hundred_lines(repository):
+    assert long_files(repository) == []
+
+
+def test_no_function_is_over_fifty_lines(repository):
+    assert long_functions(repository) == []
 
 
 def test_no_file_or_folder_is_a_drawer(repository):
     assert drawers(repository) == []
 
 
+def test_no_two_classes_have_the_same_name(repository):
+    assert shared_class_names(repository) == {}
+
+
 @pytest.mark.parametrize(
     ("path", "lines", "found"),
     [
-        ("src/harness/one.py", 300, ([], [])),
-        ("src/harness/one.py", 301, (["src/harness/one.py: 301"], [])),
+        ("src/harness/one.py", 500, ([], [])),
+        ("src/harness/one.py", 501, (["src/harness/one.py: 501"], [])),
         ("tests/unit/graph_helpers.py", 1, ([], ["tests/unit/graph_helpers.py"])),
         ("experiments/common/one.py", 1, ([], ["experiments/common/one.py"])),
     ],
 )
 def test_the_search_finds_what_it_is_for(tmp_path, path, lines, found):
-    (tmp_path / path).parent.mkdir(parents=True)
-    (tmp_path / path).write_text("\n" * lines)
-    assert (too_long(tmp_path), drawers(tmp_path)) == found
+    write(tmp_path / path, "\n" * lines)
+    assert (long_files(tmp_path), drawers(tmp_path)) == found
+
+
+@pytest.mark.parametrize("head", ["def run():", "async def run():", "class One:\n    def run(self):"])
+@pytest.mark.parametrize(("lines", "is_long"), [(50, False), (51, True)])
+def test_the_search_finds_a_long_function_wherever_it_is(tmp_path, head, lines, is_long):
+    write(tmp_path / "src/harness/one.py", head + "\n        pass" * (lines - 1))
+    assert long_functions(tmp_path) == (["src/harness/one.py: run"] if is_long else [])
+
+
+def test_the_search_finds_two_classes_with_one_name_also_where_one_is_inside_a_function(tmp_path):
+    write(tmp_path / "src/harness/one.py", "class Cell: ...\nclass Quartet: ...")
+    write(tmp_path / "src/harness/other.py", "def made():\n    class Cell: ...")
+    assert shared_class_names(tmp_path) == {"Cell": ["src/harness/one.py", "src/harness/other.py"]}
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)

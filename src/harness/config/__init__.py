@@ -14,18 +14,26 @@ from harness.config.arch import (
     arch_config_type,
     other_techniques,
 )
-from harness.config.data import DataConfig
-from harness.config.engine import EngineConfig, PrecisionConfig, ProfileConfig
+from harness.config.data import DATA_RANGES, DataConfig
+from harness.config.engine import ENGINE_RANGES, EngineConfig, PrecisionConfig, ProfileConfig
 from harness.config.hw import DynamicBatchingOptions, Fp16Options, FusionOptions, HwConfig
-from harness.config.model import ModelConfig
+from harness.config.model import MODEL_RANGES, ModelConfig
 from harness.config.places import CacheConfig, TrackingConfig
-from harness.config.protocol import ProtocolConfig
-from harness.config.quartet import HarnessConfig, from_omegaconf
-from harness.config.scenario import ScenarioConfig
+from harness.config.protocol import PROTOCOL_RANGES, ProtocolConfig
+from harness.config.quartet import QUARTET_RANGES, HarnessConfig, from_omegaconf
+from harness.config.ranges import at_least, check_ranges, one_of
+from harness.config.scenario import SCENARIO_RANGES, ScenarioConfig
 from harness.config.switch import Switch
-from harness.config.train import CheckpointsConfig, TrainConfig
+from harness.config.train import TRAIN_RANGES, CheckpointsConfig, TrainConfig
 
 __all__ = [
+    "DATA_RANGES",
+    "ENGINE_RANGES",
+    "MODEL_RANGES",
+    "PROTOCOL_RANGES",
+    "QUARTET_RANGES",
+    "SCENARIO_RANGES",
+    "TRAIN_RANGES",
     "ArchConfig",
     "CacheConfig",
     "CheckpointsConfig",
@@ -51,6 +59,9 @@ __all__ = [
     "TrackingConfig",
     "TrainConfig",
     "arch_config_type",
+    "at_least",
+    "check_ranges",
     "from_omegaconf",
+    "one_of",
     "other_techniques",
 ]

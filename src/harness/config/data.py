@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from harness.config.ranges import Ranges, at_least
+
 
 @dataclass
 class DataConfig:
@@ -22,3 +24,6 @@ class DataConfig:
     resize: int | None = None  # pixels of the shorter side, before the centre is cut out
     mean: list[float] | None = None  # red, green, blue, of values in [0, 1]
     std: list[float] | None = None  # red, green, blue
+
+
+DATA_RANGES: Ranges = {"seed": at_least(0)}  # which names there are is for the room of the data sets to say

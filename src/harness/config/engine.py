@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from harness.config.ranges import Ranges, at_least, one_of, positive
+
 
 @dataclass
 class EngineConfig:
@@ -28,6 +30,15 @@ class EngineConfig:
     max_autotune: bool = False  # inductor with `fusion` on: time its own templates too; builds take minutes
     build_limit_s: float = 1800.0  # a build that passes it is stopped; TensorRT then tries the next lower level
     build_jobs: int | None = None  # processes that build ahead; None: a quarter of the cores, at most 8
+
+
+ENGINE_RANGES: Ranges = {
+    "device": one_of("auto", "cpu", "cuda"),
+    "threads": at_least(1),
+    "workspace_mb": at_least(1),
+    "build_limit_s": positive("must be a positive number of seconds"),
+    "build_jobs": at_least(1),
+}
 
 
 @dataclass

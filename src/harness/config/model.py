@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING
 
+from harness.config.ranges import Ranges, at_least
+
 
 @dataclass
 class ModelConfig:
@@ -16,3 +18,6 @@ class ModelConfig:
     seed: int = 0  # of random weights
     image_size: int = 224  # pixels, square
     num_classes: int = 1000  # logits of the last layer
+
+
+MODEL_RANGES: Ranges = {"seed": at_least(0), "image_size": at_least(32), "num_classes": at_least(2)}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from harness.config.ranges import Ranges, at_least, between, not_negative, one_of, positive
+
 
 @dataclass
 class ProtocolConfig:
@@ -33,3 +35,23 @@ class ProtocolConfig:
     coursework: bool = False  # also run the usual recipe on the same executables
     worker_timeout_s: float = 300.0  # a process that does not answer for so long is killed
     seed: int = 0  # of the order of visits
+
+
+PROTOCOL_RANGES: Ranges = {
+    "primary": one_of("auto", "device", "wall", "end_to_end"),
+    "warmup_windows": at_least(1),
+    "warmup_tolerance": positive(),
+    "warmup_max_s": positive(),
+    "ramp_iterations": at_least(0),
+    "slice_s": positive(),
+    "min_blocks": at_least(1),
+    "half_width": positive(),
+    "budget_s": positive(),
+    "margin": between(0, 1),
+    "level": between(0, 1),
+    "restarts": at_least(1),
+    "builds": at_least(1),
+    "energy_s": not_negative("must be a number of seconds, 0 for none"),
+    "worker_timeout_s": positive(),
+    "seed": at_least(0),
+}

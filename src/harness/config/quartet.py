@@ -13,6 +13,7 @@ from harness.config.hw import HwConfig
 from harness.config.model import ModelConfig
 from harness.config.places import CacheConfig, TrackingConfig
 from harness.config.protocol import ProtocolConfig
+from harness.config.ranges import Ranges, at_least, one_of
 from harness.config.scenario import ScenarioConfig
 from harness.config.train import CheckpointsConfig, TrainConfig
 
@@ -42,6 +43,9 @@ class HarnessConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
     sweep_name: str | None = None  # in MLflow; None: made from the grid
     resume: str = "auto"  # auto | never | a sweep's name or run id
+
+
+QUARTET_RANGES: Ranges = {"reference": one_of("eager", "engine"), "batch_size": at_least(1)}
 
 
 def from_omegaconf(cfg: Any) -> HarnessConfig:

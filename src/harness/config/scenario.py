@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from harness.config.ranges import Ranges, at_least, between, positive
+
 
 @dataclass
 class ScenarioConfig:
@@ -22,3 +24,19 @@ class ScenarioConfig:
     static_batch_sizes: list[int] | None = None  # tried where nothing batches; None: 1, batch_size / 4, batch_size
     sample_count: int = 64  # distinct images that the requests are for
     seed: int = 0  # of arrivals and of the images' order; repeat r uses seed + r
+
+
+# of all scenarios with requests; `fixed` has none, and takes none of these
+SCENARIO_RANGES: Ranges = {
+    "rate_per_s": positive(),
+    "slo_ms": positive(),
+    "percentile": between(0, 100, ", for example 99"),
+    "min_duration_s": positive(),
+    "max_duration_s": positive(),
+    "min_queries": at_least(1),
+    "repeats": at_least(1),
+    "budget_s": positive(),
+    "tolerance": positive(),
+    "sample_count": at_least(1),
+    "seed": at_least(0),
+}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from harness.config.ranges import SHARE, Ranges, at_least, not_negative, one_of, positive
+
 
 @dataclass
 class CheckpointsConfig:
@@ -34,3 +36,21 @@ class TrainConfig:
     patience: int = 30  # epochs without a better validation before it stops
     resume: str = "auto"  # auto: go on where a killed training stopped | never: from the beginning
     seed: int = 0  # of the order, shifts and dropout
+
+
+TRAIN_RANGES: Ranges = {
+    "epochs": at_least(1),
+    "batch_size": at_least(1),
+    "lr": positive(),
+    "weight_decay": not_negative(),
+    "warmup_epochs": not_negative(),
+    "label_smoothing": SHARE,
+    "precision": one_of("auto", "fp32", "fp16", "bf16"),
+    "shift": not_negative(),
+    "distillation": SHARE,
+    "temperature": positive(),
+    "exit_weight": not_negative(),
+    "patience": at_least(1),
+    "resume": one_of("auto", "never"),
+    "seed": not_negative(),
+}

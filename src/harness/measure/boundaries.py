@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from harness.measure.cell import Sustained
+from harness.measure.cell import SustainedLoad
 from harness.measure.clocks import device_slice, sustained, timed_slice
 from harness.measure.runner import Runner
 from harness.system.errors import CellError
@@ -63,7 +63,7 @@ class Boundaries:
         """The boundary to judge a warm-up by: where there is a device's own clock, the host's noise is left out."""
         return "device" if "device" in self.names else "wall"
 
-    def sustain(self, seconds: float) -> Sustained:
+    def sustain(self, seconds: float) -> SustainedLoad:
         """Keep the device busy with batches of this cell, replayed where they can be."""
         return sustained(self._enqueue, self._runner.wait, seconds)
 

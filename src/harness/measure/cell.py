@@ -46,7 +46,7 @@ class Warmup:
 
 
 @dataclass(frozen=True)
-class Sustained:
+class SustainedLoad:
     """How many batches a cell ran in one go, and how long that took."""
 
     iterations: int

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from harness.config import ProtocolConfig
-from harness.measure.cell import Sustained, Warmup
+from harness.measure.cell import SustainedLoad, Warmup
 
 WINDOW_S = 0.05  # of a warm-up window: below it the clock and the scheduler would be what is compared
 
@@ -116,7 +116,7 @@ def warm_up(timed: Callable[[float], list[float]], settings: ProtocolConfig, min
             return Warmup(iterations, seconds, steady=False)
 
 
-def sustained(enqueue: Callable[[], None], wait: Callable[[], None], seconds: float, ahead: int = 8) -> Sustained:
+def sustained(enqueue: Callable[[], None], wait: Callable[[], None], seconds: float, ahead: int = 8) -> SustainedLoad:
     """Keep a device busy for `seconds`, `ahead` batches in its queue at a time; not a timed slice."""
     iterations = 0
     started = time.perf_counter()
@@ -125,4 +125,4 @@ def sustained(enqueue: Callable[[], None], wait: Callable[[], None], seconds: fl
             enqueue()
         wait()
         iterations += ahead
-    return Sustained(iterations, time.perf_counter() - started)
+    return SustainedLoad(iterations, time.perf_counter() - started)

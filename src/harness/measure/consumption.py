@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.config import ProtocolConfig
-from harness.measure.cell import Sustained
+from harness.measure.cell import SustainedLoad
 from harness.measure.coordinator import Worker
 from harness.measure.telemetry import Telemetry
 
@@ -48,7 +48,7 @@ def _energy_per_image(handle: Worker, batch_size: int, settings: ProtocolConfig,
             ticks.append((time.perf_counter(), now))
             before = now
         time.sleep(POLL_S)
-    run: Sustained = handle.receive("sustain", settings.worker_timeout_s)
+    run: SustainedLoad = handle.receive("sustain", settings.worker_timeout_s)
     watts = power_between_ticks(ticks)
     return None if watts is None else watts * run.seconds / (run.iterations * batch_size)
 

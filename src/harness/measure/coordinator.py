@@ -39,7 +39,7 @@ class Handle(Protocol):
 class Worker:
     """A handle on the process that holds one cell."""
 
-    def __init__(self, spec: CellSpec, commands: type[worker.Cell] = worker.Cell) -> None:
+    def __init__(self, spec: CellSpec, commands: type[worker.CellCommands] = worker.CellCommands) -> None:
         context = multiprocessing.get_context("spawn")
         self.spec = spec
         self._connection: Connection
@@ -119,7 +119,9 @@ class Worker:
 
 
 @contextmanager
-def workers(specs: Sequence[CellSpec], commands: type[worker.Cell] = worker.Cell) -> Iterator[dict[str, Worker]]:
+def workers(
+    specs: Sequence[CellSpec], commands: type[worker.CellCommands] = worker.CellCommands
+) -> Iterator[dict[str, Worker]]:
     """Start one worker a cell and end them all on the way out, whatever happened inside."""
     started: dict[str, Worker] = {}
     orderly = False

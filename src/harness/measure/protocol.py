@@ -15,7 +15,6 @@ import numpy as np
 
 from harness.config import ProtocolConfig
 from harness.engines.profiling.profile import CellProfile
-from harness.measure.answers import Answers, answer
 from harness.measure.bring_up import (
     CellTask,
     bring_up,
@@ -29,6 +28,7 @@ from harness.measure.ceilings import SIZES, Ceilings
 from harness.measure.cell import Loaded, Warmup
 from harness.measure.consumption import Consumption, consumption
 from harness.measure.coordinator import Handle, Worker, workers
+from harness.measure.labelled_answers import QuartetPredictions, answer
 from harness.measure.progress import Progress
 from harness.measure.samples import Samples
 from harness.measure.settings import fallen_back, settled
@@ -55,7 +55,7 @@ class Measurement:
     warmups: Mapping[str, Warmup] = field(default_factory=dict)
     coursework_ms: Mapping[str, list[float]] = field(default_factory=dict)
     consumption: Mapping[str, Consumption] = field(default_factory=dict)
-    answers: Answers | None = None  # on labelled images; None: the data has no labels
+    answers: QuartetPredictions | None = None  # on labelled images; None: the data has no labels
     profiles: Mapping[str, CellProfile] = field(default_factory=dict)  # by role; those that could be taken
     ceilings: Ceilings | None = None  # of the machine; None: not asked for, or they could not be measured
     telemetry: Telemetry | None = None
@@ -73,180 +73,188 @@ def measure(
 
     `rebuilt` holds the same cells from further builds of their engines; each build gets restarts of its own.
     """
-    started = time.monotonic()
     device = tasks[0].spec.device
-    settings = settled(settings, device)
-    run = _Run(
-        samples=Samples([task.spec.role for task in tasks], tasks[0].spec.batch_size),
-        settings=settings,
-        primary=primary,
-        order=np.random.default_rng(settings.seed),
+    run = _QuartetRun(
+        replicas=[tasks, *rebuilt],
+        device=device,
+        settings=settled(settings, device),
+        planned=primary,
         progress=progress,
         fresh=admits_one_process(device),
+        samples=Samples([task.spec.role for task in tasks], tasks[0].spec.batch_size),
+        order=np.random.default_rng(settings.seed),
     )
-    replicas = [tasks, *rebuilt]
-    restarts = -(-max(settings.restarts, len(replicas)) // len(replicas)) * len(replicas)  # the same for each build
-    notes: list[str] = []
-    with Telemetry(device) as telemetry:
-        run.telemetry = telemetry
-        done = 0
-        while done < restarts:
-            build = done % len(replicas)
-            try:
-                with run.processes(replicas[build]) as handles:
-                    loaded, fidelity = bring_up(replicas[build], handles, settings, progress)
-                    if not done:
-                        first_loaded, first_fidelity = loaded, fidelity
-                        run.primary, note = primary_boundary(primary, loaded, settings)
-                        notes.append(note)
-                        settings = run.settings = fallen_back(settings, primary, run.primary)
-                        run.boundaries = common_boundaries(loaded)
-                        run.samples.launch_bound = any(cell.no_device for cell in loaded.values())
-                        coursework_ms = usual_recipe(handles, settings, progress) if settings.coursework else {}
-                        warmups = warm_up(handles, settings, device, progress)
-                        bring_up_s = time.monotonic() - started
-                    else:
-                        check_same_boundaries(run.boundaries, loaded)
-                        warm_up(handles, settings, device, progress)
-                    # every restart gets its part of the budget and of the blocks; bringing cells up costs none of it
-                    until = time.monotonic() + settings.budget_s / restarts
-                    most = math.ceil((done + 1) / restarts * settings.max_blocks)
-                    now = _blocks(run, handles, done, build, until, most)
-                    if not done:
-                        consumed = _consumption(run, handles)
-                        answers = answer(replicas[build], handles, settings, progress)
-                        profiles, no_why = _profiles(run, handles)
-                        # last: it takes memory, and its worker may end
-                        ceilings, no_ceilings = _ceilings(run, handles, device)
-            except CellError as error:
-                if run.fresh or run.samples.blocks or BUSY not in str(error):
-                    raise
-                run.fresh = True  # no block is complete yet: begin anew, one process at a time
-                run.samples.forget_visits()
-                notes.clear()
-                continue
-            done += 1
-            if done == 1 and run.primary != "device" and not run.fresh and host_bound(run.samples):
-                # such a cell keeps one of several modes for as long as its process lives: only fresh ones tell
-                restarts = max(restarts, settings.host_bound_restarts)
-    notes += [NOTE if run.fresh else "", telemetry.blind, no_why, no_ceilings, _unsteady(warmups), _slowed(run.samples)]
-    return Measurement(
-        samples=run.samples,
-        primary=run.primary,
-        standing=now,
-        converged=now.converged(settings),
-        seconds=time.monotonic() - started,
-        restarts=len(set(run.samples.groups)),
-        bring_up_s=bring_up_s,
-        loaded=first_loaded,
-        fidelity=first_fidelity,
-        warmups=warmups,
-        coursework_ms=coursework_ms,
-        consumption=consumed,
-        answers=answers,
-        profiles=profiles,
-        ceilings=ceilings,
-        telemetry=telemetry,
-        note="; ".join(note for note in notes if note),
-    )
-
-
-def _unsteady(warmups: Mapping[str, Warmup]) -> str:
-    roles = [role for role, found in warmups.items() if not found.steady]
-    return f"{', '.join(roles)}: no steady state within the warm-up's time" if roles else ""
-
-
-def _slowed(samples: Samples) -> str:
-    slowed = f"{samples.slowed} of {samples.blocks} blocks measured on a chip that was slowing down"
-    return slowed if samples.slowed else ""
-
-
-def _consumption(run: _Run, handles: Mapping[str, Handle]) -> dict[str, Consumption]:
-    run.progress.stage("energy and memory")
-    return consumption(_held(handles), run.samples.batch_size, run.settings, run.telemetry)
-
-
-def _profiles(run: _Run, handles: Mapping[str, Handle]) -> tuple[dict[str, CellProfile], str]:
-    """Return where each cell's batch spends its time, one cell after the other, and why not where that failed."""
-    found: dict[str, CellProfile] = {}
-    without: dict[str, list[str]] = {}  # the cells by the reason: often one, and the same for all of them
-    if run.settings.why:
-        run.progress.stage("profiles")
-        for role, handle in _held(handles).items():
-            try:
-                found[role] = handle.ask("why", None, run.settings.worker_timeout_s)
-            except CellError as error:  # no reason to lose a quartet that is measured
-                without.setdefault(str(error).removeprefix(f"{role}: "), []).append(role)
-    return found, "; ".join(f"no profile of {', '.join(roles)}: {reason}" for reason, roles in without.items())
-
-
-def _ceilings(run: _Run, handles: Mapping[str, Handle], device: str) -> tuple[Ceilings | None, str]:
-    """Return what the machine can at most, measured in the first cell's process while all others wait, or why not."""
-    held = list(_held(handles).values())
-    if not run.settings.ceilings:
-        return None, ""
-    if not held:
-        return None, "no ceilings of the machine: no process stays to measure them in"
-    run.progress.stage("ceilings of the machine")
-    try:
-        found: Ceilings = held[0].ask("ceilings", SIZES[device], run.settings.worker_timeout_s)
-    except CellError as error:  # too little memory, say: no reason to lose a quartet that is measured
-        return None, f"no ceilings of the machine: {error}"
-    return found, ""
-
-
-def _held(handles: Mapping[str, Handle]) -> dict[str, Worker]:
-    """Return the cells whose process lives on: none of those that have one for each command."""
-    return {role: handle for role, handle in handles.items() if isinstance(handle, Worker)}
+    with Telemetry(device) as run.telemetry:
+        run.all_restarts()
+    return run.measurement()
 
 
 @dataclass
-class _Run:
-    """What all restarts of one measurement share."""
+class _QuartetRun:
+    """One measurement: what its restarts share, and what they have found so far."""
 
-    samples: Samples
+    replicas: Sequence[Sequence[CellTask]]  # the cells, from each build of their engines
+    device: str
     settings: ProtocolConfig
-    primary: str
-    order: np.random.Generator
+    planned: str  # the boundary that verdicts were to use
     progress: Progress
     fresh: bool  # a process for each visit
+    samples: Samples
+    order: np.random.Generator
+    started: float = field(default_factory=time.monotonic)
     telemetry: Telemetry = field(init=False)
+    standing: Standing = field(init=False)  # of the last block
+
+    # found once, in the first restart
+    primary: str = ""
     boundaries: tuple[str, ...] = ()
+    loaded: Mapping[str, Loaded] = field(default_factory=dict)
+    fidelity: Mapping[str, Fidelity] = field(default_factory=dict)
+    warmups: Mapping[str, Warmup] = field(default_factory=dict)
+    coursework_ms: Mapping[str, list[float]] = field(default_factory=dict)
+    bring_up_s: float = 0.0
+    consumption: Mapping[str, Consumption] = field(default_factory=dict)
+    answers: QuartetPredictions | None = None
+    profiles: Mapping[str, CellProfile] = field(default_factory=dict)
+    ceilings: Ceilings | None = None
+    moved: str = ""  # why the primary boundary is not the planned one
+    no_why: str = ""
+    no_ceilings: str = ""
+
+    def all_restarts(self) -> None:
+        """Measure as many restarts as the settings ask for, the same number for each build."""
+        builds = len(self.replicas)
+        done, restarts = 0, math.ceil(max(self.settings.restarts, builds) / builds) * builds
+        while done < restarts:
+            try:
+                self.restart(done, restarts)
+            except CellError as error:
+                if self.fresh or self.samples.blocks or BUSY not in str(error):
+                    raise
+                self.fresh = True  # no block is complete yet: begin anew, one process at a time
+                self.samples.forget_visits()
+                continue
+            done += 1
+            if done == 1 and self.primary != "device" and not self.fresh and host_bound(self.samples):
+                # such a cell keeps one of several modes for as long as its process lives: only fresh ones tell
+                restarts = max(restarts, self.settings.host_bound_restarts)
+
+    def restart(self, number: int, restarts: int) -> None:
+        """Bring up fresh processes and measure blocks in them; the first restart also takes what is taken once."""
+        build = number % len(self.replicas)
+        tasks = self.replicas[build]
+        with self.processes(tasks) as handles:
+            loaded, fidelity = bring_up(tasks, handles, self.settings, self.progress)
+            if number == 0:
+                self.begin(handles, loaded, fidelity)
+            else:
+                check_same_boundaries(self.boundaries, loaded)
+                warm_up(handles, self.settings, self.device, self.progress)
+            # every restart gets its part of the budget and of the blocks; bringing cells up costs none of it
+            until = time.monotonic() + self.settings.budget_s / restarts
+            most = math.ceil((number + 1) / restarts * self.settings.max_blocks)
+            self.blocks(handles, number, build, until, most)
+            if number == 0:
+                self.conclude(handles, tasks)
 
     def processes(self, tasks: Sequence[CellTask]) -> AbstractContextManager[Mapping[str, Handle]]:
         """Return the processes of one restart, still to be entered."""
         specs = [task.spec for task in tasks]
         return turns(specs) if self.fresh else workers(specs)
 
+    def begin(self, handles: Mapping[str, Handle], loaded: dict[str, Loaded], fidelity: dict[str, Fidelity]) -> None:
+        """Decide on which boundaries all restarts are measured, from the first one's cells; warm those up."""
+        self.loaded, self.fidelity = loaded, fidelity
+        self.primary, self.moved = primary_boundary(self.planned, loaded, self.settings)
+        self.settings = fallen_back(self.settings, self.planned, self.primary)
+        self.boundaries = common_boundaries(loaded)
+        self.samples.launch_bound = any(cell.no_device for cell in loaded.values())
+        if self.settings.coursework:
+            self.coursework_ms = usual_recipe(handles, self.settings, self.progress)
+        self.warmups = warm_up(handles, self.settings, self.device, self.progress)
+        self.bring_up_s = time.monotonic() - self.started
 
-def _blocks(run: _Run, handles: Mapping[str, Handle], restart: int, build: int, until: float, most: int) -> Standing:
-    """Measure blocks until the criterion holds, or the time `until` or `most` blocks in all are reached."""
-    roles, samples, settings = list(handles), run.samples, run.settings
-    first = samples.blocks
-    last = roles[-1]  # was warmed up last
-    turn = (run.boundaries, settings.ramp_iterations, settings.slice_s)
-    while True:
-        block, slowed = samples.blocks, False
-        restart = block if run.fresh else restart
-        visits = _order(roles, last, run.order)
-        last = visits[-1]
+    def blocks(self, handles: Mapping[str, Handle], restart: int, build: int, until: float, most: int) -> None:
+        """Measure blocks until the criterion holds, or the time `until` or `most` blocks in all are reached."""
+        roles, samples, settings = list(handles), self.samples, self.settings
+        first = samples.blocks
+        last = roles[-1]  # was warmed up last
+        while True:
+            visits = _order(roles, last, self.order)
+            last = visits[-1]
+            restart = samples.blocks if self.fresh else restart
+            slowed = self.visit(handles, visits, restart)
+            spent = time.monotonic() >= until
+            if slowed and not spent:  # past the budget it is kept, and told, or a hot chip would never end
+                samples.discard_block()
+                continue
+            samples.close_block(restart, slowed, build)
+            self.standing = standing(samples, self.primary, settings)
+            self.progress.block(self.standing)
+            here = samples.blocks - first
+            enough = here >= settings.min_blocks and self.standing.converged(settings)
+            over = spent or samples.blocks >= most
+            # a verdict needs replicates: the minimum of blocks is measured even where the budget is too small for it
+            if enough or (over and here >= min(settings.min_blocks, settings.max_blocks)):
+                return
+
+    def visit(self, handles: Mapping[str, Handle], visits: Sequence[str], restart: int) -> bool:
+        """Time each cell once, in the order of `visits`; return whether the chip was slowing down."""
+        block, slowed = self.samples.blocks, False
+        turn = (self.boundaries, self.settings.ramp_iterations, self.settings.slice_s)
         for position, role in enumerate(visits):
             began = time.monotonic()
-            samples.add(role, restart, block, position, handles[role].ask("slice", turn, settings.worker_timeout_s))
-            slowed = run.telemetry.read(role, restart, block, time.monotonic() - began) or slowed
-        spent = time.monotonic() >= until
-        if slowed and not spent:  # past the budget it is kept, and told, or a hot chip would never end
-            samples.discard_block()
-            continue
-        samples.close_block(restart, slowed, build)
-        now = standing(samples, run.primary, settings)
-        run.progress.block(now)
-        here = samples.blocks - first
-        enough = here >= settings.min_blocks and now.converged(settings)
-        over = spent or samples.blocks >= most
-        # a verdict needs replicates: the minimum of blocks is measured even where the budget is too small for it
-        if enough or (over and here >= min(settings.min_blocks, settings.max_blocks)):
-            return now
+            timed = handles[role].ask("slice", turn, self.settings.worker_timeout_s)
+            self.samples.add(role, restart, block, position, timed)
+            slowed = self.telemetry.read(role, restart, block, time.monotonic() - began) or slowed
+        return slowed
+
+    def conclude(self, handles: Mapping[str, Handle], tasks: Sequence[CellTask]) -> None:
+        """Take what no time is taken of, after the timed blocks, so that it disturbs none of them."""
+        held = {role: handle for role, handle in handles.items() if isinstance(handle, Worker)}  # that live on
+        self.progress.stage("energy and memory")
+        self.consumption = consumption(held, self.samples.batch_size, self.settings, self.telemetry)
+        self.answers = answer(tasks, handles, self.settings, self.progress)
+        if self.settings.why:
+            self.progress.stage("profiles")
+            self.profiles, self.no_why = _profiles(held, self.settings.worker_timeout_s)
+        if self.settings.ceilings:  # last: it takes memory, and its worker may end
+            self.progress.stage("ceilings of the machine")
+            self.ceilings, self.no_ceilings = _ceilings(held, self.device, self.settings.worker_timeout_s)
+
+    def measurement(self) -> Measurement:
+        """Return all that was found."""
+        samples = self.samples
+        notes = [
+            self.moved,
+            NOTE if self.fresh else "",
+            self.telemetry.blind,
+            self.no_why,
+            self.no_ceilings,
+            _unsteady(self.warmups),
+            f"{samples.slowed} of {samples.blocks} blocks measured on a chip that was slowing down"
+            if samples.slowed
+            else "",
+        ]
+        return Measurement(
+            samples=samples,
+            primary=self.primary,
+            standing=self.standing,
+            converged=self.standing.converged(self.settings),
+            seconds=time.monotonic() - self.started,
+            restarts=len(set(samples.groups)),
+            bring_up_s=self.bring_up_s,
+            loaded=self.loaded,
+            fidelity=self.fidelity,
+            warmups=self.warmups,
+            coursework_ms=self.coursework_ms,
+            consumption=self.consumption,
+            answers=self.answers,
+            profiles=self.profiles,
+            ceilings=self.ceilings,
+            telemetry=self.telemetry,
+            note="; ".join(note for note in notes if note),
+        )
 
 
 def _order(roles: Sequence[str], last: str, generator: np.random.Generator) -> list[str]:
@@ -259,3 +267,31 @@ def _order(roles: Sequence[str], last: str, generator: np.random.Generator) -> l
         order = [roles[index] for index in generator.permutation(len(roles))]
         if len(roles) == 1 or order[0] != last:
             return order
+
+
+def _profiles(held: Mapping[str, Worker], timeout_s: float) -> tuple[dict[str, CellProfile], str]:
+    """Return where each cell's batch spends its time, one cell after the other, and why not where that failed."""
+    found: dict[str, CellProfile] = {}
+    without: dict[str, list[str]] = {}  # the cells by the reason: often one, and the same for all of them
+    for role, handle in held.items():
+        try:
+            found[role] = handle.ask("why", None, timeout_s)
+        except CellError as error:  # no reason to lose a quartet that is measured
+            without.setdefault(str(error).removeprefix(f"{role}: "), []).append(role)
+    return found, "; ".join(f"no profile of {', '.join(roles)}: {reason}" for reason, roles in without.items())
+
+
+def _ceilings(held: Mapping[str, Worker], device: str, timeout_s: float) -> tuple[Ceilings | None, str]:
+    """Return what the machine can at most, measured in the first cell's process while all others wait, or why not."""
+    if not held:
+        return None, "no ceilings of the machine: no process stays to measure them in"
+    try:
+        found: Ceilings = next(iter(held.values())).ask("ceilings", SIZES[device], timeout_s)
+    except CellError as error:  # too little memory, say: no reason to lose a quartet that is measured
+        return None, f"no ceilings of the machine: {error}"
+    return found, ""
+
+
+def _unsteady(warmups: Mapping[str, Warmup]) -> str:
+    roles = [role for role, found in warmups.items() if not found.steady]
+    return f"{', '.join(roles)}: no steady state within the warm-up's time" if roles else ""

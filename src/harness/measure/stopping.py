@@ -13,7 +13,7 @@ import numpy as np
 
 from harness.config import ProtocolConfig
 from harness.measure.samples import Samples
-from harness.stats import estimate
+from harness.stats import Interaction, estimate
 from harness.stats.intervals import mean_interval
 from harness.stats.verdict import is_decided
 
@@ -42,10 +42,7 @@ def standing(samples: Samples, boundary: str, settings: ProtocolConfig) -> Stand
     throughput = samples.throughput(boundary)
     cells = throughput.shape[1]
     if cells == 4:
-        waits = boundary != "device" and host_bound(samples)
-        found = estimate(
-            throughput, samples.groups, settings.margin, settings.level, host_bound=waits, builds=samples.builds
-        )
+        found = interaction_on(samples, boundary, settings)
         return Standing("factor", found.factor, found.half_width, str(found.verdict), samples.blocks)
     logs = np.log(throughput)
     series = logs[:, 0] if cells == 1 else logs[:, 1] - logs[:, 0]
@@ -56,6 +53,18 @@ def standing(samples: Samples, boundary: str, settings: ProtocolConfig) -> Stand
         float(interval.half_width(settings.level)),
         None,
         samples.blocks,
+    )
+
+
+def interaction_on(samples: Samples, boundary: str, settings: ProtocolConfig) -> Interaction:
+    """Return the factor of the four cells on one boundary; what a cell waits for the host is not on the device's."""
+    return estimate(
+        samples.throughput(boundary),
+        samples.groups,
+        settings.margin,
+        settings.level,
+        host_bound=boundary != "device" and host_bound(samples),
+        builds=samples.builds,
     )
 
 

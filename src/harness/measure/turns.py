@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.measure.cell import CellSpec
 from harness.measure.coordinator import Worker
-from harness.measure.worker import Cell
+from harness.measure.worker import CellCommands
 from harness.system.machine import nvml_handle
 
 # what CUDA says to the second process (cudaErrorDevicesUnavailable)
@@ -23,7 +23,7 @@ NOTE = "the GPU admits one process at a time: each visit had a fresh process, so
 class Place:
     """The one place on the GPU: who took it last keeps it until somebody else needs it, so that it can be looked at."""
 
-    def __init__(self, commands: type[Cell] = Cell) -> None:
+    def __init__(self, commands: type[CellCommands] = CellCommands) -> None:
         self._commands = commands
         self._holder: Worker | None = None
 
@@ -73,7 +73,7 @@ class TurnWorker:
 
 
 @contextmanager
-def turns(specs: Sequence[CellSpec], commands: type[Cell] = Cell) -> Iterator[dict[str, TurnWorker]]:
+def turns(specs: Sequence[CellSpec], commands: type[CellCommands] = CellCommands) -> Iterator[dict[str, TurnWorker]]:
     """Return one handle a cell, as `coordinator.workers` does; at most one process is there at any time."""
     place = Place(commands)
     orderly = False

@@ -19,7 +19,7 @@ from harness.config import ProtocolConfig
 from harness.engines.profiling.profile import CellProfile
 from harness.measure.allocator import keep_freed_memory
 from harness.measure.ceilings import Ceilings
-from harness.measure.cell import CellSpec, Loaded, Slice, Sustained
+from harness.measure.cell import CellSpec, Loaded, Slice, SustainedLoad
 from harness.system.errors import CellError, UserError, kind_and_first_line
 from harness.system.processes import die_with_parent
 
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 MOST_BATCHES, MOST_BYTES = 16, 256 * 2**20  # of labelled images, normalised, kept by a worker
 
 
-def main(connection: Connection, spec: CellSpec, parent: int, commands: type[Cell]) -> None:
+def main(connection: Connection, spec: CellSpec, parent: int, commands: type[CellCommands]) -> None:
     """Serve commands `(name, argument)` until `stop`; every reply is `("ok", value)` or `("error", text)`.
 
-    `commands` is what the worker can do: a `Cell`, or what a load scenario makes of it.
+    `commands` is what the worker can do: a `CellCommands`, or what a load scenario makes of it.
     """
     die_with_parent(parent)
     _quiet_thread_pools(spec.threads)
@@ -56,7 +56,7 @@ def main(connection: Connection, spec: CellSpec, parent: int, commands: type[Cel
             connection.send(reply)
 
 
-class Cell:
+class CellCommands:
     """The commands of one cell; each public method is one."""
 
     def __init__(self, spec: CellSpec, stack: ExitStack, keeps_freed_memory: bool) -> None:
@@ -128,7 +128,7 @@ class Cell:
             self._visits += 1
         return Slice({name: self._boundaries.slice(name, ramp_iterations, slice_s) for name in names})
 
-    def sustain(self, seconds: float) -> Sustained:
+    def sustain(self, seconds: float) -> SustainedLoad:
         """Keep the device busy; the coordinator reads its energy meanwhile."""
         return self._boundaries.sustain(seconds)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.report.quartets import Quartet, Setting, setting_label
+from harness.report.quartets import QuartetRow, Setting, setting_label
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Choice:
     candidates: tuple[Candidate, ...]
 
 
-def choose(quartets: Sequence[Quartet], limits: Limits) -> Choice:
+def choose(quartets: Sequence[QuartetRow], limits: Limits) -> Choice:
     """Return the choice among all cells that a study measured. A limit whose number is missing counts as not kept."""
     candidates = candidates_of(quartets)
     reasons = [(one, _refusal(one, limits)) for one in candidates]
@@ -65,10 +65,10 @@ def choose(quartets: Sequence[Quartet], limits: Limits) -> Choice:
     )
 
 
-def candidates_of(quartets: Sequence[Quartet]) -> tuple[Candidate, ...]:
+def candidates_of(quartets: Sequence[QuartetRow]) -> tuple[Candidate, ...]:
     """Return every distinct cell, the controls' only as the baseline that they are."""
     settings = list(dict.fromkeys(one.setting for one in quartets))
-    found: dict[tuple[Setting, str], list[tuple[Quartet, str]]] = {}
+    found: dict[tuple[Setting, str], list[tuple[QuartetRow, str]]] = {}
     for one in quartets:
         for role in one.cells:
             if one.is_control and role != "baseline":
@@ -97,7 +97,7 @@ def candidates_of(quartets: Sequence[Quartet]) -> tuple[Candidate, ...]:
     return tuple(out)
 
 
-def cell_label(one: Quartet, role: str) -> str:
+def cell_label(one: QuartetRow, role: str) -> str:
     """Return what a cell is: its techniques, and the engine where that is not the setting's."""
     on = {"baseline": (), "arch": one.arch, "hw": one.hw, "combined": (*one.arch, *one.hw)}[role]
     label = " + ".join(on) or "baseline"
@@ -117,12 +117,12 @@ def _but_batch(setting: Setting) -> Setting:
     return tuple((name, value) for name, value in setting if name != "batch_size")
 
 
-def _accuracy_drop(one: Quartet, role: str) -> float | None:
+def _accuracy_drop(one: QuartetRow, role: str) -> float | None:
     own, baseline = one.cells[role].accuracy, one.cells["baseline"].accuracy if "baseline" in one.cells else None
     return None if own is None or baseline is None else baseline - own
 
 
-def _degraded_roles(one: Quartet) -> set[str]:
+def _degraded_roles(one: QuartetRow) -> set[str]:
     parts = str(one.row.get("degraded") or "").split("; ")
     return {role.strip() for part in parts if ":" in part for role in part.partition(":")[0].split(",")}
 

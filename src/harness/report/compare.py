@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.report.choose import cell_label
-from harness.report.quartets import Quartet, quartets
+from harness.report.quartets import QuartetRow, quartets
 from harness.report.study import Study
 from harness.stats.change import BlockSeries, change, joined
 from harness.stats.factorial import Ratio, ratio
@@ -83,9 +83,9 @@ def compare(before: Study, after: Study) -> Comparison:
     )
 
 
-def _by_key(study: Study) -> dict[tuple[object, ...], list[Quartet]]:
+def _by_key(study: Study) -> dict[tuple[object, ...], list[QuartetRow]]:
     """Return the quartets by what they ask: those of one key were repeated."""
-    out: dict[tuple[object, ...], list[Quartet]] = {}
+    out: dict[tuple[object, ...], list[QuartetRow]] = {}
     for one in quartets(study.frame):
         options = tuple(
             sorted(
@@ -100,12 +100,12 @@ def _by_key(study: Study) -> dict[tuple[object, ...], list[Quartet]]:
     return out
 
 
-def _finished(ones: Sequence[Quartet]) -> list[Quartet]:
+def _finished(ones: Sequence[QuartetRow]) -> list[QuartetRow]:
     return [one for one in ones if one.status == "FINISHED"]
 
 
 def _cells(
-    before: Study, after: Study, old: Sequence[Quartet], new: Sequence[Quartet], level: float, family: int
+    before: Study, after: Study, old: Sequence[QuartetRow], new: Sequence[QuartetRow], level: float, family: int
 ) -> list[CellChange]:
     setting = dict(new[0].setting)
     boundary, batch = setting.get("boundary", ""), int(setting["batch_size"])
@@ -127,7 +127,7 @@ def _cells(
     return out
 
 
-def _timed(study: Study, one: Quartet) -> pandas.DataFrame | None:
+def _timed(study: Study, one: QuartetRow) -> pandas.DataFrame | None:
     """Return what was timed: whole visits where only a part of the iterations was kept."""
     visits = study.files.visits(one.run_id)
     return study.files.samples(one.run_id) if visits is None or visits.empty else visits
@@ -147,7 +147,7 @@ def block_series(samples: pandas.DataFrame, role: str, boundary: str, batch_size
     return BlockSeries(table["ips"].to_numpy(dtype=float), restart, build)
 
 
-def _factors(pairs: list[tuple[Quartet, Quartet]]) -> list[FactorChange]:
+def _factors(pairs: list[tuple[QuartetRow, QuartetRow]]) -> list[FactorChange]:
     out = []
     for old, new in pairs:
         if old.factor and new.factor:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from harness.report.choose import Choice, Limits, choose
 from harness.report.grid_model import GridModel, grid_models, why_no_model
 from harness.report.matrix import Matrix, matrices
-from harness.report.quartets import Quartet, quartets
+from harness.report.quartets import QuartetRow, quartets
 from harness.report.study import Study
 
 
@@ -17,14 +17,14 @@ class Findings:
     """The analysis of a study."""
 
     name: str
-    quartets: tuple[Quartet, ...]
+    quartets: tuple[QuartetRow, ...]
     matrices: tuple[Matrix, ...]
     models: tuple[GridModel, ...]
     no_model: str  # why there is none; "" where there is one
     choice: Choice
 
     @property
-    def measured(self) -> tuple[Quartet, ...]:
+    def measured(self) -> tuple[QuartetRow, ...]:
         """The quartets that have a factor."""
         return tuple(one for one in self.quartets if one.factor is not None)
 
@@ -34,7 +34,7 @@ class Findings:
         return any(one.cells and not one.is_control for one in self.quartets)
 
     @property
-    def failed(self) -> tuple[Quartet, ...]:
+    def failed(self) -> tuple[QuartetRow, ...]:
         """The quartets that did not finish."""
         return tuple(one for one in self.quartets if one.status != "FINISHED")
 

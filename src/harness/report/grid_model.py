@@ -6,15 +6,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.report.quartets import Quartet, Setting, setting_label
+from harness.report.quartets import QuartetRow, Setting, setting_label
 from harness.stats.averaged import Design, complete_designs, subsets
 from harness.stats.factorial import (
     HIGHEST_ORDER,
-    Cell,
     Effect,
     LogLinear,
     MeasuredQuartet,
     Prediction,
+    TechniqueSet,
     effects,
     measured_gains,
     predict,
@@ -41,7 +41,7 @@ class GridModel:
     too_many: bool  # more techniques than are worth listing all combinations of
 
 
-def grid_models(quartets: Sequence[Quartet]) -> tuple[GridModel, ...]:
+def grid_models(quartets: Sequence[QuartetRow]) -> tuple[GridModel, ...]:
     """Return a model for each setting with `reference=engine` that has two measured quartets or more.
 
     With `reference=eager` an hw gain holds the change of engine, so techniques can't be told from it. Controls and
@@ -57,7 +57,7 @@ def grid_models(quartets: Sequence[Quartet]) -> tuple[GridModel, ...]:
     return tuple(out)
 
 
-def why_no_model(quartets: Sequence[Quartet]) -> str:
+def why_no_model(quartets: Sequence[QuartetRow]) -> str:
     """Return why a study has no model, for a reader who expects one."""
     pairs = [one for one in quartets if one.factor and not one.is_control]
     if not pairs:
@@ -70,13 +70,13 @@ def why_no_model(quartets: Sequence[Quartet]) -> str:
     return "No factorial model: it takes two quartets of one setting (model, engine, batch size ...)."
 
 
-def _is_usable(one: Quartet) -> bool:
+def _is_usable(one: QuartetRow) -> bool:
     whole = one.factor is not None and all(role in one.cells for role in ROLES)
     known = one.factor is not None and one.factor.low > 0 and math.isfinite(one.factor.high)
     return whole and known and not one.is_control and dict(one.setting).get("reference") == "engine"
 
 
-def _model(setting: Setting, label: str, own: Sequence[Quartet]) -> GridModel:
+def _model(setting: Setting, label: str, own: Sequence[QuartetRow]) -> GridModel:
     level = float(own[0].row.get("protocol.level") or 0.95)
     measured = [_measured(one) for one in own]
     whole = LogLinear(measured, level)
@@ -108,7 +108,7 @@ def _explained(measured: Sequence[MeasuredQuartet], whole: LogLinear, level: flo
     return (*lower, *[whole.explained] * (HIGHEST_ORDER - len(lower)))
 
 
-def _measured(one: Quartet) -> MeasuredQuartet:
+def _measured(one: QuartetRow) -> MeasuredQuartet:
     assert one.factor is not None
     return MeasuredQuartet(
         cells=tuple(one.cells[role].techniques for role in ROLES),
@@ -117,7 +117,7 @@ def _measured(one: Quartet) -> MeasuredQuartet:
     )
 
 
-def _is_possible(cell: Cell) -> bool:
+def _is_possible(cell: TechniqueSet) -> bool:
     """Whether no technique is in it twice with different options."""
     bare = [name.partition("(")[0] for name in cell]
     return len(set(bare)) == len(bare)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.report.quartets import Quartet, Setting, setting_label
+from harness.report.quartets import QuartetRow, Setting, setting_label
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Matrix:
     label: str
     archs: tuple[str, ...]
     hws: tuple[str, ...]
-    places: Mapping[tuple[str, str], tuple[Quartet, ...]]  # several where a quartet was repeated
+    places: Mapping[tuple[str, str], tuple[QuartetRow, ...]]  # several where a quartet was repeated
 
     @property
     def missing(self) -> tuple[tuple[str, str], ...]:
@@ -31,14 +31,14 @@ class Matrix:
         return sum(found) / len(found) if found else None
 
 
-def matrices(quartets: Sequence[Quartet]) -> tuple[Matrix, ...]:
+def matrices(quartets: Sequence[QuartetRow]) -> tuple[Matrix, ...]:
     """Return one matrix a setting, in the study's order; gains without a factor (arch=none, hw=none) are in none."""
     pairs = [one for one in quartets if one.arch and one.hw]
     settings = list(dict.fromkeys(one.setting for one in pairs))
     out = []
     for setting in settings:
         own = [one for one in pairs if one.setting == setting]
-        places: dict[tuple[str, str], tuple[Quartet, ...]] = {}
+        places: dict[tuple[str, str], tuple[QuartetRow, ...]] = {}
         for one in own:
             place = (one.arch_label, one.hw_label)
             places[place] = (*places.get(place, ()), one)

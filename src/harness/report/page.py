@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from harness import __version__
-from harness.report.answers import answers, describe
 from harness.report.figures.all import MOST_QUARTETS, latencies, pictures, stages, telemetry
 from harness.report.figures.canvas import Picture
 from harness.report.figures.files import write_whole
 from harness.report.findings import Findings
-from harness.report.quartets import Cell, Quartet
+from harness.report.quartets import CellRow, QuartetRow
+from harness.report.questions import answers, describe
 from harness.report.study import Study
 from harness.stats.roles import ROLES
 from harness.system.errors import UserError
 
 _TEMPLATES = Path(__file__).parent / "templates"
 # what a cell's row shows, where anybody measured it: heading, unit, and where the number is
-_CELL_COLUMNS: tuple[tuple[str, Callable[[Cell], str]], ...] = (
+_CELL_COLUMNS: tuple[tuple[str, Callable[[CellRow], str]], ...] = (
     ("images/s", lambda cell: f"{cell.throughput_ips:,.1f}"),
     ("p50, ms", lambda cell: _number(cell.latency_ms.get("p50"))),
     ("p95, ms", lambda cell: _number(cell.latency_ms.get("p95"))),
@@ -83,7 +83,7 @@ def write_page(path: Path, text: str) -> None:
         raise UserError(f"can't write {path}: {error.strerror}; choose another place for the page.") from error
 
 
-def _shown(one: Quartet) -> dict[str, Any]:
+def _shown(one: QuartetRow) -> dict[str, Any]:
     """Return a quartet with the table of its cells, without columns that nobody measured."""
     rows = [(role, one.cells[role]) for role in ROLES if role in one.cells]
     columns = [(name, [show(cell) for _, cell in rows]) for name, show in _CELL_COLUMNS]

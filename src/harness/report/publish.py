@@ -6,12 +6,12 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.report.answers import answers
 from harness.report.choose import Limits
 from harness.report.figures.all import pictures
 from harness.report.figures.files import write_figures
 from harness.report.findings import Findings, find
 from harness.report.page import page
+from harness.report.questions import answers
 from harness.report.study import Study
 from harness.tracking import NOTE_TAG, Store
 

@@ -25,7 +25,7 @@ Setting = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
-class Cell:
+class CellRow:
     """One measured cell; what was not measured is None."""
 
     role: str
@@ -40,7 +40,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Quartet:
+class QuartetRow:
     """One row."""
 
     run_id: str
@@ -50,7 +50,7 @@ class Quartet:
     setting: Setting
     arch: tuple[str, ...]  # techniques, with the options that differ within the study
     hw: tuple[str, ...]
-    cells: Mapping[str, Cell]  # by role; those that were measured
+    cells: Mapping[str, CellRow]  # by role; those that were measured
     factor: Ratio | None
     gains: Mapping[str, float]  # arch, hw, combined, expected
     verdict: str  # its own; "" without one
@@ -75,7 +75,7 @@ class Quartet:
         return "+".join(self.hw) or "none"
 
 
-def quartets(frame: pandas.DataFrame) -> tuple[Quartet, ...]:
+def quartets(frame: pandas.DataFrame) -> tuple[QuartetRow, ...]:
     """Return the quartets of a study in its order."""
     varied = {str(name) for name in frame if frame[name].nunique() > 1}
     rows = [{str(name): _none_if_missing(value) for name, value in row.items()} for row in frame.to_dict("records")]
@@ -99,7 +99,9 @@ def _word(name: str) -> str:
     return {"batch_size": "batch"}.get(name, name.replace("_", " "))
 
 
-def _quartet(row: Mapping[str, Any], setting: Setting, varied: set[str], stands: tuple[float | None, str]) -> Quartet:
+def _quartet(
+    row: Mapping[str, Any], setting: Setting, varied: set[str], stands: tuple[float | None, str]
+) -> QuartetRow:
     arch, hw = (_techniques(family, row, varied) for family in ("arch", "hw"))
     boundary = str(row.get("boundary") or "")
     on = {"baseline": frozenset(), "arch": frozenset(arch), "hw": frozenset(hw), "combined": frozenset((*arch, *hw))}
@@ -107,7 +109,7 @@ def _quartet(row: Mapping[str, Any], setting: Setting, varied: set[str], stands:
     factor = None
     if row.get("interaction/factor") is not None:
         factor = Ratio(*(float(row.get(f"interaction/{key}") or math.nan) for key in ("factor", "low", "high")))
-    return Quartet(
+    return QuartetRow(
         run_id=str(row["run_id"]),
         name=str(row["run_name"]),
         status=str(row["status"]),
@@ -143,13 +145,13 @@ def _differing(options: Sequence[str], row: Mapping[str, Any]) -> list[str]:
     return [f"{option.rpartition('.')[2]}={row[option]}" for option in options if row[option] not in (None, "None")]
 
 
-def _cell(row: Mapping[str, Any], role: str, techniques: frozenset[str], boundary: str) -> Cell | None:
+def _cell(row: Mapping[str, Any], role: str, techniques: frozenset[str], boundary: str) -> CellRow | None:
     prefix = prefix_of(role)
     throughput = row.get(f"{prefix}throughput/{boundary}")
     if throughput is None:
         return None
     memory_mb = row.get(f"{prefix}gpu/peak_memory_mb") or row.get(f"{prefix}host/peak_memory_mb")
-    return Cell(
+    return CellRow(
         role=role,
         techniques=techniques,
         throughput_ips=float(throughput),

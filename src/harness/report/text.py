@@ -6,10 +6,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.report.answers import answers, describe
 from harness.report.findings import Findings
 from harness.report.grid_model import GridModel
 from harness.report.matrix import Matrix
+from harness.report.questions import answers, describe
 from harness.report.table import COLOURS
 from harness.stats.averaged import AveragedEffect
 from harness.stats.factorial import Prediction, Ratio

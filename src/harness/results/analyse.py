@@ -15,8 +15,8 @@ import numpy as np
 
 from harness.config import ProtocolConfig
 from harness.measure.protocol import Measurement
-from harness.measure.stopping import host_bound, host_shares
-from harness.stats import Interaction, coursework_factor, coursework_verdict, estimate, percentile
+from harness.measure.stopping import host_bound, host_shares, interaction_on
+from harness.stats import Interaction, coursework_factor, coursework_verdict, percentile
 from harness.stats.roles import ROLES, prefix_of
 
 SHORT = {"device": "device", "wall": "wall", "end_to_end": "e2e"}  # boundaries in metric names of the quartet
@@ -38,40 +38,16 @@ class Analysis:
 def analyse(measurement: Measurement, settings: ProtocolConfig) -> Analysis:
     """Return metrics, interactions and verdict of one measurement."""
     samples = measurement.samples
+    interactions = {}
+    if len(samples.roles) == 4:
+        interactions = {boundary: interaction_on(samples, boundary, settings) for boundary in samples.boundaries}
     metrics: dict[str, float] = {}
-    interactions: dict[str, Interaction] = {}
     for boundary in samples.boundaries:
-        throughput = samples.throughput(boundary)
-        means = dict(zip(samples.roles, np.exp(np.log(throughput).mean(axis=0)).tolist(), strict=True))
-        for role, value in means.items():
-            metrics[f"{prefix_of(role)}throughput/{boundary}"] = value
-        gains = {role: means[role] / means["baseline"] for role in means if role != "baseline"}
-        names = [f"{SHORT[boundary]}_", *([""] if boundary == measurement.primary else [])]
-        if len(samples.roles) == 4:
-            waits = boundary != "device" and host_bound(samples)
-            found = estimate(
-                throughput, samples.groups, settings.margin, settings.level, host_bound=waits, builds=samples.builds
-            )
-            interactions[boundary] = found
-            gains["expected"] = gains["arch"] * gains["hw"]
-            for name in names:
-                metrics |= {f"interaction/{name}{key}": getattr(found, key) for key in ("factor", "low", "high")}
-        for name in names:
-            metrics |= {f"gain/{name}{key}": value for key, value in gains.items()}
+        metrics |= _speeds(measurement, boundary, interactions.get(boundary))
     if "wall" in samples.boundaries:
         for role in samples.roles:
             metrics |= _latency(prefix_of(role), samples.milliseconds(role, "wall"))
-    metrics |= {
-        "measure/blocks": samples.blocks,
-        "measure/restarts": measurement.restarts,
-        "measure/builds": len(set(samples.builds)),
-        "measure/seconds": measurement.seconds,
-        "measure/bring_up_s": measurement.bring_up_s,
-        "measure/half_width": measurement.standing.half_width,
-    }
-    if measurement.telemetry is not None:
-        metrics |= measurement.telemetry.metrics()
-        metrics["measure/discarded_blocks"] = samples.discarded
+    metrics |= _protocol(measurement)
     shares = host_shares(samples)
     if shares:
         metrics["measure/host_share"] = max(shares.values())
@@ -89,6 +65,39 @@ def analyse(measurement: Measurement, settings: ProtocolConfig) -> Analysis:
         coursework=_coursework(measurement),
         host_bound=host_bound(samples) if shares or samples.launch_bound else None,
     )
+
+
+def _speeds(measurement: Measurement, boundary: str, interaction: Interaction | None) -> dict[str, float]:
+    """Return throughputs, gains and factor on one boundary; the primary one's also under the short names."""
+    roles = measurement.samples.roles
+    logs = np.log(measurement.samples.throughput(boundary))
+    means = dict(zip(roles, np.exp(logs.mean(axis=0)).tolist(), strict=True))
+    out = {f"{prefix_of(role)}throughput/{boundary}": value for role, value in means.items()}
+    gains = {role: means[role] / means["baseline"] for role in means if role != "baseline"}
+    if interaction is not None:
+        gains["expected"] = gains["arch"] * gains["hw"]
+    for name in (f"{SHORT[boundary]}_", *([""] if boundary == measurement.primary else [])):
+        out |= {f"gain/{name}{key}": value for key, value in gains.items()}
+        if interaction is not None:
+            out |= {f"interaction/{name}{key}": getattr(interaction, key) for key in ("factor", "low", "high")}
+    return out
+
+
+def _protocol(measurement: Measurement) -> dict[str, float]:
+    """Return how much was measured, and what the machine did meanwhile."""
+    samples = measurement.samples
+    out = {
+        "measure/blocks": samples.blocks,
+        "measure/restarts": measurement.restarts,
+        "measure/builds": len(set(samples.builds)),
+        "measure/seconds": measurement.seconds,
+        "measure/bring_up_s": measurement.bring_up_s,
+        "measure/half_width": measurement.standing.half_width,
+    }
+    if measurement.telemetry is not None:
+        out |= measurement.telemetry.metrics()
+        out["measure/discarded_blocks"] = samples.discarded
+    return out
 
 
 def _latency(prefix: str, milliseconds: np.ndarray) -> dict[str, float]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pandas
 
 from harness.measure.design import QuartetPlan
 from harness.results.analyse import Analysis
@@ -15,11 +16,11 @@ from harness.results.cells import degraded, fidelity_metrics
 from harness.results.figure import draw_quartet
 from harness.results.load_analysis import LoadAnalysis, slowdown
 from harness.results.load_figure import draw_latency_rate
-from harness.results.quartet import record
-from harness.results.row import QuartetRecord
+from harness.results.record import add_skipped, built
+from harness.results.row import QuartetRecord, RowDraft
 from harness.results.serving_file import serving_json
 from harness.results.strategy import strategy
-from harness.serving.batches import write_batches
+from harness.serving.batch_runs import write_batches
 from harness.serving.measure import LoadMeasurement
 from harness.serving.variants import prepared
 
@@ -30,9 +31,25 @@ def record_load(
     plan: QuartetPlan, measurement: LoadMeasurement, analysis: LoadAnalysis, folder: Path, resolved_config: str
 ) -> QuartetRecord:
     """Return the row of a quartet under load, its files written below `folder`."""
-    cells = measurement.cells
-    whole = prepared({role: cell.variant for role, cell in cells.items()})
-    more = {
+    cells = prepared({role: cell.variant for role, cell in measurement.cells.items()})
+    row = built(plan, cells, folder)
+    _add_served(row, measurement, analysis)
+    row.tags["degraded"] = "; ".join(degraded(cells, measurement.loaded))
+    _add_requests(row, plan, measurement)
+    if analysis.interaction is not None:
+        _add_verdict(row, plan, analysis)
+    add_skipped(row, cells)
+    return row.finished(resolved_config)
+
+
+def _add_served(row: RowDraft, measurement: LoadMeasurement, analysis: LoadAnalysis) -> None:
+    """Add what the cells served, and how they were when they did."""
+    row.metrics |= {**fidelity_metrics(measurement.fidelity), **analysis.metrics}
+    row.tags |= {"boundary": analysis.boundary, "loadgen": analysis.loadgen}
+    if measurement.host_shares:
+        row.tags["host_bound"] = str(measurement.host_bound).lower()
+    row.notes += [measurement.note, _server_bound(measurement)]
+    row.details |= {
         "interaction": {analysis.boundary: asdict(analysis.interaction)} if analysis.interaction else {},
         "predicted_per_s": measurement.predicted_per_s,
         "loaded": {role: asdict(found) for role, found in measurement.loaded.items()},
@@ -44,50 +61,39 @@ def record_load(
                 "batch_sizes": [repeat.deciding.batch_sizes for repeat in cell.repeats],
                 "saturated_exits_per_s": dict(cell.exit_bounds_per_s),
             }
-            for role, cell in cells.items()
+            for role, cell in measurement.cells.items()
         },
     }
-    built = record(plan, whole, None, None, folder, resolved_config, more)
-    artifacts: dict[str, Path] = {**built.artifacts, **_loadgen_files(measurement, folder)}
+
+
+def _add_requests(row: RowDraft, plan: QuartetPlan, measurement: LoadMeasurement) -> None:
+    """Add every request, every batch and the curves; LoadGen's own summaries beside them."""
+    for role, text in _summaries(measurement).items():
+        row.file(f"loadgen/{role}/summary.txt").write_text(text)
     serving = serving_json(measurement, plan.config)
-    (folder / "serving.json").write_text(serving)
-    write_queries(measurement, folder / "queries.parquet")
+    row.file("serving.json").write_text(serving)
+    write_queries(measurement, row.file("queries.parquet"))
     batches = [
         ({"cell": role, "repeat": number, "rate": result.test.expected_per_s}, result.batches)
-        for role, cell in cells.items()
+        for role, cell in measurement.cells.items()
         for number, repeat in enumerate(cell.repeats)
         for result in repeat.results
     ]
-    write_batches(batches, folder / "batches.parquet")
-    artifacts |= {name: folder / name for name in ("serving.json", "queries.parquet", "batches.parquet")}
+    write_batches(batches, row.file("batches.parquet"))
     if measurement.telemetry is not None and measurement.telemetry.rows:
-        import pandas
-
-        pandas.DataFrame(measurement.telemetry.rows).to_parquet(folder / "telemetry.parquet", index=False)
-        artifacts["telemetry.parquet"] = folder / "telemetry.parquet"
+        row.table("telemetry.parquet", pandas.DataFrame(measurement.telemetry.rows))
     if plan.config.scenario.name == "server":
-        label = f"{plan.label}, {plan.config.model.name}"
-        draw_latency_rate(json.loads(serving), label).savefig(folder / "latency_rate.png", dpi=150)
-        artifacts["figures/latency_rate.png"] = folder / "latency_rate.png"
-    advice = ""
-    if analysis.interaction is not None:
-        found = _as_analysis(analysis)
-        advice = strategy(plan, found)
-        label = f"{plan.label}, {plan.config.model.name}, {analysis.boundary}"
-        draw_quartet(found, label, folder / "quartet.png")
-        artifacts["figures/quartet.png"] = folder / "quartet.png"
-    tags = _tags(measurement, analysis)
-    if reasons := degraded(whole, measurement.loaded):
-        tags["degraded"] = "; ".join(reasons)
-    if notes := [note for note in (measurement.note, _server_bound(measurement), built.tags.get("note", "")) if note]:
-        tags["note"] = "; ".join(notes)
-    return replace(
-        built,
-        metrics={**built.metrics, **fidelity_metrics(measurement.fidelity), **analysis.metrics},
-        tags={**built.tags, **tags, **({"strategy": advice} if advice else {})},
-        artifacts=artifacts,
-        description=advice,
-    )
+        curves = draw_latency_rate(json.loads(serving), f"{plan.label}, {plan.config.model.name}")
+        curves.savefig(row.file("figures/latency_rate.png"), dpi=150)
+
+
+def _add_verdict(row: RowDraft, plan: QuartetPlan, analysis: LoadAnalysis) -> None:
+    found = _as_analysis(analysis)
+    interaction = found.interactions[found.primary]
+    row.tags |= {"verdict": str(interaction.verdict), "reason": interaction.reason, "strategy": strategy(plan, found)}
+    row.description = row.tags["strategy"]
+    label = f"{plan.label}, {plan.config.model.name}, {analysis.boundary}"
+    draw_quartet(found, label, row.file("figures/quartet.png"))
 
 
 def _as_analysis(analysis: LoadAnalysis) -> Analysis:
@@ -103,15 +109,6 @@ def _as_analysis(analysis: LoadAnalysis) -> Analysis:
     )
 
 
-def _tags(measurement: LoadMeasurement, analysis: LoadAnalysis) -> dict[str, str]:
-    tags = {"boundary": analysis.boundary, "loadgen": analysis.loadgen}
-    if measurement.host_shares:
-        tags["host_bound"] = str(measurement.host_bound).lower()
-    if analysis.interaction is not None:
-        tags |= {"verdict": str(analysis.interaction.verdict), "reason": analysis.interaction.reason}
-    return {name: value for name, value in tags.items() if value}
-
-
 def _server_bound(measurement: LoadMeasurement) -> str:
     """Return which cells the server holds up, "" where none."""
     ratios = {role: ratio for role, cell in measurement.cells.items() if (ratio := slowdown(cell)) is not None}
@@ -119,21 +116,17 @@ def _server_bound(measurement: LoadMeasurement) -> str:
     return f"batches take longer under load than alone: {', '.join(held_up)}" if held_up else ""
 
 
-def _loadgen_files(measurement: LoadMeasurement, folder: Path) -> dict[str, Path]:
-    """Write LoadGen's own summaries of every test of each cell, one file a cell."""
-    out = {}
-    for role, cell in measurement.cells.items():
-        texts = [
+def _summaries(measurement: LoadMeasurement) -> dict[str, str]:
+    """Return LoadGen's own summaries of every test, by cell."""
+    return {
+        role: "\n".join(
             f"repeat {number}, {result.test.scenario}, {result.test.expected_per_s:.6g} requests/s, seed "
             f"{result.test.seed}: {'valid' if result.valid else 'not valid: ' + result.reason}\n{result.summary}"
             for number, repeat in enumerate(cell.repeats)
             for result in repeat.results
-        ]
-        path = folder / "loadgen" / role / "summary.txt"
-        path.parent.mkdir(parents=True)
-        path.write_text("\n".join(texts))
-        out[f"loadgen/{role}/summary.txt"] = path
-    return out
+        )
+        for role, cell in measurement.cells.items()
+    }
 
 
 def write_queries(measurement: LoadMeasurement, path: Path) -> None:

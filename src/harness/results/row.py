@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from harness.system.machine import environment
+
+if TYPE_CHECKING:
+    import pandas
 
 
 @dataclass(frozen=True)
@@ -17,3 +23,36 @@ class QuartetRecord:
     tags: Mapping[str, Any] = field(default_factory=dict)
     artifacts: Mapping[str, Path] = field(default_factory=dict)  # name in MLflow ("figures/a.png") -> file
     description: str = ""  # Markdown, shown on the run's page
+
+
+@dataclass
+class RowDraft:
+    """A row in the making: what was built, measured and explained each adds its part, its files below `folder`."""
+
+    folder: Path
+    metrics: dict[str, float] = field(default_factory=dict)
+    tags: dict[str, Any] = field(default_factory=dict)  # an empty one does not apply
+    notes: list[str] = field(default_factory=list)  # of the tag `note`; an empty one does not apply
+    details: dict[str, Any] = field(default_factory=dict)  # of interaction.json
+    artifacts: dict[str, Path] = field(default_factory=dict)
+    description: str = ""
+
+    def file(self, name: str) -> Path:
+        """Return where to write the artifact of this name."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.artifacts[name] = path
+        return path
+
+    def table(self, name: str, rows: pandas.DataFrame) -> None:
+        """Write a table as parquet."""
+        rows.to_parquet(self.file(name), index=False)
+
+    def finished(self, resolved_config: str) -> QuartetRecord:
+        """Return the row, with the files that every quartet has."""
+        self.file("interaction.json").write_text(json.dumps(self.details, indent=1, default=str))
+        self.file("environment.json").write_text(json.dumps(environment(), indent=1))
+        self.file("config.yaml").write_text(resolved_config)
+        tags = {**self.tags, "note": "; ".join(note for note in self.notes if note)}
+        tags = {name: value for name, value in tags.items() if value != ""}
+        return QuartetRecord(metrics=self.metrics, tags=tags, artifacts=self.artifacts, description=self.description)

@@ -15,9 +15,9 @@ import numpy as np
 
 from harness.measure.clocks import no_collector
 from harness.serving.arrivals import Arrivals
-from harness.serving.batches import BatchRecord
+from harness.serving.batch_runs import BatchRecord
 from harness.serving.client.load_test import LoadTest
-from harness.serving.client.process import Client, Verdict
+from harness.serving.client.process import Client, LoadGenReport
 from harness.serving.queries import LoadFigures, QueryRecord, Request, figures
 from harness.serving.server import serve, short_sleeps
 from harness.serving.work import Work
@@ -79,7 +79,9 @@ def run_test(test: LoadTest, work: Work, has_exit: bool = False) -> LoadResult:
         return _result(test, client.verdict, finished, work, has_exit)
 
 
-def _result(test: LoadTest, verdict: Verdict, finished: Sequence[Request], work: Work, has_exit: bool) -> LoadResult:
+def _result(
+    test: LoadTest, verdict: LoadGenReport, finished: Sequence[Request], work: Work, has_exit: bool
+) -> LoadResult:
     told = verdict.told
     record = QueryRecord.of(finished)
     ours = record.latency_s[~np.isnan(record.latency_s)]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.config import HarnessConfig
+from harness.config import HarnessConfig, ProtocolConfig
 from harness.measure.bring_up import bring_up, warm_up
 from harness.measure.cell import Loaded
 from harness.measure.coordinator import Handle, workers
@@ -21,11 +21,11 @@ from harness.measure.telemetry import Telemetry
 from harness.measure.turns import BUSY, NOTE, admits_one_process, turns
 from harness.measure.verify import Fidelity
 from harness.serving.budget import restarts_within, shortened
-from harness.serving.choose import choose
 from harness.serving.loadgen import LoadResult
 from harness.serving.requests import CellLoad, command_timeout_s, exit_bound_tests, request_of
 from harness.serving.search import Found
 from harness.serving.serving_cell import SearchResult, Served, ServingCell, point
+from harness.serving.static_size import choose
 from harness.serving.variants import Variant
 from harness.system.errors import CellError
 
@@ -113,87 +113,119 @@ def _measure(
     variants: Mapping[str, Sequence[Variant]], config: HarnessConfig, device: str, progress: Progress, fresh: bool
 ) -> LoadMeasurement:
     """Measure with a process a cell, or with one for each command where the GPU admits no second one (`fresh`)."""
-    started = time.monotonic()
-    settings = settled(config.protocol, device)
+    run = _LoadRun(config, settled(config.protocol, device), device, progress, fresh)
+    run.chosen, run.predicted_per_s = choose(variants, config, run.settings, run.processes, progress)
+    with Telemetry(device) as run.telemetry:
+        for restart in restarts_within(config.scenario.budget_s, run.settings.restarts):
+            run.restart(restart)
+    return run.measurement()
 
-    def processes(chosen: Sequence[Variant]) -> AbstractContextManager[Mapping[str, Handle]]:
+
+@dataclass
+class _LoadRun:
+    """One measurement under load: what its restarts share, and what they have found so far, by role."""
+
+    config: HarnessConfig
+    settings: ProtocolConfig
+    device: str
+    progress: Progress
+    fresh: bool  # a process for each command
+    started: float = field(default_factory=time.monotonic)
+    chosen: Mapping[str, Variant] = field(init=False)
+    predicted_per_s: Mapping[str, Mapping[int, float]] = field(init=False)
+    telemetry: Telemetry = field(init=False)
+    order: np.random.Generator = field(init=False)
+    loaded: dict[str, Loaded] = field(default_factory=dict)  # in the last restart, as the next two
+    fidelity: dict[str, Fidelity] = field(default_factory=dict)
+    served: dict[str, Served] = field(default_factory=dict)
+    loads: dict[str, CellLoad] = field(default_factory=dict)
+    repeats: dict[str, list[Repeat]] = field(default_factory=dict)
+    host_shares: dict[str, float] = field(default_factory=dict)
+    exit_bounds_per_s: dict[str, dict[str, float]] = field(default_factory=dict)
+    restarts: int = 0
+    slowed: int = 0  # visits in which the chip was slowing down
+
+    def __post_init__(self) -> None:
+        self.order = np.random.default_rng(self.settings.seed)
+
+    def processes(self, chosen: Sequence[Variant]) -> AbstractContextManager[Mapping[str, Handle]]:
+        """Return the processes of these cells, still to be entered."""
         specs = [variant.task.spec for variant in chosen]
-        return turns(specs, ServingCell) if fresh else workers(specs, ServingCell)
+        return turns(specs, ServingCell) if self.fresh else workers(specs, ServingCell)
 
-    chosen, predicted = choose(variants, config, settings, processes, progress)
-    order = np.random.default_rng(settings.seed)
-    repeats: dict[str, list[Repeat]] = {role: [] for role in chosen}
-    loads: dict[str, CellLoad] = {}
-    bounds: dict[str, dict[str, float]] = {}
-    shares: dict[str, float] = {}
-    slowed = 0  # visits in which the chip was slowing down
-    with Telemetry(device) as telemetry:
-        for restart in restarts_within(config.scenario.budget_s, settings.restarts):
-            with processes(list(chosen.values())) as handles:
-                loaded, fidelity = bring_up([v.task for v in chosen.values()], handles, settings, progress)
-                warm_up(handles, settings, device, progress)
-                served: dict[str, Served] = {}
-                for role, variant in chosen.items():
-                    progress.stage("ready to serve", role)
-                    served[role] = handles[role].ask("ready", variant.plan, settings.worker_timeout_s)
-                    if served[role].degraded:
-                        reasons = (*loaded[role].degraded, *served[role].degraded)
-                        loaded[role] = replace(loaded[role], degraded=reasons)
-                    timed = CellLoad.timed(variant, handles[role], config, settings.worker_timeout_s)
-                    loads[role] = loads[role].with_another_set(timed) if role in loads else timed
-                    waits = _host_share(handles[role], loaded[role], settings.worker_timeout_s)
-                    if waits is not None:  # it differs from process to process
-                        shares[role] = max(waits, shares.get(role, waits))
-                first, last = (round(config.scenario.repeats * r / settings.restarts) for r in (restart, restart + 1))
-                for repeat in range(first, last):
-                    for role in (list(chosen)[index] for index in order.permutation(len(chosen))):
-                        progress.stage(f"{config.scenario.name} {repeat + 1} of {config.scenario.repeats}", role)
-                        began = time.monotonic()
-                        one = _repeat(handles[role], chosen[role], loads[role], config, repeat, restart)
-                        repeats[role].append(one)
-                        slowed += telemetry.read(role, restart, repeat, time.monotonic() - began)
-                        loads[role] = loads[role].after_search(one.found)
-                for role, variant in chosen.items():
-                    if variant.plan.tail is not None and role not in bounds:
-                        progress.stage("bounds of the early exit", role)
-                        bounds[role] = _exit_bounds(handles[role], variant, loads[role], config)
-    return LoadMeasurement(
-        cells={
-            role: CellUnderLoad(variant, loads[role], served[role], tuple(repeats[role]), bounds.get(role, {}))
-            for role, variant in chosen.items()
-        },
-        predicted_per_s=predicted,
-        seconds=time.monotonic() - started,
-        host_shares=shares,
-        loaded=loaded,
-        fidelity=fidelity,
-        telemetry=telemetry,
-        restarts=restart + 1,
-        note="; ".join(
-            note
-            for note in (
-                NOTE if fresh else "",
-                telemetry.blind,
-                _slowed(slowed),
-                shortened(restart + 1, settings.restarts, config.scenario.budget_s),
-            )
-            if note
-        ),
-    )
+    def restart(self, number: int) -> None:
+        """Bring up fresh processes and measure this restart's repeats in them, the cells in a random order in each."""
+        scenario = self.config.scenario
+        with self.processes(list(self.chosen.values())) as handles:
+            tasks = [variant.task for variant in self.chosen.values()]
+            self.loaded, self.fidelity = bring_up(tasks, handles, self.settings, self.progress)
+            warm_up(handles, self.settings, self.device, self.progress)
+            for role, variant in self.chosen.items():
+                self.make_ready(variant, handles[role])
+            first, last = (round(scenario.repeats * r / self.settings.restarts) for r in (number, number + 1))
+            for repeat in range(first, last):
+                for role in (list(self.chosen)[index] for index in self.order.permutation(len(self.chosen))):
+                    self.progress.stage(f"{scenario.name} {repeat + 1} of {scenario.repeats}", role)
+                    self.visit(role, handles[role], number, repeat)
+            for role, variant in self.chosen.items():
+                if variant.plan.tail is not None and role not in self.exit_bounds_per_s:
+                    self.progress.stage("bounds of the early exit", role)
+                    self.exit_bounds_per_s[role] = _exit_bounds(handles[role], variant, self.loads[role], self.config)
+        self.restarts = number + 1
 
+    def make_ready(self, variant: Variant, handle: Handle) -> None:
+        """Have a cell ready to serve, and time its batches: they differ from process to process."""
+        role, timeout_s = variant.role, self.settings.worker_timeout_s
+        self.progress.stage("ready to serve", role)
+        self.served[role] = served = handle.ask("ready", variant.plan, timeout_s)
+        if served.degraded:
+            reasons = (*self.loaded[role].degraded, *served.degraded)
+            self.loaded[role] = replace(self.loaded[role], degraded=reasons)
+        timed = CellLoad.timed(variant, handle, self.config, timeout_s)
+        self.loads[role] = self.loads[role].with_another_set(timed) if role in self.loads else timed
+        waits = _host_share(handle, self.loaded[role], timeout_s)
+        if waits is not None:
+            self.host_shares[role] = max(waits, self.host_shares.get(role, waits))
 
-def _slowed(visits: int) -> str:
-    return f"{visits} visits measured on a chip that was slowing down" if visits else ""
+    def visit(self, role: str, handle: Handle, restart: int, repeat: int) -> None:
+        """Measure one repeat of one cell: a test, or a search."""
+        began = time.monotonic()
+        command, argument = request_of(self.chosen[role], self.loads[role], self.config, repeat)
+        answer: Any = handle.ask(command, argument, command_timeout_s(self.config, command))
+        is_search = isinstance(answer, SearchResult)
+        one = Repeat(restart, answer.results, answer.found) if is_search else Repeat(restart, (answer,))
+        self.repeats.setdefault(role, []).append(one)
+        self.slowed += self.telemetry.read(role, restart, repeat, time.monotonic() - began)
+        self.loads[role] = self.loads[role].after_search(one.found)
 
-
-def _repeat(
-    handle: Handle, variant: Variant, load: CellLoad, config: HarnessConfig, repeat: int, restart: int
-) -> Repeat:
-    command, argument = request_of(variant, load, config, repeat)
-    answer: Any = handle.ask(command, argument, command_timeout_s(config, command))
-    if isinstance(answer, SearchResult):
-        return Repeat(restart, answer.results, answer.found)
-    return Repeat(restart, (answer,))
+    def measurement(self) -> LoadMeasurement:
+        """Return all that was found."""
+        notes = (
+            NOTE if self.fresh else "",
+            self.telemetry.blind,
+            f"{self.slowed} visits measured on a chip that was slowing down" if self.slowed else "",
+            shortened(self.restarts, self.settings.restarts, self.config.scenario.budget_s),
+        )
+        return LoadMeasurement(
+            cells={
+                role: CellUnderLoad(
+                    variant,
+                    self.loads[role],
+                    self.served[role],
+                    tuple(self.repeats.get(role, ())),
+                    self.exit_bounds_per_s.get(role, {}),
+                )
+                for role, variant in self.chosen.items()
+            },
+            predicted_per_s=self.predicted_per_s,
+            seconds=time.monotonic() - self.started,
+            host_shares=self.host_shares,
+            loaded=self.loaded,
+            fidelity=self.fidelity,
+            telemetry=self.telemetry,
+            restarts=self.restarts,
+            note="; ".join(note for note in notes if note),
+        )
 
 
 def _exit_bounds(handle: Handle, variant: Variant, load: CellLoad, config: HarnessConfig) -> dict[str, float]:

@@ -11,10 +11,10 @@ import numpy as np
 
 from harness.config import HarnessConfig
 from harness.measure.coordinator import Handle
-from harness.serving.check import queries_needed
 from harness.serving.client.load_test import LoadTest
 from harness.serving.policy import BatchPolicy, powers_of_two
 from harness.serving.queueing import predicted_rate
+from harness.serving.scenario_limits import queries_needed
 from harness.serving.search import STEP, Found
 from harness.serving.serving_cell import EXITS, Search
 from harness.serving.variants import Variant

@@ -59,27 +59,25 @@ def highest_rate(
     points: list[Point] = []
     best: Point | None = None
     failed: Point | None = None
+
+    def found(reason: str = "") -> Found:
+        return Found(tuple(points), best, failed, reason)
+
     rate = min(max(guess, lowest), highest)
     while len(points) < most:
         point = measure(rate)
         points.append(point)
-        if point.valid:
-            best = point
-        else:
-            failed = point
+        best, failed = (point, failed) if point.valid else (best, point)
         if best is None:
             if rate <= lowest:
-                return Found(tuple(points), None, failed, f"{rate:.4g} requests/s already miss it: {point.reason}")
+                return found(f"{rate:.4g} requests/s already miss it: {point.reason}")
             rate, step = max(lowest, rate / step), step**2
         elif failed is None:
             if rate >= highest:
-                return Found(
-                    tuple(points), best, None, f"{rate:.4g} requests/s, the most that was tried, still meet it"
-                )
+                return found(f"{rate:.4g} requests/s, the most that was tried, still meet it")
             rate, step = min(highest, rate * step), step**2
         elif failed.rate_per_s / best.rate_per_s <= 1 + tolerance:
-            return Found(tuple(points), best, failed)
+            return found()
         else:
             rate = math.sqrt(best.rate_per_s * failed.rate_per_s)
-    reason = "" if best else f"no rate met it in {most} points"
-    return Found(tuple(points), best, failed, reason or f"the bracket is still open after {most} points")
+    return found(f"the bracket is still open after {most} points" if best else f"no rate met it in {most} points")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.measure.verify import TOLERANCE
-from harness.measure.worker import Cell
+from harness.measure.worker import CellCommands
 from harness.serving.batch_times import batch_times_s
 from harness.serving.client.load_test import LoadTest
 from harness.serving.loadgen import LoadResult, run_test
@@ -68,7 +68,7 @@ class Served:
     degraded: tuple[str, ...] = ()  # why some sizes are launched by the host although graphs were asked for
 
 
-class ServingCell(Cell):
+class ServingCell(CellCommands):
     """A cell that can also serve."""
 
     _plan: ServingPlan | None = None

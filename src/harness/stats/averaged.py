@@ -15,7 +15,15 @@ from itertools import combinations
 import numpy as np
 
 from harness.stats.evidence import Array
-from harness.stats.factorial import Cell, MeasuredQuartet, Ratio, contrast_half_width, measured_gains, precisions, ratio
+from harness.stats.factorial import (
+    MeasuredQuartet,
+    Ratio,
+    TechniqueSet,
+    contrast_half_width,
+    measured_gains,
+    precisions,
+    ratio,
+)
 
 MOST_TECHNIQUES = 10  # all their subsets are looked through
 
@@ -51,7 +59,7 @@ def complete_designs(quartets: Sequence[MeasuredQuartet]) -> tuple[Design, ...]:
     return tuple(_analyse(quartets, tuple(sorted(chosen))) for chosen in found)
 
 
-def subsets(techniques: Cell) -> list[Cell]:
+def subsets(techniques: TechniqueSet) -> list[TechniqueSet]:
     """Return all 2^k cells of a design, from the baseline to everything on."""
     ordered = sorted(techniques)
     return [frozenset(one) for size in range(len(ordered) + 1) for one in combinations(ordered, size)]
@@ -76,7 +84,7 @@ def _analyse(quartets: Sequence[MeasuredQuartet], techniques: tuple[str, ...]) -
     return Design(techniques, tuple(sorted(out, key=lambda effect: -effect.share)))
 
 
-def _on_quartets(quartets: Sequence[MeasuredQuartet], cells: Sequence[Cell], signs: Array) -> Array:
+def _on_quartets(quartets: Sequence[MeasuredQuartet], cells: Sequence[TechniqueSet], signs: Array) -> Array:
     """Return the weights [rows] of a sum over cells of sign * mean gain, as weights of what was measured."""
     precision = precisions(quartets)
     totals = {cell: sum(p * (cell in one.cells) for p, one in zip(precision, quartets, strict=True)) for cell in cells}

@@ -21,7 +21,7 @@ from scipy.special import stdtrit
 
 from harness.stats.evidence import Array
 
-Cell = frozenset[str]  # the techniques that are on
+TechniqueSet = frozenset[str]  # the techniques that are on
 HIGHEST_ORDER = 3
 _TOLERANCE = 1e-6
 _LUCKY = 0.1  # of the median half-width
@@ -31,7 +31,7 @@ _LUCKY = 0.1  # of the median half-width
 class MeasuredQuartet:
     """The cells of one quartet, its baseline first: in the order baseline, arch, hw, combined if all are there."""
 
-    cells: tuple[Cell, ...]
+    cells: tuple[TechniqueSet, ...]
     log_throughput: tuple[float, ...]
     half_width: float  # of ln(factor), finite, at the level that the analysis is made for
 
@@ -96,11 +96,11 @@ class LogLinear:
             half = max(half, self._t * math.sqrt(float(self._residual_variances @ weights**2)))
         return ratio(float(row @ self._coefficients), half)
 
-    def effect(self, term: Cell) -> Ratio | None:
+    def effect(self, term: TechniqueSet) -> Ratio | None:
         """Return the effect of a term of the model."""
         return self.combination(np.array([float(term == one) for one in self.terms]))
 
-    def gain(self, cell: Cell) -> Ratio | None:
+    def gain(self, cell: TechniqueSet) -> Ratio | None:
         """Return the gain of a cell over the baseline."""
         return self.combination(np.array([float(term <= cell) for term in self.terms]))
 
@@ -114,7 +114,7 @@ def effects(model: LogLinear) -> tuple[tuple[Effect, ...], tuple[tuple[str, ...]
     )
 
 
-def predict(quartets: Sequence[MeasuredQuartet], cells: Iterable[Cell], level: float) -> tuple[Prediction, ...]:
+def predict(quartets: Sequence[MeasuredQuartet], cells: Iterable[TechniqueSet], level: float) -> tuple[Prediction, ...]:
     """Return for each cell what its parts predict, the cells with some of its techniques and no other one.
 
     A measured cell is thereby a test of the model, and one that was not run is a forecast. The interval holds the
@@ -144,10 +144,10 @@ def predict(quartets: Sequence[MeasuredQuartet], cells: Iterable[Cell], level: f
     return tuple(out)
 
 
-def measured_gains(quartets: Sequence[MeasuredQuartet]) -> dict[Cell, float]:
+def measured_gains(quartets: Sequence[MeasuredQuartet]) -> dict[TechniqueSet, float]:
     """Return the mean ln(gain over the baseline) of every measured cell, over the quartets by their precision."""
-    sums: dict[Cell, float] = {}
-    weights: dict[Cell, float] = {}
+    sums: dict[TechniqueSet, float] = {}
+    weights: dict[TechniqueSet, float] = {}
     for quartet, precision in zip(quartets, precisions(quartets), strict=True):
         for cell, value in zip(quartet.cells, quartet.log_throughput, strict=True):
             sums[cell] = sums.get(cell, 0.0) + precision * (value - quartet.log_throughput[0])
@@ -184,7 +184,7 @@ def ratio(log_value: float, half_width: float) -> Ratio:
     return Ratio(float(value), float(low), float(high))
 
 
-def _terms(cells: Iterable[Cell], order: int) -> list[Cell]:
+def _terms(cells: Iterable[TechniqueSet], order: int) -> list[TechniqueSet]:
     found = {
         frozenset(term)
         for cell in set(cells)
@@ -194,7 +194,7 @@ def _terms(cells: Iterable[Cell], order: int) -> list[Cell]:
     return sorted(found, key=lambda term: (len(term), sorted(term)))
 
 
-def _parts(quartets: Sequence[MeasuredQuartet], whole: Cell) -> list[MeasuredQuartet]:
+def _parts(quartets: Sequence[MeasuredQuartet], whole: TechniqueSet) -> list[MeasuredQuartet]:
     """Return what the quartets say of the proper subsets of a cell."""
     out = []
     for quartet in quartets:

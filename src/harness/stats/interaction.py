@@ -77,33 +77,29 @@ def estimate(
     if not 0 < level < 1:
         raise ValueError(f"level must be between 0 and 1, got {level}")
     logs = np.log(_checked(blocks))
-    count = logs.shape[0]
-    build_of, build_count = _numbered(builds, count, "builds")
-    restart_of, restart_count = _numbered(groups, count, "groups")
-    restart_of, restart_count = _numbered(restart_of * build_count + build_of, count, "groups")
+    return _judged(logs, _nesting(len(logs), groups, builds), margin, level, host_bound)
 
-    interval = mean_interval(log_interaction(logs), restart_of, build_of)
+
+def _judged(logs: Array, nesting: _Nesting, margin: float, level: float, host_bound: bool) -> Interaction:
+    """Return the factor of ln(throughput) [B, 4] with its interval and verdict."""
+    interval = mean_interval(log_interaction(logs), nesting.restart_of, nesting.build_of)
     log_factor, half_width = float(interval.mean), float(interval.half_width(level))
     with np.errstate(over="ignore"):
         factor, low, high = (float(np.exp(x)) for x in (log_factor, log_factor - half_width, log_factor + half_width))
-    found = verdict(low, high, margin)
-    reason = _reason(found, low, high, margin)
-    p_value = float(interval.p_value(distance_to_margin(log_factor, margin)))
-    missing = _missing(count, restart_count, host_bound)
-    if missing is not None:
-        found, reason, p_value = Verdict.INCONCLUSIVE, missing, 1.0
+    missing = _missing(len(logs), nesting.restarts, host_bound)
+    found = verdict(low, high, margin) if missing is None else Verdict.INCONCLUSIVE
     return Interaction(
         factor=factor,
         low=low,
         high=high,
         verdict=found,
-        reason=reason,
-        blocks=count,
-        restarts=restart_count,
-        builds=build_count,
+        reason=missing or _reason(found, low, high, margin),
+        blocks=len(logs),
+        restarts=nesting.restarts,
+        builds=nesting.builds,
         half_width=half_width,
         effective_replicates=float(interval.effective_replicates()),
-        p_value=p_value,
+        p_value=float(interval.p_value(distance_to_margin(log_factor, margin))) if missing is None else 1.0,
         gains=_gains(logs),
         margin=margin,
         level=level,
@@ -128,6 +124,24 @@ def _checked(blocks: ArrayLike) -> Array:
             f"throughput must be finite and positive, got {throughput[row, column]} in block {row}, column {column}"
         )
     return throughput
+
+
+@dataclass(frozen=True)
+class _Nesting:
+    """Blocks in restarts in builds: [B] the number of each block's restart and build, and how many there are."""
+
+    restart_of: NDArray[np.intp]
+    restarts: int
+    build_of: NDArray[np.intp]
+    builds: int
+
+
+def _nesting(count: int, groups: ArrayLike | None, builds: ArrayLike | None) -> _Nesting:
+    """Return the nesting; restarts of one label in two builds are two."""
+    build_of, build_count = _numbered(builds, count, "builds")
+    label_of, _ = _numbered(groups, count, "groups")
+    restart_of, restart_count = _numbered(label_of * build_count + build_of, count, "groups")
+    return _Nesting(restart_of, restart_count, build_of, build_count)
 
 
 def _numbered(labels: ArrayLike | None, count: int, name: str) -> tuple[NDArray[np.intp], int]:

@@ -105,7 +105,7 @@ def _prepare(plan: QuartetPlan, turn: int, sweep: str) -> None:
     Quartets share cells, and who comes second waits for the first one's build: so each begins with another cell.
     """
     from harness.sweep.build import prepare
-    from harness.sweep.variants import prepare_variants
+    from harness.sweep.build_variants import prepare_variants
     from harness.system.cache import open_cache
     from harness.system.errors import CellError, UserError
 

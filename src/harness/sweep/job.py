@@ -27,7 +27,7 @@ from harness.measure.tasks import tasks
 from harness.networks.data.labelled import content_digest
 from harness.results.analyse import analyse
 from harness.results.params import params
-from harness.results.quartet import record
+from harness.results.record import record
 from harness.results.row import QuartetRecord
 from harness.sweep.build import prepare
 from harness.system.cache import Cache, key_of, open_cache
@@ -37,15 +37,17 @@ from harness.system.secrets import redacted
 from harness.techniques.arch.assembled import base_identity
 from harness.techniques.finetuned import base_model, weights_identity
 from harness.tracking import Store, finish
-from harness.tracking.outbox import Outbox, Quartet, begin, hand_over, outbox_of, reason_of
+from harness.tracking.outbox import Outbox, StartedRun, begin, hand_over, outbox_of, reason_of
 
 # what decides the numbers of a quartet; networks, techniques and engines are told apart one by one
 _MEASURING = (
     "harness.stats", "harness.networks.data", "harness.engines.export", "harness.measure", "harness.results.analyse",
-    "harness.results.answers", "harness.results.cells", "harness.results.params", "harness.results.quartet",
+    "harness.results.accuracy", "harness.results.cells", "harness.results.params", "harness.results.record",
     "harness.results.roofline", "harness.results.score", "harness.sweep.build", "harness.sweep.plan",
 )  # fmt: skip
-_LOADING = ("harness.serving", "harness.sweep.variants", "harness.results.load_analysis", "harness.results.load_record")
+_LOADING = (
+    "harness.serving", "harness.sweep.build_variants", "harness.results.load_analysis", "harness.results.load_record",
+)  # fmt: skip
 _EXPLAINING = ("harness.results.why", "harness.engines.profiling")
 
 
@@ -125,7 +127,7 @@ def serve_quartet(
     from harness.results.load_analysis import analyse_load
     from harness.results.load_record import record_load
     from harness.serving.measure import measure_under_load
-    from harness.sweep.variants import prepare_variants
+    from harness.sweep.build_variants import prepare_variants
 
     progress.stage("wait until nothing is timed")
     with building():
@@ -179,7 +181,7 @@ def _engine(name: str) -> list[str]:
     return [name, engine.version(), engine_digest(type(engine))]
 
 
-def _hand_over_failure(outbox: Outbox, quartet: Quartet, reason: str, details: str) -> str:
+def _hand_over_failure(outbox: Outbox, quartet: StartedRun, reason: str, details: str) -> str:
     """Log a failed quartet with its reason, and with its traceback where there is one and room for it."""
     record = QuartetRecord()
     with ExitStack() as stack:

@@ -1,7 +1,7 @@
 """The order of a sweep: compose, check and plan, keep, build, measure job by job, log, conclude.
 
 1. compose every job once                      `command_line.py`
-2. check and plan every quartet once           `check.py`, `plan/`
+2. check and plan every quartet once           `refusals.py`, `plan/`
 3. keep what an unfinished sweep has           `resume.py`
 4. build the distinct cells ahead, in a pool   `ahead.py`
 5. to 7. measure, analyse, log each quartet    `job.py`, here or through a launcher: `fleet/`
@@ -20,7 +20,6 @@ from rich.console import Console
 
 from harness.report.table import print_table
 from harness.sweep.ahead import build_ahead
-from harness.sweep.check import Resolved, check_sweep
 from harness.sweep.command_line import compose_sweep
 from harness.sweep.family import adjust
 from harness.sweep.fleet.errand import errand_of
@@ -28,6 +27,7 @@ from harness.sweep.fleet.launcher import Launcher, check_reach, choose_launcher,
 from harness.sweep.fleet.watch import watching
 from harness.sweep.job import PlannedJob, quartet_key, run_job
 from harness.sweep.names import sweep_label
+from harness.sweep.refusals import Resolved, check_sweep
 from harness.sweep.resume import (
     GRID_TAG,
     PROCESS_TAG,

@@ -42,7 +42,7 @@ class Outbox:
 
 
 @dataclass(frozen=True)
-class Quartet:
+class StartedRun:
     """A quartet's run as it was begun; `run_id` is "" where the store was away."""
 
     sweep_id: str
@@ -67,9 +67,11 @@ def outbox_of(store: Store, root: str | Path) -> Outbox:
     return Outbox(store, Path(root).expanduser().absolute() / FOLDER / address[:16])
 
 
-def begin(outbox: Outbox, sweep_id: str, run_name: str, params: Mapping[str, Any], tags: Mapping[str, Any]) -> Quartet:
+def begin(
+    outbox: Outbox, sweep_id: str, run_name: str, params: Mapping[str, Any], tags: Mapping[str, Any]
+) -> StartedRun:
     """Start a quartet's run, or go on without one where the store is away."""
-    quartet = Quartet(sweep_id, run_name, params, tags, uuid.uuid4().hex)
+    quartet = StartedRun(sweep_id, run_name, params, tags, uuid.uuid4().hex)
     try:
         with quietly():
             return _started(outbox.store, quartet)
@@ -78,7 +80,7 @@ def begin(outbox: Outbox, sweep_id: str, run_name: str, params: Mapping[str, Any
 
 
 def hand_over(
-    outbox: Outbox, quartet: Quartet, record: QuartetRecord, status: str = "FINISHED", error: str = ""
+    outbox: Outbox, quartet: StartedRun, record: QuartetRecord, status: str = "FINISHED", error: str = ""
 ) -> str | None:
     """Log a quartet's row and end its run, or put the row into the outbox; return None, or why it was lost.
 
@@ -129,14 +131,14 @@ def reason_of(error: BaseException) -> str:
     return redacted(f"{kind}{first_line(error)[:300]}")
 
 
-def _started(store: Store, quartet: Quartet) -> Quartet:
+def _started(store: Store, quartet: StartedRun) -> StartedRun:
     check_there(store.uri)
     tags = {**quartet.tags, DELIVERY_TAG: quartet.delivery}
     run_id = start_quartet(store, quartet.sweep_id, quartet.run_name, quartet.params, tags)
     return replace(quartet, run_id=run_id)
 
 
-def _send(store: Store, quartet: Quartet, record: QuartetRecord, status: str, error: str) -> None:
+def _send(store: Store, quartet: StartedRun, record: QuartetRecord, status: str, error: str) -> None:
     """Write a row into the run that was begun, also by a delivery that broke off, or into a new one."""
     check_there(store.uri)
     with quietly():
@@ -147,7 +149,7 @@ def _send(store: Store, quartet: Quartet, record: QuartetRecord, status: str, er
         end_quartet(store, quartet.run_id, status, error)
 
 
-def _put(outbox: Outbox, quartet: Quartet, record: QuartetRecord, status: str, error: str) -> None:
+def _put(outbox: Outbox, quartet: StartedRun, record: QuartetRecord, status: str, error: str) -> None:
     """Write a row under a temporary name, wait until it is on the disk, rename it."""
     outbox.folder.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=".", dir=outbox.folder))
@@ -187,7 +189,7 @@ def _deliver_one(store: Store, folder: Path) -> None:
             raise ValueError(f"{path} was changed or damaged while it waited")
         artifacts[name] = path
     record = QuartetRecord(content["params"], content["metrics"], content["tags"], artifacts, content["description"])
-    _send(store, Quartet(**content["quartet"]), record, content["status"], content["error"])
+    _send(store, StartedRun(**content["quartet"]), record, content["status"], content["error"])
     shutil.rmtree(folder)
 
 

@@ -9,14 +9,14 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from harness.config import ProtocolConfig
-from harness.measure.answers import answer
 from harness.measure.bring_up import bring_up
 from harness.measure.coordinator import workers
+from harness.measure.labelled_answers import answer
 from harness.measure.predictions import Predictions, predict
 from harness.measure.progress import Silent
 from harness.measure.tasks import tasks
 from harness.networks.data import open_dataset
-from harness.results.answers import answer_metrics, answer_table
+from harness.results.accuracy import answer_metrics, answer_table
 from harness.techniques.arch.outputs import CellOutputs
 
 pytestmark = pytest.mark.slow

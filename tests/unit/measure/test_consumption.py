@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from harness.config import ProtocolConfig
-from harness.measure.cell import Sustained
+from harness.measure.cell import SustainedLoad
 from harness.measure.consumption import consumption, power_between_ticks
 
 WATTS = 300.0
@@ -59,8 +59,8 @@ class Busy:
     def send(self, command: str, argument: float) -> None:
         self.told.append((command, argument))
 
-    def receive(self, command: str, timeout_s: float) -> Sustained:
-        return Sustained(iterations=400, seconds=1.5 * self.told[-1][1])
+    def receive(self, command: str, timeout_s: float) -> SustainedLoad:
+        return SustainedLoad(iterations=400, seconds=1.5 * self.told[-1][1])
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from harness.config import ProtocolConfig
-from harness.measure import answers
-from harness.measure.answers import IMAGES_PER_TIMEOUT, KEPT_REFERENCES, answer
+from harness.measure import labelled_answers
+from harness.measure.labelled_answers import IMAGES_PER_TIMEOUT, KEPT_REFERENCES, answer
 from harness.measure.progress import Silent
 
 SETTINGS = ProtocolConfig(worker_timeout_s=10.0)
@@ -16,7 +16,7 @@ SETTINGS = ProtocolConfig(worker_timeout_s=10.0)
 
 @pytest.fixture(autouse=True)
 def _nothing_is_known_yet(monkeypatch):
-    monkeypatch.setattr(answers, "_references", {})
+    monkeypatch.setattr(labelled_answers, "_references", {})
 
 
 class Told:
@@ -38,7 +38,7 @@ def task(role: str, recipe: str, batch_size: int = 8, images: int | None = 359):
     )
 
 
-def asked(*tasks) -> tuple[answers.Answers | None, dict[str, list[tuple[str, float]]]]:
+def asked(*tasks) -> tuple[labelled_answers.QuartetPredictions | None, dict[str, list[tuple[str, float]]]]:
     handles = {one.spec.role: Told(one.spec.role) for one in tasks}
     found = answer(tasks, handles, SETTINGS, Silent())
     return found, {role: handle.asked for role, handle in handles.items()}
@@ -83,7 +83,7 @@ def test_each_full_thousand_of_images_gives_a_worker_its_time_once_more():
 def test_only_the_latest_networks_answers_are_kept():
     for number in range(KEPT_REFERENCES + 1):
         asked(task("hw", f"network {number}"))
-    assert len(answers._references) == KEPT_REFERENCES
+    assert len(labelled_answers._references) == KEPT_REFERENCES
     _, commands = asked(task("hw", f"network {KEPT_REFERENCES}"))
     assert [name for name, _ in commands["hw"]] == ["predict"]
     _, commands = asked(task("hw", "network 0"))

@@ -18,7 +18,7 @@ from harness.config import DataConfig, ModelConfig
 from harness.measure import coordinator, worker
 from harness.measure.coordinator import workers
 from harness.measure.tasks import tasks
-from harness.measure.worker import Cell, timed_batches
+from harness.measure.worker import CellCommands, timed_batches
 from harness.networks.data.labelled import labelled
 from harness.system.errors import CellError
 
@@ -28,7 +28,7 @@ def spec(prepared):
     return tasks(*prepared("reference=engine"))[0].spec
 
 
-class Showing(Cell):
+class Showing(CellCommands):
     """A cell that shows what its next batch will read."""
 
     def shown(self, _) -> np.ndarray:
@@ -72,7 +72,7 @@ def test_a_worker_whose_coordinator_let_go_of_it_ends_by_itself_and_in_peace(spe
         assert process.exitcode == 0
 
 
-class Failing(Cell):
+class Failing(CellCommands):
     """A cell whose engine ends the process, raises anything, or closes what is not its own: the coordinator's pipe."""
 
     def load(self, status: int) -> None:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from harness.report.answers import answers
 from harness.report.choose import Limits
 from harness.report.findings import find
 from harness.report.quartets import quartets
+from harness.report.questions import answers
 from harness.report.study import Study, open_study
 from harness.system.errors import UserError
 

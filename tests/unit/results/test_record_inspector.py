@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from harness.engines.base import INSPECTOR_FILE
-from harness.results.quartet import record
+from harness.results.record import record
 
 
 def test_an_account_of_the_layers_is_logged_for_the_cells_that_have_one(prepared, tmp_path):

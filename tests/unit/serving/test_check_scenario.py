@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from harness.serving.check import check_scenario, queries_needed
+from harness.serving.scenario_limits import check_scenario, queries_needed
 from harness.system.errors import UserError
 
 WRONG = {

@@ -22,7 +22,7 @@ from harness.results.load_record import record_load
 from harness.results.params import params
 from harness.serving.measure import measure_under_load
 from harness.serving.serving_cell import ServingCell
-from harness.sweep.variants import prepare_variants
+from harness.sweep.build_variants import prepare_variants
 
 SHORT = (
     "hw=fp16", "scenario=offline", "scenario.min_duration_s=0.1", "scenario.min_queries=8", "scenario.repeats=1",

@@ -57,7 +57,7 @@ EDITS = {
     "results/load_record.py": {"quartet under load"},
     "sweep/build.py": QUARTETS,
     "sweep/plan/request.py": QUARTETS,
-    "results/quartet.py": QUARTETS,
+    "results/record.py": QUARTETS,
     "serving/server.py": {"quartet under load"},
     "serving/measure.py": {"quartet under load"},
     "engines/profiling/parts.py": {"quartet explained"},

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import harness
 from harness.sweep import command_line
-from harness.sweep.check import check_sweep
 from harness.sweep.command_line import compose_sweep
 from harness.sweep.fleet.errand import errand_of
 from harness.sweep.job import PlannedJob
 from harness.sweep.plan import quartet
+from harness.sweep.refusals import check_sweep
 from harness.tracking import Store
 
 GRID = [

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from harness.config import ArchConfig
 from harness.networks import build
 from harness.networks.fingerprint import fingerprint
-from harness.sweep.check import check_architectures
+from harness.sweep.refusals import check_architectures
 from harness.system.errors import UserError
 from harness.techniques.arch.assembled import network
 from harness.techniques.finetuned import WEIGHTS, base_model, check_weights, folder_of, weights_identity, weights_of

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.commands.capacity.check import FleetCheck, check_plan
 from harness.commands.capacity.curves import BASELINE, Curves
 from harness.commands.capacity.demand import Demand
+from harness.commands.capacity.fleet_check import FleetCheck, check_plan
 from harness.commands.capacity.plan import FleetPlan, plan_fleet
-from harness.commands.capacity.sustained import Sustained, sustained
+from harness.commands.capacity.sustained import SustainedRate, sustained
 from harness.system.errors import UserError
 
 
@@ -27,7 +27,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Answer:
+class FleetAnswer:
     """Plans by cell, baseline first, and as many checks (none where no simulation was asked for).
 
     `baseline_missing` is the reason why there is no plan of the baseline, None where there is one.
@@ -41,7 +41,7 @@ class Answer:
     baseline_missing: str | None
 
 
-def answer(studies: Sequence[Curves], question: Question) -> Answer:
+def answer(studies: Sequence[Curves], question: Question) -> FleetAnswer:
     """Plan baseline and candidate of the chosen quartet, and check both plans.
 
     Raises:
@@ -58,10 +58,10 @@ def answer(studies: Sequence[Curves], question: Question) -> Answer:
     plans = tuple(plan_fleet(question.demand, one, question.headroom, question.price_per_hour) for one in found)
     split = question.split
     checks = tuple(check_plan(curves, plan, question.demand, split) for plan in plans) if split else ()
-    return Answer(question, curves, candidate.slo_ms, plans, checks, missing)
+    return FleetAnswer(question, curves, candidate.slo_ms, plans, checks, missing)
 
 
-def choose(studies: Sequence[Curves], question: Question) -> tuple[Curves, Sustained]:
+def choose(studies: Sequence[Curves], question: Question) -> tuple[Curves, SustainedRate]:
     """Return the quartet and what its candidate sustains.
 
     Unless named, the candidate is the cell that sustains most within the bound, of all quartets; the baseline only
@@ -93,7 +93,7 @@ def choose(studies: Sequence[Curves], question: Question) -> tuple[Curves, Susta
     return max(able, key=lambda pair: pair[1].rate_per_s)
 
 
-def _sustained(curves: Curves, name: str, question: Question) -> Sustained:
+def _sustained(curves: Curves, name: str, question: Question) -> SustainedRate:
     if name not in curves.cells:
         raise UserError(f"cell {name} was not measured under load in {curves.name}")
     return sustained(curves.cells[name], curves.slo_ms, question.slo_ms or curves.slo_ms)

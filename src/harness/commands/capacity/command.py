@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from harness.system.errors import UserError
 
 if TYPE_CHECKING:
-    from harness.commands.capacity.answer import Answer
+    from harness.commands.capacity.answer import FleetAnswer
     from harness.commands.capacity.demand import Demand
 
 
@@ -76,7 +76,7 @@ def _check_writable(path: Path | None) -> None:
         raise UserError(f"--json {path}: is a folder, or is in one that does not exist or can't be written")
 
 
-def _write(path: Path, found: Answer) -> None:
+def _write(path: Path, found: FleetAnswer) -> None:
     from harness.commands.capacity.table import notes
 
     whole: dict[str, Any] = {

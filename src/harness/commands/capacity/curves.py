@@ -10,7 +10,7 @@ CELLS = (BASELINE, "arch", "hw", "combined")
 
 
 @dataclass(frozen=True)
-class Point:
+class CurvePoint:
     """One test at one arrival rate; `latency_ms` is at the study's percentile, None where it could not be told."""
 
     rate_per_s: float
@@ -37,7 +37,7 @@ class Policy:
 
 
 @dataclass(frozen=True)
-class Cell:
+class CurveCell:
     """One cell under load on one GPU.
 
     `at_slo_per_s` is the highest arrival rate that met the study's bound (0: none did), with its interval where
@@ -48,7 +48,7 @@ class Cell:
     at_slo_per_s: float
     low_per_s: float | None
     high_per_s: float | None
-    points: tuple[Point, ...]
+    points: tuple[CurvePoint, ...]
     service_ms: Mapping[int, tuple[float, ...]]
     policy: Policy
 
@@ -60,7 +60,7 @@ class Curves:
     name: str
     slo_ms: float
     percentile: float
-    cells: Mapping[str, Cell]
+    cells: Mapping[str, CurveCell]
     device: str | None = None  # None: the file does not say what it was measured on
 
     @property

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from harness.commands.capacity.demand import HOUR_S, Demand
-from harness.commands.capacity.sustained import Sustained
+from harness.commands.capacity.sustained import SustainedRate
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class FleetPlan:
     Costs are None without a price.
     """
 
-    sustained: Sustained
+    sustained: SustainedRate
     headroom: float
     gpus: int
     gpus_low: int | None
@@ -46,7 +46,7 @@ def gpus_needed(demand_per_s: float, rate_per_s: float, headroom: float) -> int:
     return math.ceil(exact * (1 - 1e-12))  # 800 / (100 x 0.8) is 10 GPUs, also in floating point
 
 
-def plan_fleet(demand: Demand, sustained: Sustained, headroom: float, price_per_hour: float | None) -> FleetPlan:
+def plan_fleet(demand: Demand, sustained: SustainedRate, headroom: float, price_per_hour: float | None) -> FleetPlan:
     """Return the fleet that serves `demand`; `headroom` in [0, 1), `price_per_hour` of one GPU."""
     rate = sustained.rate_per_s
     gpus = gpus_needed(demand.peak_per_s, rate, headroom)

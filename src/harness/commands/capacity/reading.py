@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.commands.capacity.curves import CELLS, Cell, Curves, Point, Policy
+from harness.commands.capacity.curves import CELLS, CurveCell, CurvePoint, Curves, Policy
 from harness.system.errors import UserError
 
 
@@ -35,7 +35,7 @@ def parse(text: str, name: str, device: str | None = None) -> Curves:
     return Curves(name, top.number("slo_ms", above=0), percentile, known, device)
 
 
-def _cell(name: str, node: _Node) -> Cell:
+def _cell(name: str, node: _Node) -> CurveCell:
     rate = node.number_or_none("at_slo_per_s") or 0.0
     low, high = node.number_or_none("low_per_s"), node.number_or_none("high_per_s")
     if not (low or 0.0) <= rate <= (math.inf if high is None else high):
@@ -46,16 +46,16 @@ def _cell(name: str, node: _Node) -> Cell:
         text = f"has no samples of {policy.max_batch_size}, the static batch of its policy"
         raise node.wrong(f"{text}; it has {', '.join(map(str, service))}", "service_ms")
     points = tuple(_point(one) for one in node.items("points"))
-    return Cell(name, rate, low, high, points, service, policy)
+    return CurveCell(name, rate, low, high, points, service, policy)
 
 
-def _point(node: _Node) -> Point:
+def _point(node: _Node) -> CurvePoint:
     valid, reason = node.value("valid"), node.value("reason")
     if not isinstance(valid, bool):
         raise node.wrong(f"must be true or false, not {valid!r}", "valid")
     latency_ms = node.number("latency_ms") if valid else node.number_or_none("latency_ms")
     rate_per_s, completed_per_s = node.number("rate_per_s", above=0), node.number("completed_per_s")
-    return Point(rate_per_s, completed_per_s, latency_ms, valid, str(reason or ""))
+    return CurvePoint(rate_per_s, completed_per_s, latency_ms, valid, str(reason or ""))
 
 
 def _policy(node: _Node) -> Policy:

@@ -17,7 +17,7 @@ import numpy as np
 import simpy
 from numpy.typing import NDArray
 
-from harness.commands.capacity.curves import Cell
+from harness.commands.capacity.curves import CurveCell
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class FleetRun:
 class _Gpu:
     """One GPU with its queue: lives as long as the simulation."""
 
-    def __init__(self, environment: simpy.Environment, cell: Cell, random: Random) -> None:
+    def __init__(self, environment: simpy.Environment, cell: CurveCell, random: Random) -> None:
         self._environment = environment
         self._random = random
         self._services = batch_times_ms(cell)
@@ -98,7 +98,7 @@ SPLITS: Mapping[str, Split] = {
 }
 
 
-def simulate(cell: Cell, arrivals_s: NDArray[np.float64], gpus: int, split: str, seed: int) -> FleetRun:
+def simulate(cell: CurveCell, arrivals_s: NDArray[np.float64], gpus: int, split: str, seed: int) -> FleetRun:
     """Serve requests that arrive at `arrivals_s` (seconds, rising) with `gpus` GPUs until the last one is done."""
     environment = simpy.Environment()
     fleet = [_Gpu(environment, cell, Random(f"{seed} {number}")) for number in range(gpus)]
@@ -121,7 +121,7 @@ def simulate(cell: Cell, arrivals_s: NDArray[np.float64], gpus: int, split: str,
     )
 
 
-def batch_times_ms(cell: Cell) -> list[tuple[float, ...]]:
+def batch_times_ms(cell: CurveCell) -> list[tuple[float, ...]]:
     """Return the measured times of a batch of 1, 2, ... requests, up to the largest that can be simulated.
 
     A batch runs at the smallest measured size that holds it, which is exact where the executable pads to buckets; a

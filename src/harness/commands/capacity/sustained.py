@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import isotonic_regression
 
-from harness.commands.capacity.curves import Cell
+from harness.commands.capacity.curves import CurveCell
 from harness.system.errors import UserError
 
 
 @dataclass(frozen=True)
-class Sustained:
+class SustainedRate:
     """The highest rate (images/s) of one GPU within `slo_ms`, with the measured interval where there is one."""
 
     cell: str
@@ -23,7 +23,7 @@ class Sustained:
     interpolated: bool
 
 
-def sustained(cell: Cell, measured_slo_ms: float, slo_ms: float) -> Sustained:
+def sustained(cell: CurveCell, measured_slo_ms: float, slo_ms: float) -> SustainedRate:
     """Return what a GPU sustains within `slo_ms`.
 
     At another bound than the measured one the valid points decide: latency is taken as non-decreasing in the rate
@@ -45,10 +45,10 @@ def sustained(cell: Cell, measured_slo_ms: float, slo_ms: float) -> Sustained:
     share = rate / cell.at_slo_per_s
     low = None if cell.low_per_s is None else cell.low_per_s * share
     high = None if cell.high_per_s is None else cell.high_per_s * share
-    return Sustained(cell.name, slo_ms, rate, low, high, slo_ms != measured_slo_ms)
+    return SustainedRate(cell.name, slo_ms, rate, low, high, slo_ms != measured_slo_ms)
 
 
-def _interpolated(cell: Cell, measured_slo_ms: float, slo_ms: float) -> float:
+def _interpolated(cell: CurveCell, measured_slo_ms: float, slo_ms: float) -> float:
     points = [(point.rate_per_s, point.latency_ms) for point in cell.points if point.valid]
     if not points:
         raise UserError(

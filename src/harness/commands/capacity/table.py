@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from harness.commands.capacity.answer import Answer
-from harness.commands.capacity.check import AGREEMENT, OVERLOAD, SEEDS, FleetCheck
+from harness.commands.capacity.answer import FleetAnswer
+from harness.commands.capacity.fleet_check import AGREEMENT, OVERLOAD, SEEDS, FleetCheck
 from harness.commands.capacity.plan import Cost, FleetPlan
 
 SPLIT_NAMES = {
@@ -18,7 +18,7 @@ SPLIT_NAMES = {
 }
 
 
-def print_answer(console: Console, found: Answer) -> None:
+def print_answer(console: Console, found: FleetAnswer) -> None:
     """Print the question, the plans, the checks and their notes."""
     curves, question = found.curves, found.question
     bound = f"{curves.percentile_name} <= {found.slo_ms:g} ms"
@@ -41,7 +41,7 @@ def print_answer(console: Console, found: Answer) -> None:
         console.print(f"  {line}", style="yellow", highlight=False, markup=False, soft_wrap=True)
 
 
-def _rows(found: Answer, bound: str) -> list[tuple[str, list[str]]]:
+def _rows(found: FleetAnswer, bound: str) -> list[tuple[str, list[str]]]:
     plans, checks = found.plans, found.checks
     hours = len(found.question.demand.hours) > 1
     rows = [
@@ -72,7 +72,7 @@ def _rows(found: Answer, bound: str) -> list[tuple[str, list[str]]]:
     return rows
 
 
-def notes(found: Answer) -> list[str]:
+def notes(found: FleetAnswer) -> list[str]:
     """Return what a reader must know about the numbers, warnings among them."""
     lines = []
     if found.checks and all(check.agrees for check in found.checks):
@@ -97,7 +97,7 @@ def notes(found: Answer) -> list[str]:
     return lines
 
 
-def _check_notes(found: Answer, plan: FleetPlan, check: FleetCheck) -> list[str]:
+def _check_notes(found: FleetAnswer, plan: FleetPlan, check: FleetCheck) -> list[str]:
     cell = found.curves.cells[plan.sustained.cell]
     lines = []
     if not check.agrees and check.split != "random" and check.difference > 0:

@@ -56,8 +56,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _train_all(configs: Sequence[HarnessConfig]) -> int:
-    from harness.commands.train.check import check_training
-    from harness.sweep.engine import device_of
+    from harness.commands.train.trainable import check_training
+    from harness.sweep.engine_choice import device_of
     from harness.sweep.folders import check_writable
     from harness.tracking import open_store
 

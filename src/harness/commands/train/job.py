@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from harness import networks as models
-from harness.commands.train.batches import Batches
-from harness.commands.train.loop import Epoch, Work, train
-from harness.commands.train.state import BEST, LAST, STATE_KEY, Standing, notes_of, standing_in, write_tensors
+from harness.commands.train.loop import Epoch, Lesson, train
+from harness.commands.train.state import BEST, LAST, STATE_KEY, TrainingState, notes_of, state_in, write_tensors
 from harness.commands.train.track import log_epoch, open_run
+from harness.commands.train.training_batches import Batches
 from harness.config import HarnessConfig
 from harness.measure.eager_answers import without_tf32
 from harness.measure.lock import occupied, try_lock
@@ -89,59 +90,69 @@ def _train(
     if config.train.resume == "never":
         for name in (LAST, BEST):
             (folder / name).unlink(missing_ok=True)
-    else:
-        done = notes_of(folder / WEIGHTS)
-        if done.get(STATE_KEY) == options:
-            return _told_again(folder, done[RESULT_KEY])
-    start = standing_in(folder)
+    elif (done := notes_of(folder / WEIGHTS)).get(STATE_KEY) == options:
+        return _told_again(folder, done[RESULT_KEY])
+    start = state_in(folder)
     if start is None or start.options != options:
-        start = Standing(options)
+        start = TrainingState(options)
     base = base_model(config) if trained_parts(config.arch) else config.model
     recipe = Recipe(base, config.arch)
+    lesson, test_images = _prepared(config, recipe, device)
+    began(_summary(lesson, start))
+    run_id = open_run(store, start.run_id, folder.name, _params(config, base.weights), {"git_sha": git_sha()})
+
+    def after(epoch: Epoch, _: TrainingState) -> None:
+        curves = {f"validation/top1_{name}": value for name, value in epoch.top1.items()}
+        curves |= {"train/loss": epoch.loss, "train/lr": epoch.rate, "train/images_per_s": epoch.images_per_s}
+        log_epoch(store, run_id, epoch.number, curves)
+        told(epoch)
+
+    with _finished(store, run_id):
+        end = train(lesson, folder, replace(start, run_id=run_id), after)
+        lesson.network.load_state_dict(load_file(folder / BEST))
+        top1 = test(lesson.network, test_images, device)
+        result = Trained(folder / WEIGHTS, end.epoch, end.best_epoch, top1, test_images.count)
+        notes = {CHECKPOINT_KEY: preprocessing(base, config.data).to_json(), RECIPE_KEY: recipe.to_json()}
+        notes |= {STATE_KEY: options, RESULT_KEY: json.dumps(asdict(replace(result, path=Path())), default=str)}
+        write_tensors(folder / WEIGHTS, lesson.network.state_dict(), notes)
+        for name in (LAST, BEST):
+            (folder / name).unlink()
+        log_epoch(store, run_id, end.epoch, {f"test/top1_{name}": one.value for name, one in top1.items()})
+    return result
+
+
+def _prepared(config: HarnessConfig, recipe: Recipe, device: str) -> tuple[Lesson, LabelledImages]:
+    """Return the network with all that it learns from, and the images that it is tested on."""
     network, teacher = assemble(recipe), teacher_of(config)
     cache = open_cache(config.cache)
-    data, found = labelled(base, config.data, cache), opened(config.data)
+    data, found = labelled(recipe.model, config.data, cache), opened(config.data)
     assert data is not None and found is not None and data.validation is not None
-    how = preprocessing(base, config.data)
-    work = Work(
+    how = preprocessing(recipe.model, config.data)
+    lesson = Lesson(
         network=network,
         teacher=teacher,
         train=Batches(decoded(found, "train", how, cache), device),
         validation=Batches(data.validation, device),
         device=device,
         mirror=found.mirrored if config.train.mirror is None else config.train.mirror,
-        highest_rate=config.train.lr or (FROM_RANDOM if base.weights is None else FROM_TRAINED),
+        highest_rate=config.train.lr or (FROM_RANDOM if recipe.model.weights is None else FROM_TRAINED),
         options=config.train,
     )
+    return lesson, data.test
+
+
+def _summary(lesson: Lesson, start: TrainingState) -> str:
     from_where = f", from epoch {start.epoch + 1}" if start.epoch else ""
-    taught = ", taught by the unmodified model" if teacher is not None else ""
-    began(f"{work.train.count} images to learn from, {work.validation.count} to choose by{taught}{from_where}")
-    run_id = open_run(store, start.run_id, folder.name, _params(config, base.weights), {"git_sha": git_sha()})
-    start = replace(start, run_id=run_id)
+    taught = ", taught by the unmodified model" if lesson.teacher is not None else ""
+    return f"{lesson.train.count} images to learn from, {lesson.validation.count} to choose by{taught}{from_where}"
 
-    def after(epoch: Epoch, standing: Standing) -> None:
-        curves = {f"validation/top1_{name}": value for name, value in epoch.top1.items()}
-        curves |= {"train/loss": epoch.loss, "train/lr": epoch.rate, "train/images_per_s": epoch.images_per_s}
-        log_epoch(store, run_id, epoch.number, curves)
-        told(epoch)
 
+@contextmanager
+def _finished(store: Store, run_id: str) -> Iterator[None]:
+    """End the training's run with what became of it."""
     try:
-        standing = train(work, folder, start, after)
-        network.load_state_dict(load_file(folder / BEST))
-        top1 = test(network, data.test, device)
-        result = Trained(folder / WEIGHTS, standing.epoch, standing.best_epoch, top1, data.test.count)
-        notes = {
-            CHECKPOINT_KEY: how.to_json(),
-            RECIPE_KEY: recipe.to_json(),
-            STATE_KEY: options,
-            RESULT_KEY: json.dumps(asdict(replace(result, path=Path())), default=str),
-        }
-        write_tensors(folder / WEIGHTS, network.state_dict(), notes)
-        for name in (LAST, BEST):
-            (folder / name).unlink()
-        log_epoch(store, run_id, standing.epoch, {f"test/top1_{name}": one.value for name, one in top1.items()})
+        yield
         finish(store, run_id, "FINISHED")
-        return result
     except KeyboardInterrupt:
         finish(store, run_id, "KILLED", "interrupted; the same command goes on from the last epoch")
         raise

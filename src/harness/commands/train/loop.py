@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from harness.commands.train.batches import Batches, steps_of
 from harness.commands.train.loss import LAST_HEAD, loss_of
 from harness.commands.train.schedule import learning_rate
-from harness.commands.train.state import BEST, Standing, restore, save, write_tensors
+from harness.commands.train.state import BEST, TrainingState, restore, save, write_tensors
+from harness.commands.train.training_batches import Batches, steps_of
 from harness.config import TrainConfig
 from harness.system.errors import CellError
 from harness.techniques.arch.heads import all_heads
@@ -38,7 +38,7 @@ class Epoch:
 
 
 @dataclass(frozen=True)
-class Work:
+class Lesson:
     """What is trained on what."""
 
     network: nn.Module
@@ -51,71 +51,97 @@ class Work:
     options: TrainConfig
 
 
-def train(work: Work, folder: Path, standing: Standing, told: Callable[[Epoch, Standing], None]) -> Standing:
-    """Train from `standing` on, and return how it ended; `folder` then holds the best epoch's network.
+def train(
+    lesson: Lesson, folder: Path, reached: TrainingState, told: Callable[[Epoch, TrainingState], None]
+) -> TrainingState:
+    """Train from `reached` on, and return how it ended; `folder` then holds the best epoch's network.
 
     `told` is called after each epoch, once that is on the disk. Raises CellError where the loss is no number any more.
     """
-    options = work.options
-    parts = stages(work.network.eval())  # it traces shapes: before the network moves, and before gradients are on
-    network = work.network.to(work.device)
-    teacher = None if work.teacher is None else work.teacher.to(work.device).eval()
-    if work.device == "cuda":
-        network = network.to(memory_format=torch.channels_last)
-        teacher = None if teacher is None else teacher.to(memory_format=torch.channels_last)
-    network.requires_grad_(True)
-    optimiser = _optimiser(network, options)
-    dtype = compute_dtype(options.precision, work.device)
-    scaler = torch.amp.GradScaler(work.device, enabled=dtype is torch.float16)
-    if standing.epoch:
-        restore(folder, network, optimiser)
-        if standing.scale:
-            scaler.load_state_dict({**scaler.state_dict(), "scale": standing.scale})
-    steps = steps_of(work.train.count, options.batch_size)
-    torch.backends.cudnn.benchmark = options.epochs * steps >= MANY_STEPS
-    warmup = round(options.warmup_epochs * steps)
-    for number in range(standing.epoch, options.epochs):
-        if number - standing.best_epoch >= options.patience and number > 0:
+    options = lesson.options
+    trainer = Trainer(lesson)
+    if reached.epoch:
+        restore(folder, trainer.network, trainer.optimiser)
+        trainer.restore_scale(reached.scale)
+    for number in range(reached.epoch, options.epochs):
+        if number - reached.best_epoch >= options.patience and number > 0:
             break
+        loss, rate, images_per_s = trainer.epoch(number)
+        if not math.isfinite(loss):
+            raise CellError(f"training diverged in epoch {number + 1}: the loss is {loss}; a lower train.lr may help")
+        top1, score = validate(trainer.network, trainer.parts, lesson, trainer.dtype)
+        is_best = score > reached.best_score
+        reached = replace(reached, epoch=number + 1, scale=trainer.scale)
+        if is_best:
+            write_tensors(folder / BEST, trainer.network.state_dict(), {})
+            reached = replace(reached, best_epoch=number + 1, best_score=score)
+        save(folder, trainer.network, trainer.optimiser, reached)
+        told(Epoch(number + 1, loss, top1, rate, images_per_s, is_best), reached)
+    return reached
+
+
+class Trainer:
+    """A network on its device with its optimiser, which an epoch brings one step after the other further."""
+
+    def __init__(self, lesson: Lesson) -> None:
+        self.lesson = lesson
+        # it traces shapes: before the network moves, and before gradients are on
+        self.parts = stages(lesson.network.eval())
+        self.network = _placed(lesson.network, lesson.device).requires_grad_(True)
+        self.teacher = None if lesson.teacher is None else _placed(lesson.teacher, lesson.device).eval()
+        self.optimiser = _optimiser(self.network, lesson.options)
+        self.dtype = compute_dtype(lesson.options.precision, lesson.device)
+        self._scaler = torch.amp.GradScaler(lesson.device, enabled=self.dtype is torch.float16)
+        self._steps = steps_of(lesson.train.count, lesson.options.batch_size)  # of an epoch
+        torch.backends.cudnn.benchmark = lesson.options.epochs * self._steps >= MANY_STEPS
+
+    @property
+    def scale(self) -> float:
+        """The scale of fp16 gradients; 0 where they have none."""
+        return float(self._scaler.get_scale()) if self._scaler.is_enabled() else 0.0
+
+    def restore_scale(self, scale: float) -> None:
+        """Go on with a scale that was in use."""
+        if scale:
+            self._scaler.load_state_dict({**self._scaler.state_dict(), "scale": scale})
+
+    def epoch(self, number: int) -> tuple[float, float, float]:
+        """Train one epoch; return the mean loss of its steps, the learning rate of the last one, and images/s."""
+        lesson, options, steps = self.lesson, self.lesson.options, self._steps
         torch.manual_seed(options.seed * 1_000_003 + number)  # for networks that drop out
         started = time.perf_counter()
-        total = torch.zeros((), device=work.device)
-        network.train()
-        batches = work.train.shuffled(options.batch_size, options.seed, number, options.shift, work.mirror)
+        total = torch.zeros((), device=lesson.device)
+        self.network.train()
+        batches = lesson.train.shuffled(options.batch_size, options.seed, number, options.shift, lesson.mirror)
         for step, (images, labels) in enumerate(batches, start=number * steps):
-            rate = learning_rate(step, options.epochs * steps, warmup, work.highest_rate)
-            for group in optimiser.param_groups:
+            warmup = round(options.warmup_epochs * steps)
+            rate = learning_rate(step, options.epochs * steps, warmup, lesson.highest_rate)
+            for group in self.optimiser.param_groups:
                 group["lr"] = rate
-            images = images.contiguous(memory_format=torch.channels_last) if work.device == "cuda" else images
-            with _autocast(work.device, dtype):
-                softened = None
-                if teacher is not None:
-                    with torch.no_grad():
-                        softened = teacher(images)
-                loss = loss_of(all_heads(parts, images), labels, softened, options)
-            optimiser.zero_grad(set_to_none=True)
-            scaler.scale(loss).backward()
-            scaler.step(optimiser)
-            scaler.update()
-            total += loss.detach()
+            total += self._step(images, labels)
         mean = float(total) / steps
-        seconds = time.perf_counter() - started
-        if not math.isfinite(mean):
-            raise CellError(f"training diverged in epoch {number + 1}: the loss is {mean}; a lower train.lr may help")
-        top1, score = validate(network, parts, work, dtype)
-        is_best = score > standing.best_score
-        standing = replace(standing, epoch=number + 1, scale=float(scaler.get_scale()) if scaler.is_enabled() else 0.0)
-        if is_best:
-            write_tensors(folder / BEST, network.state_dict(), {})
-            standing = replace(standing, best_epoch=number + 1, best_score=score)
-        save(folder, network, optimiser, standing)
-        seen = steps * min(options.batch_size, work.train.count)
-        told(Epoch(number + 1, mean, top1, rate, seen / seconds, is_best), standing)
-    return standing
+        seen = steps * min(options.batch_size, lesson.train.count)
+        return mean, rate, seen / (time.perf_counter() - started)
+
+    def _step(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Take one step; return its loss, [] on the device."""
+        if self.lesson.device == "cuda":
+            images = images.contiguous(memory_format=torch.channels_last)
+        with _autocast(self.lesson.device, self.dtype):
+            softened = None
+            if self.teacher is not None:
+                with torch.no_grad():
+                    softened = self.teacher(images)
+            loss = loss_of(all_heads(self.parts, images), labels, softened, self.lesson.options)
+        self.optimiser.zero_grad(set_to_none=True)
+        self._scaler.scale(loss).backward()
+        self._scaler.step(self.optimiser)
+        self._scaler.update()
+        return loss.detach()
 
 
 def validate(
-    network: nn.Module, parts: tuple[Stage, ...], work: Work, dtype: torch.dtype | None
+    network: nn.Module, parts: tuple[Stage, ...], lesson: Lesson, dtype: torch.dtype | None
 ) -> tuple[dict[str, float], float]:
     """Return top-1 on the validation images by head, and one number to choose the best epoch by.
 
@@ -123,17 +149,17 @@ def validate(
     """
     network.eval()
     right: dict[str, torch.Tensor] = {}
-    lost = torch.zeros((), device=work.device)
+    lost = torch.zeros((), device=lesson.device)
     with torch.inference_mode():
-        for images, labels in work.validation.in_order(work.options.batch_size):
-            with _autocast(work.device, dtype):
+        for images, labels in lesson.validation.in_order(lesson.options.batch_size):
+            with _autocast(lesson.device, dtype):
                 heads = all_heads(parts, images)
-            lost += loss_of(heads, labels, None, work.options) * len(labels)
+            lost += loss_of(heads, labels, None, lesson.options) * len(labels)
             for name, logits in heads.items():
                 right[name] = right.get(name, 0) + (logits.argmax(dim=1) == labels).sum()
-    count = work.validation.count
+    count = lesson.validation.count
     top1 = {name: float(value) / count for name, value in right.items()}
-    weights = {name: 1.0 if name == LAST_HEAD else work.options.exit_weight for name in top1}
+    weights = {name: 1.0 if name == LAST_HEAD else lesson.options.exit_weight for name in top1}
     mean = sum(weights[name] * value for name, value in top1.items()) / sum(weights.values())
     return top1, mean + (1 / (1 + float(lost) / count)) / (10 * count)
 
@@ -149,6 +175,12 @@ def compute_dtype(precision: str, device: str) -> torch.dtype | None:
 
 def _autocast(device: str, dtype: torch.dtype | None) -> Any:
     return nullcontext() if dtype is None else torch.autocast(device, dtype)
+
+
+def _placed(network: nn.Module, device: str) -> nn.Module:
+    """Return the network on its device, there in the layout that its convolutions are fastest in."""
+    network = network.to(device)
+    return network.to(memory_format=torch.channels_last) if device == "cuda" else network
 
 
 def _optimiser(network: nn.Module, options: TrainConfig) -> torch.optim.Optimizer:

@@ -22,7 +22,7 @@ STATE_KEY = "harness.state"
 
 
 @dataclass(frozen=True)
-class Standing:
+class TrainingState:
     """How far a training is."""
 
     options: str  # what is trained and how, as JSON; another training does not go on from here
@@ -42,18 +42,18 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], notes: Mappin
     os.replace(temporary, path)
 
 
-def save(folder: Path, network: torch.nn.Module, optimiser: torch.optim.Optimizer, standing: Standing) -> None:
+def save(folder: Path, network: torch.nn.Module, optimiser: torch.optim.Optimizer, reached: TrainingState) -> None:
     """Write `last.safetensors`."""
     tensors = {f"network/{name}": value for name, value in network.state_dict().items()}
     for index, state in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser/{index}/{name}": torch.as_tensor(value) for name, value in state.items()}
-    write_tensors(folder / LAST, tensors, {STATE_KEY: json.dumps(asdict(standing))})
+    write_tensors(folder / LAST, tensors, {STATE_KEY: json.dumps(asdict(reached))})
 
 
-def standing_in(folder: Path) -> Standing | None:
+def state_in(folder: Path) -> TrainingState | None:
     """Return how far a training in `folder` is, None where none was begun."""
     notes = notes_of(folder / LAST)
-    return Standing(**json.loads(notes[STATE_KEY])) if STATE_KEY in notes else None
+    return TrainingState(**json.loads(notes[STATE_KEY])) if STATE_KEY in notes else None
 
 
 def restore(folder: Path, network: torch.nn.Module, optimiser: torch.optim.Optimizer) -> None:

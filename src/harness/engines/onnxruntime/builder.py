@@ -7,8 +7,9 @@ exactly what was inspected here.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.engines.base import Artifact, BuildPlan
 from harness.engines.graph_file import load_graph
@@ -25,60 +26,73 @@ WEIGHTED = {"Conv", "FusedConv", "NhwcFusedConv", "Gemm", "FusedGemm", "MatMul",
 
 def build(plan: BuildPlan, workdir: Path, version: str) -> Artifact:
     """Write the optimised model into `workdir`; raise CellError where ONNX Runtime refuses the graph."""
-    import onnxruntime as ort
-
-    level = dict(plan.options).get("fusion_step") or LEVELS[plan.fusion]
+    level = str(dict(plan.options).get("fusion_step") or LEVELS[plan.fusion])
     source = _pinned(plan, workdir) if plan.batch.is_static else plan.graph.path
-    options = session_options(plan)
-    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, str(level))
-    options.optimized_model_filepath = str(workdir / MODEL_FILE)
-    session = open_session(source, options, plan)
-    in_use = tuple(session.get_providers())
-    del session
+    provider = _optimise(plan, source, workdir / MODEL_FILE, level)
     before = _operations(load_graph(source))
     if source != plan.graph.path:
         source.unlink()
 
     # weights at or above 1 KiB may be put beside the model by newer versions; one folder holds both
     model = load_graph(workdir / MODEL_FILE)
-    counts = _operations(model)
-    half, weighted = _half_precision_ops(model)
-    degraded = []
-    if plan.precision == "fp16" and half < weighted:
-        degraded.append(
-            f"fp16 emulated: {weighted - half} of {weighted} weighted operations compute in fp32 behind "
-            f"{counts['Cast']} casts on {in_use[0]}"
-        )
-    if plan.fusion == "max" and level != LEVELS["max"]:
-        degraded.append(f"fusion at {level} instead of {LEVELS['max']}")
-    if plan.fusion == "max" and counts == before:  # seen on CUDA: what is left of the technique is the CUDA graph
-        degraded.append(f"nothing fused: {level} left the graph of {before.total()} nodes as it was on {in_use[0]}")
+    proof = _proof(plan, model, level)
+    degraded = _degraded(plan, proof, provider)
+    if plan.fusion == "max" and _operations(model) == before:
+        # seen on CUDA: what is left of the technique is the CUDA graph
+        degraded.append(f"nothing fused: {level} left the graph of {before.total()} nodes as it was on {provider}")
     return Artifact(
         plan=plan,
         path=workdir,
         main_file=MODEL_FILE,
         engine_version=version,
         size_mb=sum(file.stat().st_size for file in workdir.iterdir()) / 1e6,
-        proof={
-            "level": str(level),
-            "nodes": len(model.graph.node),
-            "nodes_before": plan.graph.nodes,
-            "batch_norms": counts["BatchNormalization"],  # those that could not be folded into a convolution
-            "activations_in_convs": sum(
-                any(attribute.name == "activation" for attribute in node.attribute) for node in model.graph.node
-            ),
-            "blocked_layout_convs": sum(
-                node.domain == "com.microsoft.nchwc" and node.op_type == "Conv" for node in model.graph.node
-            ),
-            "reorders": counts["ReorderInput"] + counts["ReorderOutput"],  # what the blocked layout costs
-            "casts": counts["Cast"],
-            "fp16_ops": half,
-            "weighted_ops": weighted,
-            "precision_in_use": "fp16" if weighted and half == weighted else "fp32",
-            "batch": "static" if plan.batch.is_static else "dynamic",
-        },
+        proof=proof,
         degraded=tuple(degraded),
     )
+
+
+def _optimise(plan: BuildPlan, source: Path, target: Path, level: str) -> str:
+    """Write the graph as a session at this level optimises it; return the provider that it ran on."""
+    import onnxruntime as ort
+
+    options = session_options(plan)
+    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
+    options.optimized_model_filepath = str(target)
+    return str(open_session(source, options, plan).get_providers()[0])
+
+
+def _proof(plan: BuildPlan, model: onnx.ModelProto, level: str) -> dict[str, Any]:
+    """Return what the optimised graph shows of the levels that were asked for."""
+    nodes, counts = model.graph.node, _operations(model)
+    half, weighted = _half_precision_ops(model)
+    return {
+        "level": level,
+        "nodes": len(nodes),
+        "nodes_before": plan.graph.nodes,
+        "batch_norms": counts["BatchNormalization"],  # those that could not be folded into a convolution
+        "activations_in_convs": sum(any(given.name == "activation" for given in node.attribute) for node in nodes),
+        "blocked_layout_convs": sum(node.domain == "com.microsoft.nchwc" and node.op_type == "Conv" for node in nodes),
+        "reorders": counts["ReorderInput"] + counts["ReorderOutput"],  # what the blocked layout costs
+        "casts": counts["Cast"],
+        "fp16_ops": half,
+        "weighted_ops": weighted,
+        "precision_in_use": "fp16" if weighted and half == weighted else "fp32",
+        "batch": "static" if plan.batch.is_static else "dynamic",
+    }
+
+
+def _degraded(plan: BuildPlan, proof: Mapping[str, Any], provider: str) -> list[str]:
+    """Return what the proof shows to be less than was asked for."""
+    found = []
+    half, weighted = proof["fp16_ops"], proof["weighted_ops"]
+    if plan.precision == "fp16" and half < weighted:
+        found.append(
+            f"fp16 emulated: {weighted - half} of {weighted} weighted operations compute in fp32 behind "
+            f"{proof['casts']} casts on {provider}"
+        )
+    if plan.fusion == "max" and proof["level"] != LEVELS["max"]:
+        found.append(f"fusion at {proof['level']} instead of {LEVELS['max']}")
+    return found
 
 
 def _operations(model: onnx.ModelProto) -> Counter[str]:

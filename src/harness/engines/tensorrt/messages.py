@@ -66,11 +66,11 @@ def logger_of(flavour: Flavour) -> tuple[Any, Messages]:
     messages = Messages()
     base: Any = trt.ILogger
 
-    class Recorder(base):  # type: ignore[misc]  # a class that is known once TensorRT is loaded
+    class Logger(base):  # type: ignore[misc]  # a class that is known once TensorRT is loaded
         def __init__(self) -> None:
             base.__init__(self)  # the documented way: super() does not reach the C++ part
 
         def log(self, severity: Any, text: str) -> None:
             messages.add(severity.name, text)
 
-    return Recorder(), messages
+    return Logger(), messages

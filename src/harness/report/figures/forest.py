@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from harness.report.figures.canvas import COLOURS, FAINT, INK, MARKERS, SERIES, Picture, canvas, logarithmic, shortened
-from harness.report.quartets import Quartet
+from harness.report.quartets import QuartetRow
 
 MOST = 40  # quartets
 RANGE = (1 / 3, 3.0)  # an arrow where an interval leaves it
@@ -14,7 +14,7 @@ _LOOKS = {"amplify": (SERIES[3], MARKERS[3]), "conflict": (COLOURS["arch"], MARK
           "independent": (COLOURS["combined"], MARKERS[0]), "inconclusive": (FAINT, MARKERS[2])}  # fmt: skip
 
 
-def draw_forest(quartets: Sequence[Quartet]) -> Picture | None:
+def draw_forest(quartets: Sequence[QuartetRow]) -> Picture | None:
     """Draw all factors of a study, one row each; of many, those farthest from 1."""
     found = [one for one in quartets if one.factor]
     if not found:

@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 
 from harness.report.figures.canvas import COLOURS, GROUND, INK, Picture, canvas, shortened
-from harness.report.quartets import Quartet
+from harness.report.quartets import QuartetRow
 
 MOST = 20  # quartets
 
 
-def draw_gains(quartets: Sequence[Quartet]) -> Picture | None:
+def draw_gains(quartets: Sequence[QuartetRow]) -> Picture | None:
     """Draw the quartets with a factor; of many, those that depart most from a product."""
     found = [one for one in quartets if one.factor and {"arch", "hw", "combined", "expected"} <= set(one.gains)]
     if not found:
@@ -50,7 +50,7 @@ def draw_gains(quartets: Sequence[Quartet]) -> Picture | None:
 _NAMES = {"arch": "architecture alone", "hw": "hardware alone", "expected": "expected", "combined": "measured together"}
 
 
-def _label(one: Quartet, shown: Sequence[Quartet]) -> str:
+def _label(one: QuartetRow, shown: Sequence[QuartetRow]) -> str:
     batch = dict(one.setting).get("batch_size", "?")
     engines = {dict(other.setting).get("engine") for other in shown}
     engine = f", {dict(one.setting).get('engine')}" if len(engines) > 1 else ""

@@ -6,7 +6,7 @@ import math
 
 from harness.report.figures.canvas import INK, WIDTH_IN, Picture, canvas, shortened
 from harness.report.matrix import Matrix
-from harness.report.quartets import Quartet
+from harness.report.quartets import QuartetRow
 
 MOST_PLACES = 240  # more can't be read; the page's table has them
 _FULL_COLOUR = math.log(1.5)  # a factor of 1.5 or 1 / 1.5, and beyond
@@ -62,7 +62,7 @@ def _square(x: int, y: int, colour: object, decided: bool) -> object:
     return Rectangle((x - size / 2, y - size / 2), size, size, facecolor=colour, edgecolor=INK, linewidth=edge)
 
 
-def _words(ones: list[Quartet]) -> str:
+def _words(ones: list[QuartetRow]) -> str:
     """Return what stands in a place: the one factor, or the range of the repeated ones."""
     if not ones:
         return "no factor"

@@ -6,14 +6,14 @@ import numpy as np
 import pandas
 
 from harness.report.figures.canvas import COLOURS, INK, Picture, canvas, logarithmic, plain
-from harness.report.quartets import Quartet
+from harness.report.quartets import QuartetRow
 from harness.stats.roles import ROLES
 
 _POINTS = 200  # of a curve: quantiles, evenly spaced
 _LINES = dict(zip(ROLES, ("-", "--", "-.", ":"), strict=True))
 
 
-def draw_latency(one: Quartet, samples: pandas.DataFrame | None, number: int) -> Picture | None:
+def draw_latency(one: QuartetRow, samples: pandas.DataFrame | None, number: int) -> Picture | None:
     """Draw what one quartet's iterations took on the wall clock, or on its primary boundary where there is no wall."""
     if samples is None or not len(samples):
         return None

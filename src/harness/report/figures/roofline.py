@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from harness.report.figures.canvas import COLOURS, INK, Picture, canvas, logarithmic
-from harness.report.quartets import Cell, Quartet
+from harness.report.quartets import CellRow, QuartetRow
 from harness.stats.roles import ROLES
 
 _MARKS = dict(zip(ROLES, "osD^", strict=True))
 
 
-def draw_roofline(quartets: Sequence[Quartet]) -> Picture | None:
+def draw_roofline(quartets: Sequence[QuartetRow]) -> Picture | None:
     """Draw the cells whose work was counted, and the roof of their machine where it was measured."""
     cells = [(role, cell) for one in quartets for role, cell in one.cells.items() if _counted(cell)]
     if not cells:
@@ -55,13 +55,13 @@ def draw_roofline(quartets: Sequence[Quartet]) -> Picture | None:
     )
 
 
-def _counted(cell: Cell) -> bool:
+def _counted(cell: CellRow) -> bool:
     return {"gflop_per_image", "mb_per_image"} <= set(cell.roofline)
 
 
-def _intensity(cell: Cell) -> float:
+def _intensity(cell: CellRow) -> float:
     return cell.roofline["gflop_per_image"] * 1e3 / cell.roofline["mb_per_image"]
 
 
-def _achieved(cell: Cell) -> float:
+def _achieved(cell: CellRow) -> float:
     return cell.roofline["gflop_per_image"] * cell.throughput_ips / 1e3

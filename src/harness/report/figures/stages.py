@@ -7,13 +7,13 @@ from typing import Any
 
 from harness.engines.profiling.profile import SPANNING, UNKNOWN
 from harness.report.figures.canvas import FAINT, GROUND, INK, Picture, canvas
-from harness.report.quartets import Quartet
+from harness.report.quartets import QuartetRow
 from harness.stats.roles import ROLES
 
 _HATCHES = {SPANNING: "xxx", UNKNOWN: "..."}
 
 
-def draw_stages(one: Quartet, why: Mapping[str, Any], number: int) -> Picture | None:
+def draw_stages(one: QuartetRow, why: Mapping[str, Any], number: int) -> Picture | None:
     """Draw one bar a cell, scaled to what was timed; None where the quartet was not profiled."""
     from matplotlib import colormaps
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.measure.ceilings import Ceilings
-from harness.results.roofline.traffic import Work
+from harness.results.roofline.traffic import ImageWork
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Position:
     memory_bound: bool  # the nearer ceiling is the copy's, not the matrix product's
 
 
-def position(work: Work, precision: str, throughput_ips: float, ceilings: Ceilings) -> Position | None:
+def position(work: ImageWork, precision: str, throughput_ips: float, ceilings: Ceilings) -> Position | None:
     """Return where a cell stands that computes in `precision` at so many images a second.
 
     None where the matrix product was not measured in that precision. The share is never clipped.

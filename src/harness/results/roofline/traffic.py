@@ -37,7 +37,7 @@ class StageWork:
 
 
 @dataclass(frozen=True)
-class Work:
+class ImageWork:
     """What a cell takes for one image, at its batch size."""
 
     flop: float
@@ -58,7 +58,7 @@ class _Tensor:
         return self.elements * self.itemsize
 
 
-def per_image(stages: Iterable[tuple[StageWork, float]], batch_size: int) -> Work:
+def per_image(stages: Iterable[tuple[StageWork, float]], batch_size: int) -> ImageWork:
     """Return what an image takes on average; each stage comes with the share of the batch that reaches it.
 
     A stage that nobody reaches is not run, so its weights are not read.
@@ -68,7 +68,7 @@ def per_image(stages: Iterable[tuple[StageWork, float]], batch_size: int) -> Wor
         if share > 0:
             flop += share * stage.flop
             moved += share * stage.activation_bytes + stage.weight_bytes / batch_size
-    return Work(flop, moved)
+    return ImageWork(flop, moved)
 
 
 @lru_cache(maxsize=64)  # the cells of a sweep share their exports, whose paths name their content

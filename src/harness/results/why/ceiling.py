@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from harness.stats.roles import ROLES
 
-Standing = tuple[float, bool]  # achieved share of the nearer ceiling; whether that one is the memory's
+CeilingShare = tuple[float, bool]  # achieved share of the nearer ceiling; whether that one is the memory's
 
 
-def standings(metrics: Mapping[str, float], prefixes: Mapping[str, str]) -> dict[str, Standing]:
+def standings(metrics: Mapping[str, float], prefixes: Mapping[str, str]) -> dict[str, CeilingShare]:
     """Return each role's standing from a quartet's metrics; roles whose share is not known are left out."""
     return {
         role: (metrics[f"{prefix}roofline/share"], bool(metrics[f"{prefix}roofline/memory_bound"]))
@@ -18,7 +18,7 @@ def standings(metrics: Mapping[str, float], prefixes: Mapping[str, str]) -> dict
     }
 
 
-def sentence(found: Mapping[str, Standing]) -> str:
+def sentence(found: Mapping[str, CeilingShare]) -> str:
     """Return the sentence; empty unless all four cells stand somewhere."""
     if set(found) != set(ROLES):
         return ""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from harness.engines.profiling.parts import order_of
 from harness.engines.profiling.profile import ENOUGH, SPANNING, UNKNOWN, CellProfile
-from harness.results.why.ceiling import Standing, sentence
+from harness.results.why.ceiling import CeilingShare, sentence
 from harness.results.why.comparable import lone_parts, lumped
 from harness.stats.roles import ROLES
 from harness.stats.stagewise import Stagewise, decompose
@@ -34,7 +34,7 @@ def explain(
     batch_size: int,
     log_host_on_wall: float | None = None,
     established: bool = True,
-    standings: Mapping[str, Standing] | None = None,
+    standings: Mapping[str, CeilingShare] | None = None,
 ) -> Why | None:
     """Return the why of a quartet, None where not all four cells could be profiled.
 

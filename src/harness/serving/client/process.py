@@ -24,7 +24,7 @@ SAID = "client.txt"
 
 
 @dataclass(frozen=True)
-class Verdict:
+class LoadGenReport:
     """What LoadGen says of a test."""
 
     summary: str  # its text
@@ -54,7 +54,7 @@ class Client:
         os.close(theirs)
         os.close(answers)
         self._rest = b""
-        self.verdict: Verdict | None = None  # known when the test is over
+        self.verdict: LoadGenReport | None = None  # known when the test is over
 
     def __enter__(self) -> Client:
         return self
@@ -110,7 +110,7 @@ class Client:
                 raise CellError(f"LoadGen ended before it had told all: {self._last_words()}")
             told += more
         found = json.loads(told)
-        self.verdict = Verdict(found["summary"], found["told"])
+        self.verdict = LoadGenReport(found["summary"], found["told"])
 
     def _last_words(self) -> str:
         status = self._process.wait()

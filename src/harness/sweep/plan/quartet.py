@@ -10,7 +10,7 @@ from harness.engines import get
 from harness.engines.base import Graph
 from harness.measure.design import CellPlan, QuartetPlan
 from harness.measure.settings import settled
-from harness.sweep.plan.check import check_config
+from harness.sweep.plan.config_limits import check_config
 from harness.sweep.plan.request import build_plan
 from harness.system.errors import UserError
 from harness.techniques import arch, hw

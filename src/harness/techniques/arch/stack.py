@@ -21,7 +21,7 @@ ALONE = ("identity",)  # these stack with nothing
 _LEAVES_LAYERS = frozenset({"identity", "low_rank", "early_exit"})
 
 
-class Technique(Protocol):
+class ArchTechnique(Protocol):
     """What a technique's file offers."""
 
     name: str
@@ -44,11 +44,11 @@ def order() -> tuple[str, ...]:
     return tuple(out)
 
 
-def technique(name: str) -> Technique:
+def technique(name: str) -> ArchTechnique:
     """Return the technique called `name`, one of `order()`; raises KeyError for anything else."""
     if name in ORDER:
-        return cast(Technique, importlib.import_module(f"harness.techniques.arch.{name}"))
-    return cast(Technique, other_techniques()[name])
+        return cast(ArchTechnique, importlib.import_module(f"harness.techniques.arch.{name}"))
+    return cast(ArchTechnique, other_techniques()[name])
 
 
 def enabled(cfg: ArchConfig) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ ORDER = ("identity", "compiled", "fp16", "dynamic_batching", "fusion")
 ALONE = ("identity", "compiled")  # these stack with nothing
 
 
-class Technique(Protocol):
+class HwTechnique(Protocol):
     """What a technique's file offers."""
 
     name: str
@@ -27,9 +27,9 @@ class Technique(Protocol):
         """Return `levels` with what the technique switches on."""
 
 
-def technique(name: str) -> Technique:
+def technique(name: str) -> HwTechnique:
     """Return the technique called `name`, one of `ORDER`."""
-    return cast(Technique, importlib.import_module(f"harness.techniques.hw.{name}"))
+    return cast(HwTechnique, importlib.import_module(f"harness.techniques.hw.{name}"))
 
 
 def enabled(config: HwConfig) -> tuple[str, ...]:

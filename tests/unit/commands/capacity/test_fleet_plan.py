@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from harness.commands.capacity.demand import Demand, Hour, constant
 from harness.commands.capacity.plan import gpus_needed, plan_fleet
-from harness.commands.capacity.sustained import Sustained
+from harness.commands.capacity.sustained import SustainedRate
 
-RATE = Sustained("hw", 50, 100.0, 80.0, 125.0, interpolated=False)
+RATE = SustainedRate("hw", 50, 100.0, 80.0, 125.0, interpolated=False)
 
 
 @given(
@@ -53,5 +53,5 @@ def test_a_day_pays_for_its_peak_unless_the_fleet_follows_it():
 
 
 def test_without_a_price_there_is_no_cost_and_without_an_interval_no_range():
-    plan = plan_fleet(constant(1000), Sustained("hw", 50, 100.0, None, None, interpolated=False), 0, None)
+    plan = plan_fleet(constant(1000), SustainedRate("hw", 50, 100.0, None, None, interpolated=False), 0, None)
     assert (plan.cost, plan.autoscaled_cost, plan.gpus_low, plan.gpus_high) == (None, None, None, None)

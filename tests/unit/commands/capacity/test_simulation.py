@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harness.commands.capacity.arrivals import Part, poisson_arrivals_s, thinned_s
-from harness.commands.capacity.curves import Cell, Policy
+from harness.commands.capacity.curves import CurveCell, Policy
+from harness.commands.capacity.simulated_arrivals import FleetPart, poisson_arrivals_s, thinned_s
 from harness.commands.capacity.simulation import batch_times_ms, simulate
 
 SERVICE_MS = 10.0
@@ -16,7 +16,7 @@ SERVICE_MS = 10.0
 
 def cell(size=1, delay_us=0.0, static=False, **service_ms):
     service = {int(name[1:]): samples for name, samples in service_ms.items()} or {1: (SERVICE_MS,)}
-    return Cell("hw", 1, None, None, (), service, Policy(size, delay_us, static))
+    return CurveCell("hw", 1, None, None, (), service, Policy(size, delay_us, static))
 
 
 @pytest.mark.parametrize("load", [0.3, 0.6, 0.8])
@@ -77,7 +77,7 @@ def test_a_few_gpus_wait_as_long_as_those_of_the_whole_fleet(split):
     rate_per_s, fleet = 80.0, 24
     whole_s = poisson_arrivals_s(rate_per_s * fleet, 120_000, 1)
     whole = simulate(cell(), whole_s, fleet, split, 1)
-    part = Part(simulated=4, fleet=fleet, split=split)
+    part = FleetPart(simulated=4, fleet=fleet, split=split)
     few = simulate(cell(), poisson_arrivals_s(rate_per_s, 60_000, 2, part), 4, split, 2)
     thinned = simulate(cell(), thinned_s(whole_s, 3, part), 4, split, 3)
     for other in (few, thinned):

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from harness.commands.train.job import teacher_of, train_job
 from harness.commands.train.loop import compute_dtype
-from harness.commands.train.state import BEST, LAST, Standing, restore, save, standing_in
+from harness.commands.train.state import BEST, LAST, TrainingState, restore, save, state_in
 from harness.commands.train.track import log_epoch, open_run
 from harness.measure.eager_answers import eager_predictions
 from harness.networks.data.labelled import labelled
@@ -65,7 +65,7 @@ def test_an_optimiser_comes_back_in_its_parameters_layout(tmp_path):
     optimiser = torch.optim.AdamW(network.parameters())
     network(torch.ones(1, 3, 8, 8)).sum().backward()
     optimiser.step()
-    save(tmp_path, network, optimiser, Standing("options"))
+    save(tmp_path, network, optimiser, TrainingState("options"))
     again = torch.optim.AdamW(network.parameters())
     restore(tmp_path, network, again)
     for parameter in network.parameters():
@@ -138,7 +138,7 @@ def test_another_training_in_the_same_folder_is_refused(asked):
     folder.mkdir(parents=True)
     with FileLock(folder / ".lock"), pytest.raises(UserError, match="another process trains"):
         trained(config)
-    assert standing_in(folder) is None
+    assert state_in(folder) is None
 
 
 def test_a_cpu_trains_in_fp32_unless_bf16_is_asked_for():

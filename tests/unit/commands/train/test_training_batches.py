@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from harness.commands.train import batches as room
-from harness.commands.train.batches import Batches, moved, steps_of
+from harness.commands.train import training_batches as room
+from harness.commands.train.training_batches import Batches, moved, steps_of
 from harness.config import DataConfig, ModelConfig
 from harness.networks.data.labelled import labelled
 

@@ -7,7 +7,7 @@ import pytest
 from onnx.helper import make_node
 
 from harness.engines.export.to_onnx import ExportRequest, export
-from harness.results.roofline.traffic import StageWork, Work, count, per_image
+from harness.results.roofline.traffic import ImageWork, StageWork, count, per_image
 from harness.sweep.command_line import compose_jobs
 from harness.techniques.arch.assembled import network
 
@@ -71,14 +71,14 @@ def test_a_graph_of_unknown_shapes_is_no_count_but_a_reason(written):
 
 def test_weights_are_shared_by_a_batch_and_activations_are_not():
     stage = StageWork(flop=100, activation_bytes=30, weight_bytes=80)
-    assert per_image([(stage, 1.0)], 1) == Work(100, 110)
-    assert per_image([(stage, 1.0)], 8) == Work(100, 40)
+    assert per_image([(stage, 1.0)], 1) == ImageWork(100, 110)
+    assert per_image([(stage, 1.0)], 8) == ImageWork(100, 40)
 
 
 def test_a_second_stage_counts_for_who_reaches_it_and_its_weights_once_a_batch():
     first, second = StageWork(100, 30, 80), StageWork(40, 20, 160)
-    assert per_image([(first, 1.0), (second, 0.25)], 4) == Work(110, 30 + 20 + 5 + 40)
-    assert per_image([(first, 1.0), (second, 0.0)], 4) == Work(100, 50)  # nobody stays: it is not run
+    assert per_image([(first, 1.0), (second, 0.25)], 4) == ImageWork(110, 30 + 20 + 5 + 40)
+    assert per_image([(first, 1.0), (second, 0.0)], 4) == ImageWork(100, 50)  # nobody stays: it is not run
 
 
 @pytest.mark.parametrize("arch", ["none", "early_exit", "[grouped,low_rank]"])

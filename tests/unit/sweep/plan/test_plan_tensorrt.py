@@ -12,9 +12,9 @@ import pytest
 from harness.engines.base import Graph
 from harness.engines.tensorrt.gpu import LocalGpu
 from harness.measure.design import CellPlan
-from harness.sweep.check import _check_engine_options, check_sweep
 from harness.sweep.command_line import compose_jobs
 from harness.sweep.plan import build_plan
+from harness.sweep.refusals import _check_engine_options, check_sweep
 from harness.system.errors import UserError
 from harness.techniques.levels import BatchProfile, off
 

@@ -14,7 +14,7 @@ from harness.engines import get, names
 from harness.measure.design import QuartetPlan
 from harness.networks.data.labelled import check_data
 from harness.sweep.command_line import Job
-from harness.sweep.engine import device_of, engine_of_all
+from harness.sweep.engine_choice import device_of, engine_of_all
 from harness.sweep.folders import check_writable
 from harness.sweep.names import check_sweep_name
 from harness.sweep.plan import check_boundary, check_config

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-
-from harness.config import DynamicBatchingOptions, HarnessConfig
+from harness.config import SCENARIO_RANGES, DynamicBatchingOptions, HarnessConfig, check_ranges, one_of
 from harness.stats import minimum_samples
 from harness.system.errors import UserError
 
@@ -14,8 +12,7 @@ NAMES = ("fixed", "single_stream", "offline", "server")
 def check_scenario(config: HarnessConfig) -> None:
     """Raise UserError for options of a scenario that contradict each other or the scenario; LoadGen must be there."""
     asked = config.scenario
-    if asked.name not in NAMES:
-        raise UserError(f"scenario={asked.name}: choose one of {', '.join(NAMES)}.")
+    check_ranges("scenario", asked, {"name": one_of(*NAMES)})
     options, usual = config.hw.dynamic_batching, DynamicBatchingOptions()
     if asked.name == "fixed":
         for name in ("max_queue_delay_us", "preferred_batch_sizes"):
@@ -49,21 +46,11 @@ def queries_needed(percentile: float, min_queries: int | None) -> int:
 
 def _check_numbers(config: HarnessConfig) -> None:
     asked = config.scenario
-    for name in ("rate_per_s", "slo_ms", "min_duration_s", "max_duration_s", "budget_s", "tolerance"):
-        value = getattr(asked, name)
-        if value is not None and not (math.isfinite(value) and value > 0):
-            raise UserError(f"scenario.{name}={value}: must be a positive number.")
-    if not 0 < asked.percentile < 100:
-        raise UserError(f"scenario.percentile={asked.percentile}: must be between 0 and 100, for example 99.")
+    check_ranges("scenario", asked, SCENARIO_RANGES)
     if asked.min_duration_s > asked.max_duration_s:
         raise UserError(
             f"scenario.min_duration_s={asked.min_duration_s}: is longer than max_duration_s={asked.max_duration_s}."
         )
-    least = {"repeats": 1, "sample_count": 1, "seed": 0, "min_queries": 1}
-    for name, limit in least.items():
-        value = getattr(asked, name)
-        if value is not None and value < limit:
-            raise UserError(f"scenario.{name}={value}: must be at least {limit}.")
     if config.protocol.restarts > asked.repeats:
         raise UserError(
             f"protocol.restarts={config.protocol.restarts}: is more than scenario.repeats={asked.repeats}; raise those."

@@ -6,11 +6,12 @@ import math
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
-from harness.commands.capacity.arrivals import Part, poisson_arrivals_s, thinned_s
 from harness.commands.capacity.curves import Curves
 from harness.commands.capacity.demand import Demand
 from harness.commands.capacity.plan import FleetPlan, gpus_needed
+from harness.commands.capacity.simulated_arrivals import FleetPart, poisson_arrivals_s, thinned_s
 from harness.commands.capacity.simulation import simulate
 from harness.stats import minimum_samples, percentile
 
@@ -64,50 +65,56 @@ def check_plan(
     for each GPU that an overload of 1% shows; where requests are split at random, GPUs know nothing of each other, so
     few are simulated for long before more requests are.
     """
-    cell, slo_ms = curves.cells[plan.sustained.cell], plan.sustained.slo_ms
-    fleet_part = Part(simulated=min(plan.gpus, SIMULATED_GPUS), fleet=plan.gpus, split=split)
-    part = fleet_part
-    if requests is None:
-        requests = max(REQUESTS, TAIL * minimum_samples(curves.quantile))
-        of_one = min(MOST, math.ceil(plan.sustained.rate_per_s * slo_ms / 1e3 / OVERLOAD))
-        if split == "random":
-            part = replace(part, simulated=max(1, min(part.simulated, requests // of_one)))
-        requests = max(requests, min(MOST, part.simulated * of_one))
-    overlooked = slo_ms / 1e3 * plan.sustained.rate_per_s * part.simulated / requests
-
-    def highest(seed: int, start_per_s: float, step: float) -> float:
-        def meets(rate_per_s: float) -> bool:
-            run = simulate(cell, poisson_arrivals_s(rate_per_s, requests, seed, part), part.simulated, split, seed)
-            found = percentile(run.latency_ms, curves.quantile)
-            return found is not None and found.value <= slo_ms
-
-        return highest_rate(meets, start_per_s, step)
-
-    first = highest(SEEDS[0], plan.sustained.rate_per_s, 1.04)
-    # the other seeds begin where the first one ended: where only they differ, that is near
-    rates = (first, *(highest(seed, first or plan.sustained.rate_per_s, 1.01) for seed in SEEDS[1:]))
+    planned_per_s = plan.sustained.rate_per_s
+    fleet_part = FleetPart(simulated=min(plan.gpus, SIMULATED_GPUS), fleet=plan.gpus, split=split)
+    part, requests = _long_enough(curves, plan, fleet_part) if requests is None else (fleet_part, requests)
+    rates = _sustained_rates(curves, plan, part, requests)
     rate_per_s = statistics.median(rates)
     seed = SEEDS[0]
     if demand.busiest_s.size:
-        part = fleet_part  # of a trace there are only so many requests
-        arrivals_s = thinned_s(demand.busiest_s, seed, part)
+        peak_part = fleet_part  # of a trace there are only so many requests
+        arrivals_s = thinned_s(demand.busiest_s, seed, peak_part)
     else:
-        arrivals_s = poisson_arrivals_s(demand.peak_per_s / plan.gpus, requests, seed, part)
-    fleet = simulate(cell, arrivals_s, part.simulated, split, seed)
-    reached = percentile(fleet.latency_ms, curves.quantile)
+        peak_part = part
+        arrivals_s = poisson_arrivals_s(demand.peak_per_s / plan.gpus, requests, seed, peak_part)
+    peak = simulate(curves.cells[plan.sustained.cell], arrivals_s, peak_part.simulated, split, seed)
+    reached = percentile(peak.latency_ms, curves.quantile)
     return FleetCheck(
         split=split,
-        gpus_simulated=part.simulated,
+        gpus_simulated=peak_part.simulated,
         rates_per_s=rates,
         rate_per_s=rate_per_s,
-        difference=rate_per_s / plan.sustained.rate_per_s - 1,
-        overlooked=overlooked,
+        difference=rate_per_s / planned_per_s - 1,
+        overlooked=plan.sustained.slo_ms / 1e3 * planned_per_s * part.simulated / requests,
         gpus=gpus_needed(demand.peak_per_s, rate_per_s, plan.headroom) if rate_per_s else None,
         latency_ms=None if reached is None else reached.value,
-        meets_bound=None if reached is None else reached.value <= slo_ms,
-        busy_share=fleet.busy_share,
-        mean_batch_size=fleet.mean_batch_size,
+        meets_bound=None if reached is None else reached.value <= plan.sustained.slo_ms,
+        busy_share=peak.busy_share,
+        mean_batch_size=peak.mean_batch_size,
     )
+
+
+def _long_enough(curves: Curves, plan: FleetPlan, part: FleetPart) -> tuple[FleetPart, int]:
+    """Return the part of the fleet to simulate, and how many requests show an overload of 1% there."""
+    requests = max(REQUESTS, TAIL * minimum_samples(curves.quantile))
+    of_one = min(MOST, math.ceil(plan.sustained.rate_per_s * plan.sustained.slo_ms / 1e3 / OVERLOAD))
+    if part.split == "random":
+        part = replace(part, simulated=max(1, min(part.simulated, requests // of_one)))
+    return part, max(requests, min(MOST, part.simulated * of_one))
+
+
+def _sustained_rates(curves: Curves, plan: FleetPlan, part: FleetPart, requests: int) -> tuple[float, ...]:
+    """Return the highest rate a GPU that meets the bound in the simulation, for each seed."""
+    cell, planned_per_s = curves.cells[plan.sustained.cell], plan.sustained.rate_per_s
+
+    def meets(seed: int, rate_per_s: float) -> bool:
+        run = simulate(cell, poisson_arrivals_s(rate_per_s, requests, seed, part), part.simulated, part.split, seed)
+        found = percentile(run.latency_ms, curves.quantile)
+        return found is not None and found.value <= plan.sustained.slo_ms
+
+    first = highest_rate(partial(meets, SEEDS[0]), planned_per_s, 1.04)
+    # the other seeds begin where the first one ended: where only they differ, that is near
+    return first, *(highest_rate(partial(meets, seed), first or planned_per_s, 1.01) for seed in SEEDS[1:])
 
 
 def highest_rate(meets: Callable[[float], bool], start_per_s: float, step: float = 1.04) -> float:

@@ -20,7 +20,7 @@ _references: dict[tuple[object, ...], Predictions] = {}
 
 
 @dataclass(frozen=True)
-class Answers:
+class QuartetPredictions:
     """What each cell answered, by role, and what its own network answers in fp32 eager."""
 
     own: Mapping[str, Predictions]
@@ -29,7 +29,7 @@ class Answers:
 
 def answer(
     tasks: Sequence[CellTask], handles: Mapping[str, Handle], settings: ProtocolConfig, progress: Progress
-) -> Answers | None:
+) -> QuartetPredictions | None:
     """Return all answers, None where the data has no labels; raise CellError where a cell can't give them."""
     own, eager = {}, {}
     for task in tasks:
@@ -47,4 +47,4 @@ def answer(
         eager[spec.role] = _references[key]
     while len(_references) > KEPT_REFERENCES:
         del _references[next(iter(_references))]
-    return Answers(own, eager)
+    return QuartetPredictions(own, eager)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from harness.report.choose import Candidate, Choice
 from harness.report.findings import Findings
-from harness.report.quartets import Quartet
+from harness.report.quartets import QuartetRow
 
 WAITING = 0.2  # of the wall time; above it a cell counts as host-bound, as in the measurement's protocol
 
@@ -30,7 +30,7 @@ def answers(findings: Findings) -> tuple[Answer, ...]:
     )
 
 
-def _bottleneck(real: Sequence[Quartet]) -> tuple[str, ...]:
+def _bottleneck(real: Sequence[QuartetRow]) -> tuple[str, ...]:
     if not real:
         return ("No quartet of two real techniques was measured, so the data do not tell.",)
     hw_leads = [one for one in real if one.gains["hw"] > one.gains["arch"]]
@@ -58,7 +58,7 @@ def _bottleneck(real: Sequence[Quartet]) -> tuple[str, ...]:
     return tuple(out)
 
 
-def _interaction(findings: Findings, real: Sequence[Quartet]) -> tuple[str, ...]:
+def _interaction(findings: Findings, real: Sequence[QuartetRow]) -> tuple[str, ...]:
     if not real:
         return ("No quartet of two real techniques was measured.",)
     counts = findings.verdicts(controls=False)
@@ -89,7 +89,7 @@ def _interaction(findings: Findings, real: Sequence[Quartet]) -> tuple[str, ...]
     return tuple(out)
 
 
-def _combination(choice: Choice, real: Sequence[Quartet]) -> tuple[str, ...]:
+def _combination(choice: Choice, real: Sequence[QuartetRow]) -> tuple[str, ...]:
     if not real:
         return ("There is none to choose: no quartet of two real techniques was measured.",)
     limits = [
@@ -126,7 +126,7 @@ def describe(one: Candidate) -> str:
     return f"{one.label} at {one.setting} ({', '.join(numbers)})"
 
 
-def _baseline(one: Quartet, name: str) -> float | None:
+def _baseline(one: QuartetRow, name: str) -> float | None:
     return one.cells["baseline"].roofline.get(name) if "baseline" in one.cells else None
 
 

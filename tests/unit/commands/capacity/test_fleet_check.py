@@ -10,8 +10,8 @@ import pytest
 
 from harness.commands.capacity import check as checking
 from harness.commands.capacity.answer import Question, answer
-from harness.commands.capacity.check import TOLERANCE, check_plan, highest_rate
 from harness.commands.capacity.demand import constant
+from harness.commands.capacity.fleet_check import TOLERANCE, check_plan, highest_rate
 from harness.commands.capacity.reading import parse
 from harness.commands.capacity.table import notes
 

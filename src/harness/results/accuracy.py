@@ -13,10 +13,10 @@ from harness.results.score import accuracy_metrics, drop
 from harness.stats.roles import prefix_of
 
 if TYPE_CHECKING:
-    from harness.measure.answers import Answers
+    from harness.measure.labelled_answers import QuartetPredictions
 
 
-def answer_metrics(answers: Answers, data: Labelled, level: float) -> dict[str, float]:
+def answer_metrics(answers: QuartetPredictions, data: Labelled, level: float) -> dict[str, float]:
     """Return accuracy, agreement with fp32 eager and, beside a baseline, what was lost against it; for each cell."""
     labels = data.test.labels()[: data.test.count]
     out: dict[str, float] = {"data/skipped": float(len(data.test.skipped))}
@@ -29,7 +29,7 @@ def answer_metrics(answers: Answers, data: Labelled, level: float) -> dict[str, 
     return out
 
 
-def answer_table(answers: Answers, data: Labelled) -> pandas.DataFrame:
+def answer_table(answers: QuartetPredictions, data: Labelled) -> pandas.DataFrame:
     """Return one row a test image: its label, and for each cell its answer, eager's, and whether it left early."""
     columns: dict[str, Any] = {"label": data.test.labels()[: data.test.count]}
     for role, own in answers.own.items():
@@ -53,5 +53,5 @@ def skipped_list(data: Labelled) -> str:
     return "".join(f"{line}\n" for part in parts for line in part.skipped)
 
 
-def _right(answers: Answers, role: str, labels: np.ndarray) -> np.ndarray:
+def _right(answers: QuartetPredictions, role: str, labels: np.ndarray) -> np.ndarray:
     return np.asarray(answers.own[role].ranked[:, 0] == labels)

@@ -53,14 +53,14 @@ def let_hydra_answer() -> int:
     return 0
 
 
-class _Parser(argparse.ArgumentParser):
+class _CommandLine(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise UserError: whoever called says it in one line."""
         raise UserError(f"{message}; options are written key=value, see python -m harness --help.")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m harness", add_help=False, allow_abbrev=False)
+    parser = _CommandLine(prog="python -m harness", add_help=False, allow_abbrev=False)
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("-m", "--multirun", action="store_true")  # a grid needs no flag, but people give it
     parser.add_argument("-h", "--help", action="store_true")

@@ -1,4 +1,4 @@
-"""No test of the default run is long: `--longest 15`, in seconds, which `make test` asks for.
+"""No test of the default run is long: `--longest 15`, in seconds, which `make test LONGEST=15` asks for.
 
 A clock would fail a test because the machine was busy. So what fails one is more CPU time, its child processes'
 included, than two cores have to give in that while, and half as much again, for cores that others use as well are slow

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from called import called
-from harness.commands.capacity import check
+from harness.commands.capacity import fleet_check as check
 from harness.commands.capacity.command import main
 
 

@@ -54,9 +54,9 @@ def test_a_quartet_that_falls_back_to_another_boundary_has_that_ones_width_unles
     assert fallen_back(given, "device", "wall") == given
 
 
-def test_the_default_file_is_the_default_protocol_field_by_field():
-    assert file_of("default") == DEFAULT
-    assert list(file_of("default")) == list(DEFAULT)
+def test_the_default_protocol_stands_in_its_dataclass_alone(configured):
+    assert file_of("default") == {"name": "default"}
+    assert asdict(configured("protocol=default").protocol) == DEFAULT
 
 
 @pytest.mark.parametrize("name", ["quick", "strict"])

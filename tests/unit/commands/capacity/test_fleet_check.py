@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.commands.capacity import check as checking
+from harness.commands.capacity import fleet_check as checking
 from harness.commands.capacity.answer import Question, answer
 from harness.commands.capacity.demand import constant
 from harness.commands.capacity.fleet_check import TOLERANCE, check_plan, highest_rate

@@ -50,6 +50,12 @@ def test_help_does_not_import_what_takes_seconds(tmp_path, plain_environment):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_a_question_for_hydra_that_can_not_be_answered_ends_with_status_2(tmp_path, plain_environment):
+    done = started(["--cfg", "job", "model=nowhere:net"], tmp_path, plain_environment)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("harness: model=nowhere:net") and len(done.stderr.splitlines()) == 1
+
+
 def test_version(tmp_path, plain_environment):
     done = started(["--version"], tmp_path, plain_environment)
     assert (done.returncode, done.stdout.strip()) == (0, f"harness {harness.__version__}")

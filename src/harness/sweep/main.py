@@ -44,11 +44,15 @@ def hydra_answers(arguments: Sequence[str]) -> bool:
 
 
 def let_hydra_answer() -> int:
-    """Have Hydra answer the words of this process's own command line."""
+    """Have Hydra answer the words of this process's own command line; return the exit status."""
     import hydra
 
     quiet()
-    register_schema([word for word in sys.argv[1:] if "=" in word])
+    try:
+        register_schema([word for word in sys.argv[1:] if "=" in word])
+    except UserError as error:
+        print(f"harness: {redacted(str(error))}", file=sys.stderr)
+        return 2
     hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")(lambda config: None)()
     return 0
 

@@ -3,9 +3,9 @@
     python experiments/tensorrt_levels/run.py --out FOLDER [--stop-after-s 800] fp16:0 fp16:3 fp16:3:warm fp32:0 tf32:0
 
 Each build runs alone, in a process of its own, from a timing cache of its own (`warm`: from the one that this level
-left before). Then all engines are loaded in one process and timed side by side: rounds in random order, captured
-graphs, device time. `plain`: the graph as it was exported, its concatenations not nested. What was built before is
-kept: a second call adds to it.
+left before; `after-fp32_0_b32`: from the one of that build, whose seconds are then to be added). Then all engines are
+loaded in one process and timed side by side: rounds in random order, captured graphs, device time. `plain`: the graph
+as it was exported, its concatenations not nested. What was built before is kept: a second call adds to it.
 """
 
 from __future__ import annotations
@@ -33,11 +33,12 @@ SEED = 20261129
 def main() -> None:
     """Build what is asked for and not there yet, then time all that is there."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("cells", nargs="+", metavar="PRECISION:LEVEL[:warm|:plain]")
+    parser.add_argument("cells", nargs="+", metavar="PRECISION:LEVEL[:warm|:plain|:after-BUILD]")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=Path("/tmp/tensorrt_levels"), help="engines and timing caches")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--limit-s", type=float, default=400.0, help="of one build")
+    parser.add_argument("--build-only", action="store_true", help="time nothing")
     parser.add_argument("--stop-after-s", type=float, default=1e9, help="no build goes on after so many seconds")
     options = parser.parse_args()
     started = time.monotonic()
@@ -49,7 +50,8 @@ def main() -> None:
             print("no time for", cell, flush=True)
         elif not (options.work / name_of(cell, options.batch) / "built.json").is_file():
             print(json.dumps(built(cell, graphs, options, min(options.limit_s, left))), flush=True)
-    in_a_process(time_all, options.work, options.out, options.batch, graphs)
+    if not options.build_only:
+        in_a_process(time_all, options.work, options.out, options.batch, graphs)
     in_a_process(merge_timings, options.work, options.out)
 
 
@@ -84,9 +86,10 @@ def built(cell: str, graphs: dict[str, Any], options: argparse.Namespace, limit_
     folder = options.work / name_of(cell, options.batch)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    cold = options.work / name_of(":".join((precision, level)), options.batch)
-    if "warm" in how:
-        shutil.copytree(cold / "timing", folder / "timing")
+    before = [name.removeprefix("after-") for name in how if name.startswith("after-")]
+    before += [name_of(f"{precision}:{level}", options.batch)] if "warm" in how else []
+    for name in before:
+        shutil.copytree(options.work / name / "timing", folder / "timing")
     plan = plan_of(cell, graphs, folder, limit_s)
     return in_a_process(build, plan, folder, "plain" not in how, cell)
 

@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from harness.config.sources import is_source
+from harness.system.library_internals import script_module_text
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis), range, slice, torch.dtype, torch.device)
 _MANGLED = re.compile(r"\.___torch_mangle_\d+| # [^\n]*")  # TorchScript numbers a process's classes, and notes paths
@@ -81,7 +82,7 @@ class Walk:
     def _module(self, value: nn.Module) -> Iterator[str]:
         yield self._ordinal(value)
         if isinstance(value, torch.jit.ScriptModule):
-            yield _MANGLED.sub("", value._c.dump_to_str(True, True, False))
+            yield _MANGLED.sub("", script_module_text(value))
             return
         yield self._of(type(value).forward)  # somebody may have put another one into a library's class
         attributes = vars(value)
@@ -268,6 +269,6 @@ _LOOKS: tuple[tuple[tuple[type, ...], Callable[[Walk, Any], Iterator[str]]], ...
     ((functools.partial,), Walk._partial),
     ((types.ModuleType,), Walk._python_module),
     ((weakref.ref,), Walk._reference),
-    ((property, staticmethod, classmethod, functools.cached_property, functools._lru_cache_wrapper), Walk._wrapped),
-    ((torch.fx.Graph, torch._ops.OpOverload, torch._ops.OpOverloadPacket, torch.memory_format), Walk._text),
+    ((property, staticmethod, classmethod, functools.cached_property, type(functools.cache(len))), Walk._wrapped),
+    ((torch.fx.Graph, type(torch.ops.aten.add.Tensor), type(torch.ops.aten.add), torch.memory_format), Walk._text),
 )

@@ -18,6 +18,7 @@ from queue import Empty
 from harness.measure.design import QuartetPlan
 from harness.measure.lock import building
 from harness.measure.progress import Progress, Silent
+from harness.system.library_internals import kill_pool
 from harness.system.machine import usable_cores
 from harness.system.processes import die_with_parent, no_interrupts
 
@@ -56,8 +57,7 @@ def build_ahead(
                 work = [pool.submit(_prepare, one, turn, sweep) for one, turn in turns]
             _follow(work, said, progress)
         except BaseException:
-            for process in list((pool._processes or {}).values()):
-                process.kill()  # their builds end with them
+            kill_pool(pool)  # their builds end with them
             raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)

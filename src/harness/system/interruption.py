@@ -16,9 +16,10 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from multiprocessing import resource_tracker
 from types import FrameType, TracebackType
 from typing import NoReturn, Self
+
+from harness.system.library_internals import resource_tracker_pid
 
 STATUS = 130  # 128 + SIGINT, as shells have it
 ANSWER_S = 0.7
@@ -89,7 +90,7 @@ def leave() -> NoReturn:
     """End this process at once, child processes first: one that still starts would print that its parent is gone."""
     import psutil
 
-    tracker = getattr(resource_tracker._resource_tracker, "_pid", None)  # it tidies up after us and ends by itself
+    tracker = resource_tracker_pid()  # it tidies up after us and ends by itself
     with suppress(psutil.Error):
         for child in psutil.Process().children(recursive=True):
             if child.pid != tracker:

@@ -15,6 +15,7 @@ from harness.engines.base import Artifact, BuildPlan
 from harness.engines.eager.rebuild import RECIPE_FILE
 from harness.engines.inductor import origins
 from harness.system.errors import CellError
+from harness.system.library_internals import generated_kernels, mark_dynamic_if_possible
 from harness.techniques.levels import BatchProfile
 
 # it says on every CPU that there is no CUDA
@@ -38,8 +39,6 @@ def build(plan: BuildPlan, workdir: Path, version: str) -> Artifact:
 
     Raises CellError with the compiler's reason. Proof and origins are those of the usual batch.
     """
-    from torch._inductor import metrics
-
     from harness.engines.eager.runtime import ModuleExecutable
 
     (workdir / RECIPE_FILE).write_text(plan.recipe)
@@ -52,7 +51,7 @@ def build(plan: BuildPlan, workdir: Path, version: str) -> Artifact:
                 executable.enqueue()
                 executable.synchronize()
                 proof, degraded = _dense_blocks(plan, executable.module)
-                kernels, kernel_count = recorder.origins(), int(metrics.generated_kernel_count)
+                kernels, kernel_count = recorder.origins(), generated_kernels()
                 for size in sizes_apart(plan.batch):
                     executable.enqueue(size)
                 executable.synchronize()
@@ -113,7 +112,7 @@ def _of_any_batch(compiled: Callable[..., Any]) -> Callable[..., Any]:
 
     def call(*inputs: torch.Tensor) -> Any:
         for tensor in inputs:
-            torch._dynamo.maybe_mark_dynamic(tensor, 0)
+            mark_dynamic_if_possible(tensor, 0)
         return compiled(*inputs)
 
     return call

@@ -10,13 +10,17 @@ convolution then sees a quarter of the pixels. The stem is rearranged too (`stem
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torchvision.models.densenet import _DenseBlock, _DenseLayer, _Transition
 
 from harness.engines.inductor.affine import affine
 from harness.engines.inductor.stem import fuse_stem
+from harness.system.library_internals import densenet_parts
+
+DenseBlock, DenseLayer, Transition = densenet_parts()
 
 
 @torch.library.custom_op("harness::dense_block", mutates_args=())
@@ -45,9 +49,9 @@ def _(x: torch.Tensor, weights: list[torch.Tensor]) -> torch.Tensor:
 
 
 class FusedDenseBlock(nn.Module):
-    """A `_DenseBlock` in inference, its weights folded for the two kernels."""
+    """A dense block in inference, its weights folded for the two kernels."""
 
-    def __init__(self, block: _DenseBlock) -> None:
+    def __init__(self, block: Any) -> None:
         super().__init__()
         self._weights: list[str] = []
         for index, layer in enumerate(block.children()):
@@ -67,9 +71,9 @@ class FusedDenseBlock(nn.Module):
 
 
 class PooledTransition(nn.Module):
-    """A `_Transition` that pools before it convolves."""
+    """A transition that pools before it convolves."""
 
-    def __init__(self, transition: _Transition) -> None:
+    def __init__(self, transition: Any) -> None:
         super().__init__()
         self.norm, self.conv = transition.norm, transition.conv
 
@@ -87,9 +91,9 @@ def fuse_dense_blocks(module: nn.Module) -> None:
     for parent in list(module.modules()):
         fuse_stem(parent)
         for name, child in list(parent.named_children()):
-            if isinstance(child, _DenseBlock) and _refusal(child) is None:
+            if isinstance(child, DenseBlock) and _refusal(child) is None:
                 setattr(parent, name, FusedDenseBlock(child))
-            elif isinstance(child, _Transition) and _is_pointwise(child.conv):
+            elif isinstance(child, Transition) and _is_pointwise(child.conv):
                 setattr(parent, name, PooledTransition(child))
 
 
@@ -97,16 +101,16 @@ def left_alone(module: nn.Module) -> tuple[str, ...]:
     """Return a line for each reason why a dense block of `module` was left to the compiler."""
     by_reason: dict[str, list[str]] = {}
     for name, part in module.named_modules():
-        if isinstance(part, _DenseBlock):
+        if isinstance(part, DenseBlock):
             by_reason.setdefault(str(_refusal(part)), []).append(name.rpartition(".")[2])
     return tuple(f"{', '.join(names)} without our kernels: {reason}" for reason, names in by_reason.items())
 
 
-def _refusal(block: _DenseBlock) -> str | None:
+def _refusal(block: Any) -> str | None:
     """Return why a block's layers are not what the kernels compute, or None."""
     channels = None
     for layer in block.children():
-        if not isinstance(layer, _DenseLayer) or not isinstance(layer.conv1, nn.Conv2d):
+        if not isinstance(layer, DenseLayer) or not isinstance(layer.conv1, nn.Conv2d):
             return "its 1x1 convolutions are factorised"
         if not _is_pointwise(layer.conv1):
             return f"its 1x1 convolutions have {layer.conv1.groups} groups"

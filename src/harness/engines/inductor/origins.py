@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.system.library_internals import inductor_compilers
+
 ORIGINS_FILE = "kernels.json"
 TRACKING = {"trace.provenance_tracking_level": 1}  # a part of the compiler's cache key: the same in build and worker
 
@@ -30,7 +32,7 @@ class Recorder:
 
     def __call__(self, graph: Any, inputs: Any) -> Any:
         """Compile as `torch.compile(..., backend="inductor", options=...)` does."""
-        from torch._inductor.compile_fx import compile_fx, compile_fx_inner
+        compile_fx, compile_fx_inner = inductor_compilers()
 
         def inner(*arguments: Any, **named: Any) -> Any:
             compiled = compile_fx_inner(*arguments, **named)

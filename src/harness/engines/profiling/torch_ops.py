@@ -106,11 +106,9 @@ def _marked(module: nn.Module) -> Iterator[None]:
 
 def _batches(events: Any, device: str, kernels: Kernels) -> list[tuple[list[Layer], float]]:
     """Return the layers of each batch in the order they ran, and its milliseconds on the host."""
-    from torch._C._autograd import DeviceType
-
     # CUDA numbers its calls by itself: one that torch puts among its operations may bear the number of another one
     # of these, whose kernels it is then given a second time
-    own = (one for one in events if one.device_type == DeviceType.CPU and not _NO_OPERATION.match(one.name))
+    own = (one for one in events if one.device_type.name == "CPU" and not _NO_OPERATION.match(one.name))
     host = sorted(own, key=lambda one: one.time_range.start)
     out = []
     for batch in (one for one in host if one.name == _BATCH):

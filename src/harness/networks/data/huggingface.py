@@ -11,6 +11,7 @@ import numpy as np
 from harness.config import DataConfig
 from harness.networks.data.dataset import DataSet, Part, digest_of, with_validation
 from harness.system.errors import UserError, first_line
+from harness.system.library_internals import dataset_fingerprint
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -83,4 +84,4 @@ def _part(name: str, split: Any, image: str, label: str) -> Part:
         return Image.open(io.BytesIO(given["bytes"]) if given["bytes"] is not None else given["path"])
 
     names = tuple(f"{name} {i}" for i in range(len(split)))
-    return Part(names, labels, load, digest_of([name, str(split._fingerprint), str(len(split))]))
+    return Part(names, labels, load, digest_of([name, dataset_fingerprint(split), str(len(split))]))

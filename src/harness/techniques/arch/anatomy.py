@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 from torchvision.models import DenseNet
-from torchvision.models.densenet import _DenseBlock, _DenseLayer
 
 from harness.networks.shapes import output_shapes, weightless
 from harness.system.errors import UserError
+from harness.system.library_internals import densenet_parts
 
 DEFAULT_IMAGE_SIZE = 224
 
@@ -38,14 +39,16 @@ def require_densenet(model: nn.Module, asked: str) -> DenseNet:
     return model
 
 
-def dense_blocks(model: DenseNet) -> dict[str, _DenseBlock]:
+def dense_blocks(model: DenseNet) -> dict[str, nn.ModuleDict]:
     """Return the dense blocks by name within `features`, first to last."""
-    return {name: part for name, part in model.features.named_children() if isinstance(part, _DenseBlock)}
+    dense_block, _, _ = densenet_parts()
+    return {name: part for name, part in model.features.named_children() if isinstance(part, dense_block)}
 
 
-def dense_layers(model: DenseNet) -> dict[str, _DenseLayer]:
+def dense_layers(model: DenseNet) -> dict[str, Any]:
     """Return the dense layers by full name, first to last: DenseNet121 has 58."""
-    return {name: part for name, part in model.named_modules() if isinstance(part, _DenseLayer)}
+    _, dense_layer, _ = densenet_parts()
+    return {name: part for name, part in model.named_modules() if isinstance(part, dense_layer)}
 
 
 def classifier(model: nn.Module) -> tuple[str, nn.Linear] | None:

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from torchvision.models import ConvNeXt, DenseNet, EfficientNet, MobileNetV3, ResNet, VisionTransformer
-from torchvision.models.densenet import _DenseBlock
+
+from harness.system.library_internals import densenet_parts
 
 FAMILIES = "DenseNet, ResNet, ConvNeXt, EfficientNet, MobileNetV3 or VisionTransformer of torchvision's"
 
@@ -75,8 +76,9 @@ class TokenTail(nn.Module):
 def chain(model: nn.Module) -> Chain | None:
     """Return `model` as a chain of its own modules (not copies), or None where its family is not known here."""
     if isinstance(model, DenseNet):
+        dense_block, _, _ = densenet_parts()
         parts = tuple(model.features.named_children())
-        cuts = [place for place, (_, part) in enumerate(parts, 1) if isinstance(part, _DenseBlock)]
+        cuts = [place for place, (_, part) in enumerate(parts, 1) if isinstance(part, dense_block)]
         return Chain("dense block", parts, Tail(model.classifier, relu=True), tuple(cuts))
     if isinstance(model, ResNet):
         names = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")

@@ -45,7 +45,7 @@ def apply(model: nn.Module, options: ReducedDepthOptions) -> nn.Module:
     changed = copy.deepcopy(model)
     for block in _leaving(block_groups(changed), options.depth):
         parent, _, child = block.rpartition(".")
-        del changed.get_submodule(parent)._modules[child]
+        delattr(changed.get_submodule(parent), child)
     return changed.eval().requires_grad_(False)
 
 

@@ -1,0 +1,66 @@
+"""Every private name of another library that harness uses, in one place, each behind a function of its own.
+
+None of them has a public counterpart in the versions that `pyproject.toml` allows. A library may rename them in any
+release: `tests/unit/system/test_library_internals.py` has a test for each, which fails when that happens, and one that
+finds a private name anywhere else in `src`. Imports stand inside the functions: this file costs nothing to import.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import resource_tracker
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+
+def kill_pool(pool: ProcessPoolExecutor) -> None:
+    """Kill a pool's processes at once; `ProcessPoolExecutor.kill_workers` does it from Python 3.14 on."""
+    for process in list((pool._processes or {}).values()):
+        process.kill()
+
+
+def resource_tracker_pid() -> int | None:
+    """Return the process that multiprocessing cleans up with, which ends by itself; None if it was not started."""
+    return getattr(resource_tracker._resource_tracker, "_pid", None)
+
+
+def densenet_parts() -> tuple[Any, Any, Any]:
+    """Return the classes of torchvision's dense blocks, of their layers, and of the transitions between them."""
+    from torchvision.models.densenet import _DenseBlock, _DenseLayer, _Transition
+
+    return _DenseBlock, _DenseLayer, _Transition
+
+
+def script_module_text(module: torch.jit.ScriptModule) -> str:
+    """Return code, attributes and submodules of a scripted module as text, without its parameters' values."""
+    text: str = module._c.dump_to_str(True, True, False)
+    return text
+
+
+def dataset_fingerprint(dataset: Any) -> str:
+    """Return what a `datasets.Dataset` identifies its content by."""
+    return str(dataset._fingerprint)
+
+
+def mark_dynamic_if_possible(tensor: torch.Tensor, dimension: int) -> None:
+    """Let torch.compile treat one dimension as dynamic, without an error where the graph fixes it."""
+    import torch._dynamo
+
+    torch._dynamo.maybe_mark_dynamic(tensor, dimension)
+
+
+def inductor_compilers() -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Return Inductor's `compile_fx` (the backend itself) and the default of its argument `inner_compile`."""
+    from torch._inductor.compile_fx import compile_fx, compile_fx_inner
+
+    return compile_fx, compile_fx_inner
+
+
+def generated_kernels() -> int:
+    """Return how many kernels Inductor has generated in this process."""
+    from torch._inductor import metrics
+
+    return int(metrics.generated_kernel_count)

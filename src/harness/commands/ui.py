@@ -21,7 +21,7 @@ from typing import IO
 from harness.config import TrackingConfig
 from harness.system.errors import UserError
 from harness.tracking.store import Store, find_store, sqlite_path
-from harness.tracking.view import VIEWS, install_views, view_url
+from harness.tracking.view import install_views, view_url, views
 
 DEFAULT_PORT = 5000
 _START_TIMEOUT_S = 90.0
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with _server(store, options.host, port) as process:
             url = view_url(store, f"http://{_reachable(options.host)}:{port}")
             print(f"MLflow shows the runs at {url}  (Ctrl-C stops it)", flush=True)
-            for view in VIEWS[1:]:
+            for view in views()[1:]:
                 print(f"  {view.name}: {view_url(store, url.partition('/#')[0], view.key)}", flush=True)
             if not options.no_browser and _has_display():
                 webbrowser.open(url)

@@ -86,8 +86,8 @@ def candidates_of(quartets: Sequence[QuartetRow]) -> tuple[Candidate, ...]:
                 batch_size=int(dict(own)["batch_size"]),
                 group=setting_label(_but_batch(own), [_but_batch(one) for one in settings], always=()),
                 throughput_ips=math.exp(float(np.mean([math.log(cell.throughput_ips) for cell in cells]))),
-                p50_ms=_worst([cell.latency_ms.get("p50") for cell in cells]),
-                p99_ms=_worst([cell.latency_ms.get("p99") for cell in cells]),
+                p50_ms=_worst([cell.metrics.get("latency_ms/p50") for cell in cells]),
+                p99_ms=_worst([cell.metrics.get("latency_ms/p99") for cell in cells]),
                 memory_gb=_worst([cell.memory_gb for cell in cells]),
                 accuracy_drop=_worst(drops),
                 quartets=len(places),
@@ -118,8 +118,9 @@ def _but_batch(setting: Setting) -> Setting:
 
 
 def _accuracy_drop(one: QuartetRow, role: str) -> float | None:
-    own, baseline = one.cells[role].accuracy, one.cells["baseline"].accuracy if "baseline" in one.cells else None
-    return None if own is None or baseline is None else baseline - own
+    top1 = {name: one.cells[name].metrics.get("accuracy/top1") for name in ("baseline", role) if name in one.cells}
+    before, after = top1.get("baseline"), top1[role]
+    return None if before is None or after is None else before - after
 
 
 def _degraded_roles(one: QuartetRow) -> set[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +12,14 @@ from harness.report.figures.all import MOST_QUARTETS, latencies, pictures, stage
 from harness.report.figures.canvas import Picture
 from harness.report.figures.files import write_whole
 from harness.report.findings import Findings
-from harness.report.quartets import CellRow, QuartetRow
+from harness.report.quartets import QuartetRow, unit_of_throughput
 from harness.report.questions import answers, describe
 from harness.report.study import Study
+from harness.results.metrics import declared
 from harness.stats.roles import ROLES
 from harness.system.errors import UserError
 
 _TEMPLATES = Path(__file__).parent / "templates"
-# what a cell's row shows, where anybody measured it: heading, unit, and where the number is
-_CELL_COLUMNS: tuple[tuple[str, Callable[[CellRow], str]], ...] = (
-    ("images/s", lambda cell: f"{cell.throughput_ips:,.1f}"),
-    ("p50, ms", lambda cell: _number(cell.latency_ms.get("p50"))),
-    ("p95, ms", lambda cell: _number(cell.latency_ms.get("p95"))),
-    ("p99, ms", lambda cell: _number(cell.latency_ms.get("p99"))),
-    ("memory, GB", lambda cell: _number(cell.memory_gb)),
-    ("GFLOP/image", lambda cell: _number(cell.roofline.get("gflop_per_image"))),
-    ("share of ceiling", lambda cell: _percent(cell.roofline.get("share"))),
-    ("host share", lambda cell: _percent(cell.host_share)),
-    ("top-1", lambda cell: _percent(cell.accuracy)),
-    ("same answers as fp32 eager", lambda cell: _percent(cell.fidelity.get("top1_agreement"))),
-)
 
 
 def page(study: Study, findings: Findings, drawn: Mapping[str, Picture] | None = None) -> str:
@@ -85,13 +73,11 @@ def write_page(path: Path, text: str) -> None:
 
 def _shown(one: QuartetRow) -> dict[str, Any]:
     """Return a quartet with the table of its cells, without columns that nobody measured."""
-    rows = [(role, one.cells[role]) for role in ROLES if role in one.cells]
-    columns = [(name, [show(cell) for _, cell in rows]) for name, show in _CELL_COLUMNS]
-    known = [(name, values) for name, values in columns if any(values)]
+    headings, rows = cell_table(one)
     return {
         "quartet": one,
-        "headings": [name for name, _ in known],
-        "rows": [(role, [values[n] or "-" for _, values in known]) for n, (role, _) in enumerate(rows)],
+        "headings": headings,
+        "rows": rows,
         "strategy": str(one.row.get("strategy") or ""),
         "why": str(one.row.get("why") or ""),
         "reason": str(one.row.get("reason") or ""),
@@ -101,6 +87,24 @@ def _shown(one: QuartetRow) -> dict[str, Any]:
         "coursework": (one.row.get("coursework/factor"), str(one.row.get("coursework_verdict") or "")),
         "opens": bool(rows),
     }
+
+
+def cell_table(one: QuartetRow) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """Return headings and rows of the cells' table: the metrics that are declared with a heading and were measured."""
+    roles = [role for role in ROLES if role in one.cells]
+    headings, columns = [], []
+    if roles:
+        headings.append(unit_of_throughput(one.row))
+        columns.append([f"{one.cells[role].throughput_ips:,.1f}" for role in roles])
+    for metric in declared():
+        if metric.column is None or not metric.column.heading:
+            continue
+        for name in metric.names:
+            values = [one.cells[role].metrics.get(name) for role in roles]
+            if any(value is not None for value in values):
+                headings.append(metric.column.heading)
+                columns.append(["-" if value is None else format(value, metric.column.shown_as) for value in values])
+    return headings, [(role, [column[n] for column in columns]) for n, role in enumerate(roles)]
 
 
 def _pieces(why: Mapping[str, Any]) -> list[tuple[str, str, float]]:
@@ -145,10 +149,6 @@ def _distinct(findings: Findings, name: str) -> list[str]:
 
 def _ratio(value: Any) -> str:
     return f"{value.value:.3f} [{value.low:.3f}, {value.high:.3f}]"
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3g}"
 
 
 def _percent(value: float | None) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from harness.results.metrics import declared, find_metric
 from harness.stats.factorial import Ratio
 from harness.stats.multiplicity import holm_p_values, standing_verdict
 from harness.stats.roles import ROLES, prefix_of
@@ -31,12 +32,13 @@ class CellRow:
     role: str
     techniques: frozenset[str]
     throughput_ips: float  # on the primary boundary
-    latency_ms: Mapping[str, float]  # mean, p50, p90, p95, p99 where there were samples enough
-    memory_gb: float | None  # of its process: the GPU's where there is one, else the host's; 10^9 bytes
-    accuracy: float | None  # top-1 on labelled data, in [0, 1]
-    fidelity: Mapping[str, float]
-    roofline: Mapping[str, float]  # gflop_per_image, mb_per_image, share, memory_bound
-    host_share: float | None
+    metrics: Mapping[str, float]  # what is declared in `results/metrics.py`, without the role before the name
+
+    @property
+    def memory_gb(self) -> float | None:
+        """Memory of its process, 10^9 bytes: the GPU's where there is one, else the host's."""
+        memory_mb = self.metrics.get("gpu/peak_memory_mb") or self.metrics.get("host/peak_memory_mb")
+        return memory_mb / 1e3 if memory_mb else None
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,12 @@ def setting_label(setting: Setting, among: Sequence[Setting], always: Sequence[s
     return ", ".join(values[name] if name in ("model", "engine") else f"{_word(name)} {values[name]}" for name in shown)
 
 
+def unit_of_throughput(row: Mapping[str, Any]) -> str:
+    """Return what the throughput of a row counts: images/s, or under load requests/s."""
+    metric = find_metric(f"throughput/{row.get('boundary')}")
+    return metric.unit if metric is not None else "images/s"
+
+
 def _word(name: str) -> str:
     return {"batch_size": "batch"}.get(name, name.replace("_", " "))
 
@@ -150,26 +158,9 @@ def _cell(row: Mapping[str, Any], role: str, techniques: frozenset[str], boundar
     throughput = row.get(f"{prefix}throughput/{boundary}")
     if throughput is None:
         return None
-    memory_mb = row.get(f"{prefix}gpu/peak_memory_mb") or row.get(f"{prefix}host/peak_memory_mb")
-    return CellRow(
-        role=role,
-        techniques=techniques,
-        throughput_ips=float(throughput),
-        latency_ms=_family(row, f"{prefix}latency_ms/"),
-        memory_gb=float(memory_mb) / 1e3 if memory_mb else None,
-        accuracy=row.get(f"{prefix}accuracy/top1"),
-        fidelity=_family(row, f"{prefix}fidelity/"),
-        roofline=_family(row, f"{prefix}roofline/"),
-        host_share=row.get(f"{prefix}measure/host_share"),
-    )
-
-
-def _family(row: Mapping[str, Any], prefix: str) -> dict[str, float]:
-    return {
-        name.removeprefix(prefix): float(value)
-        for name, value in row.items()
-        if name.startswith(prefix) and value is not None
-    }
+    logged = {name: row.get(f"{prefix}{name}") for metric in declared() for name in metric.names}
+    known = {name: float(value) for name, value in logged.items() if value is not None}
+    return CellRow(role, techniques, float(throughput), known)
 
 
 def _remarks(row: Mapping[str, Any], stands: str) -> tuple[str, ...]:

@@ -50,7 +50,7 @@ def _bottleneck(real: Sequence[QuartetRow]) -> tuple[str, ...]:
             f"The baselines reached {_percents(known)} of the nearer measured ceiling ({nearer}): the rest of their "
             "time went to what the graph itself does not need (passes over memory, launches, low efficiency)."
         )
-    hosts = [one.cells["baseline"].host_share for one in real if "baseline" in one.cells]
+    hosts = [one.cells["baseline"].metrics.get("measure/host_share") for one in real if "baseline" in one.cells]
     waits = [share for share in hosts if share is not None]
     if waits:
         verb = "waited for the host" if max(waits) > WAITING else "did not wait for the host"
@@ -127,7 +127,7 @@ def describe(one: Candidate) -> str:
 
 
 def _baseline(one: QuartetRow, name: str) -> float | None:
-    return one.cells["baseline"].roofline.get(name) if "baseline" in one.cells else None
+    return one.cells["baseline"].metrics.get(f"roofline/{name}") if "baseline" in one.cells else None
 
 
 def _range(values: Sequence[float]) -> str:

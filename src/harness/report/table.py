@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from harness.report.quartets import unit_of_throughput
 from harness.stats.roles import ROLES, prefix_of
 from harness.tracking.client import shown
 
@@ -70,7 +71,12 @@ def _print_measured(console: Console, frame: pandas.DataFrame, labels: dict[str,
     table.add_column("arch x hw, batch", overflow="fold", min_width=16)
     gains = ("arch", "hw", "expected", "combined") if roomy else ("arch", "hw", "combined")
     labelled = _has(frame, *(f"{prefix}accuracy/top1" for prefix in RICHEST_FIRST))
-    headers = (*(["images/s"] if roomy else []), *(["top-1"] if labelled else []), *gains, "factor [95% interval]")
+    headers = (
+        *([unit_of_throughput(first)] if roomy else []),
+        *(["top-1"] if labelled else []),
+        *gains,
+        "factor [95% interval]",
+    )
     for header in (name.replace("combined", "both") for name in headers):
         table.add_column(header, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)

@@ -14,6 +14,38 @@ if TYPE_CHECKING:
     import pandas
 
 
+# what each tag says, of a quartet and of a sweep
+TAGS = {
+    "kind": "`sweep`, `quartet`, `training`",
+    "boundary": "what the verdict is of",
+    "verdict": "`amplify`, `conflict`, `independent`, `inconclusive`",
+    "verdict_holm": "the verdict after Holm's correction over the quartets of the sweep",
+    "reason": "of the verdict",
+    "strategy": "one sentence of advice",
+    "why": "where the factor comes from",
+    "converged": "whether the interval became narrow within the budget",
+    "host_bound": "whether a cell waits for its host",
+    "degraded": "which cell did less than requested, and why",
+    "note": "what else a reader must know",
+    "coursework_verdict": "what the usual recipe says",
+    "loadgen": "LoadGen's own verdict",
+    "engine_version": "of the combined cell",
+    "gpu": "the chip's name",
+    "device": "its id",
+    "host": "the machine",
+    "git_sha": "of the code; `-dirty` with changes",
+    "quartet_key": "of all that can change the result; what `resume` goes by",
+    "delivery": "a number by which a row is recognised, so that it is never logged twice",
+    "adopted": "of a row that an unfinished sweep left: which one",
+    "engine": "of a sweep: its engines",
+    "command": "of a sweep: what started it",
+    "process": "of a sweep: its process",
+    "grid_key": "of a sweep: its grid",
+    "continues": "of a sweep: the sweep that it resumes",
+    "error": "why a run is FAILED or KILLED",
+}
+
+
 @dataclass(frozen=True)
 class QuartetRecord:
     """What one quartet leaves in MLflow. Metrics that are NaN or infinite are left out: they don't apply."""

@@ -11,9 +11,11 @@ import json
 import logging
 import time
 import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from harness.results.metrics import Place, placed
+from harness.stats.roles import ROLES, prefix_of
 
 if TYPE_CHECKING:
     from harness.tracking.store import Store
@@ -25,60 +27,11 @@ _KIND_TAG = "mlflow.experimentKind"  # else MLflow guesses between its GenAI and
 _KIND = "custom_model_development"
 _HEADER = "deflate;"
 
-# Left to right: the answer, how fast, what was combined, why, what went wrong. Widths in pixels: on a screen of
-# 1920 pixels the columns up to the throughputs show without scrolling.
-_COLUMNS = {
-    "metrics.`interaction/factor`": 140,
-    "metrics.`interaction/low`": 125,
-    "metrics.`interaction/high`": 125,
-    "tags.`verdict`": 120,
-    "tags.`degraded`": 100,
-    "metrics.`gain/combined`": 120,
-    "metrics.`gain/expected`": 120,
-    "metrics.`throughput/wall`": 130,
-    "metrics.`throughput/device`": 140,
-    "metrics.`accuracy/top1`": 120,
-    "params.`arch`": 130,
-    "params.`hw`": 120,
-    "params.`batch_size`": 95,
-    "params.`engine`": 110,
-    "params.`reference`": 95,
-    "params.`precision`": 95,
-    "metrics.`gain/arch`": 100,
-    "metrics.`gain/hw`": 100,
-    "metrics.`latency_ms/p50`": 130,
-    "metrics.`latency_ms/p95`": 130,
-    "metrics.`latency_ms/p99`": 130,
-    "tags.`error`": 400,
-}
-_THROUGHPUT_COLUMNS = {
-    "params.`arch`": 150,
-    "params.`hw`": 130,
-    "params.`batch_size`": 95,
-    "params.`engine`": 110,
-    **{
-        f"metrics.`{prefix}throughput/{boundary}`": 170
-        for boundary in ("device", "wall")
-        for prefix in ("", "hw/", "arch/", "baseline/")
-    },
-    **{f"metrics.`latency_ms/{name}`": 120 for name in ("p50", "p95", "p99")},
-    "metrics.`gpu/peak_memory_mb`": 150,
-    "metrics.`roofline/share`": 120,
-    "tags.`degraded`": 200,
-}
-_FAILED_COLUMNS = {
-    "tags.`error`": 700,
-    "params.`arch`": 150,
-    "params.`hw`": 130,
-    "params.`batch_size`": 95,
-    "params.`engine`": 110,
-    "tags.`engine_version`": 130,
-    "tags.`gpu`": 150,
-}
 # Columns that MLflow always shows; its own width for the name cuts it at 13 characters.
 _NAME = {"attributes.`Run Name`": 260}
 _CREATED = {"runDateAndNestInfo": 135}
 _DURATION = {"duration": 80}
+_WIDE = {"arch": 130, "hw": 130, "engine": 110, "verdict": 120, "degraded": 150, "gpu": 150, "error": 400}
 
 
 @dataclass(frozen=True)
@@ -87,13 +40,13 @@ class View:
 
     key: str
     name: str
-    columns: Mapping[str, int]  # as the page names them, with their widths in pixels
+    columns: tuple[str, ...]  # as the page names them: "metrics.`gain/arch`"
     order_by: str  # descending
     search: str = "tags.kind = 'quartet'"
 
     def state(self) -> dict[str, Any]:
         """Return the table's state, in the shape of MLflow's page (`columnOrder`, `columnWidths`: MLflow >= 3.17)."""
-        widths = {**_NAME, **_CREATED, **self.columns, **_DURATION}
+        widths = {**_NAME, **_CREATED, **{column: _width(column) for column in self.columns}, **_DURATION}
         return {
             "searchFilter": self.search,
             "orderByKey": self.order_by,
@@ -104,24 +57,46 @@ class View:
         }
 
 
-# Newest first. Without the backticks the page knows the column and adds the sweeps as parents, folded.
-_NEWEST = "attributes.`start_time`"
-VIEWS = (
-    View(VIEW_KEY, "factors", _COLUMNS, _NEWEST),
-    View("harness-throughput", "throughput", _THROUGHPUT_COLUMNS, "metrics.`throughput/wall`"),
-    View(
-        "harness-failed",
-        "failed",
-        _FAILED_COLUMNS,
-        _NEWEST,
-        "tags.kind = 'quartet' and attributes.status != 'FINISHED'",
-    ),
-)
+def views() -> tuple[View, ...]:
+    """Return the shipped tables; their metrics are those that are declared for them (`results/metrics.py`)."""
+    newest = "attributes.`start_time`"  # without the backticks the page adds the sweeps as parents, folded
+    what = _params("arch", "hw", "batch_size", "engine")
+    factors = (
+        *_metrics("answer"), *_tags("verdict", "degraded"), *_metrics("speed"), *what,
+        *_params("reference", "precision"), *_metrics("details"), *_tags("error"),
+    )  # fmt: skip
+    each_cell = (f"metrics.`{prefix_of(role)}{name}`" for name in placed("each cell") for role in reversed(ROLES))
+    throughputs = (*what, *each_cell, *_metrics("costs"), *_tags("degraded"))
+    failed = (*_tags("error"), *what, *_tags("engine_version", "gpu"))
+    unfinished = "tags.kind = 'quartet' and attributes.status != 'FINISHED'"
+    return (
+        View(VIEW_KEY, "factors", factors, newest),
+        View("harness-throughput", "throughput", throughputs, "metrics.`throughput/wall`"),
+        View("harness-failed", "failed", failed, newest, unfinished),
+    )
+
+
+def _metrics(place: Place) -> tuple[str, ...]:
+    return tuple(f"metrics.`{name}`" for name in placed(place))
+
+
+def _params(*names: str) -> tuple[str, ...]:
+    return tuple(f"params.`{name}`" for name in names)
+
+
+def _tags(*names: str) -> tuple[str, ...]:
+    return tuple(f"tags.`{name}`" for name in names)
+
+
+def _width(column: str) -> int:
+    """Return a column's width in pixels: its heading fits, and so does what its cells hold."""
+    name = column.partition("`")[2].rstrip("`")
+    return max(_WIDE.get(name, 95), 55 + 5 * len(name))
 
 
 def state(key: str = VIEW_KEY) -> dict[str, Any]:
     """Return the state of one of the shipped views."""
-    return next(view for view in VIEWS if view.key == key).state()
+    return next(view for view in views() if view.key == key).state()
 
 
 def encode(table: dict[str, Any], created_ms: int, name: str = "factors") -> str:
@@ -149,7 +124,7 @@ def install_views(store: Store) -> bool:
     try:
         mlflow = store.client()
         tags = mlflow.get_experiment(store.experiment_id).tags
-        for view in VIEWS:
+        for view in views():
             if not _is_current(tags.get(f"{_TAG}{view.key}"), view):
                 value = encode(view.state(), int(time.time() * 1000), view.name)
                 mlflow.set_experiment_tag(store.experiment_id, f"{_TAG}{view.key}", value)

@@ -19,9 +19,11 @@ from harness.report.choose import candidates_of
 from harness.report.quartets import quartets
 from harness.results.load_analysis import analyse_load
 from harness.results.load_record import record_load
+from harness.results.metrics import find_metric
 from harness.results.params import params
 from harness.serving.measure import measure_under_load
 from harness.serving.serving_cell import ServingCell
+from harness.stats.roles import ROLES
 from harness.sweep.build_variants import prepare_variants
 
 SHORT = (
@@ -138,3 +140,18 @@ def test_its_details_hold_the_builds_and_the_service(measured, tmp_path):
     details = json.loads(row.artifacts["interaction.json"].read_text())
     assert set(details["cells"]) == set(details["serving"]) == set(details["loaded"]) == {"baseline", "hw"}
     assert row.metrics["hw/fidelity/cosine"] == pytest.approx(details["fidelity"]["hw"]["cosine"])
+
+
+@pytest.mark.parametrize("scenario", ["server", "offline", "single_stream"])
+@pytest.mark.parametrize("rate_per_s", [None, 5.0])
+def test_every_metric_under_load_is_declared(measured, scenario, rate_per_s):
+    """Four cells of four repeats each, so that there are gains and a factor too."""
+    plan, measurement = measured
+    rate = rate_per_s if scenario == "server" else None
+    config = replace(plan.config, scenario=replace(plan.config.scenario, name=scenario, rate_per_s=rate))
+    cell = next(iter(measurement.cells.values()))
+    cell = replace(cell, repeats=cell.repeats * 4)
+    found = analyse_load(replace(measurement, cells=dict.fromkeys(ROLES, cell)), config)
+    assert f"throughput/{found.boundary}" in found.metrics
+    assert (f"interaction/{found.boundary}_factor" in found.metrics) == (found.boundary != "completed")
+    assert {name for name in found.metrics if find_metric(name) is None} == set()

@@ -41,8 +41,8 @@ def draw_roofline(quartets: Sequence[QuartetRow]) -> Picture | None:
         logarithmic(axes, "y")
         axes.grid(True)
         figure.legend(loc="outside lower center", ncols=2)
-    shares = {role: [cell.roofline["share"] for each, cell in cells if each == role and "share" in cell.roofline]
-              for role in ROLES}  # fmt: skip
+    measured = [(role, cell.metrics["roofline/share"]) for role, cell in cells if "roofline/share" in cell.metrics]
+    shares = {role: [share for each, share in measured if each == role] for role in ROLES}
     told = "; ".join(f"{role} {min(found):.1%} to {max(found):.1%}" for role, found in shares.items() if found)
     lacking = "" if roofs["copy_gb_s"] else " The machine's ceilings were not measured (protocol.ceilings=true does)."
     return Picture(
@@ -56,12 +56,12 @@ def draw_roofline(quartets: Sequence[QuartetRow]) -> Picture | None:
 
 
 def _counted(cell: CellRow) -> bool:
-    return {"gflop_per_image", "mb_per_image"} <= set(cell.roofline)
+    return {"roofline/gflop_per_image", "roofline/mb_per_image"} <= set(cell.metrics)
 
 
 def _intensity(cell: CellRow) -> float:
-    return cell.roofline["gflop_per_image"] * 1e3 / cell.roofline["mb_per_image"]
+    return cell.metrics["roofline/gflop_per_image"] * 1e3 / cell.metrics["roofline/mb_per_image"]
 
 
 def _achieved(cell: CellRow) -> float:
-    return cell.roofline["gflop_per_image"] * cell.throughput_ips / 1e3
+    return cell.metrics["roofline/gflop_per_image"] * cell.throughput_ips / 1e3

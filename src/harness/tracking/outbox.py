@@ -1,8 +1,9 @@
-"""A quartet's row on its way to the store: what can't be logged now waits in a folder and is delivered later.
+"""A quartet's row on its way to the store: written to disk first, then delivered, as often as it takes, once.
 
-A tracking server that is down, a locked or full database costs no measurement: the row is written beside the store
-(`tracking.root`/outbox), with its numbers and files, and delivered after the next quartet, at the end of the sweep, or
-at the next start. A delivery that broke off is done again from its beginning and gives the same row.
+Every row goes into a folder below `tracking.root`/outbox, with its numbers and files, and from there into MLflow. A
+tracking server that is down, a locked or full database, a process that dies in between cost no measurement: the row
+stays, and is delivered after the next quartet, at the end of the sweep, or at the next start. A delivery that broke off
+is repeated from its beginning and gives the same row; a row that arrived is not written again.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import math
 import os
 import shutil
 import tempfile
+import time
 import uuid
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,7 @@ from harness.tracking.store import Store, check_there
 
 FOLDER = "outbox"
 PARCEL = "parcel.json"
-DELIVERY_TAG = "delivery"  # tells a run whose making broke off from one that was never made
+DELIVERY_TAG = "delivery"  # of a run: found by it again where its creation broke off
 _REFUSED = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE"}  # trying again would not help
 
 
@@ -43,7 +45,7 @@ class Outbox:
 
 @dataclass(frozen=True)
 class StartedRun:
-    """A quartet's run as it was begun; `run_id` is "" where the store was away."""
+    """A quartet's run as it was begun; `run_id` is "" where the store was unreachable."""
 
     sweep_id: str
     run_name: str
@@ -70,7 +72,7 @@ def outbox_of(store: Store, root: str | Path) -> Outbox:
 def begin(
     outbox: Outbox, sweep_id: str, run_name: str, params: Mapping[str, Any], tags: Mapping[str, Any]
 ) -> StartedRun:
-    """Start a quartet's run, or go on without one where the store is away."""
+    """Start a quartet's run, or go on without one where the store is unreachable."""
     quartet = StartedRun(sweep_id, run_name, params, tags, uuid.uuid4().hex)
     try:
         with quietly():
@@ -82,42 +84,41 @@ def begin(
 def hand_over(
     outbox: Outbox, quartet: StartedRun, record: QuartetRecord, status: str = "FINISHED", error: str = ""
 ) -> str | None:
-    """Log a quartet's row and end its run, or put the row into the outbox; return None, or why it was lost.
+    """Write a quartet's row to disk, then deliver it and end its run; return None, or why the row was lost.
 
-    A row that the store refuses for what is in it ends as FAILED with the store's reason.
+    A row that can't be delivered now waits. One that the store refuses for what is in it ends as FAILED with the
+    store's reason. One that can't be written to disk is logged directly.
     """
-    error = redacted(error)
+    parcel = _parcel(quartet, record, status, redacted(error))
     try:
-        _send(outbox.store, quartet, record, status, error)
-        return None
-    except Exception as failure:
-        away = reason_of(failure)
-        if getattr(failure, "error_code", "") in _REFUSED and status == "FINISHED":
-            reason = f"the store refused the row: {away}"
-            return hand_over(outbox, quartet, QuartetRecord(), "FAILED", reason) or reason
-    try:
-        _put(outbox, quartet, record, status, error)
-        return None
+        with _held(outbox, quartet.delivery):
+            folder = _put(outbox, parcel, record.artifacts)
+            try:
+                _deliver(outbox.store, folder)
+            except Exception as failure:  # whatever a store raises
+                if not _is_refusal(failure, parcel):
+                    return None
+                shutil.rmtree(folder)
+                reason = f"the store refused the row: {reason_of(failure)}"
+            else:
+                return None
+        return hand_over(outbox, quartet, QuartetRecord(), "FAILED", reason) or reason
     except OSError as failure:
-        lost = f"its row could neither be logged ({away}) nor kept in {outbox.folder} ({reason_of(failure)})"
-    with suppress(Exception):
-        _send(outbox.store, quartet, QuartetRecord(), "FAILED", lost)
-    return lost
+        return _log_directly(outbox, parcel, record.artifacts, reason_of(failure))
 
 
 def deliver(outbox: Outbox) -> list[Waiting]:
     """Log what waits; return what still does. Another process that delivers the same row is left to it."""
-    from filelock import FileLock, Timeout
+    from filelock import Timeout
 
     left = []
     for folder in sorted(outbox.folder.glob("*/")) if outbox.folder.is_dir() else []:
         if folder.name.startswith("."):
             continue
         try:
-            with FileLock(outbox.folder / f"{folder.name}.lock", timeout=0):
+            with _held(outbox, folder.name, timeout_s=0):
                 if folder.is_dir():
-                    _deliver_one(outbox.store, folder)
-            (outbox.folder / f"{folder.name}.lock").unlink(missing_ok=True)
+                    _deliver(outbox.store, folder)
         except Timeout:
             continue
         except Exception as failure:
@@ -138,46 +139,57 @@ def _started(store: Store, quartet: StartedRun) -> StartedRun:
     return replace(quartet, run_id=run_id)
 
 
-def _send(store: Store, quartet: StartedRun, record: QuartetRecord, status: str, error: str) -> None:
-    """Write a row into the run that was begun, also by a delivery that broke off, or into a new one."""
-    check_there(store.uri)
-    with quietly():
-        if not quartet.run_id:
-            made = search(store.client(), [store.experiment_id], f"tags.`{DELIVERY_TAG}` = '{quartet.delivery}'")
-            quartet = replace(quartet, run_id=made[0].info.run_id) if made else _started(store, quartet)
-        log_quartet(store, quartet.run_id, replace(record, params={**quartet.params, **record.params}))
-        end_quartet(store, quartet.run_id, status, error)
+@contextmanager
+def _held(outbox: Outbox, delivery: str, timeout_s: float = -1) -> Iterator[None]:
+    """Keep other processes from delivering this row; raise filelock's Timeout where one of them does."""
+    from filelock import FileLock
 
-
-def _put(outbox: Outbox, quartet: StartedRun, record: QuartetRecord, status: str, error: str) -> None:
-    """Write a row under a temporary name, wait until it is on the disk, rename it."""
     outbox.folder.mkdir(parents=True, exist_ok=True)
+    lock = outbox.folder / f"{delivery}.lock"
+    with FileLock(lock, timeout=timeout_s):
+        try:
+            yield
+        finally:
+            if not (outbox.folder / delivery).exists():
+                lock.unlink(missing_ok=True)
+
+
+def _parcel(quartet: StartedRun, record: QuartetRecord, status: str, error: str) -> dict[str, Any]:
+    """Return all of a row but its files, as JSON can hold it."""
+    return {
+        "quartet": {**asdict(quartet), "params": _texts(quartet.params), "tags": _texts(quartet.tags)},
+        "params": _texts(record.params),
+        "metrics": {name: float(value) for name, value in record.metrics.items() if math.isfinite(value)},
+        "tags": _texts(record.tags),
+        "description": record.description,
+        "status": status,
+        "error": error,
+        "at_ms": int(time.time() * 1000),
+    }
+
+
+def _put(outbox: Outbox, parcel: Mapping[str, Any], artifacts: Mapping[str, Path]) -> Path:
+    """Write a row under a temporary name, wait until it is on the disk, rename it; return its folder."""
+    folder = outbox.folder / str(parcel["quartet"]["delivery"])
     work = Path(tempfile.mkdtemp(prefix=".", dir=outbox.folder))
     try:
         files = {}
-        for number, (name, path) in enumerate(record.artifacts.items()):
+        for number, (name, path) in enumerate(artifacts.items()):
             copy = shutil.copyfile(path, work / f"{number}{path.suffix}")
             _flush(copy)
             files[name] = {"file": copy.name, "sha256": file_sha256(copy)}
-        content = {
-            "quartet": {**asdict(quartet), "params": _texts(quartet.params), "tags": _texts(quartet.tags)},
-            "params": _texts(record.params),
-            "metrics": {name: float(value) for name, value in record.metrics.items() if math.isfinite(value)},
-            "tags": _texts(record.tags),
-            "description": record.description,
-            "artifacts": files,
-            "status": status,
-            "error": error,
-        }
+        content = {**parcel, "artifacts": files}
         text = json.dumps({"content": content, "sha256": key_of(content)}, indent=1)
         (work / PARCEL).write_text(text)
         _flush(work / PARCEL)
-        os.replace(work, outbox.folder / quartet.delivery)
+        os.replace(work, folder)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+    return folder
 
 
-def _deliver_one(store: Store, folder: Path) -> None:
+def _deliver(store: Store, folder: Path) -> None:
+    """Log the row in a folder, then remove the folder."""
     parcel = json.loads((folder / PARCEL).read_text())
     content = parcel["content"]
     if key_of(content) != parcel["sha256"]:
@@ -188,9 +200,46 @@ def _deliver_one(store: Store, folder: Path) -> None:
         if file_sha256(path) != entry["sha256"]:
             raise ValueError(f"{path} was changed or damaged while it waited")
         artifacts[name] = path
-    record = QuartetRecord(content["params"], content["metrics"], content["tags"], artifacts, content["description"])
-    _send(store, StartedRun(**content["quartet"]), record, content["status"], content["error"])
+    _log_row(store, content, artifacts)
     shutil.rmtree(folder)
+
+
+def _log_row(store: Store, parcel: Mapping[str, Any], artifacts: Mapping[str, Path]) -> None:
+    """Write a row into the run that was begun, also by a delivery that broke off, or into a new one.
+
+    The run's end is written last, so a run that has ended as its row says has all of it.
+    """
+    check_there(store.uri)
+    quartet = StartedRun(**parcel["quartet"])
+    with quietly():
+        if not quartet.run_id:
+            made = search(store.client(), [store.experiment_id], f"tags.`{DELIVERY_TAG}` = '{quartet.delivery}'")
+            quartet = replace(quartet, run_id=made[0].info.run_id) if made else _started(store, quartet)
+        if store.client().get_run(quartet.run_id).info.status == parcel["status"]:
+            return
+        params = {**quartet.params, **parcel["params"]}
+        record = QuartetRecord(params, parcel["metrics"], parcel["tags"], artifacts, parcel["description"])
+        at_ms = parcel.get("at_ms")  # parcels of version 0.1.0 may lack it
+        log_quartet(store, quartet.run_id, record, at_ms)
+        end_quartet(store, quartet.run_id, parcel["status"], parcel["error"], at_ms)
+
+
+def _log_directly(outbox: Outbox, parcel: Mapping[str, Any], artifacts: Mapping[str, Path], why: str) -> str | None:
+    """Log a row that can't be written to disk; return None, or why it is lost, which its run says too."""
+    try:
+        _log_row(outbox.store, parcel, artifacts)
+        return None
+    except Exception as failure:
+        lost = f"its row could neither be kept in {outbox.folder} ({why}) nor logged ({reason_of(failure)})"
+    empty = {"params": {}, "metrics": {}, "tags": {}, "description": "", "status": "FAILED", "error": lost}
+    with suppress(Exception):
+        _log_row(outbox.store, {**parcel, **empty}, {})
+    return lost
+
+
+def _is_refusal(failure: Exception, parcel: Mapping[str, Any]) -> bool:
+    """Whether the store refuses a row for its content; the reason alone is never refused for good."""
+    return getattr(failure, "error_code", "") in _REFUSED and parcel["status"] == "FINISHED"
 
 
 def _name_of(folder: Path) -> str:

@@ -47,13 +47,16 @@ def start_quartet(
     return _start(store, run_name, {**tags, "kind": "quartet", PARENT_TAG: sweep_id}, params)
 
 
-def log_quartet(store: Store, run_id: str, record: QuartetRecord) -> None:
-    """Write a quartet's artifacts, then its params, tags and metrics: numbers have their samples beside them."""
+def log_quartet(store: Store, run_id: str, record: QuartetRecord, at_ms: int | None = None) -> None:
+    """Write a quartet's artifacts, then its params, tags and metrics: numbers have their samples beside them.
+
+    Metrics logged again for the same time (`at_ms`; None: now) change nothing.
+    """
     mlflow = store.client()
     for name, path in record.artifacts.items():
         _log_artifact(mlflow, run_id, name, path)
     tags = {**record.tags, NOTE_TAG: record.description} if record.description else record.tags
-    _log(mlflow, run_id, record.params, tags, record.metrics)
+    _log(mlflow, run_id, record.params, tags, record.metrics, at_ms)
 
 
 def log_family_verdict(store: Store, run_id: str, p_holm: float, verdict: str) -> None:
@@ -61,7 +64,7 @@ def log_family_verdict(store: Store, run_id: str, p_holm: float, verdict: str) -
     _log(store.client(), run_id, {}, {"verdict_holm": verdict}, {"interaction/p_holm": p_holm})
 
 
-def finish(store: Store, run_id: str, status: str, error: str | None = None) -> None:
+def finish(store: Store, run_id: str, status: str, error: str | None = None, at_ms: int | None = None) -> None:
     """End a run as FINISHED, FAILED or KILLED, with the reason as its tag `error`.
 
     Raises:
@@ -75,14 +78,14 @@ def finish(store: Store, run_id: str, status: str, error: str | None = None) -> 
     mlflow = store.client()
     if error:  # first the reason: a run must never be seen FAILED without one
         mlflow.set_tag(run_id, "error", _cut(error, _TAG_CHARACTERS))
-    mlflow.set_terminated(run_id, status=status)
+    mlflow.set_terminated(run_id, status=status, end_time=at_ms)
 
 
-def end_quartet(store: Store, run_id: str, status: str, error: str = "") -> None:
+def end_quartet(store: Store, run_id: str, status: str, error: str = "", at_ms: int | None = None) -> None:
     """End a quartet's run; one that is FINISHED in the end keeps no reason of an earlier end."""
     if status == "FINISHED" and "error" in store.client().get_run(run_id).data.tags:
         store.client().delete_tag(run_id, "error")
-    finish(store, run_id, status, error)
+    finish(store, run_id, status, error, at_ms)
 
 
 def finish_sweep(store: Store, sweep_id: str, jobs: int = 0) -> dict[str, int]:
@@ -171,14 +174,15 @@ def _log(
     params: Mapping[str, Any],
     tags: Mapping[str, Any],
     metrics: Mapping[str, float],
+    at_ms: int | None = None,
 ) -> None:
     """Log everything in as few calls as the API's limits allow: nearly always one."""
     from mlflow.entities import Metric, Param, RunTag
 
-    now_ms = int(time.time() * 1000)
+    at_ms = at_ms or int(time.time() * 1000)
     left_params = [Param(key, _cut(value, _PARAM_CHARACTERS)) for key, value in params.items()]
     left_tags = [RunTag(key, _cut(value, _TAG_CHARACTERS)) for key, value in tags.items()]
-    left_metrics = [Metric(key, float(value), now_ms, 0) for key, value in metrics.items() if math.isfinite(value)]
+    left_metrics = [Metric(key, float(value), at_ms, 0) for key, value in metrics.items() if math.isfinite(value)]
     while left_params or left_tags or left_metrics:
         mlflow.log_batch(
             run_id,

@@ -74,8 +74,67 @@ def check_whole(store, sweep: str, row: QuartetRecord) -> None:
 def test_with_the_store_there_nothing_waits(store, sweep, outbox, row):
     quartet = begin(outbox, sweep, "grouped x fp16", {"arch": "grouped"}, {"gpu": "none"})
     assert hand_over(outbox, quartet, row) is None
-    assert not outbox.folder.exists()
+    assert list(outbox.folder.iterdir()) == []
     check_whole(store, sweep, row)
+
+
+def test_a_row_is_on_disk_before_the_store_is_asked_for_anything(sweep, outbox, row, monkeypatch):
+    quartet = begin(outbox, sweep, "grouped x fp16", {"arch": "grouped"}, {"gpu": "none"})
+    found = []
+    monkeypatch.setattr(outbox_module, "_log_row", lambda *_: found.extend(outbox.folder.glob(f"*/{PARCEL}")))
+    assert hand_over(outbox, quartet, row) is None
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize("write", range(1, 6))
+def test_a_process_that_dies_at_any_write_to_the_store_leaves_a_row_that_the_next_one_delivers(
+    store, sweep, outbox, row, dies_at_write, write
+):
+    quartet = begin(outbox, sweep, "grouped x fp16", {"arch": "grouped"}, {"gpu": "none"})
+    names = ("log_batch", "log_artifact", "set_terminated", "get_run")
+    with dies_at_write(write, names, KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        hand_over(outbox, quartet, row)
+    assert deliver(outbox) == []
+    check_whole(store, sweep, row)
+    assert list(outbox.folder.iterdir()) == []
+
+
+def test_a_row_that_arrived_before_its_process_died_is_not_written_again(store, sweep, outbox, row, monkeypatch):
+    """The row's folder is still there, as if the process had died before it could remove it."""
+    quartet = begin(outbox, sweep, "grouped x fp16", {"arch": "grouped"}, {"gpu": "none"})
+    with monkeypatch.context() as dying, pytest.raises(KeyboardInterrupt):
+        dying.setattr(outbox_module.shutil, "rmtree", _die_at_the_rows_folder)
+        hand_over(outbox, quartet, row)
+    before = everything(store, sweep)
+    assert len(list(outbox.folder.glob(f"*/{PARCEL}"))) == 1
+    assert deliver(outbox) == []
+    assert everything(store, sweep) == before
+    assert list(outbox.folder.iterdir()) == []
+
+
+def test_a_second_delivery_of_a_whole_row_changes_nothing_in_the_store(store, sweep, outbox, row, monkeypatch):
+    """The run's end is taken back, so that everything is written twice; each metric still has one value."""
+    quartet = begin(outbox, sweep, "grouped x fp16", {"arch": "grouped"}, {"gpu": "none"})
+    with monkeypatch.context() as dying, pytest.raises(KeyboardInterrupt):
+        dying.setattr(outbox_module.shutil, "rmtree", _die_at_the_rows_folder)
+        hand_over(outbox, quartet, row)
+    before = everything(store, sweep)
+    store.client().update_run(quartet.run_id, status="RUNNING")
+    assert deliver(outbox) == []
+    assert everything(store, sweep) == before
+
+
+def everything(store, sweep: str) -> list[object]:
+    """Return what the store holds of a sweep's runs: values, times, histories of metrics."""
+    client = store.client()
+    runs = children(store, sweep)
+    histories = [list(client.get_metric_history(run.info.run_id, name)) for run in runs for name in run.data.metrics]
+    return [[run.to_dictionary() for run in runs], [[vars(point) for point in points] for points in histories]]
+
+
+def _die_at_the_rows_folder(folder: Path | str, **_) -> None:
+    if len(Path(folder).name) == 32:
+        raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("since", ["before the quartet began", "while it was measured"])
@@ -160,7 +219,7 @@ def test_a_row_that_the_store_refuses_is_failed_with_its_reason_and_does_not_wai
     (run,) = children(store, sweep)
     assert run.info.status == "FAILED"
     assert "the store refused the row" in run.data.tags["error"]
-    assert not outbox.folder.exists()
+    assert list(outbox.folder.iterdir()) == []
 
 
 def test_a_secret_in_a_reason_is_not_kept(store, sweep, outbox, monkeypatch):

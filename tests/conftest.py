@@ -112,6 +112,21 @@ def prepared(planned, cache):
 
 
 @pytest.fixture(scope="session")
+def built(planned, cache):
+    """Return a function: built("scenario=offline") -> (plan, all that its scenario wants built)."""
+    from harness.measure.progress import Silent
+    from harness.sweep.build import build_quartet
+    from harness.sweep.scenarios import scenario_of
+
+    def make(*overrides):
+        plan = planned(*overrides)
+        builds = scenario_of(plan.config).builds(plan)
+        return plan, [build_quartet(requested, cache, Silent(), number) for requested, number in builds]
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def images():
     """Return a function: images(3) -> [3, 3, 64, 64] float32, other ones than the harness's own."""
     import numpy as np

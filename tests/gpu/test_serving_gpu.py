@@ -10,8 +10,10 @@ from harness.engines import get
 from harness.measure.progress import Silent
 from harness.serving.client.load_test import LoadTest
 from harness.serving.serving_cell import ServingCell
-from harness.sweep.build_variants import prepare_variants
+from harness.serving.variants import variants
+from harness.sweep.build import build_quartet
 from harness.sweep.plan import plan_quartet
+from harness.sweep.scenarios import scenario_of
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("mlperf_loadgen")
@@ -39,7 +41,8 @@ def test_a_cell_serves_what_it_computes(configured, cache, engine, overrides):
     if reason is not None:
         pytest.skip(reason)
     plan = plan_quartet(configured("batch_size=4", *SERVER, *overrides), engine, DEVICE)
-    for role, (variant, *_) in prepare_variants(plan, cache, Silent()).items():
+    quartets = [build_quartet(one, cache, Silent()) for one, _ in scenario_of(plan.config).builds(plan)]
+    for role, (variant, *_) in variants(plan, quartets).items():
         with ExitStack() as stack:
             cell = ServingCell(variant.task.spec, stack, False)
             cell.load(None)

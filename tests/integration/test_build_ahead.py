@@ -11,7 +11,7 @@ from harness.measure.progress import Silent
 from harness.sweep import ahead
 from harness.sweep.ahead import build_ahead, default_jobs
 from harness.sweep.build import prepare
-from harness.sweep.build_variants import prepare_variants
+from harness.sweep.scenarios.under_load import Server
 from harness.system.cache import Cache
 
 
@@ -57,9 +57,10 @@ def test_every_static_size_of_a_quartet_under_load_is_built_ahead(planned, expor
     asked = ("arch=identity", "hw=fusion", "engine=onnxruntime", "engine.build_jobs=2", f"cache.dir={exported}",
              "scenario=server", "scenario.static_batch_sizes=[1,2]")  # fmt: skip
     build_ahead([planned(*asked)], Silent())
-    variants = prepare_variants(planned(*asked), Cache(exported), Silent())
-    assert [len(sizes) for sizes in variants.values()] == [2] * 4
-    assert all(one.cell.cache_hit for sizes in variants.values() for one in sizes)
+    builds = Server().builds(planned(*asked))
+    assert [len(plan.cells) for plan, _ in builds] == [4, 4]
+    cells = [cell for plan, _ in builds for cell in prepare(plan, Cache(exported), Silent()).values()]
+    assert all(cell.cache_hit for cell in cells)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5])

@@ -1,4 +1,4 @@
-"""Other people's packages that add a model, a technique or an engine: entry points, read without importing them.
+"""Other people's packages that add a model, technique, engine or scenario: entry points, read without importing them.
 
 Groups and what an entry names: docs/extending.md.
 """
@@ -13,6 +13,7 @@ from typing import Any
 from harness.system.errors import UserError
 
 MODELS, ARCH, ENGINES = "harness.networks", "harness.techniques.arch", "harness.engines"
+SCENARIOS = "harness.scenarios"
 
 
 @cache

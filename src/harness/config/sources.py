@@ -24,8 +24,8 @@ OURS = __name__.partition(".")[0]
 _package = Path(__file__).resolve().parents[1]  # where our own sources are read
 # parts of rooms that keys name by themselves, so that nothing leads into them from the rest of their room
 _APART = (
-    "engines.export", "engines.profiling", "networks.data", "results.why", "sweep.plan", "techniques.arch",
-    "techniques.hw",
+    "engines.export", "engines.profiling", "networks.data", "results.why", "sweep.plan", "sweep.scenarios",
+    "techniques.arch", "techniques.hw",
 )  # fmt: skip
 _pinned: dict[str, tuple[Any, _Source]] = {}
 

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from harness.measure.bring_up import CellTask
 from harness.measure.cell import CellSpec
 from harness.measure.design import QuartetPlan
 from harness.measure.prepared import PreparedCell
 from harness.measure.references import reference
+
+
+@dataclass(frozen=True)
+class BuiltQuartet:
+    """A quartet with its engines built, ready to be loaded; without tasks where nothing is to be run."""
+
+    plan: QuartetPlan  # what was built
+    cells: Mapping[str, PreparedCell]  # by role
+    tasks: Sequence[CellTask]  # in the order of the cells
 
 
 def tasks(plan: QuartetPlan, cells: Mapping[str, PreparedCell]) -> list[CellTask]:

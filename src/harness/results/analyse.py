@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,14 +25,15 @@ PERCENTILES = (50, 90, 95, 99)
 
 @dataclass(frozen=True)
 class Analysis:
-    """Everything computed from one measurement."""
+    """Everything computed from one measurement, whatever its scenario."""
 
     metrics: Mapping[str, float]
     interactions: Mapping[str, Interaction]  # by boundary; empty without a full quartet
     primary: str
     verdict: str | None
     host_bound: bool | None  # None where there is no device boundary to tell
-    coursework: Mapping[str, Any] | None  # factor and verdict of the usual recipe on the same executables
+    coursework: Mapping[str, Any] | None = None  # factor and verdict of the usual recipe on the same executables
+    tags: Mapping[str, str] = field(default_factory=dict)  # that only this scenario has
 
 
 def analyse(measurement: Measurement, settings: ProtocolConfig) -> Analysis:

@@ -42,7 +42,11 @@ def cost_metrics(prefix: str, cell: PreparedCell, batch_size: int) -> dict[str, 
 
 
 def roofline_metrics(
-    role: str, cell: PreparedCell, batch_size: int, measurement: Measurement | None, analysis: Analysis | None
+    role: str,
+    cell: PreparedCell,
+    batch_size: int,
+    measurement: Measurement | None = None,
+    analysis: Analysis | None = None,
 ) -> dict[str, float]:
     """Return what a cell takes on paper, and where it was measured, how near that came to the machine's ceiling."""
     prefix = prefix_of(role)
@@ -101,9 +105,9 @@ def inspections(cells: Mapping[str, PreparedCell]) -> dict[str, Path]:
     return out
 
 
-def cell_details(cell: PreparedCell, measurement: Measurement | None, role: str) -> dict[str, Any]:
-    """Return the proof of what a cell was: levels, engine, nodes, precision in use, how it warmed up."""
-    out: dict[str, Any] = {
+def cell_details(cell: PreparedCell) -> dict[str, Any]:
+    """Return the proof of what a cell was: levels, engine, nodes, precision in use."""
+    return {
         "engine": cell.plan.engine,
         "levels": asdict(cell.plan.levels),
         "accounting": asdict(cell.network.accounting),
@@ -119,8 +123,3 @@ def cell_details(cell: PreparedCell, measurement: Measurement | None, role: str)
         ],
         "policy": asdict(cell.network.policy) if cell.network.policy is not None else None,
     }
-    if measurement is not None:
-        out["loaded"] = asdict(measurement.loaded[role])
-        out["warmup"] = asdict(measurement.warmups[role])
-        out["fidelity"] = asdict(measurement.fidelity[role])
-    return out

@@ -3,35 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 
 import numpy as np
 
-from harness.config import HarnessConfig
-from harness.results.analyse import PERCENTILES
+from harness.config import ProtocolConfig
+from harness.results.analyse import PERCENTILES, Analysis
 from harness.serving.measure import CellUnderLoad, LoadMeasurement
 from harness.stats import Interaction, estimate, percentile
 from harness.stats.intervals import mean_interval
 from harness.stats.roles import ROLES, prefix_of
 
-AT_SLO = "at_slo"
 
+def analyse_load(
+    measurement: LoadMeasurement, settings: ProtocolConfig, boundary: str, compared: bool = True
+) -> Analysis:
+    """Return metrics, factor and LoadGen's verdict.
 
-@dataclass(frozen=True)
-class LoadAnalysis:
-    """Everything computed from one quartet under load."""
+    Args:
+        measurement: of one, two or four cells.
+        settings: margin and level of the verdict.
+        boundary: what a repeat's throughput is of, as it stands in the metrics' names.
+        compared: whether the throughputs of cells are compared: where all complete what arrives, they say nothing.
 
-    boundary: str  # at_slo | completed | offline | single_stream: what throughput and factor are of
-    metrics: Mapping[str, float]
-    interaction: Interaction | None  # None without four cells that have a throughput in every repeat
-    verdict: str | None
-    loadgen: str  # VALID, or INVALID and why
-
-
-def analyse_load(measurement: LoadMeasurement, config: HarnessConfig) -> LoadAnalysis:
-    """Return metrics, factor and LoadGen's verdict."""
-    boundary = boundary_of(config)
+    """
     cells = measurement.cells
     metrics: dict[str, float] = {
         "measure/seconds": measurement.seconds,
@@ -44,9 +40,8 @@ def analyse_load(measurement: LoadMeasurement, config: HarnessConfig) -> LoadAna
         metrics |= {f"{prefix_of(role)}{name}": value for name, value in cell_metrics(cell, boundary).items()}
     means = {role: geometric_mean(rates) for role, cell in cells.items() if (rates := throughputs(cell))}
     gains = {role: means[role] / means["baseline"] for role in means if role != "baseline" and "baseline" in means}
-    if boundary == "completed":  # everybody completes what has arrived
-        gains = {}
-    interaction = _interaction(measurement, config) if boundary != "completed" else None
+    gains = gains if compared else {}
+    interaction = _interaction(measurement, settings) if compared else None
     if interaction is not None:
         gains["expected"] = gains["arch"] * gains["hw"]
         for name in (f"{boundary}_", ""):
@@ -58,21 +53,15 @@ def analyse_load(measurement: LoadMeasurement, config: HarnessConfig) -> LoadAna
     if measurement.telemetry is not None:
         metrics |= measurement.telemetry.metrics()
     problems = {role: problem for role, cell in cells.items() if (problem := _problem(cell))}
-    return LoadAnalysis(
-        boundary=boundary,
+    invalid = "INVALID: " + "; ".join(f"{role}: {text}" for role, text in problems.items())
+    return Analysis(
         metrics={name: float(value) for name, value in metrics.items() if math.isfinite(value)},
-        interaction=interaction,
+        interactions={boundary: interaction} if interaction is not None else {},
+        primary=boundary,
         verdict=str(interaction.verdict) if interaction is not None else None,
-        loadgen="INVALID: " + "; ".join(f"{role}: {text}" for role, text in problems.items()) if problems else "VALID",
+        host_bound=measurement.host_bound if measurement.host_shares else None,
+        tags={"loadgen": invalid if problems else "VALID"},
     )
-
-
-def boundary_of(config: HarnessConfig) -> str:
-    """Return what a scenario's throughput is: the metric is `throughput/<this>`."""
-    asked = config.scenario
-    if asked.name != "server":
-        return asked.name
-    return AT_SLO if asked.rate_per_s is None else "completed"
 
 
 def throughputs(cell: CellUnderLoad) -> list[float]:
@@ -156,12 +145,11 @@ def slowdown(cell: CellUnderLoad) -> float | None:
     return taken_ms / expected_ms if expected_ms else None
 
 
-def _interaction(measurement: LoadMeasurement, config: HarnessConfig) -> Interaction | None:
+def _interaction(measurement: LoadMeasurement, settings: ProtocolConfig) -> Interaction | None:
     """Return the factor of throughput; y = ln(rate) of a repeat, whose four cells see the same draw of arrivals."""
     columns = [throughputs(measurement.cells[role]) for role in ROLES if role in measurement.cells]
     if len(columns) != len(ROLES) or not all(columns):
         return None
-    settings = config.protocol
     return estimate(
         np.array(columns).T,
         [repeat.restart for repeat in measurement.cells["baseline"].repeats],

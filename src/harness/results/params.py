@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from harness.config import HarnessConfig, ScenarioConfig
+from harness.config import HarnessConfig
 from harness.measure.design import QuartetPlan
 from harness.techniques import arch, hw
 from harness.techniques.finetuned import weights_of
@@ -45,12 +45,7 @@ def params(plan: QuartetPlan) -> dict[str, Any]:
         **arch.flat_options(config.arch),
         **hw.flat_options(config.hw),
         **{f"protocol.{name}": value for name, value in asdict(config.protocol).items()},
-        **(_scenario_options(config.scenario) if config.scenario.name != "fixed" else {}),
     }
-
-
-def _scenario_options(scenario: ScenarioConfig) -> dict[str, Any]:
-    return {f"scenario.{name}": value for name, value in asdict(scenario).items() if name != "name"}
 
 
 def _origins(config: HarnessConfig) -> dict[str, Any]:

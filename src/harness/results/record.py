@@ -6,12 +6,16 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Protocol
 
 import pandas
 
+from harness.measure.cell import Loaded
 from harness.measure.design import QuartetPlan
 from harness.measure.prepared import PreparedCell
 from harness.measure.protocol import Measurement
+from harness.measure.telemetry import Telemetry
+from harness.measure.verify import Fidelity
 from harness.results.accuracy import answer_metrics, answer_table, skipped_list, skipped_note
 from harness.results.analyse import Analysis
 from harness.results.cells import (
@@ -25,7 +29,7 @@ from harness.results.cells import (
 )
 from harness.results.figure import draw_quartet
 from harness.results.roofline.metrics import machine_metrics
-from harness.results.row import QuartetRecord, RowDraft
+from harness.results.row import RowDraft
 from harness.results.strategy import strategy
 from harness.results.why.ceiling import standings
 from harness.results.why.details import details as why_details
@@ -33,77 +37,88 @@ from harness.results.why.explain import Why, explain
 from harness.stats.roles import prefix_of
 
 
-def record(
-    plan: QuartetPlan,
-    cells: Mapping[str, PreparedCell],
-    measurement: Measurement | None,
-    analysis: Analysis | None,
-    folder: Path,
-    resolved_config: str,
-) -> QuartetRecord:
-    """Return the row of a quartet, its files written below `folder`; without a measurement, what was built."""
-    row = built(plan, cells, folder, measurement, analysis)
-    if measurement is not None and analysis is not None:
-        _add_measured(row, measurement, analysis)
-        _add_answers(row, plan, cells, measurement)
-        why = _why(plan, measurement, analysis, row.metrics)
-        if analysis.verdict:
-            _add_verdict(row, plan, analysis)
-        if why is not None:
-            _add_why(row, why)
-    add_skipped(row, cells)
-    return row.finished(resolved_config)
+class Measured(Protocol):
+    """What every scenario's measurement has."""
+
+    @property
+    def loaded(self) -> Mapping[str, Loaded]:
+        """What loading each cell showed."""
+
+    @property
+    def fidelity(self) -> Mapping[str, Fidelity]:
+        """How near each cell's outputs came to its own network's in fp32 eager."""
+
+    @property
+    def telemetry(self) -> Telemetry | None:
+        """What the machine did meanwhile."""
+
+    @property
+    def note(self) -> str:
+        """What a reader of the result must know."""
 
 
-def built(
-    plan: QuartetPlan,
-    cells: Mapping[str, PreparedCell],
-    folder: Path,
-    measurement: Measurement | None = None,
-    analysis: Analysis | None = None,
-) -> RowDraft:
-    """Begin the row with what was built; where it was measured, also how near it came to the machine's ceilings."""
+def begin_row(plan: QuartetPlan, cells: Mapping[str, PreparedCell], folder: Path) -> RowDraft:
+    """Begin a row with what was built; its files are written below `folder`."""
     row = RowDraft(folder)
     for role, cell in cells.items():
         row.metrics |= cost_metrics(prefix_of(role), cell, plan.config.batch_size)
-        row.metrics |= roofline_metrics(role, cell, plan.config.batch_size, measurement, analysis)
+        row.metrics |= roofline_metrics(role, cell, plan.config.batch_size)
     row.metrics["build/cache_hit"] = float(all(cell.cache_hit for cell in cells.values()))
     row.tags["engine_version"] = cells[plan.cells[-1].role].artifacts[0].engine_version
-    row.tags["degraded"] = "; ".join(degraded(cells, measurement.loaded if measurement is not None else {}))
+    row.tags["degraded"] = "; ".join(degraded(cells, {}))
     row.details["quartet"] = plan.label
-    row.details["cells"] = {role: cell_details(cell, measurement, role) for role, cell in cells.items()}
+    row.details["cells"] = {role: cell_details(cell) for role, cell in cells.items()}
     row.artifacts |= inspections(cells)
-    return row
-
-
-def add_skipped(row: RowDraft, cells: Mapping[str, PreparedCell]) -> None:
-    """Add which images could not be read, where there are any."""
     data = next(iter(cells.values())).data
     if data is not None and (note := skipped_note(data)):
         row.notes.append(note)
         row.file("skipped_images.txt").write_text(skipped_list(data))
+    return row
 
 
-def _add_measured(row: RowDraft, measurement: Measurement, analysis: Analysis) -> None:
-    """Add what was measured and what follows from it, with the samples to recompute it from."""
-    row.metrics |= {**analysis.metrics, **fidelity_metrics(measurement.fidelity), **consumption_metrics(measurement)}
-    row.metrics |= machine_metrics(measurement.ceilings)
-    row.tags |= {"boundary": analysis.primary, "converged": str(measurement.converged).lower()}
+def add_measured(
+    row: RowDraft, plan: QuartetPlan, cells: Mapping[str, PreparedCell], measurement: Measured, analysis: Analysis
+) -> None:
+    """Add what every scenario measures: its numbers, how true the cells were, and the verdict where there is one."""
+    row.metrics |= {**fidelity_metrics(measurement.fidelity), **analysis.metrics}
+    row.tags |= {"boundary": analysis.primary, **analysis.tags}
     if analysis.host_bound is not None:
         row.tags["host_bound"] = str(analysis.host_bound).lower()
+    row.tags["degraded"] = "; ".join(degraded(cells, measurement.loaded))
+    row.notes.insert(0, measurement.note)
+    row.details["interaction"] = {name: asdict(found) for name, found in analysis.interactions.items()}
+    for name, found in (("loaded", measurement.loaded), ("fidelity", measurement.fidelity)):
+        for role, details in found.items():
+            row.details["cells"][role][name] = asdict(details)
+    if measurement.telemetry is not None:
+        row.table("telemetry.parquet", pandas.DataFrame(measurement.telemetry.rows))
+    if analysis.verdict:
+        _add_verdict(row, plan, analysis)
+
+
+def add_blocks(
+    row: RowDraft, plan: QuartetPlan, cells: Mapping[str, PreparedCell], measurement: Measurement, analysis: Analysis
+) -> None:
+    """Add what timed blocks give beside the factor: samples, consumption, answers, roofline, and what explains it."""
+    row.metrics |= {**consumption_metrics(measurement), **machine_metrics(measurement.ceilings)}
+    for role, cell in cells.items():
+        row.metrics |= roofline_metrics(role, cell, plan.config.batch_size, measurement, analysis)
+        row.details["cells"][role]["warmup"] = asdict(measurement.warmups[role])
+    row.tags["converged"] = str(measurement.converged).lower()
     if analysis.coursework:
         row.metrics["coursework/factor"] = analysis.coursework["factor"]
         row.tags["coursework_verdict"] = analysis.coursework["verdict"]
-    row.notes += [measurement.note, _thinned(measurement)]
+    row.notes.append(_thinned(measurement))
     row.details |= {
-        "interaction": {name: asdict(found) for name, found in analysis.interactions.items()},
         "coursework": analysis.coursework,
         "coursework_ms": dict(measurement.coursework_ms),
         "standing": asdict(measurement.standing),
     }
     row.artifacts |= {path.name: path for path in measurement.samples.write(row.folder / "samples.parquet")}
-    if measurement.telemetry is not None:
-        row.table("telemetry.parquet", pandas.DataFrame(measurement.telemetry.rows))
+    _add_answers(row, plan, cells, measurement)
+    why = _why(plan, measurement, analysis, row.metrics)
+    if why is not None:
+        _add_why(row, why)
 
 
 def _add_answers(row: RowDraft, plan: QuartetPlan, cells: Mapping[str, PreparedCell], measurement: Measurement) -> None:

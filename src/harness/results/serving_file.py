@@ -14,14 +14,14 @@ import math
 from typing import Any
 
 from harness.config import HarnessConfig
-from harness.results.load_analysis import AT_SLO, boundary_of, geometric_mean, rate_interval, throughputs
+from harness.results.load_analysis import geometric_mean, rate_interval, throughputs
 from harness.serving.measure import CellUnderLoad, LoadMeasurement
 from harness.serving.serving_cell import point
 
 
 def serving_json(measurement: LoadMeasurement, config: HarnessConfig) -> str:
     """Return the file's text."""
-    cells = {role: _cell(cell, config) for role, cell in measurement.cells.items()}
+    cells = {role: _cell(cell) for role, cell in measurement.cells.items()}
     content = {
         "scenario": config.scenario.name,
         "slo_ms": config.scenario.slo_ms,
@@ -31,8 +31,9 @@ def serving_json(measurement: LoadMeasurement, config: HarnessConfig) -> str:
     return json.dumps(content, indent=1, allow_nan=False)
 
 
-def _cell(cell: CellUnderLoad, config: HarnessConfig) -> dict[str, Any]:
-    rates = throughputs(cell) if boundary_of(config) == AT_SLO else []
+def _cell(cell: CellUnderLoad) -> dict[str, Any]:
+    searched = all(repeat.found is not None for repeat in cell.repeats)
+    rates = throughputs(cell) if searched else []
     interval = rate_interval(rates, [repeat.restart for repeat in cell.repeats]) if rates else None
     if interval is None and rates:  # too few repeats for an interval: the brackets of the searches
         founds = [repeat.found for repeat in cell.repeats if repeat.found is not None]

@@ -23,8 +23,6 @@ from harness.serving.server import serve, short_sleeps
 from harness.serving.work import Work
 from harness.system.errors import CellError, UserError
 
-GIVE_UP_BOUNDS, GIVE_UP_MIN_S = 10, 2.0  # a queue as old as ten bounds is no hiccup
-
 
 @dataclass(frozen=True)
 class LoadResult:
@@ -58,7 +56,6 @@ def require_loadgen() -> None:
 def run_test(test: LoadTest, work: Work, has_exit: bool = False) -> LoadResult:
     """Run one test against `work`; raise CellError if the cell failed while it served."""
     finished: list[Request] = []
-    give_up_s = max(GIVE_UP_BOUNDS * test.slo_ms / 1e3, GIVE_UP_MIN_S) if test.scenario == "server" else None
     short_sleeps()
     work.runs.clear()
     with no_collector(), Client(test) as client:  # in this order: collecting takes longer than the first requests wait
@@ -69,7 +66,7 @@ def run_test(test: LoadTest, work: Work, has_exit: bool = False) -> LoadResult:
             client.answer([one.query_id for one in requests])
 
         try:
-            serve(arrivals, work, answer, give_up_s)
+            serve(arrivals, work, answer, test.give_up_s)
         except Exception as error:
             work.drop()
             if isinstance(error, CellError):

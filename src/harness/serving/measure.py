@@ -22,7 +22,7 @@ from harness.measure.turns import BUSY, NOTE, admits_one_process, turns
 from harness.measure.verify import Fidelity
 from harness.serving.budget import restarts_within, shortened
 from harness.serving.loadgen import LoadResult
-from harness.serving.requests import CellLoad, command_timeout_s, exit_bound_tests, request_of
+from harness.serving.requests import CellLoad, LoadScenario, command_timeout_s, exit_bound_tests
 from harness.serving.search import Found
 from harness.serving.serving_cell import SearchResult, Served, ServingCell, point
 from harness.serving.static_size import choose
@@ -36,6 +36,7 @@ class Repeat:
 
     restart: int
     results: tuple[LoadResult, ...]  # in the order they were measured
+    throughput_per_s: float | None  # what the scenario measures; None: a search that found no rate
     found: Found | None = None  # of a search
 
     @property
@@ -44,16 +45,6 @@ class Repeat:
         if self.found is None or self.found.best is None:
             return self.results[-1]
         return next(r for r in self.results if r.test.expected_per_s == self.found.best.rate_per_s and r.valid)
-
-    @property
-    def throughput_per_s(self) -> float | None:
-        """What the scenario measures: the rate at the bound, samples a second, or one over the mean latency."""
-        if self.found is not None:
-            return None if self.found.best is None else self.found.best.arrived_per_s
-        result = self.results[0]
-        if result.test.scenario == "single_stream":
-            return 1e3 / result.mean_latency_ms
-        return result.completed_per_s
 
     @property
     def problem(self) -> str:
@@ -96,25 +87,34 @@ class LoadMeasurement:
 
 
 def measure_under_load(
-    variants: Mapping[str, Sequence[Variant]], config: HarnessConfig, device: str, progress: Progress
+    variants: Mapping[str, Sequence[Variant]],
+    config: HarnessConfig,
+    device: str,
+    progress: Progress,
+    scenario: LoadScenario,
 ) -> LoadMeasurement:
     """Measure all cells (1, 2 or 4); raise CellError where one can't be trusted or fails while it serves."""
     if admits_one_process(device):
-        return _measure(variants, config, device, progress, fresh=True)
+        return _measure(variants, config, device, progress, scenario, fresh=True)
     try:
-        return _measure(variants, config, device, progress, fresh=False)
+        return _measure(variants, config, device, progress, scenario, fresh=False)
     except CellError as error:
         if BUSY not in str(error):
             raise
-        return _measure(variants, config, device, progress, fresh=True)
+        return _measure(variants, config, device, progress, scenario, fresh=True)
 
 
 def _measure(
-    variants: Mapping[str, Sequence[Variant]], config: HarnessConfig, device: str, progress: Progress, fresh: bool
+    variants: Mapping[str, Sequence[Variant]],
+    config: HarnessConfig,
+    device: str,
+    progress: Progress,
+    scenario: LoadScenario,
+    fresh: bool,
 ) -> LoadMeasurement:
     """Measure with a process a cell, or with one for each command where the GPU admits no second one (`fresh`)."""
-    run = _LoadRun(config, settled(config.protocol, device), device, progress, fresh)
-    run.chosen, run.predicted_per_s = choose(variants, config, run.settings, run.processes, progress)
+    run = _LoadRun(config, settled(config.protocol, device), device, progress, scenario, fresh)
+    run.chosen, run.predicted_per_s = choose(variants, config, run.settings, run.processes, progress, scenario)
     with Telemetry(device) as run.telemetry:
         for restart in restarts_within(config.scenario.budget_s, run.settings.restarts):
             run.restart(restart)
@@ -129,6 +129,7 @@ class _LoadRun:
     settings: ProtocolConfig
     device: str
     progress: Progress
+    scenario: LoadScenario
     fresh: bool  # a process for each command
     started: float = field(default_factory=time.monotonic)
     chosen: Mapping[str, Variant] = field(init=False)
@@ -155,17 +156,17 @@ class _LoadRun:
 
     def restart(self, number: int) -> None:
         """Bring up fresh processes and measure this restart's repeats in them, the cells in a random order in each."""
-        scenario = self.config.scenario
+        asked = self.config.scenario
         with self.processes(list(self.chosen.values())) as handles:
             tasks = [variant.task for variant in self.chosen.values()]
             self.loaded, self.fidelity = bring_up(tasks, handles, self.settings, self.progress)
             warm_up(handles, self.settings, self.device, self.progress)
             for role, variant in self.chosen.items():
                 self.make_ready(variant, handles[role])
-            first, last = (round(scenario.repeats * r / self.settings.restarts) for r in (number, number + 1))
+            first, last = (round(asked.repeats * r / self.settings.restarts) for r in (number, number + 1))
             for repeat in range(first, last):
                 for role in (list(self.chosen)[index] for index in self.order.permutation(len(self.chosen))):
-                    self.progress.stage(f"{scenario.name} {repeat + 1} of {scenario.repeats}", role)
+                    self.progress.stage(f"{asked.name} {repeat + 1} of {asked.repeats}", role)
                     self.visit(role, handles[role], number, repeat)
             for role, variant in self.chosen.items():
                 if variant.plan.tail is not None and role not in self.exit_bounds_per_s:
@@ -190,13 +191,16 @@ class _LoadRun:
     def visit(self, role: str, handle: Handle, restart: int, repeat: int) -> None:
         """Measure one repeat of one cell: a test, or a search."""
         began = time.monotonic()
-        command, argument = request_of(self.chosen[role], self.loads[role], self.config, repeat)
+        command, argument = self.scenario.request(self.chosen[role], self.loads[role], self.config, repeat)
         answer: Any = handle.ask(command, argument, command_timeout_s(self.config, command))
-        is_search = isinstance(answer, SearchResult)
-        one = Repeat(restart, answer.results, answer.found) if is_search else Repeat(restart, (answer,))
-        self.repeats.setdefault(role, []).append(one)
+        if isinstance(answer, SearchResult):
+            best = answer.found.best
+            measured = Repeat(restart, answer.results, best.arrived_per_s if best else None, answer.found)
+        else:
+            measured = Repeat(restart, (answer,), self.scenario.throughput_per_s(answer))
+        self.repeats.setdefault(role, []).append(measured)
         self.slowed += self.telemetry.read(role, restart, repeat, time.monotonic() - began)
-        self.loads[role] = self.loads[role].after_search(one.found)
+        self.loads[role] = self.loads[role].after_search(measured.found)
 
     def measurement(self) -> LoadMeasurement:
         """Return all that was found."""

@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from statistics import median
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from harness.config import HarnessConfig
 from harness.measure.coordinator import Handle
 from harness.serving.client.load_test import LoadTest
+from harness.serving.loadgen import LoadResult
 from harness.serving.policy import BatchPolicy, powers_of_two
 from harness.serving.queueing import predicted_rate
-from harness.serving.scenario_limits import queries_needed
 from harness.serving.search import STEP, Found
 from harness.serving.serving_cell import EXITS, Search
 from harness.serving.variants import Variant
+from harness.stats import minimum_samples
 
 TIMED_BATCHES = 20
+SATURATED = "offline"  # LoadGen's scenario in which all requests are there at once
 BOUND_S = 2.0  # a test of an early exit's bounds: all its requests are there at once, so no arrival's chance is in it
 POINTS = 24  # of one search, at most
 MARGIN = 1.1  # the lowest rate of a search still makes its requests in time
@@ -80,29 +82,35 @@ def timed_sizes(policy: BatchPolicy) -> tuple[int, ...]:
     return tuple(size for size in sizes if size in wanted)
 
 
-def request_of(variant: Variant, load: CellLoad, config: HarnessConfig, repeat: int) -> tuple[str, Any]:
-    """Return the command and its argument; the four cells of one repeat see the same draw of arrivals."""
+class LoadScenario(Protocol):
+    """What serving has to know of a scenario."""
+
+    def request(self, variant: Variant, load: CellLoad, config: HarnessConfig, repeat: int) -> tuple[str, Any]:
+        """Return the command of one repeat and its argument: `load_test` or `search`."""
+
+    def promised_per_s(self, load: CellLoad) -> float:
+        """Return what is to be expected of a cell, to choose between its static sizes."""
+
+    def throughput_per_s(self, result: LoadResult) -> float:
+        """Return what one test measured; of a search the rate at the bound is it."""
+
+
+def search_of(variant: Variant, load: CellLoad, config: HarnessConfig, repeat: int, test: LoadTest) -> Search:
+    """Return a search for the highest rate at which `test` is passed."""
     asked = config.scenario
-    test = _test(load, config, repeat)
-    if asked.name != "server" or asked.rate_per_s is not None:
-        return "load_test", (variant.plan, test)
     lowest = MARGIN * test.min_queries / asked.max_duration_s
     highest = max(CEILING * load.capacity_per_s, lowest)
     step, guess_per_s = STEP, load.guess_per_s
     if load.found_before:  # steps that are as narrow as asked for once halved, from a place of each repeat's own
         step = (1 + asked.tolerance) ** 2
         guess_per_s *= (1 + asked.tolerance) ** np.random.default_rng((asked.seed, repeat)).uniform(-0.5, 0.5)
-    return "search", Search(variant.plan, test, float(guess_per_s), lowest, highest, asked.tolerance, step)
+    return Search(variant.plan, test, float(guess_per_s), lowest, highest, asked.tolerance, step)
 
 
 def exit_bound_tests(variant: Variant, load: CellLoad, config: HarnessConfig) -> dict[str, Any]:
     """Return the argument of an offline test for each way to leave early."""
-    test = replace(
-        _test(load, config, 0),
-        scenario="offline",
-        expected_per_s=ROOM * load.capacity_per_s,
-        min_duration_s=min(BOUND_S, config.scenario.min_duration_s),
-    )
+    test = load_test(SATURATED, config, 0, saturated_per_s(load))
+    test = replace(test, min_duration_s=min(BOUND_S, test.min_duration_s))
     return {exits: (replace(variant.plan, exits=exits), test) for exits in EXITS}
 
 
@@ -112,21 +120,30 @@ def command_timeout_s(config: HarnessConfig, command: str) -> float:
     return config.protocol.worker_timeout_s + (POINTS * one if command == "search" else one)
 
 
-def _test(load: CellLoad, config: HarnessConfig, repeat: int) -> LoadTest:
+def saturated_per_s(load: CellLoad) -> float:
+    """Return what a test at full load is sized for: some more than the batches' times promise."""
+    return ROOM * load.capacity_per_s
+
+
+def load_test(
+    scenario: str, config: HarnessConfig, repeat: int, expected_per_s: float, give_up_s: float | None = None
+) -> LoadTest:
+    """Return a test by the options of a config; the four cells of one repeat see the same draw of arrivals."""
     asked = config.scenario
-    expected = {
-        "server": asked.rate_per_s or load.guess_per_s,
-        "offline": ROOM * load.capacity_per_s,
-        "single_stream": 1e3 / median(load.service_ms[min(load.service_ms)]),
-    }
     return LoadTest(
-        scenario=asked.name,
-        expected_per_s=expected[asked.name],
+        scenario=scenario,
+        expected_per_s=expected_per_s,
         percentile=asked.percentile,
         slo_ms=asked.slo_ms,
+        give_up_s=give_up_s,
         min_duration_s=asked.min_duration_s,
         max_duration_s=asked.max_duration_s,
         min_queries=queries_needed(asked.percentile, asked.min_queries),
         sample_count=asked.sample_count,
         seed=asked.seed + repeat,
     )
+
+
+def queries_needed(percentile: float, min_queries: int | None) -> int:
+    """Return how many requests one test has at least: as asked, else twice what the percentile needs."""
+    return 2 * minimum_samples(percentile / 100) if min_queries is None else min_queries

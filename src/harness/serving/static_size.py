@@ -9,7 +9,7 @@ from harness.config import HarnessConfig, ProtocolConfig
 from harness.measure.bring_up import bring_up
 from harness.measure.coordinator import Handle
 from harness.measure.progress import Progress
-from harness.serving.requests import CellLoad
+from harness.serving.requests import CellLoad, LoadScenario
 from harness.serving.variants import Variant
 
 Processes = Callable[[Sequence[Variant]], AbstractContextManager[Mapping[str, Handle]]]
@@ -21,6 +21,7 @@ def choose(
     settings: ProtocolConfig,
     processes: Processes,
     progress: Progress,
+    scenario: LoadScenario,
 ) -> tuple[dict[str, Variant], dict[str, dict[int, float]]]:
     """Return one variant a role, and what each static size promised, requests/s, where there was a choice.
 
@@ -30,7 +31,9 @@ def choose(
     for role, several in variants.items():
         if len(several) > 1:
             predicted[role] = {
-                variant.plan.policy.max_batch_size: _promise(variant, config, settings, processes, progress)
+                variant.plan.policy.max_batch_size: scenario.promised_per_s(
+                    _timed(variant, config, settings, processes, progress)
+                )
                 for variant in several
             }
             best = max(predicted[role], key=lambda size: predicted[role][size])
@@ -40,13 +43,13 @@ def choose(
     return chosen, predicted
 
 
-def _promise(
+def _timed(
     variant: Variant, config: HarnessConfig, settings: ProtocolConfig, processes: Processes, progress: Progress
-) -> float:
+) -> CellLoad:
+    """Return what a cell's batches take, in processes of their own."""
     with processes([variant]) as handles:
         bring_up([variant.task], handles, settings, progress)
         progress.stage(f"static batch {variant.plan.policy.max_batch_size}", variant.role)
         handle = handles[variant.role]
         handle.ask("ready", variant.plan, settings.worker_timeout_s)
-        load = CellLoad.timed(variant, handle, config, settings.worker_timeout_s)
-    return load.guess_per_s if config.scenario.name == "server" else load.capacity_per_s
+        return CellLoad.timed(variant, handle, config, settings.worker_timeout_s)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from harness.config import HarnessConfig
 from harness.measure.bring_up import CellTask
 from harness.measure.design import QuartetPlan
 from harness.measure.prepared import PreparedCell
+from harness.measure.tasks import BuiltQuartet
 from harness.serving.policy import BatchPolicy, powers_of_two
 from harness.serving.serving_cell import ServingPlan
 from harness.techniques.levels import BatchProfile
@@ -26,19 +26,29 @@ class Variant:
     plan: ServingPlan
 
 
-def static_sizes(config: HarnessConfig) -> tuple[int, ...]:
-    """Return the static batch sizes to try, ascending: as asked, else those that suit the scenario.
+def variant_plans(plan: QuartetPlan, static_sizes: Sequence[int]) -> list[QuartetPlan]:
+    """Return what has to be built: the cells that batch, and the others once for each static size."""
+    batching = tuple(cell for cell in plan.cells if not cell.levels.batch.is_static)
+    plans = [replace(plan, cells=batching)] if batching else []
+    for size in static_sizes:
+        profile = BatchProfile(size, size, size)
+        cells = tuple(
+            replace(cell, levels=replace(cell.levels, batch=profile)) for cell in plan.cells if cell not in batching
+        )
+        if cells:
+            plans.append(replace(plan, config=replace(plan.config, batch_size=size), cells=cells))
+    return plans
 
-    One request at a time is best served one at a time; a given rate is measured at the given batch size.
-    """
-    asked, size = config.scenario, config.batch_size
-    if asked.static_batch_sizes:
-        return tuple(sorted(set(asked.static_batch_sizes)))
-    if asked.name == "single_stream":
-        return (1,)
-    if asked.name == "server" and asked.rate_per_s is None:
-        return tuple(sorted({1, max(1, size // 4), size}))
-    return (size,)
+
+def variants(plan: QuartetPlan, built: Sequence[BuiltQuartet]) -> dict[str, tuple[Variant, ...]]:
+    """Return by role, in the order of the plan's cells, what was built of each cell."""
+    out: dict[str, tuple[Variant, ...]] = {cell.role: () for cell in plan.cells}
+    for quartet in built:
+        for task in quartet.tasks:
+            role = task.spec.role
+            cell = quartet.cells[role]
+            out[role] = (*out[role], Variant(role, cell, task, serving_plan(quartet.plan, cell)))
+    return out
 
 
 def serving_plan(plan: QuartetPlan, cell: PreparedCell) -> ServingPlan:
@@ -71,8 +81,3 @@ def _buckets(limits: BatchProfile, device: str, preferred: tuple[int, ...]) -> t
         return tuple(range(limits.min_size, limits.max_size + 1))
     sizes = {*preferred, limits.max_size} if preferred else set(powers_of_two(limits.max_size))
     return tuple(sorted({max(limits.min_size, size) for size in sizes}))
-
-
-def prepared(chosen: Mapping[str, Variant]) -> dict[str, PreparedCell]:
-    """Return the cells of the chosen variants, in their order."""
-    return {role: variant.cell for role, variant in chosen.items()}

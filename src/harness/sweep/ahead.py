@@ -105,7 +105,7 @@ def _prepare(plan: QuartetPlan, turn: int, sweep: str) -> None:
     Quartets share cells, and who comes second waits for the first one's build: so each begins with another cell.
     """
     from harness.sweep.build import prepare
-    from harness.sweep.build_variants import prepare_variants
+    from harness.sweep.scenarios import scenario_of
     from harness.system.cache import open_cache
     from harness.system.errors import CellError, UserError
 
@@ -113,10 +113,7 @@ def _prepare(plan: QuartetPlan, turn: int, sweep: str) -> None:
         first = turn % len(plan.cells)
         plan = replace(plan, cells=plan.cells[first:] + plan.cells[:first])
         cache = open_cache(plan.config.cache, sweep)
-        if plan.config.scenario.name != "fixed":
-            prepare_variants(plan, cache, _Saying())
-            return
-        for build in range(plan.config.protocol.builds):
-            prepare(plan, cache, _Saying(), build)
+        for requested, build in scenario_of(plan.config).builds(plan):
+            prepare(requested, cache, _Saying(), build)
     except (CellError, UserError):
         return

@@ -12,7 +12,7 @@ from harness.measure.bring_up import try_out
 from harness.measure.design import CellPlan, QuartetPlan
 from harness.measure.prepared import PreparedCell
 from harness.measure.progress import Progress
-from harness.measure.tasks import task
+from harness.measure.tasks import BuiltQuartet, task, tasks
 from harness.networks.data.labelled import Labelled, labelled
 from harness.sweep.plan import build_plan
 from harness.system.cache import Cache
@@ -40,6 +40,12 @@ def prepare(plan: QuartetPlan, cache: Cache, progress: Progress, build: int = 0)
         net = network(weights.model, cell.arch, weights.checkpoint, weights.sha256, data)
         cells[cell.role] = _prepare_the_most(plan, cell, net, data, cache, progress)
     return cells
+
+
+def build_quartet(plan: QuartetPlan, cache: Cache, progress: Progress, build: int = 0) -> BuiltQuartet:
+    """Return a quartet with its engines built and, unless nothing is to be run, what its workers are to load."""
+    cells = prepare(plan, cache, progress, build)
+    return BuiltQuartet(plan, cells, () if plan.config.engine.build_only else tasks(plan, cells))
 
 
 def _prepare_the_most(

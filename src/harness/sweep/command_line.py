@@ -49,11 +49,13 @@ def register_schema(overrides: Sequence[str] = ()) -> None:
 
     from harness import engines
     from harness.networks.choices import register_choices
+    from harness.sweep import scenarios
 
     ConfigStore.instance().store("schema", HarnessConfig)
     for name in other_techniques():  # ours have files in conf/arch
         ConfigStore.instance().store(name=name, node={name: {"enabled": True}}, group="arch", package="arch")
     engines.register_choices()
+    scenarios.register_choices()
     register_choices(config_dir() / "model", OverridesParser.create().parse_overrides(list(overrides)))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 import tempfile
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from functools import cache as memoised
@@ -21,15 +21,15 @@ from harness.engines.build import engine_digest
 from harness.measure.design import QuartetPlan
 from harness.measure.lock import building, device_lock
 from harness.measure.progress import Progress
-from harness.measure.protocol import measure
 from harness.measure.seat import device_id
-from harness.measure.tasks import tasks
+from harness.measure.tasks import BuiltQuartet
 from harness.networks.data.labelled import content_digest
-from harness.results.analyse import analyse
 from harness.results.params import params
-from harness.results.record import record
+from harness.results.record import add_measured, begin_row
 from harness.results.row import QuartetRecord
-from harness.sweep.build import prepare
+from harness.sweep.build import build_quartet
+from harness.sweep.scenarios import scenario_of
+from harness.sweep.scenarios.scenario import sources
 from harness.system.cache import Cache, key_of, open_cache
 from harness.system.errors import CellError, UserError
 from harness.system.machine import cpu_name, git_sha, gpu
@@ -44,9 +44,6 @@ _MEASURING = (
     "harness.stats", "harness.networks.data", "harness.engines.export", "harness.measure", "harness.results.analyse",
     "harness.results.accuracy", "harness.results.cells", "harness.results.params", "harness.results.record",
     "harness.results.roofline", "harness.results.score", "harness.sweep.build", "harness.sweep.plan",
-)  # fmt: skip
-_LOADING = (
-    "harness.serving", "harness.sweep.build_variants", "harness.results.load_analysis", "harness.results.load_record",
 )  # fmt: skip
 _EXPLAINING = ("harness.results.why", "harness.engines.profiling")
 
@@ -68,7 +65,7 @@ def run_job(job: PlannedJob, sweep_id: str, store: Store, progress: Progress) ->
         outbox,
         sweep_id,
         f"{plan.label} b{config.batch_size}",
-        params(plan),
+        params(plan) | scenario_of(config).params(config),
         {
             "git_sha": git_sha(),
             "gpu": chip["name"] if chip else "none",
@@ -106,36 +103,29 @@ def run_quartet(
     plan: QuartetPlan, cache: Cache, progress: Progress, folder: Path, resolved_config: str
 ) -> QuartetRecord:
     """Return the row of one quartet; raise CellError with the reason why there is none."""
-    if plan.config.scenario.name != "fixed":
-        return serve_quartet(plan, cache, progress, folder, resolved_config)
+    scenario = scenario_of(plan.config)
     progress.stage("wait until nothing is timed")
     with building():
-        cells, *rebuilt = (prepare(plan, cache, progress, build) for build in range(plan.config.protocol.builds))
-        if plan.config.engine.build_only:
-            return record(plan, cells, None, None, folder, resolved_config)
-        todo, *others = (tasks(plan, replica) for replica in (cells, *rebuilt))
+        built = [build_quartet(requested, cache, progress, number) for requested, number in scenario.builds(plan)]
+    if plan.config.engine.build_only:
+        return begin_row(plan, built[0].cells, folder).finished(resolved_config)
     progress.stage("wait for the device")
     with device_lock(device_id(plan.device)):
-        measurement = measure(todo, plan.config.protocol, plan.primary, progress, others)
-    return record(plan, cells, measurement, analyse(measurement, plan.config.protocol), folder, resolved_config)
+        measurement = scenario.measure(plan, built, progress)
+    return row_of(plan, built, measurement, folder, resolved_config)
 
 
-def serve_quartet(
-    plan: QuartetPlan, cache: Cache, progress: Progress, folder: Path, resolved_config: str
+def row_of(
+    plan: QuartetPlan, built: Sequence[BuiltQuartet], measurement: Any, folder: Path, resolved_config: str
 ) -> QuartetRecord:
-    """Return the row of one quartet whose requests come one by one; raise CellError with the reason for none."""
-    from harness.results.load_analysis import analyse_load
-    from harness.results.load_record import record_load
-    from harness.serving.measure import measure_under_load
-    from harness.sweep.build_variants import prepare_variants
-
-    progress.stage("wait until nothing is timed")
-    with building():
-        variants = prepare_variants(plan, cache, progress)
-    progress.stage("wait for the device")
-    with device_lock(device_id(plan.device)):
-        measurement = measure_under_load(variants, plan.config, plan.device, progress)
-    return record_load(plan, measurement, analyse_load(measurement, plan.config), folder, resolved_config)
+    """Analyse what a quartet's scenario measured; return its row, with files below `folder`."""
+    scenario = scenario_of(plan.config)
+    analysis = scenario.analyse(plan, measurement)
+    cells = scenario.measured_cells(built, measurement)
+    row = begin_row(plan, cells, folder)
+    add_measured(row, plan, cells, measurement, analysis)
+    scenario.metrics(row, plan, cells, measurement, analysis)
+    return row.finished(resolved_config)
 
 
 def quartet_key(plan: QuartetPlan, chip: Mapping[str, Any] | None) -> str:
@@ -163,9 +153,7 @@ def quartet_key(plan: QuartetPlan, chip: Mapping[str, Any] | None) -> str:
 
 def _rooms(plan: QuartetPlan) -> list[str]:
     """Return the rooms whose code decides what a quartet's row says."""
-    rooms = [*_MEASURING]
-    if plan.config.scenario.name != "fixed":
-        rooms += _LOADING
+    rooms = [*_MEASURING, *sources(scenario_of(plan.config))]
     if plan.config.protocol.why:
         rooms += _EXPLAINING
     return rooms

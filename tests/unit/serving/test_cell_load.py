@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import pytest
 
 from harness.config import HarnessConfig, ScenarioConfig
-from harness.serving.requests import CellLoad, request_of
+from harness.serving.requests import CellLoad, queries_needed
 from harness.serving.search import Found, Point
+from harness.sweep.scenarios.under_load import Server
 
 TIMED = CellLoad({32: (13.5,)}, 2370.0, 2100.0)
 
@@ -40,8 +41,13 @@ def test_later_searches_begin_near_the_first_ones_end_each_at_a_rate_of_its_own(
     config = HarnessConfig(scenario=ScenarioConfig(name="server", tolerance=0.05))
     variant = SimpleNamespace(plan=None)
     load = replace(TIMED, guess_per_s=1800.0, found_before=True)
-    guesses = [request_of(variant, load, config, repeat)[1].guess_per_s for repeat in range(8)]
+    guesses = [Server().request(variant, load, config, repeat)[1].guess_per_s for repeat in range(8)]
     assert len(set(guesses)) == 8 and 1.03 < max(guesses) / min(guesses) < 1.05
     assert all(abs(guess / 1800 - 1) < 0.026 for guess in guesses)
-    assert request_of(variant, load, config, 3)[1].guess_per_s == guesses[3]
-    assert request_of(variant, TIMED, config, 3)[1].guess_per_s == TIMED.guess_per_s
+    assert Server().request(variant, load, config, 3)[1].guess_per_s == guesses[3]
+    assert Server().request(variant, TIMED, config, 3)[1].guess_per_s == TIMED.guess_per_s
+
+
+def test_a_test_is_long_enough_for_its_percentile_unless_told_otherwise():
+    assert queries_needed(99, None) == 2 * 662
+    assert queries_needed(99, 10) == 10

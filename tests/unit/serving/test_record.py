@@ -17,14 +17,22 @@ from harness.measure.progress import Silent
 from harness.networks.data.labelled import labelled
 from harness.report.choose import candidates_of
 from harness.report.quartets import quartets
+<<<<<<< HEAD
 from harness.results.load_analysis import analyse_load
 from harness.results.load_record import record_load
 from harness.results.metrics import find_metric
+=======
+>>>>>>> 18884ba (A scenario is an object, looked up in one registry; fixed batches and load share one job path)
 from harness.results.params import params
-from harness.serving.measure import measure_under_load
 from harness.serving.serving_cell import ServingCell
+<<<<<<< HEAD
 from harness.stats.roles import ROLES
 from harness.sweep.build_variants import prepare_variants
+=======
+from harness.serving.variants import variants
+from harness.sweep.job import row_of
+from harness.sweep.scenarios.under_load import Offline
+>>>>>>> 18884ba (A scenario is an object, looked up in one registry; fixed batches and load share one job path)
 
 SHORT = (
     "hw=fp16", "scenario=offline", "scenario.min_duration_s=0.1", "scenario.min_queries=8", "scenario.repeats=1",
@@ -33,31 +41,30 @@ SHORT = (
 
 
 @pytest.fixture(scope="module")
-def measured(planned, cache):
+def measured(built):
     """Return the plan of two cells and what they served; fp16 is emulated on a CPU, which its build says."""
     pytest.importorskip("mlperf_loadgen")
-    plan = planned(*SHORT)
-    return plan, measure_under_load(prepare_variants(plan, cache, Silent()), plan.config, plan.device, Silent())
+    plan, quartets = built(*SHORT)
+    return plan, Offline().measure(plan, quartets, Silent())
 
 
-def row_of(measured, folder, **changes):
+def row_from(measured, folder, **changes):
     plan, measurement = measured
     measurement = replace(measurement, **changes)
-    return record_load(plan, measurement, analyse_load(measurement, plan.config), folder, "")
+    return row_of(plan, [], measurement, folder, "")
 
 
 def test_a_degraded_cell_is_named_with_its_reason_whether_its_build_or_its_loading_found_it(measured, tmp_path):
     loaded = dict(measured[1].loaded)
     loaded["baseline"] = replace(loaded["baseline"], degraded=("no CUDA graph",))
-    reasons = row_of(measured, tmp_path, loaded=loaded).tags["degraded"].split("; ")
+    reasons = row_from(measured, tmp_path, loaded=loaded).tags["degraded"].split("; ")
     assert reasons[0] == "baseline: no CUDA graph"
     assert reasons[1].startswith("hw: fp16 emulated: ")
     assert len(reasons) == 2
 
 
-def test_a_batch_size_that_can_not_be_captured_degrades_its_cell(planned, cache):
-    plan = planned(*SHORT)
-    variant = prepare_variants(plan, cache, Silent())["baseline"][0]
+def test_a_batch_size_that_can_not_be_captured_degrades_its_cell(built):
+    variant = variants(*built(*SHORT))["baseline"][0]
     spec = variant.task.spec
     asked = replace(spec.artifacts[0], plan=replace(spec.artifacts[0].plan, cuda_graph=True))
     with ExitStack() as stack:
@@ -84,7 +91,7 @@ def test_a_cell_that_the_server_holds_up_has_a_note(measured, tmp_path):
     cells = {
         role: slowed(cell, times) for times, (role, cell) in zip((1.05, 1.2), measured[1].cells.items(), strict=True)
     }
-    row = row_of(measured, tmp_path, cells=cells)
+    row = row_from(measured, tmp_path, cells=cells)
     assert (row.metrics["baseline/load/slowdown"], row.metrics["hw/load/slowdown"]) == pytest.approx((1.05, 1.2))
     assert "batches take longer under load than alone: hw 1.20x" in row.tags["note"]
 
@@ -92,13 +99,13 @@ def test_a_cell_that_the_server_holds_up_has_a_note(measured, tmp_path):
 def test_the_report_tells_a_degraded_cell_from_a_clean_one(measured, tmp_path):
     plan, measurement = measured
     clean = {role: replace(one, degraded=()) for role, one in measurement.loaded.items()}
-    assert degraded_in_report(plan, row_of(measured, tmp_path, loaded=clean)) == {"baseline": False, "fp16": True}
+    assert degraded_in_report(plan, row_from(measured, tmp_path, loaded=clean)) == {"baseline": False, "fp16": True}
 
 
 def test_the_report_counts_a_cell_as_degraded_that_only_its_loading_found_so(measured, tmp_path):
     plan, measurement = measured
     loaded = {**measurement.loaded, "baseline": replace(measurement.loaded["baseline"], degraded=("no CUDA graph",))}
-    assert degraded_in_report(plan, row_of(measured, tmp_path, loaded=loaded)) == {"baseline": True, "fp16": True}
+    assert degraded_in_report(plan, row_from(measured, tmp_path, loaded=loaded)) == {"baseline": True, "fp16": True}
 
 
 def degraded_in_report(plan, row):
@@ -116,7 +123,7 @@ def test_images_that_could_not_be_read_are_told_of_beside_what_the_measurement_n
         role: replace(one, variant=replace(one.variant, cell=replace(one.variant.cell, data=with_a_corrupt_image)))
         for role, one in ((role, slowed(one, 1.0)) for role, one in measured[1].cells.items())
     }
-    row = row_of(measured, tmp_path, cells=cells, note="a chip that was slowing down")
+    row = row_from(measured, tmp_path, cells=cells, note="a chip that was slowing down")
     skipped = "1 test images could not be read and were left out (skipped_images.txt)"
     assert row.tags["note"] == f"a chip that was slowing down; {skipped}"
     assert row.artifacts["skipped_images.txt"].read_text().startswith("cat/1.png: ")
@@ -136,8 +143,9 @@ def with_a_corrupt_image(cache, tmp_path):
 
 
 def test_its_details_hold_the_builds_and_the_service(measured, tmp_path):
-    row = row_of(measured, tmp_path)
+    row = row_from(measured, tmp_path)
     details = json.loads(row.artifacts["interaction.json"].read_text())
+<<<<<<< HEAD
     assert set(details["cells"]) == set(details["serving"]) == set(details["loaded"]) == {"baseline", "hw"}
     assert row.metrics["hw/fidelity/cosine"] == pytest.approx(details["fidelity"]["hw"]["cosine"])
 
@@ -155,3 +163,8 @@ def test_every_metric_under_load_is_declared(measured, scenario, rate_per_s):
     assert f"throughput/{found.boundary}" in found.metrics
     assert (f"interaction/{found.boundary}_factor" in found.metrics) == (found.boundary != "completed")
     assert {name for name in found.metrics if find_metric(name) is None} == set()
+=======
+    assert set(details["cells"]) == set(details["serving"]) == {"baseline", "hw"}
+    assert all({"loaded", "fidelity"} <= set(cell) for cell in details["cells"].values())
+    assert row.metrics["hw/fidelity/cosine"] == pytest.approx(details["cells"]["hw"]["fidelity"]["cosine"])
+>>>>>>> 18884ba (A scenario is an object, looked up in one registry; fixed batches and load share one job path)

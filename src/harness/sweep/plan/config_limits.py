@@ -14,7 +14,7 @@ from harness.config import (
     one_of,
 )
 from harness.networks.data import LABELLED, UNLABELLED
-from harness.serving.scenario_limits import check_scenario
+from harness.sweep.scenarios import scenario_of
 from harness.system.errors import UserError
 from harness.techniques import arch, hw
 
@@ -40,7 +40,7 @@ def check_config(config: HarnessConfig) -> None:
         )
     arch.check_alone(config.arch)
     hw.check_stack(config, engine="")
-    check_scenario(config)
+    scenario_of(config).check(config)
 
 
 def check_boundary(config: HarnessConfig, device: str) -> None:

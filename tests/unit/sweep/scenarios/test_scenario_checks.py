@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from harness.serving.scenario_limits import check_scenario, queries_needed
+from harness.sweep.scenarios import scenario_of
 from harness.system.errors import UserError
 
 WRONG = {
@@ -24,10 +24,14 @@ WRONG = {
 }
 
 
+def check(config):
+    scenario_of(config).check(config)
+
+
 @pytest.mark.parametrize("overrides", WRONG, ids=" ".join)
 def test_a_contradiction_is_refused_with_what_was_found(configured, overrides):
     with pytest.raises(UserError) as refused:
-        check_scenario(configured(*overrides))
+        check(configured(*overrides))
     assert WRONG[overrides] in str(refused.value)
     assert len(str(refused.value).splitlines()) == 1
 
@@ -35,10 +39,5 @@ def test_a_contradiction_is_refused_with_what_was_found(configured, overrides):
 def test_without_loadgen_the_error_says_what_to_install(configured, monkeypatch):
     monkeypatch.setitem(sys.modules, "mlperf_loadgen", None)
     with pytest.raises(UserError, match="pip install mlcommons-loadgen"):
-        check_scenario(configured("scenario=server"))
-    check_scenario(configured())  # a fixed batch needs none
-
-
-def test_a_test_is_long_enough_for_its_percentile_unless_told_otherwise():
-    assert queries_needed(99, None) == 2 * 662
-    assert queries_needed(99, 10) == 10
+        check(configured("scenario=server"))
+    check(configured())  # a fixed batch needs none

@@ -1,0 +1,55 @@
+"""`scenario=fixed`: batches of one size, one after the other, timed in interleaved blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from harness.config import DynamicBatchingOptions, HarnessConfig
+from harness.measure.design import QuartetPlan
+from harness.measure.prepared import PreparedCell
+from harness.measure.progress import Progress
+from harness.measure.protocol import Measurement, measure
+from harness.measure.tasks import BuiltQuartet
+from harness.results.analyse import Analysis, analyse
+from harness.results.record import add_blocks
+from harness.results.row import RowDraft
+from harness.sweep.scenarios.scenario import Scenario
+from harness.system.errors import UserError
+
+
+class Fixed(Scenario):
+    """There are no requests: the next batch is there when the last one is done."""
+
+    def check(self, config: HarnessConfig) -> None:
+        """Refuse the options of a batcher."""
+        options, usual = config.hw.dynamic_batching, DynamicBatchingOptions()
+        for name in ("max_queue_delay_us", "preferred_batch_sizes"):
+            if getattr(options, name) != getattr(usual, name):
+                raise UserError(
+                    f"hw.dynamic_batching.{name}={getattr(options, name)}: a batcher needs requests; "
+                    "add scenario=server (or single_stream, offline), or leave it out."
+                )
+
+    def builds(self, plan: QuartetPlan) -> list[tuple[QuartetPlan, int]]:
+        """Return the quartet once for each replicated build."""
+        return [(plan, number) for number in range(plan.config.protocol.builds)]
+
+    def measure(self, plan: QuartetPlan, built: Sequence[BuiltQuartet], progress: Progress) -> Measurement:
+        """Measure the cells side by side, in blocks."""
+        first, *rebuilt = (one.tasks for one in built)
+        return measure(first, plan.config.protocol, plan.primary, progress, rebuilt)
+
+    def analyse(self, plan: QuartetPlan, measurement: Measurement) -> Analysis:
+        """Return throughputs, percentiles, gains and factors on every boundary."""
+        return analyse(measurement, plan.config.protocol)
+
+    def metrics(
+        self,
+        row: RowDraft,
+        plan: QuartetPlan,
+        cells: Mapping[str, PreparedCell],
+        measurement: Measurement,
+        analysis: Analysis,
+    ) -> None:
+        """Add the samples, energy and memory, answers on labelled images, roofline, and where the factor comes from."""
+        add_blocks(row, plan, cells, measurement, analysis)

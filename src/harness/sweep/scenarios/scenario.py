@@ -1,0 +1,61 @@
+"""What a scenario is: how the cells of a quartet are given their work, and what is made of that."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from harness.config import HarnessConfig
+from harness.measure.design import QuartetPlan
+from harness.measure.prepared import PreparedCell
+from harness.measure.progress import Progress
+from harness.measure.tasks import BuiltQuartet
+
+if TYPE_CHECKING:
+    from harness.results.analyse import Analysis
+    from harness.results.row import RowDraft
+
+
+class Scenario(ABC):
+    """One scenario; it has no state. A measurement has at least what `results.record.Measured` names."""
+
+    rooms: ClassVar[tuple[str, ...]] = ()  # modules whose code decides its numbers, beside those of every quartet
+
+    def check(self, config: HarnessConfig) -> None:  # noqa: B027, most need no more than the ranges of the config
+        """Raise UserError for options that contradict each other or the scenario."""
+
+    def params(self, config: HarnessConfig) -> dict[str, Any]:
+        """Return the params of a row that only this scenario has."""
+        return {}
+
+    def builds(self, plan: QuartetPlan) -> list[tuple[QuartetPlan, int]]:
+        """Return what has to be built to measure a quartet: its cells in some form, and the number of the build."""
+        return [(plan, 0)]
+
+    @abstractmethod
+    def measure(self, plan: QuartetPlan, built: Sequence[BuiltQuartet], progress: Progress) -> Any:
+        """Measure a quartet's cells, which are built; raise CellError where one can't be trusted."""
+
+    def measured_cells(self, built: Sequence[BuiltQuartet], measurement: Any) -> Mapping[str, PreparedCell]:
+        """Return by role which of the built cells the row is of."""
+        return built[0].cells
+
+    @abstractmethod
+    def analyse(self, plan: QuartetPlan, measurement: Any) -> Analysis:
+        """Return the numbers of a measurement."""
+
+    @abstractmethod
+    def metrics(
+        self, row: RowDraft, plan: QuartetPlan, cells: Mapping[str, PreparedCell], measurement: Any, analysis: Analysis
+    ) -> None:
+        """Add to a row what only this scenario measures: metrics, tags and files.
+
+        What every scenario has is there already: costs, fidelity, the metrics of the analysis, the verdict.
+        """
+
+
+def sources(scenario: Scenario) -> tuple[str, ...]:
+    """Return the modules whose code decides a scenario's numbers: its own, those of its bases, and its rooms."""
+    kinds = [kind for kind in type(scenario).__mro__ if issubclass(kind, Scenario) and kind is not Scenario]
+    return (*dict.fromkeys(kind.__module__ for kind in kinds), *scenario.rooms)

@@ -9,7 +9,7 @@ import pandas
 import pytest
 
 from harness.serving.policy import BatchPolicy
-from harness.serving.queueing import latencies, mean_wait_md1_s
+from harness.serving.queueing import mean_wait_md1_s, simulate
 from harness.serving.requests import TIMED_BATCHES
 from harness.stats.roles import ROLES
 from harness.tracking.load import load
@@ -119,9 +119,9 @@ def test_at_a_low_rate_requests_queue_as_theory_says(low_load, role, prefix):
     service_s = float((queries["completed_s"] - queries["started_s"]).mean())
     wait_s = float((queries["started_s"] - queries["issued_s"]).mean())
     policy = BatchPolicy(1, static=True) if role == "baseline" else BatchPolicy(4, max_queue_delay_us=2000)
-    times = dict.fromkeys(policy.sizes(), service_s)
+    times = {size: [service_s] for size in policy.sizes()}
     simulated = [
-        latencies(one["issued_s"].to_numpy(), times, policy).mean() - service_s for _, one in queries.groupby("repeat")
+        simulate(one["issued_s"].to_numpy(), times, policy).wait_s.mean() for _, one in queries.groupby("repeat")
     ]
     assert wait_s == pytest.approx(float(np.mean(simulated)), rel=0.5, abs=5e-3)
     if role == "baseline":

@@ -1,61 +1,148 @@
-"""A queue before one server, simulated: where a search begins, and which static batch size is worth being measured.
+"""Queues before servers that batch, simulated.
 
-Nothing that is reported comes from here; a chosen size and a first rate are only where the measurement starts.
+Where a search begins, which static size is worth a measurement, whether a planned fleet keeps its bound: nothing that
+is reported as measured comes from here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from random import Random
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from harness.serving.policy import BatchPolicy
+from harness.serving.search import Point, highest_rate
 
 Array = NDArray[np.float64]
 ARRIVALS = 4000  # of one simulated rate
+RATE_TOLERANCE = 0.005  # of a predicted rate, relative
+WIDEST = 1000.0  # times slower than full batches come to: no lower rate is predicted
 
 
-def latencies(arrivals_s: ArrayLike, service_s: Mapping[int, float], policy: BatchPolicy) -> Array:
-    """Return the latency in seconds of each request [n] of one server that runs a batch at a time, first come first.
+@dataclass(frozen=True)
+class QueueRun:
+    """What simulated servers did; one entry a request, in order of arrival."""
 
-    `service_s` is the time of a batch by the size it is run at; a size between two of them takes the next larger
-    one's. A request that arrives while a batch runs waits for its end.
+    latency_s: Array  # arrival to the end of its batch
+    wait_s: Array  # arrival to the start of its batch
+    busy_share: float  # of the servers' time until the last completion
+    mean_batch_size: float  # requests a batch, padding not counted
+
+
+class _Server:
+    """One server with its queue: runs a batch at a time, first come first, as its policy says."""
+
+    def __init__(self, times_s: Sequence[Sequence[float]], policy: BatchPolicy, random: Random) -> None:
+        self._times_s, self._policy, self._random = times_s, policy, random
+        self._delay_s = policy.max_queue_delay_us / 1e6
+        self._queue: deque[tuple[float, int]] = deque()  # arrival, number
+        self._in_service = 0
+        self.free_s = self.busy_s = 0.0
+        self.batches: list[tuple[float, float, list[int]]] = []  # start, end, numbers of the requests
+
+    def arrive(self, now: float, number: int) -> None:
+        """Queue a request; what begins before it has begun."""
+        self.advance(now)
+        self._queue.append((now, number))
+
+    def present(self, now: float) -> int:
+        """Return how many requests are here, those in service included."""
+        self.advance(now)
+        return len(self._queue) + (self._in_service if self.free_s > now else 0)
+
+    def advance(self, now: float) -> None:
+        """Run every batch that begins before `now`: a request that arrives at the same instant would have joined it."""
+        while self._queue and self.free_s < now:
+            oldest_s = self._queue[0][0]
+            start_s = max(self.free_s, self._queue[-1][0])  # nothing could begin before the last one came
+            count = self._policy.take(len(self._queue), (start_s - oldest_s) * 1e6)
+            if not count:
+                start_s = max(start_s, oldest_s + self._delay_s)
+                count = self._policy.take(len(self._queue), math.inf)
+            if start_s >= now:
+                return
+            service_s = self._random.choice(self._times_s[count - 1])
+            self.free_s, self._in_service = start_s + service_s, count
+            self.busy_s += service_s
+            self.batches.append((start_s, self.free_s, [self._queue.popleft()[1] for _ in range(count)]))
+
+
+Split = Callable[[list[_Server], int, float, Random], _Server]
+
+# How a load balancer picks a server for request number i. `random` keeps Poisson arrivals Poisson on each server, which
+# is what the measured one was given; the other two spread them more evenly, so a server sustains at least as much.
+SPLITS: Mapping[str, Split] = {
+    "random": lambda servers, i, now, random: random.choice(servers),
+    "round_robin": lambda servers, i, now, random: servers[i % len(servers)],
+    "shortest_queue": lambda servers, i, now, random: min(servers, key=lambda one: (one.present(now), random.random())),
+}
+
+
+def simulate(
+    arrivals_s: ArrayLike,
+    service_s: Mapping[int, Sequence[float]],
+    policy: BatchPolicy,
+    servers: int = 1,
+    split: str = "random",
+    seed: int = 0,
+) -> QueueRun:
+    """Serve requests that arrive at `arrivals_s` (seconds, rising) until the last one is done.
+
+    `service_s` holds what batches took, by the size they were run at: each simulated batch takes one of the times of
+    its size, drawn anew (a bootstrap). The draws are independent: a slow spell of the measurement is broken up, which
+    is one reason why measurement and simulation may disagree.
     """
     arrivals = np.asarray(arrivals_s, dtype=float)
-    sizes = sorted(service_s)
-    out = np.empty_like(arrivals)
-    free, first = 0.0, 0
-    while first < len(arrivals):
-        now = max(free, arrivals[first])
-        while True:
-            waiting = int(np.searchsorted(arrivals, now, side="right")) - first
-            taken = policy.take(waiting, (now - arrivals[first]) * 1e6 + 1e-6)
-            if taken:
-                break
-            # nothing changes before the next arrival or the end of the oldest one's patience
-            patience = arrivals[first] + policy.max_queue_delay_us / 1e6
-            following = arrivals[first + waiting] if first + waiting < len(arrivals) else np.inf
-            now = min(patience, following)
-        executed = policy.executed(taken)
-        free = now + service_s[next((size for size in sizes if size >= executed), sizes[-1])]
-        out[first : first + taken] = free - arrivals[first : first + taken]
-        first += taken
-    return out
+    largest = policy.max_batch_size if policy.static else min(policy.max_batch_size, max(service_s))
+    policy = replace(policy, max_batch_size=largest, buckets=())
+    times_s = batch_times(service_s, policy)
+    fleet = [_Server(times_s, policy, Random(f"{seed} {number}")) for number in range(servers)]
+    pick, random = SPLITS[split], Random(f"{seed} split")
+    for number, now in enumerate(arrivals.tolist()):
+        pick(fleet, number, now, random).arrive(now, number)
+    starts, ends = np.empty_like(arrivals), np.empty_like(arrivals)
+    for server in fleet:
+        server.advance(math.inf)
+        for start_s, end_s, numbers in server.batches:
+            starts[numbers], ends[numbers] = start_s, end_s
+    return QueueRun(
+        latency_s=ends - arrivals,
+        wait_s=starts - arrivals,
+        busy_share=sum(server.busy_s for server in fleet) / (servers * float(ends.max())),
+        mean_batch_size=len(arrivals) / sum(len(server.batches) for server in fleet),
+    )
+
+
+def batch_times(service: Mapping[int, Sequence[float]], policy: BatchPolicy) -> list[Sequence[float]]:
+    """Return the measured times of a batch of 1, 2, ... requests, up to the largest that the policy makes.
+
+    A batch runs at the smallest measured size that holds it, which is exact where the executable pads to buckets; a
+    static one always at its `max_batch_size`.
+    """
+    sizes = sorted(service)
+    executed = (policy.executed(count) for count in range(1, policy.max_batch_size + 1))
+    return [service[next(size for size in sizes if size >= least)] for least in executed]
 
 
 def predicted_rate(service_s: Mapping[int, float], policy: BatchPolicy, slo_s: float, q: float, seed: int = 0) -> float:
     """Return the highest Poisson rate, requests/s, whose q-quantile latency is within `slo_s`; 0 if there is none."""
-    gaps = np.random.default_rng(seed).exponential(1.0, ARRIVALS)
-    most = max(size / seconds for size, seconds in service_s.items())
     if min(service_s.values()) > slo_s:
         return 0.0
-    low, high = most / 1000, most
-    for _ in range(20):
-        rate = float(np.sqrt(low * high))
-        met = np.quantile(latencies(np.cumsum(gaps) / rate, service_s, policy), q) <= slo_s
-        low, high = (rate, high) if met else (low, rate)
-    return low
+    gaps = np.random.default_rng(seed).exponential(1.0, ARRIVALS)
+    times_s = {size: (seconds,) for size, seconds in service_s.items()}
+
+    def measure(rate: float) -> Point:
+        latency_s = float(np.quantile(simulate(np.cumsum(gaps) / rate, times_s, policy).latency_s, q))
+        return Point(rate, rate, rate, latency_s * 1e3, latency_s <= slo_s)
+
+    most = max(size / seconds for size, seconds in service_s.items())
+    found = highest_rate(measure, most / 2, most / WIDEST, most, RATE_TOLERANCE)
+    return found.best.rate_per_s if found.best is not None else 0.0
 
 
 def mean_wait_md1_s(rate_per_s: float, service_s: float) -> float:

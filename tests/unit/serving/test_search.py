@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from harness.serving.policy import BatchPolicy
-from harness.serving.queueing import latencies, mean_wait_md1_s
+from harness.serving.queueing import mean_wait_md1_s, simulate
 from harness.serving.search import Point, highest_rate
 
 SERVICE_S = 0.01
@@ -20,7 +20,7 @@ def md1(bound_ms: float, seed: int = 1):
 
     def measure(rate_per_s: float) -> Point:
         arrivals = np.cumsum(np.random.default_rng(seed).exponential(1 / rate_per_s, 50_000))
-        mean_ms = float(latencies(arrivals, {1: SERVICE_S}, ONE).mean() * 1e3)
+        mean_ms = float(simulate(arrivals, {1: [SERVICE_S]}, ONE).latency_s.mean() * 1e3)
         valid = mean_ms <= bound_ms
         return Point(rate_per_s, rate_per_s, rate_per_s, mean_ms, valid, "" if valid else f"{mean_ms:.1f} ms")
 

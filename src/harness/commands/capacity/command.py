@@ -108,7 +108,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    from harness.commands.capacity.simulation import SPLITS
+    from harness.serving.queueing import SPLITS
 
     parser = _Parser(
         prog="python -m harness.capacity", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from harness.serving.policy import BatchPolicy
+
 BASELINE = "baseline"
 CELLS = (BASELINE, "arch", "hw", "combined")
 
@@ -21,27 +23,12 @@ class CurvePoint:
 
 
 @dataclass(frozen=True)
-class Policy:
-    """How requests become batches.
-
-    A batch leaves when it is full, when one of the preferred sizes can be had (the largest there is), or when its first
-    request has waited `max_queue_delay_us`, and not before the one ahead of it is done; `static` pads every batch to
-    `max_batch_size`. `unmodelled` names further settings of the measured batcher that the simulation knows nothing of.
-    """
-
-    max_batch_size: int
-    max_queue_delay_us: float
-    static: bool
-    preferred_batch_sizes: tuple[int, ...] = ()
-    unmodelled: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class CurveCell:
     """One cell under load on one GPU.
 
     `at_slo_per_s` is the highest arrival rate that met the study's bound (0: none did), with its interval where
-    there is one; `service_ms` holds what single batches took the server, by their executed size, smallest first.
+    there is one; `service_ms` holds what single batches took the server, by their executed size, smallest first;
+    `unmodelled` names settings of the measured batcher that the simulation knows nothing of.
     """
 
     name: str
@@ -50,7 +37,8 @@ class CurveCell:
     high_per_s: float | None
     points: tuple[CurvePoint, ...]
     service_ms: Mapping[int, tuple[float, ...]]
-    policy: Policy
+    policy: BatchPolicy
+    unmodelled: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy as np
+from numpy.typing import NDArray
+
 from harness.commands.capacity.curves import Curves
 from harness.commands.capacity.demand import Demand
 from harness.commands.capacity.plan import FleetPlan, gpus_needed
 from harness.commands.capacity.simulated_arrivals import FleetPart, poisson_arrivals_s, thinned_s
-from harness.commands.capacity.simulation import simulate
+from harness.serving.queueing import QueueRun, simulate
+from harness.serving.search import Point, highest_rate
 from harness.stats import minimum_samples, percentile
 
 AGREEMENT = 0.05  # a plan and its simulation that differ by more are reported as disagreeing
@@ -23,6 +27,7 @@ MOST = 400_000  # requests of a run that are drawn for this, whatever the bound
 TAIL = 20  # times the samples that the percentile needs (662 for p99, 6,636 for p99.9)
 SEEDS = (1, 2, 3)
 SIMULATED_GPUS = 8  # at most
+POINTS = 100  # of a search, at most; some 20 are usual
 _WIDEST = 2.0**10  # how far from the plan's rate the simulation's is looked for
 
 
@@ -59,7 +64,7 @@ class FleetCheck:
 def check_plan(
     curves: Curves, plan: FleetPlan, demand: Demand, split: str = "random", requests: int | None = None
 ) -> FleetCheck:
-    """Simulate up to 8 GPUs of the planned fleet, its requests split by one of `simulation.SPLITS`.
+    """Simulate up to 8 GPUs of the planned fleet, its requests split by one of `queueing.SPLITS`.
 
     `requests` in a run: by default 80,000, or more where the study's percentile needs them, and, up to 400,000, enough
     for each GPU that an overload of 1% shows; where requests are split at random, GPUs know nothing of each other, so
@@ -77,8 +82,8 @@ def check_plan(
     else:
         peak_part = part
         arrivals_s = poisson_arrivals_s(demand.peak_per_s / plan.gpus, requests, seed, peak_part)
-    peak = simulate(curves.cells[plan.sustained.cell], arrivals_s, peak_part.simulated, split, seed)
-    reached = percentile(peak.latency_ms, curves.quantile)
+    peak = _served(curves, plan, arrivals_s, peak_part, seed)
+    reached = percentile(peak.latency_s * 1e3, curves.quantile)
     return FleetCheck(
         split=split,
         gpus_simulated=peak_part.simulated,
@@ -105,36 +110,31 @@ def _long_enough(curves: Curves, plan: FleetPlan, part: FleetPart) -> tuple[Flee
 
 def _sustained_rates(curves: Curves, plan: FleetPlan, part: FleetPart, requests: int) -> tuple[float, ...]:
     """Return the highest rate a GPU that meets the bound in the simulation, for each seed."""
-    cell, planned_per_s = curves.cells[plan.sustained.cell], plan.sustained.rate_per_s
+    planned_per_s = plan.sustained.rate_per_s
 
-    def meets(seed: int, rate_per_s: float) -> bool:
-        run = simulate(cell, poisson_arrivals_s(rate_per_s, requests, seed, part), part.simulated, part.split, seed)
-        found = percentile(run.latency_ms, curves.quantile)
-        return found is not None and found.value <= plan.sustained.slo_ms
+    def measure(seed: int, rate_per_s: float) -> Point:
+        run = _served(curves, plan, poisson_arrivals_s(rate_per_s, requests, seed, part), part, seed)
+        found = percentile(run.latency_s * 1e3, curves.quantile)
+        latency_ms = math.inf if found is None else found.value
+        return Point(rate_per_s, rate_per_s, rate_per_s, latency_ms, latency_ms <= plan.sustained.slo_ms)
 
-    first = highest_rate(partial(meets, SEEDS[0]), planned_per_s, 1.04)
+    first = rate_of(partial(measure, SEEDS[0]), planned_per_s, 1.04)
     # the other seeds begin where the first one ended: where only they differ, that is near
-    return first, *(highest_rate(partial(meets, seed), first or planned_per_s, 1.01) for seed in SEEDS[1:])
+    return first, *(rate_of(partial(measure, seed), first or planned_per_s, 1.01) for seed in SEEDS[1:])
 
 
-def highest_rate(meets: Callable[[float], bool], start_per_s: float, step: float = 1.04) -> float:
-    """Return the highest rate that meets a bound, by bisection from `start_per_s` on; 0 if none within 1/1024 does.
+def _served(curves: Curves, plan: FleetPlan, arrivals_s: NDArray[np.float64], part: FleetPart, seed: int) -> QueueRun:
+    cell = curves.cells[plan.sustained.cell]
+    service_s = {size: [ms / 1e3 for ms in times] for size, times in cell.service_ms.items()}
+    return simulate(arrivals_s, service_s, cell.policy, part.simulated, part.split, seed)
 
-    Where 1024 times the start still meets it, that is returned. The first bracket is `step` wide, as a ratio, and each
-    one after it the square of the one before.
+
+def rate_of(measure: Callable[[float], Point], start_per_s: float, step: float) -> float:
+    """Return the middle of the bracket around the highest rate that meets the bound; 0 if none within 1/1024 does.
+
+    Where 1024 times the start still meets it, that is returned. The first bracket is `step` wide, as a ratio.
     """
-    low = high = start_per_s
-    if meets(start_per_s):
-        while meets(high := high * step):
-            low, step = high, step * step
-            if high > start_per_s * _WIDEST:
-                return high
-    else:
-        while not meets(low := low / step):
-            high, step = low, step * step
-            if low < start_per_s / _WIDEST:
-                return 0.0
-    while high / low - 1 > TOLERANCE:
-        middle = (low * high) ** 0.5
-        low, high = (middle, high) if meets(middle) else (low, middle)
-    return float((low * high) ** 0.5)
+    found = highest_rate(measure, start_per_s, start_per_s / _WIDEST, start_per_s * _WIDEST, TOLERANCE, step, POINTS)
+    if found.best is None:
+        return 0.0
+    return math.sqrt(found.best.rate_per_s * (found.failed or found.best).rate_per_s)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
-from harness.commands.capacity.curves import CELLS, CurveCell, CurvePoint, Curves, Policy
+from harness.commands.capacity.curves import CELLS, CurveCell, CurvePoint, Curves
+from harness.serving.policy import BatchPolicy
 from harness.system.errors import UserError
 
 
@@ -46,7 +47,7 @@ def _cell(name: str, node: _Node) -> CurveCell:
         text = f"has no samples of {policy.max_batch_size}, the static batch of its policy"
         raise node.wrong(f"{text}; it has {', '.join(map(str, service))}", "service_ms")
     points = tuple(_point(one) for one in node.items("points"))
-    return CurveCell(name, rate, low, high, points, service, policy)
+    return CurveCell(name, rate, low, high, points, service, policy, _unmodelled(node.child("policy")))
 
 
 def _point(node: _Node) -> CurvePoint:
@@ -58,7 +59,7 @@ def _point(node: _Node) -> CurvePoint:
     return CurvePoint(rate_per_s, completed_per_s, latency_ms, valid, str(reason or ""))
 
 
-def _policy(node: _Node) -> Policy:
+def _policy(node: _Node) -> BatchPolicy:
     size, static = node.value("max_batch_size"), node.value("static")
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise node.wrong(f"must be a whole number from 1 on, not {size!r}", "max_batch_size")
@@ -67,10 +68,13 @@ def _policy(node: _Node) -> Policy:
     preferred = node.mapping.get("preferred_batch_sizes") or []
     if not isinstance(preferred, list) or not all(type(one) is int and 1 <= one <= size for one in preferred):
         raise node.wrong(f"must be whole numbers from 1 to {size}, not {preferred!r}", "preferred_batch_sizes")
-    # the buckets that batches are padded to are the keys of service_ms
-    modelled = {"max_batch_size", "max_queue_delay_us", "static", "preferred_batch_sizes", "buckets"}
-    others = tuple(sorted(key for key, value in node.mapping.items() if key not in modelled and value))
-    return Policy(size, node.number("max_queue_delay_us"), static, tuple(sorted(preferred)), others)
+    return BatchPolicy(size, round(node.number("max_queue_delay_us")), tuple(sorted(preferred)), static)
+
+
+def _unmodelled(node: _Node) -> tuple[str, ...]:
+    """Return the settings that no `BatchPolicy` has; the buckets that batches are padded to are keys of service_ms."""
+    modelled = {field.name for field in fields(BatchPolicy)}
+    return tuple(sorted(key for key, value in node.mapping.items() if key not in modelled and value))
 
 
 def _service(node: _Node) -> dict[int, tuple[float, ...]]:

@@ -117,8 +117,8 @@ def _check_notes(found: FleetAnswer, plan: FleetPlan, check: FleetCheck) -> list
     largest = max(cell.service_ms)
     if largest < cell.policy.max_batch_size:
         lines.append(f"{cell.name}: no batch above {largest} was measured, so none is simulated")
-    if cell.policy.unmodelled:
-        lines.append(f"{cell.name}: not simulated of its batcher: {', '.join(cell.policy.unmodelled)}")
+    if cell.unmodelled:
+        lines.append(f"{cell.name}: not simulated of its batcher: {', '.join(cell.unmodelled)}")
     return lines
 
 

@@ -11,9 +11,10 @@ import pytest
 from harness.commands.capacity import fleet_check as checking
 from harness.commands.capacity.answer import Question, answer
 from harness.commands.capacity.demand import constant
-from harness.commands.capacity.fleet_check import TOLERANCE, check_plan, highest_rate
+from harness.commands.capacity.fleet_check import TOLERANCE, check_plan, rate_of
 from harness.commands.capacity.reading import parse
 from harness.commands.capacity.table import notes
+from harness.serving.search import Point
 
 
 @pytest.fixture(autouse=True)
@@ -84,11 +85,15 @@ def test_a_bound_below_every_batch_time_is_met_by_no_rate(serving):
     assert (check.rate_per_s, check.gpus, check.difference) == (0, None, -1)
 
 
+def met_where(meets):
+    return lambda rate: Point(rate, rate, rate, 0.0, meets(rate))
+
+
 @pytest.mark.parametrize("true", [1.0, 7.0, 99.0, 100.0, 101.0, 900.0])
 def test_the_bisection_finds_the_highest_rate_from_either_side(true):
-    assert highest_rate(lambda rate: rate <= true, 100) == pytest.approx(true, rel=TOLERANCE)
+    assert rate_of(met_where(lambda rate: rate <= true), 100, 1.04) == pytest.approx(true, rel=TOLERANCE)
 
 
 def test_the_bisection_ends_where_nothing_or_everything_meets_the_bound():
-    assert highest_rate(lambda _: False, 100) == 0
-    assert math.isfinite(highest_rate(lambda _: True, 100))
+    assert rate_of(met_where(lambda _: False), 100, 1.04) == 0
+    assert math.isfinite(rate_of(met_where(lambda _: True), 100, 1.04))

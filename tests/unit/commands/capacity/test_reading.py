@@ -85,8 +85,8 @@ def test_a_setting_of_the_batcher_that_is_not_simulated_is_kept_to_be_told(servi
     serving["cells"]["arch"]["policy"] |= {"preferred_batch_sizes": [], "buckets": [], "priorities": 0}
     curves = parse(json.dumps(serving), "here")
     assert curves.cells["hw"].policy.preferred_batch_sizes == (8, 16)
-    assert curves.cells["hw"].policy.unmodelled == ("priorities",)
-    assert curves.cells["arch"].policy.unmodelled == ()
+    assert curves.cells["hw"].unmodelled == ("priorities",)
+    assert curves.cells["arch"].unmodelled == ()
     serving["cells"]["hw"]["policy"]["preferred_batch_sizes"] = [64]
     with pytest.raises(UserError, match="preferred_batch_sizes must be whole numbers from 1 to 32"):
         parse(json.dumps(serving), "here")

@@ -6,14 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from harness.commands.capacity.curves import CurveCell, CurvePoint, Policy
+from harness.commands.capacity.curves import CurveCell, CurvePoint
 from harness.commands.capacity.sustained import sustained
+from harness.serving.policy import BatchPolicy
 from harness.system.errors import UserError
 
 
 def cell(*points, at=100.0):
     measured = tuple(CurvePoint(rate, rate, latency, valid, "") for rate, latency, valid in points)
-    return CurveCell("hw", at, at * 0.9, at * 1.2, measured, {1: (1.0,)}, Policy(1, 0, False))
+    return CurveCell("hw", at, at * 0.9, at * 1.2, measured, {1: (1.0,)}, BatchPolicy(1))
 
 
 RISING = cell((50, 10.0, True), (80, 20.0, True), (100, 40.0, True), (120, 90.0, False))

@@ -17,22 +17,14 @@ from harness.measure.progress import Silent
 from harness.networks.data.labelled import labelled
 from harness.report.choose import candidates_of
 from harness.report.quartets import quartets
-<<<<<<< HEAD
-from harness.results.load_analysis import analyse_load
-from harness.results.load_record import record_load
 from harness.results.metrics import find_metric
-=======
->>>>>>> 18884ba (A scenario is an object, looked up in one registry; fixed batches and load share one job path)
 from harness.results.params import params
 from harness.serving.serving_cell import ServingCell
-<<<<<<< HEAD
-from harness.stats.roles import ROLES
-from harness.sweep.build_variants import prepare_variants
-=======
 from harness.serving.variants import variants
+from harness.stats.roles import ROLES
 from harness.sweep.job import row_of
+from harness.sweep.scenarios import scenario_of
 from harness.sweep.scenarios.under_load import Offline
->>>>>>> 18884ba (A scenario is an object, looked up in one registry; fixed batches and load share one job path)
 
 SHORT = (
     "hw=fp16", "scenario=offline", "scenario.min_duration_s=0.1", "scenario.min_queries=8", "scenario.repeats=1",
@@ -145,9 +137,9 @@ def with_a_corrupt_image(cache, tmp_path):
 def test_its_details_hold_the_builds_and_the_service(measured, tmp_path):
     row = row_from(measured, tmp_path)
     details = json.loads(row.artifacts["interaction.json"].read_text())
-<<<<<<< HEAD
-    assert set(details["cells"]) == set(details["serving"]) == set(details["loaded"]) == {"baseline", "hw"}
-    assert row.metrics["hw/fidelity/cosine"] == pytest.approx(details["fidelity"]["hw"]["cosine"])
+    assert set(details["cells"]) == set(details["serving"]) == {"baseline", "hw"}
+    assert all({"loaded", "fidelity"} <= set(cell) for cell in details["cells"].values())
+    assert row.metrics["hw/fidelity/cosine"] == pytest.approx(details["cells"]["hw"]["fidelity"]["cosine"])
 
 
 @pytest.mark.parametrize("scenario", ["server", "offline", "single_stream"])
@@ -159,12 +151,8 @@ def test_every_metric_under_load_is_declared(measured, scenario, rate_per_s):
     config = replace(plan.config, scenario=replace(plan.config.scenario, name=scenario, rate_per_s=rate))
     cell = next(iter(measurement.cells.values()))
     cell = replace(cell, repeats=cell.repeats * 4)
-    found = analyse_load(replace(measurement, cells=dict.fromkeys(ROLES, cell)), config)
-    assert f"throughput/{found.boundary}" in found.metrics
-    assert (f"interaction/{found.boundary}_factor" in found.metrics) == (found.boundary != "completed")
+    measurement = replace(measurement, cells=dict.fromkeys(ROLES, cell))
+    found = scenario_of(config).analyse(replace(plan, config=config), measurement)
+    assert f"throughput/{found.primary}" in found.metrics
+    assert (f"interaction/{found.primary}_factor" in found.metrics) == (found.primary != "completed")
     assert {name for name in found.metrics if find_metric(name) is None} == set()
-=======
-    assert set(details["cells"]) == set(details["serving"]) == {"baseline", "hw"}
-    assert all({"loaded", "fidelity"} <= set(cell) for cell in details["cells"].values())
-    assert row.metrics["hw/fidelity/cosine"] == pytest.approx(details["cells"]["hw"]["fidelity"]["cosine"])
->>>>>>> 18884ba (A scenario is an object, looked up in one registry; fixed batches and load share one job path)

@@ -13,7 +13,6 @@ import math
 import os
 import shutil
 import tempfile
-import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -26,7 +25,7 @@ from harness.system.cache import file_sha256, key_of
 from harness.system.errors import CellError, UserError, first_line
 from harness.system.secrets import redacted
 from harness.tracking.client import quietly
-from harness.tracking.runs import end_quartet, log_quartet, search, start_quartet
+from harness.tracking.runs import end_quartet, log_quartet, now_ms, search, start_quartet
 from harness.tracking.store import Store, check_there
 
 FOLDER = "outbox"
@@ -164,7 +163,7 @@ def _parcel(quartet: StartedRun, record: QuartetRecord, status: str, error: str)
         "description": record.description,
         "status": status,
         "error": error,
-        "at_ms": int(time.time() * 1000),
+        "at_ms": now_ms(),
     }
 
 

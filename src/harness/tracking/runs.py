@@ -27,14 +27,19 @@ _METRICS_PER_BATCH = 1000 - 2 * _PER_BATCH  # a call holds at most 1000 entities
 _PAGE = 200  # runs: a busy server took more than 30 s, the client's patience, for 1000 with 160 metrics each
 
 
+def now_ms() -> int:
+    """Return the time as MLflow writes it."""
+    return int(time.time() * 1000)
+
+
 def start_sweep(store: Store, name: str, tags: Mapping[str, Any], params: Mapping[str, Any]) -> str:
     """Start the parent run of a sweep and return its id.
 
     It starts after all others by the store's own count, also where the clock was set back: the newest is the newest.
     """
     newest_ms = max((int(run.info.start_time) for run in sweeps(store)), default=0)
-    now_ms = max(int(time.time() * 1000), newest_ms + 1)
-    return _start(store, name, {**tags, "kind": "sweep"}, params, now_ms)
+    start_ms = max(now_ms(), newest_ms + 1)
+    return _start(store, name, {**tags, "kind": "sweep"}, params, start_ms)
 
 
 def start_quartet(
@@ -155,12 +160,12 @@ def search(
 
 
 def _start(
-    store: Store, name: str, tags: Mapping[str, Any], params: Mapping[str, Any], now_ms: int | None = None
+    store: Store, name: str, tags: Mapping[str, Any], params: Mapping[str, Any], start_ms: int | None = None
 ) -> str:
     mlflow = store.client()
     run = mlflow.create_run(
         store.experiment_id,
-        start_time=now_ms,
+        start_time=start_ms,
         run_name=name,
         tags={key: _cut(value, _TAG_CHARACTERS) for key, value in tags.items()},
     )
@@ -179,7 +184,7 @@ def _log(
     """Log everything in as few calls as the API's limits allow: nearly always one."""
     from mlflow.entities import Metric, Param, RunTag
 
-    at_ms = at_ms or int(time.time() * 1000)
+    at_ms = at_ms or now_ms()
     left_params = [Param(key, _cut(value, _PARAM_CHARACTERS)) for key, value in params.items()]
     left_tags = [RunTag(key, _cut(value, _TAG_CHARACTERS)) for key, value in tags.items()]
     left_metrics = [Metric(key, float(value), at_ms, 0) for key, value in metrics.items() if math.isfinite(value)]

@@ -10,7 +10,6 @@ from typing import Any
 from harness import __version__
 from harness.report.figures.all import MOST_QUARTETS, latencies, pictures, stages, telemetry
 from harness.report.figures.canvas import Picture
-from harness.report.figures.files import write_whole
 from harness.report.findings import Findings
 from harness.report.quartets import QuartetRow, unit_of_throughput
 from harness.report.questions import answers, describe
@@ -18,6 +17,7 @@ from harness.report.study import Study
 from harness.results.metrics import declared
 from harness.stats.roles import ROLES
 from harness.system.errors import UserError
+from harness.system.files import write_whole
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -59,14 +59,14 @@ def page(study: Study, findings: Findings, drawn: Mapping[str, Picture] | None =
 
 
 def write_page(path: Path, text: str) -> None:
-    """Write the page under a temporary name, then rename it.
+    """Write the page in one step.
 
     Raises:
         UserError: it can't be written there.
 
     """
     try:
-        write_whole(path, text.encode())
+        write_whole(path, text)
     except OSError as error:
         raise UserError(f"can't write {path}: {error.strerror}; choose another place for the page.") from error
 

@@ -9,19 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import shutil
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
+from harness.system.files import put_in_place, work_folder
 from harness.system.shared_cache import SharedCache
 
 if TYPE_CHECKING:
@@ -112,14 +109,14 @@ class Cache:
 
     def _fetch(self, shared: SharedCache, kind: str, final: Path, key: str) -> Entry | None:
         """Take an entry from the shared tier, if it has one that is intact."""
-        with _work_folder(final) as work:
+        with work_folder(final) as work:
             if not shared.fetch(kind, key, work) or self._read(work, key) is None:
                 return None
-            _put_in_place(work, final)
+            put_in_place(work, final)
         return self._read(final, key)
 
     def _make(self, final: Path, key: str, make: Callable[[Path], Mapping[str, Any]]) -> Entry:
-        with _work_folder(final) as work:
+        with work_folder(final) as work:
             started = time.perf_counter()
             meta = dict(make(work))
             seconds = time.perf_counter() - started
@@ -129,7 +126,7 @@ class Cache:
             manifest = {"key": key, "files": files, "meta": meta, "seconds": seconds, "sweep": self._sweep}
             manifest["sha256"] = key_of(manifest)
             (work / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True))
-            _put_in_place(work, final)
+            put_in_place(work, final)
         return Entry(key, final, meta, hit=False, seconds=seconds, files=files)
 
     def _read(self, final: Path, key: str) -> Entry | None:
@@ -142,25 +139,3 @@ class Cache:
             return Entry(key, final, manifest["meta"], hit, float(manifest["seconds"]), manifest["files"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
-
-
-@contextmanager
-def _work_folder(final: Path) -> Iterator[Path]:
-    """Give a folder beside an entry's place to whoever holds the entry's lock; what is left of it in the end goes."""
-    prefix = f".{final.name[:12]}-"
-    for left in final.parent.glob(f"{prefix}*"):  # by a holder that was killed
-        shutil.rmtree(left, ignore_errors=True)
-    work = Path(tempfile.mkdtemp(prefix=prefix, dir=final.parent))
-    try:
-        yield work
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
-def _put_in_place(work: Path, final: Path) -> None:
-    """Give a complete entry its name; what has it was refused as damaged."""
-    if final.is_symlink():
-        final.unlink()
-    elif final.exists():
-        shutil.rmtree(final)
-    os.replace(work, final)

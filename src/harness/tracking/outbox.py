@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
-import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -23,6 +21,7 @@ from typing import Any
 from harness.results.row import QuartetRecord
 from harness.system.cache import file_sha256, key_of
 from harness.system.errors import CellError, UserError, first_line
+from harness.system.files import flush, put_in_place, work_folder, write_whole
 from harness.system.secrets import redacted
 from harness.tracking.client import quietly
 from harness.tracking.runs import end_quartet, log_quartet, now_ms, search, start_quartet
@@ -170,20 +169,15 @@ def _parcel(quartet: StartedRun, record: QuartetRecord, status: str, error: str)
 def _put(outbox: Outbox, parcel: Mapping[str, Any], artifacts: Mapping[str, Path]) -> Path:
     """Write a row under a temporary name, wait until it is on the disk, rename it; return its folder."""
     folder = outbox.folder / str(parcel["quartet"]["delivery"])
-    work = Path(tempfile.mkdtemp(prefix=".", dir=outbox.folder))
-    try:
+    with work_folder(folder) as work:
         files = {}
         for number, (name, path) in enumerate(artifacts.items()):
             copy = shutil.copyfile(path, work / f"{number}{path.suffix}")
-            _flush(copy)
+            flush(copy)
             files[name] = {"file": copy.name, "sha256": file_sha256(copy)}
         content = {**parcel, "artifacts": files}
-        text = json.dumps({"content": content, "sha256": key_of(content)}, indent=1)
-        (work / PARCEL).write_text(text)
-        _flush(work / PARCEL)
-        os.replace(work, folder)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+        write_whole(work / PARCEL, json.dumps({"content": content, "sha256": key_of(content)}, indent=1))
+        put_in_place(work, folder)
     return folder
 
 
@@ -250,9 +244,3 @@ def _name_of(folder: Path) -> str:
 
 def _texts(values: Mapping[str, Any]) -> dict[str, str]:
     return {name: str(value) for name, value in values.items()}
-
-
-def _flush(path: Path | str) -> None:
-    """Wait until a file is on the disk: a rename may get there before the content does."""
-    with open(path, "rb+") as handle:
-        os.fsync(handle.fileno())

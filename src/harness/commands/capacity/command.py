@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from harness.system.errors import UserError
+from harness.system.files import write_whole
 
 if TYPE_CHECKING:
     from harness.commands.capacity.answer import FleetAnswer
@@ -92,12 +93,7 @@ def _write(path: Path, found: FleetAnswer) -> None:
         "checks": {plan.sustained.cell: asdict(c) for plan, c in zip(found.plans, found.checks, strict=False)},
         "notes": notes(found),
     }
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial.write_text(json.dumps(whole, indent=1), encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(path, json.dumps(whole, indent=1))
 
 
 class _Parser(argparse.ArgumentParser):

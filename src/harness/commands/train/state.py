@@ -7,7 +7,6 @@ training is done, that one becomes `model.safetensors`, which is the only file t
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +15,8 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+
+from harness.system.files import replacing
 
 LAST, BEST = "last.safetensors", "best.safetensors"
 STATE_KEY = "harness.state"
@@ -34,12 +35,11 @@ class TrainingState:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], notes: Mapping[str, str]) -> None:
-    """Write a .safetensors file with metadata, under another name first."""
+    """Write a .safetensors file with metadata, in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".part")
-    own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    save_file(own, temporary, dict(notes))
-    os.replace(temporary, path)
+    copies = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    with replacing(path) as temporary:
+        save_file(copies, temporary, dict(notes))
 
 
 def save(folder: Path, network: torch.nn.Module, optimiser: torch.optim.Optimizer, reached: TrainingState) -> None:

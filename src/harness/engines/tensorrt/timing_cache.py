@@ -6,9 +6,7 @@ A pinned cache is only read, and a build that would have to time a kernel fails.
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from harness.engines.base import BuildPlan
 from harness.engines.tensorrt.flavour import Flavour
 from harness.engines.tensorrt.gpu import LocalGpu, sm_text
 from harness.system.errors import CellError
+from harness.system.files import write_whole
 
 
 def path_of(flavour: Flavour, plan: BuildPlan, gpu: LocalGpu | None) -> Path | None:
@@ -70,10 +69,7 @@ def keep(config: Any, path: Path) -> None:
             others = config.create_timing_cache(path.read_bytes())
             if others is not None:
                 cache.combine(others, False)  # False if they are foreign: they are then replaced
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-        with os.fdopen(handle, "wb") as file:
-            file.write(cache.serialize())
-        os.replace(temporary, path)
+        write_whole(path, bytes(cache.serialize()))
 
 
 def _lock(path: Path) -> FileLock:

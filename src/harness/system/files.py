@@ -1,0 +1,60 @@
+"""Files and folders that are whole under their name or not there: written under a temporary name, then renamed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path` to write to; what is written there gets the name at the end.
+
+    A reader sees the old file or the whole new one, also after the machine has lost its power. Where anything is
+    raised, the temporary file is removed and `path` stays as it was.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield temporary
+        flush(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: bytes | str) -> None:
+    """Write a file in one step; raise OSError where it can't be written, and leave nothing behind."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def work_folder(final: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `final` to whoever holds its lock; what was not put in place is removed."""
+    prefix = f".{final.name[:12]}-"
+    for left in final.parent.glob(f"{prefix}*"):  # by a holder that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    work = Path(tempfile.mkdtemp(prefix=prefix, dir=final.parent))
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def put_in_place(work: Path, final: Path) -> None:
+    """Give a complete folder its name; what has that name is removed."""
+    if final.is_symlink():
+        final.unlink()
+    elif final.exists():
+        shutil.rmtree(final)
+    os.replace(work, final)
+
+
+def flush(path: Path) -> None:
+    """Wait until a file is on the disk: a rename may get there before the content does."""
+    with open(path, "rb+") as handle:
+        os.fsync(handle.fileno())

@@ -1,0 +1,54 @@
+"""A file is whole under its name or not there, whatever happens while it is written."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from harness.system.files import put_in_place, replacing, work_folder, write_whole
+
+
+def test_a_file_that_is_written_has_its_content_and_nothing_is_beside_it(tmp_path):
+    write_whole(tmp_path / "plan.json", "first")
+    write_whole(tmp_path / "plan.json", b"second")
+    assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]
+    assert (tmp_path / "plan.json").read_text() == "second"
+
+
+@pytest.mark.parametrize("failing", ["fsync", "replace"])
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, failing):
+    write_whole(tmp_path / "plan.json", "first")
+
+    def full(*_):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(os, failing, full)
+    with pytest.raises(OSError, match="No space left"):
+        write_whole(tmp_path / "plan.json", "second")
+    assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]
+    assert (tmp_path / "plan.json").read_text() == "first"
+
+
+def test_what_is_half_written_has_not_the_name_yet(tmp_path):
+    with replacing(tmp_path / "plan.json") as temporary:
+        temporary.write_text("half")
+        assert not (tmp_path / "plan.json").exists()
+    assert (tmp_path / "plan.json").read_text() == "half"
+
+
+def test_a_folder_is_put_in_place_whole_and_replaces_what_has_its_name(tmp_path):
+    final = tmp_path / "entry"
+    final.mkdir()
+    (final / "damaged").write_text("")
+    with work_folder(final) as work:
+        (work / "model").write_text("")
+        put_in_place(work, final)
+    assert [path.name for path in tmp_path.rglob("*")] == ["entry", "model"]
+
+
+def test_a_folder_that_a_killed_process_left_is_removed_by_the_next(tmp_path):
+    (tmp_path / ".entry-left").mkdir()
+    with work_folder(tmp_path / "entry"):
+        assert not (tmp_path / ".entry-left").exists()
+    assert list(tmp_path.iterdir()) == []

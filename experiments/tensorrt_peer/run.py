@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 ON = "hw=[fp16,fusion]"
+PRUNED = ("arch=pruned", "arch.pruned.round_to=32")  # whole tiles of the tensor cores, as the study of the H100
 CELLS: dict[str, tuple[str, ...]] = {
     "tensorrt level 3": ("engine=tensorrt", ON, "engine.builder_level=3"),
     "tensorrt level 3, NHWC input": ("engine=tensorrt", ON, "engine.builder_level=3", "engine.channels_last=true"),
@@ -26,7 +27,8 @@ CELLS: dict[str, tuple[str, ...]] = {
     "inductor": ("engine=inductor", ON),
     "inductor, our dense blocks": ("engine=inductor", ON, "hw.fusion.dense_blocks=true"),
     "inductor, our dense blocks, pruned": ("engine=inductor", ON, "hw.fusion.dense_blocks=true", "arch=pruned"),
-    "tensorrt level 3, pruned": ("engine=tensorrt", ON, "engine.builder_level=3", "arch=pruned"),
+    "inductor, our dense blocks, pruned to 32": ("engine=inductor", ON, "hw.fusion.dense_blocks=true", *PRUNED),
+    "tensorrt level 3, pruned to 32": ("engine=tensorrt", ON, "engine.builder_level=3", *PRUNED),
 }
 SLICE_S, RAMP = 0.25, 3
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas
 import pytest
 
 from harness.report.choose import Limits
@@ -130,3 +132,44 @@ def test_a_figure_of_the_same_data_has_the_same_bytes(tmp_path):
 def test_a_study_has_no_figure_of_another_kind(tmp_path):
     done = run("study_figure.py", EXPERIMENTS / "densenet121_h100" / "first_pieces", "--out", tmp_path / "figure.png")
     assert done.returncode == 2 and "SVG" in done.stderr
+
+
+# Tables made of other data than tables of numbers: traces, text files, medians of several runs.
+NOT_FROM_TABLES = {"agreement", "page_faults", "serving_h100"}
+_FACTOR = re.compile(r"(\d\.\d{3})\*{0,2} \[(\d+\.\d{3}), (\d+\.\d{3})\]")
+_THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
+
+
+def not_in_the_data(study: Path) -> list[str]:
+    """Return what the tables of a study's README say that none of its CSV files holds: factors, numbers from 1,000."""
+    factors, numbers = set(), set()
+    for file in study.rglob("*.csv"):
+        table = pandas.read_csv(file)
+        for column in table.select_dtypes("number"):
+            numbers |= {f"{value:,.0f}" for value in table[column].dropna()}
+            name = column.removesuffix("factor") if column.startswith("interaction/") else "ratio"
+            names = [column, f"{name}low", f"{name}high"] if name != "ratio" else ["ratio", "ratio_low", "ratio_high"]
+            if set(names) <= set(table):
+                factors |= {tuple(f"{value:.3f}" for value in row) for row in table[names].to_numpy()}
+    rows = [line for line in (study / "README.md").read_text().splitlines() if line.startswith("|")]
+    said = [text for row in rows for text in _FACTOR.findall(row)]
+    return [f"{text}" for text in said if text not in factors] + [
+        text for row in rows for text in _THOUSANDS.findall(row) if text not in numbers
+    ]
+
+
+@pytest.mark.parametrize("study", sorted({path.parent.name for path in EXPERIMENTS.glob("*/README.md")}))
+def test_the_tables_of_a_readme_are_in_its_data(study):
+    if study in NOT_FROM_TABLES:
+        pytest.skip("made of other files than tables")
+    assert not_in_the_data(EXPERIMENTS / study) == []
+
+
+def test_a_wrong_number_in_a_readme_is_found(tmp_path):
+    source = EXPERIMENTS / "densenet121_tensorrt"
+    shutil.copytree(source, tmp_path / "study")
+    page = tmp_path / "study" / "README.md"
+    page.write_text(
+        page.read_text().replace("15,488", "15,489").replace("0.723 [0.721, 0.726]", "0.733 [0.721, 0.726]")
+    )
+    assert not_in_the_data(tmp_path / "study") == ["('0.733', '0.721', '0.726')", "15,489"]

@@ -10,7 +10,7 @@ from harness.report.figures.canvas import FAINT, GROUND, INK, Picture, canvas
 from harness.report.quartets import QuartetRow
 from harness.stats.roles import ROLES
 
-_HATCHES = {SPANNING: "xxx", UNKNOWN: "..."}
+_HATCHES = {SPANNING: "xxx", UNKNOWN: "|||"}
 
 
 def draw_stages(one: QuartetRow, why: Mapping[str, Any], number: int) -> Picture | None:

@@ -133,7 +133,7 @@ def _class_of(section: str, source: Path) -> str:
 
 def _groups() -> list[str]:
     from harness.sweep.command_line import config_dir
-    from harness.sweep.help import group_choices
+    from harness.sweep.main import group_choices
 
     launchers = sorted(path.stem for path in (config_dir() / "hydra" / "launcher").glob("*.yaml"))
     choices = {**group_choices(), "hydra/launcher": ["basic", *launchers]}

@@ -12,8 +12,7 @@ from harness.measure.progress import Silent
 from harness.measure.tasks import tasks
 from harness.sweep.build import prepare
 from harness.sweep.command_line import compose_jobs
-from harness.sweep.plan import plan_quartet
-from harness.sweep.refusals import check_sweep
+from harness.sweep.refusals import plan_sweep
 from harness.system.cache import Cache
 from harness.system.errors import UserError
 
@@ -22,8 +21,7 @@ def prepared(engine: str, batch_size: int, overrides: Sequence[str]) -> tuple[Qu
     """Return the plan and its one cell, ready to be loaded; raise UserError or CellError with the reason."""
     fixed = ["arch=none", "hw=none", "reference=engine", f"engine={engine}", f"batch_size={batch_size}"]
     jobs = compose_jobs([*fixed, *overrides])
-    resolved = check_sweep(jobs)
-    plans = [plan_quartet(job.config, resolved.engine_of(job.config), resolved.device) for job in jobs]
+    plans = [job.plan for job in plan_sweep(jobs).jobs]
     if len(plans) != 1 or len(plans[0].cells) != 1:
         raise UserError(f"{' '.join(overrides)}: this study looks at one cell, without techniques and without a sweep.")
     with building():

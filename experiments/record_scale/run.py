@@ -68,7 +68,7 @@ def measure(server: Server, folder: Path, quartets: int, writers: int) -> dict[s
     import harness
     from harness.config import TrackingConfig
     from harness.report.table import print_table
-    from harness.sweep.family import adjust
+    from harness.sweep.conclude import adjust
     from harness.tracking import finish_sweep, install_views, open_store, start_sweep
 
     store = open_store(TrackingConfig())

@@ -10,7 +10,7 @@ import pytest
 
 import harness
 from harness.config import TrackingConfig
-from harness.sweep.resume import find_kept
+from harness.sweep.resume import find_measured
 from harness.system.errors import UserError
 from harness.tracking import open_store, sweeps
 
@@ -43,7 +43,7 @@ def resumed(killed, swept):
 
 def test_what_was_finished_is_kept_and_the_rest_is_measured(killed, resumed):
     assert resumed.returncode == 0, resumed.stderr
-    assert "Going on with sweep killed: 1 of 2 quartets are kept" in resumed.stdout
+    assert "Resuming sweep killed: 1 of 2 quartets already measured" in resumed.stdout
     assert "[1/2] grouped x identity: kept" in resumed.stdout
     assert "[2/2] low_rank x identity: done" in resumed.stdout
     frame = harness.load("again", str(killed))
@@ -62,12 +62,12 @@ def test_the_killed_sweep_says_so_and_keeps_nothing_running(killed, resumed):
 def test_a_finished_sweep_is_measured_anew_and_never_keeps_nothing(killed, resumed):
     store = open_store(TrackingConfig(root=str(killed)))
     keys = harness.load("again", str(killed))["quartet_key"].tolist()
-    assert find_kept(store, keys, "auto").finished == {}
-    assert find_kept(store, keys[:1], "auto").finished == {}  # another grid, although its quartet is there
-    assert find_kept(store, keys, "never").finished == {}
-    assert set(find_kept(store, keys, "again").finished) == set(keys)
+    assert find_measured(store, keys, "auto").finished == {}
+    assert find_measured(store, keys[:1], "auto").finished == {}  # another grid, although its quartet is there
+    assert find_measured(store, keys, "never").finished == {}
+    assert set(find_measured(store, keys, "again").finished) == set(keys)
 
 
 def test_a_sweep_that_is_not_there_is_refused(killed, resumed):
     with pytest.raises(UserError, match="resume=nowhere: no such sweep"):
-        find_kept(open_store(TrackingConfig(root=str(killed))), ["x"], "nowhere")
+        find_measured(open_store(TrackingConfig(root=str(killed))), ["x"], "nowhere")

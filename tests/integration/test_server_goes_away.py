@@ -102,7 +102,7 @@ def test_a_server_that_goes_away_in_the_middle_costs_no_measurement_and_no_wait_
     assert gone.returncode == 1
     assert "[2/2] low_rank x identity: done" in gone.stdout
     assert "low_rank x identity b2 is not logged yet" in gone.stdout
-    assert "The tracking store is away" in gone.stdout
+    assert "The tracking store is unreachable" in gone.stdout
     assert "the same command delivers them" in gone.stdout
     assert "Traceback" not in gone.stdout + gone.stderr
 
@@ -110,7 +110,7 @@ def test_a_server_that_goes_away_in_the_middle_costs_no_measurement_and_no_wait_
 def test_when_it_is_back_the_same_command_delivers_and_measures_nothing_again(sweeps):
     printed, frame, _, folder = sweeps
     assert printed["back"].returncode == 0, printed["back"].stdout + printed["back"].stderr
-    assert "2 of 2 quartets are kept" in printed["back"].stdout
+    assert "2 of 2 quartets already measured" in printed["back"].stdout
     assert frame["status"].tolist() == ["FINISHED", "FINISHED"]
     assert frame["interaction/factor"].notna().all()
     assert not list((folder / "mlruns" / "outbox").glob("*/*/parcel.json"))

@@ -1,9 +1,11 @@
-"""Whether every job of a sweep can be done, and what the sweep has once; errors end here, before any work."""
+"""Plan a sweep: each quartet once, one device and engine for all; whatever can't be done is refused here."""
 
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -15,8 +17,7 @@ from harness.measure.design import QuartetPlan
 from harness.networks.data.labelled import check_data
 from harness.sweep.command_line import Job
 from harness.sweep.engine_choice import device_of, engine_of_all
-from harness.sweep.folders import check_writable
-from harness.sweep.names import check_sweep_name
+from harness.sweep.job import PlannedJob
 from harness.sweep.plan import check_boundary, check_config
 from harness.system.errors import UserError
 from harness.system.shared_cache import SharedCache
@@ -25,19 +26,21 @@ from harness.techniques.finetuned import base_model, check_weights
 if TYPE_CHECKING:
     from torch import nn
 
+MOST_CHARACTERS = 200  # of a sweep's name
+
 
 @dataclass(frozen=True)
-class Resolved:
-    """What a sweep runs on."""
+class PlannedSweep:
+    """All quartets of a sweep, planned, and what they run on."""
 
-    engines: dict[str, str]  # as asked for ("auto", or a name) -> resolved
+    jobs: tuple[PlannedJob, ...]  # in the order of the grid
+    engines: dict[str, str]  # as requested ("auto", or a name) -> resolved
     reason: str  # why `auto` became what it is; "" where nothing was left open
     device: str
-    plans: tuple[QuartetPlan, ...]  # of the jobs, in their order
 
 
-def check_sweep(jobs: Sequence[Job]) -> Resolved:
-    """Return what a sweep runs on, all of whose jobs can be done; raise UserError if one can't."""
+def plan_sweep(jobs: Sequence[Job]) -> PlannedSweep:
+    """Plan every quartet of a sweep once; raise UserError if one of them can't be measured."""
     configs = [job.config for job in jobs]
     for config in configs:
         check_config(config)
@@ -60,8 +63,8 @@ def check_sweep(jobs: Sequence[Job]) -> Resolved:
     check_writable(Path(configs[0].cache.dir), "cache.dir")
     if configs[0].cache.shared:
         SharedCache(configs[0].cache.shared)  # it refuses a place that can't be written
-    in_order = tuple(next(plans[config.engine.name]) for config in configs)
-    return Resolved(engines, reasons.get("auto", ""), device, in_order)
+    planned = tuple(PlannedJob(next(plans[job.config.engine.name]), job.text) for job in jobs)
+    return PlannedSweep(planned, engines, reasons.get("auto", ""), device)
 
 
 def _check_shared(configs: Sequence[HarnessConfig]) -> None:
@@ -130,3 +133,31 @@ def check_architectures(configs: Sequence[HarnessConfig]) -> None:
 
 def _key(model: ModelConfig) -> str:
     return json.dumps(asdict(model))
+
+
+def check_sweep_name(name: str | None) -> None:
+    """Raise UserError for a sweep's name that a report or an export could not use as a file's name as it is."""
+    if name is None:
+        return
+    bad = "".join(sorted({c for c in name if c in "/\\" or not c.isprintable()}))
+    if bad or name.strip(". ") == "" or len(name) > MOST_CHARACTERS:
+        found = f"it has {bad!a}" if bad else f"it has {len(name)} characters"
+        raise UserError(
+            f"sweep_name={name[:80]!a} is no plain name ({found}): use 1 to {MOST_CHARACTERS} printable characters "
+            "without / and \\, not dots alone."
+        )
+
+
+def check_writable(folder: Path, option: str) -> None:
+    """Raise UserError unless files can be written in `folder`; nothing is left behind, the folder included."""
+    made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"{option}={folder}: can't write there ({error.strerror}); choose another folder.") from None
+    finally:
+        for parent in made:
+            with suppress(OSError):  # never made, or somebody else's files are in it by now
+                parent.rmdir()

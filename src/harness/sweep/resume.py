@@ -1,8 +1,8 @@
-"""Go on where an unfinished sweep of the same grid stopped: its finished quartets are kept, the others run again.
+"""Resume an unfinished sweep of the same grid: its finished quartets are kept, the others run again.
 
 Two sweeps have the same grid if they have the same set of quartet keys (config, network, images, engines, chip, driver,
-and those of our sources that decide a number: `job.quartet_key`). A sweep that is FINISHED is never gone on with:
-running it again measures anew.
+and those of our sources that decide a number: `job.quartet_key`). A sweep that is FINISHED is never
+resumed: running it again measures anew.
 
 What survives a kill at any instant: a new sweep names the one that it continues from its first moment on, so whoever
 comes next finds the quartets of both, moved or not.
@@ -26,8 +26,8 @@ PROCESS_TAG, GRID_TAG, CONTINUES_TAG = "process", "grid_key", "continues"
 
 
 @dataclass(frozen=True)
-class Kept:
-    """What of an earlier sweep stays."""
+class Resumed:
+    """What an earlier sweep has measured already."""
 
     sweep_id: str = ""
     name: str = ""
@@ -39,13 +39,13 @@ def grid_key(quartet_keys: Sequence[str]) -> str:
     return key_of({"quartets": sorted(quartet_keys)})
 
 
-def find_kept(store: Store, quartet_keys: Sequence[str], resume: str) -> Kept:
-    """Return what to go on with; `resume` is "auto", "never", or a sweep's name or run id.
+def find_measured(store: Store, quartet_keys: Sequence[str], resume: str) -> Resumed:
+    """Return what need not be measured again; `resume` is "auto", "never", or a sweep's name or run id.
 
     Raises UserError where there is no sweep of that name, or where it still runs.
     """
     if resume == "never":
-        return Kept()
+        return Resumed()
     wanted = set(quartet_keys)
     runs = sweeps(store)
     if resume != "auto":
@@ -53,48 +53,48 @@ def find_kept(store: Store, quartet_keys: Sequence[str], resume: str) -> Kept:
             if resume in (run.info.run_id, run.info.run_name):
                 if _alive(run):
                     raise UserError(f"resume={resume}: that sweep still runs; wait for its end, or use resume=never.")
-                return _kept(store, run, wanted, runs)
+                return _measured(store, run, wanted, runs)
         raise UserError(f"resume={resume}: no such sweep in the store; use auto, never, or a sweep's name or run id.")
     continued = {run.data.tags.get(CONTINUES_TAG) for run in runs}
     same_grid = [run for run in runs if run.data.tags.get(GRID_TAG) == grid_key(quartet_keys)]
     newest = next((run for run in same_grid if run.info.run_id not in continued), None)
     if newest is None or newest.info.status == "FINISHED" or _alive(newest):
-        return Kept()
-    return _kept(store, newest, wanted, runs)
+        return Resumed()
+    return _measured(store, newest, wanted, runs)
 
 
-def continuation_tags(kept: Kept) -> dict[str, str]:
-    """Return the tags that a new sweep is born with: before anything is moved, it is known where from."""
-    return {CONTINUES_TAG: kept.sweep_id} if kept.finished else {}
+def continuation_tags(resumed: Resumed) -> dict[str, str]:
+    """Return the tags that a new sweep begins with: which sweep it resumes is known before anything is moved."""
+    return {CONTINUES_TAG: resumed.sweep_id} if resumed.finished else {}
 
 
-def adopt(store: Store, kept: Kept, sweep_id: str) -> None:
-    """Make the kept quartets children of the new sweep, and say so in each of them."""
-    for run_id in kept.finished.values():
-        move(store, run_id, sweep_id, f"measured in sweep {kept.name} ({kept.sweep_id})")
+def adopt(store: Store, resumed: Resumed, sweep_id: str) -> None:
+    """Make the measured quartets children of the new sweep, with a note in each of them."""
+    for run_id in resumed.finished.values():
+        move(store, run_id, sweep_id, f"measured in sweep {resumed.name} ({resumed.sweep_id})")
 
 
-def end_the_dead(store: Store) -> None:
-    """Mark as KILLED what sweeps left running whose process is gone from this machine."""
+def end_dead_sweeps(store: Store) -> None:
+    """End as KILLED the sweeps of this machine whose process has ended."""
     for run in sweeps(store):
         if run.info.status == "RUNNING" and run.data.tags.get(PROCESS_TAG) and not _alive(run):
             end_killed(store, run.info.run_id, "its process ended before the sweep did")
 
 
-def _kept(store: Store, run: Run, wanted: set[str], runs: Sequence[Run]) -> Kept:
+def _measured(store: Store, run: Run, wanted: set[str], runs: Sequence[Run]) -> Resumed:
     """Return the finished quartets of a sweep and of those it continued, as far as they were not moved yet."""
-    by_id: Mapping[str, Run] = {one.info.run_id: one for one in runs}
+    by_id: Mapping[str, Run] = {run.info.run_id: run for run in runs}
     finished: dict[str, str] = {}
     seen: set[str] = set()
-    one: Run | None = run
-    while one is not None and one.info.run_id not in seen:
-        seen.add(one.info.run_id)
-        for child in children(store, one.info.run_id):
+    ancestor: Run | None = run
+    while ancestor is not None and ancestor.info.run_id not in seen:
+        seen.add(ancestor.info.run_id)
+        for child in children(store, ancestor.info.run_id):
             key = child.data.tags.get("quartet_key")
             if child.info.status == "FINISHED" and key in wanted:
                 finished.setdefault(key, child.info.run_id)
-        one = by_id.get(one.data.tags.get(CONTINUES_TAG, ""))
-    return Kept(run.info.run_id, str(run.info.run_name), finished)
+        ancestor = by_id.get(ancestor.data.tags.get(CONTINUES_TAG, ""))
+    return Resumed(run.info.run_id, str(run.info.run_name), finished)
 
 
 def _alive(run: Run) -> bool:

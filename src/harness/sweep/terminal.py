@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.live import Live
@@ -13,6 +13,7 @@ from rich.text import Text
 
 from harness.measure.stopping import Standing
 
+VERBATIM: dict[str, Any] = {"highlight": False, "soft_wrap": True, "markup": False}  # a user's names hold no markup
 LINE_EVERY_S = 60.0  # where nothing can be drawn
 
 
@@ -55,7 +56,7 @@ class TerminalProgress:
         if not self._console.is_terminal and now - self._printed >= LINE_EVERY_S:
             self._printed = now
             line = f"[{self._done + 1}/{self._total}] {self._label}: {self._stage} ({now - self._started:.0f} s)"
-            self._console.print(line, highlight=False, soft_wrap=True, markup=False)
+            self._console.print(line, **VERBATIM)
 
     def block(self, standing: Standing) -> None:
         """A block is complete."""

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from harness.config import HarnessConfig
 from harness.sweep.command_line import compose_first
-from harness.sweep.help import group_choices
+from harness.sweep.main import group_choices
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 import harness
 from harness.results.row import QuartetRecord
 from harness.stats.multiplicity import holm_p_values
-from harness.sweep.family import adjust
+from harness.sweep.conclude import adjust
 from harness.tracking.runs import finish, log_quartet, start_quartet, start_sweep
 
 

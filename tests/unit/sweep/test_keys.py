@@ -33,8 +33,8 @@ EDITS = {
     "commands/doctor/diagnosis.py": set(),
     "commands/capacity/plan.py": set(),
     "sweep/resume.py": set(),
-    "sweep/help.py": set(),
-    "sweep/fleet/launcher.py": set(),
+    "sweep/main.py": set(),
+    "sweep/fleet.py": set(),
     "sweep/job.py": set(),
     "sweep/run.py": set(),
     "__init__.py": set(),  # the version

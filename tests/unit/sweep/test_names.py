@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.sweep.main import main
-from harness.sweep.names import check_sweep_name
+from harness.sweep.refusals import check_sweep_name
 from harness.system.errors import UserError
 
 

@@ -9,10 +9,9 @@ from pathlib import Path
 import harness
 from harness.sweep import command_line
 from harness.sweep.command_line import compose_sweep
-from harness.sweep.fleet.errand import errand_of
-from harness.sweep.job import PlannedJob
+from harness.sweep.fleet import quartet_runner
 from harness.sweep.plan import quartet
-from harness.sweep.refusals import check_sweep
+from harness.sweep.refusals import plan_sweep
 from harness.tracking import Store
 
 GRID = [
@@ -45,16 +44,17 @@ def test_each_job_is_composed_once_beside_the_settings_of_hydra(monkeypatch):
 
 def test_each_quartet_is_planned_once(monkeypatch, tmp_path):
     calls = counted(monkeypatch, quartet, "check_config")  # what every planning begins with
-    resolved = check_sweep(compose_sweep([*GRID, f"cache.dir={tmp_path}"]).jobs)
-    assert [plan.arch for plan in resolved.plans] == [("grouped",), ("low_rank",)]
+    planned = plan_sweep(compose_sweep([*GRID, f"cache.dir={tmp_path}"]).jobs)
+    assert [job.plan.arch for job in planned.jobs] == [("grouped",), ("low_rank",)]
     assert len(calls) == 2
 
 
 def test_what_travels_to_a_launcher_is_plans_and_no_composed_config(tmp_path):
-    resolved = check_sweep(compose_sweep([*GRID, f"cache.dir={tmp_path}"]).jobs)
-    jobs = [PlannedJob(plan, "text") for plan in resolved.plans]
-    assert pickle.loads(pickle.dumps(jobs)) == jobs
-    errand = errand_of(jobs, "0" * 32, Store("sqlite:///x", "0", "harness", None)).__closure__[0].cell_contents
+    planned = plan_sweep(compose_sweep([*GRID, f"cache.dir={tmp_path}"]).jobs)
+    assert pickle.loads(pickle.dumps(planned.jobs)) == planned.jobs
+    errand = (
+        quartet_runner(planned.jobs, "0" * 32, Store("sqlite:///x", "0", "harness", None)).__closure__[0].cell_contents
+    )
     assert [job.plan.arch for job in errand.jobs] == [("grouped",), ("low_rank",)]
 
 

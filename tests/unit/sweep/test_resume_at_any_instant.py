@@ -10,8 +10,8 @@ from harness.sweep.resume import (
     PROCESS_TAG,
     adopt,
     continuation_tags,
-    end_the_dead,
-    find_kept,
+    end_dead_sweeps,
+    find_measured,
     grid_key,
 )
 from harness.system.errors import UserError
@@ -38,8 +38,8 @@ def unfinished(store, keys, name="first", **tags) -> str:
 
 def begin_again(store, name: str) -> tuple[str, dict[str, str]]:
     """Do what `conduct` does at a start; return the new sweep and what it keeps."""
-    end_the_dead(store)
-    kept = find_kept(store, KEYS, "auto")
+    end_dead_sweeps(store)
+    kept = find_measured(store, KEYS, "auto")
     sweep = start_sweep(store, name, DEAD | continuation_tags(kept), {})
     adopt(store, kept, sweep)
     return sweep, kept.finished
@@ -66,9 +66,9 @@ def test_a_start_killed_at_any_write_loses_nothing(store, dies_at_write, write):
 
 def test_a_sweep_killed_after_its_last_quartet_is_concluded_and_not_measured_anew(store):
     first = unfinished(store, KEYS)
-    end_the_dead(store)
+    end_dead_sweeps(store)
     assert store.client().get_run(first).info.status == "KILLED"
-    assert set(find_kept(store, KEYS, "auto").finished) == set(KEYS)
+    assert set(find_measured(store, KEYS, "auto").finished) == set(KEYS)
 
 
 def test_a_finished_sweep_is_measured_anew_even_if_an_older_one_is_unfinished(store):
@@ -77,16 +77,16 @@ def test_a_finished_sweep_is_measured_anew_even_if_an_older_one_is_unfinished(st
     for key in KEYS:
         finish(store, start_quartet(store, done, key, {}, {"quartet_key": key}), "FINISHED")
     finish_sweep(store, done, len(KEYS))
-    end_the_dead(store)
-    assert find_kept(store, KEYS, "auto").finished == {}
+    end_dead_sweeps(store)
+    assert find_measured(store, KEYS, "auto").finished == {}
 
 
 def test_failed_and_killed_quartets_run_again(store):
     sweep = start_sweep(store, "some failed", DEAD, {})
     for key, status, error in (("one", "FINISHED", None), ("two", "FAILED", "why"), ("three", "KILLED", "why")):
         finish(store, start_quartet(store, sweep, key, {}, {"quartet_key": key}), status, error)
-    end_the_dead(store)
-    assert set(find_kept(store, KEYS, "auto").finished) == {"one"}
+    end_dead_sweeps(store)
+    assert set(find_measured(store, KEYS, "auto").finished) == {"one"}
 
 
 def test_a_clock_that_is_set_back_does_not_make_an_older_sweep_the_newest(store, monkeypatch):
@@ -102,15 +102,15 @@ def test_a_clock_that_is_set_back_does_not_make_an_older_sweep_the_newest(store,
 def test_a_sweep_that_still_runs_is_neither_gone_on_with_nor_robbed(store):
     alive = start_sweep(store, "alive", {**DEAD, PROCESS_TAG: this_process()}, {})
     finish(store, start_quartet(store, alive, "one", {}, {"quartet_key": "one"}), "FINISHED")
-    end_the_dead(store)
+    end_dead_sweeps(store)
     assert store.client().get_run(alive).info.status == "RUNNING"
-    assert find_kept(store, KEYS, "auto").finished == {}
+    assert find_measured(store, KEYS, "auto").finished == {}
     with pytest.raises(UserError, match="resume=alive: that sweep still runs"):
-        find_kept(store, KEYS, "alive")
+        find_measured(store, KEYS, "alive")
 
 
 def test_sweeps_that_name_each_other_end(store):
     first = unfinished(store, ["one"])
     second = unfinished(store, ["two"], name="second", **{CONTINUES_TAG: first})
     store.client().set_tag(first, CONTINUES_TAG, second)
-    assert set(find_kept(store, KEYS, "second").finished) == {"one", "two"}
+    assert set(find_measured(store, KEYS, "second").finished) == {"one", "two"}

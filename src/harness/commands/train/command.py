@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
 def _train_all(configs: Sequence[HarnessConfig]) -> int:
     from harness.commands.train.trainable import check_training
     from harness.sweep.engine_choice import device_of
-    from harness.sweep.folders import check_writable
+    from harness.sweep.refusals import check_writable
     from harness.tracking import open_store
 
     device = device_of(configs[0])

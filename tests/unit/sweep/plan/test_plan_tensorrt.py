@@ -14,7 +14,7 @@ from harness.engines.tensorrt.gpu import LocalGpu
 from harness.measure.design import CellPlan
 from harness.sweep.command_line import compose_jobs
 from harness.sweep.plan import build_plan
-from harness.sweep.refusals import _check_engine_options, check_sweep
+from harness.sweep.refusals import _check_engine_options, plan_sweep
 from harness.system.errors import UserError
 from harness.techniques.levels import BatchProfile, off
 
@@ -144,7 +144,7 @@ def test_an_option_that_no_job_uses_is_refused_rather_than_ignored(engine, optio
             *options,
         ]
     )
-    assert said in refusal(check_sweep, jobs)
+    assert said in refusal(plan_sweep, jobs)
 
 
 def test_an_option_that_one_engine_of_a_sweep_uses_rides_along_on_the_others(configured):

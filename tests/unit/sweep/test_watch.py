@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from harness.config import TrackingConfig
-from harness.sweep.fleet.watch import watching
+from harness.sweep.fleet import watching
 from harness.sweep.terminal import TerminalProgress
 from harness.tracking import finish, open_store, start_quartet, start_sweep
 
@@ -20,7 +20,7 @@ def store(tmp_path, monkeypatch):
 
 
 def test_each_quartet_that_ends_elsewhere_is_told_once(store, monkeypatch):
-    monkeypatch.setattr("harness.sweep.fleet.watch._EVERY_S", 0.01)
+    monkeypatch.setattr("harness.sweep.fleet._EVERY_S", 0.01)
     sweep = start_sweep(store, "s", {}, {})
     kept, good, bad, running = (start_quartet(store, sweep, name, {}, {}) for name in ("kept", "good", "bad", "open"))
     finish(store, kept, "FINISHED")

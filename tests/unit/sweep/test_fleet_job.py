@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.config import TrackingConfig
-from harness.sweep.fleet.errand import _ended
+from harness.sweep.fleet import _ended
 from harness.tracking import Store, finish, open_store, start_sweep
 
 

@@ -1,16 +1,33 @@
-"""Which launcher Hydra takes, and whether its jobs run in this process, on this machine, or on other hosts."""
+"""Quartets in other processes than this one: which launcher of Hydra's, what it carries, and what is seen of it here.
+
+What travels to a launcher's processes holds plain data only; all else is opened again on arrival.
+"""
 
 from __future__ import annotations
 
 import importlib.util
+import multiprocessing
 import os
-from collections.abc import Callable, Sequence
+import signal
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.sweep.command_line import compose_first, composing
 from harness.system.errors import UserError
+from harness.tracking import Store
+from harness.tracking.client import quietly
+from harness.tracking.runs import PARENT_TAG, search
+from harness.tracking.store import check_there
+
+if TYPE_CHECKING:
+    from harness.sweep.job import PlannedJob
+    from harness.sweep.terminal import TerminalProgress
+
 
 CHOICE = "hydra/launcher"
 _PLUGINS = {  # hydra/launcher=NAME -> the module that it needs
@@ -129,3 +146,127 @@ def _visible() -> Sequence[Any]:
     from harness.measure.seat import visible_devices
 
     return visible_devices("cuda")
+
+
+@dataclass(frozen=True)
+class Errand:
+    """What a launcher carries to its processes: the quartets to run, and where their rows go."""
+
+    jobs: tuple[PlannedJob, ...]
+    sweep_id: str
+    store: Store
+    folder: str  # that relative paths begin at
+
+
+def quartet_runner(jobs: Sequence[PlannedJob], sweep_id: str, store: Store) -> Callable[[Any], None]:
+    """Return the function that a launcher pickles; called for its n-th job, it runs the n-th quartet."""
+    errand = Errand(tuple(jobs), sweep_id, store, os.getcwd())
+
+    def run(composed: Any) -> None:  # a closure: it is pickled whole, and does not hang on how this module is found
+        from hydra.core.hydra_config import HydraConfig
+
+        run_errand(errand, int(HydraConfig.get().job.num))
+
+    return run
+
+
+def run_errand(errand: Errand, number: int) -> None:
+    """Run one quartet here, on a device of its own, unless its sweep has ended by now."""
+    from harness.measure.progress import Silent
+    from harness.measure.seat import seat
+    from harness.sweep.job import run_job
+    from harness.system.quiet import quiet
+    from harness.tracking.outbox import deliver, outbox_of
+
+    quiet()
+    multiprocessing.set_start_method("spawn", force=True)  # joblib's processes have one that their children lack
+    with suppress(OSError):  # a host without that folder: then paths of its own, such as a cache, begin where it is
+        os.chdir(errand.folder)
+    if _ended(errand.store, errand.sweep_id):
+        return  # whoever waited for this row has gone: the queue of a cluster outlives the sweep's own process
+    job = errand.jobs[number]
+    with _terminated_as_interrupted(), seat(job.plan.device):
+        run_job(job, errand.sweep_id, errand.store, Silent())
+    deliver(outbox_of(errand.store, job.plan.config.tracking.root))  # what was measured while the store was away
+
+
+def _ended(store: Store, sweep_id: str) -> bool:
+    """Return whether a sweep has ended; of a store that is away nobody knows, and the row can wait for it."""
+    try:
+        check_there(store.uri)
+        with quietly():
+            return bool(store.client().get_run(sweep_id).info.status != "RUNNING")
+    except Exception:  # whatever a store raises
+        return False
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Let SIGTERM (a scheduler that cancels) end the quartet in order: KILLED, no process left."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+_EVERY_S = 2.0
+_SHARE = 0.05  # of the time at most is spent asking the store
+_SLACK_MS = 120_000  # hosts' clocks differ: a quartet may have ended before one that was told already
+
+
+@contextmanager
+def watching(
+    store: Store,
+    sweep_id: str,
+    told: Collection[str],
+    progress: TerminalProgress,
+    after: Callable[[], None] = lambda: None,
+) -> Iterator[None]:
+    """Tell `progress` of every quartet of a sweep that ends while this is open, then call `after`.
+
+    Not of the run ids in `told`.
+    """
+    seen = dict.fromkeys(told, 0)
+    ended = threading.Event()
+
+    def watch() -> None:
+        pause_s = _EVERY_S
+        while not ended.wait(pause_s):
+            began = time.monotonic()
+            with suppress(Exception), quietly():  # a store that is away for a moment: the row is told the next time
+                _tell(store, sweep_id, seen, progress)
+            after()
+            pause_s = max(_EVERY_S, (time.monotonic() - began) / _SHARE)
+
+    thread = threading.Thread(target=watch, name="harness-watch", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        with suppress(Exception), quietly():
+            _tell(store, sweep_id, seen, progress)
+        after()
+
+
+def _tell(store: Store, sweep_id: str, seen: dict[str, int], progress: TerminalProgress) -> None:
+    since_ms = max(seen.values(), default=0) - _SLACK_MS  # only the newest: a large sweep's answer takes long
+    condition = f"tags.`{PARENT_TAG}` = '{sweep_id}' AND attributes.status != 'RUNNING'"
+    condition += f" AND attributes.end_time > {max(since_ms, 0)}"
+    for run in search(store.client(), [store.experiment_id], condition):
+        info = run.info
+        if info.run_id in seen or info.end_time is None:
+            continue
+        seen[info.run_id] = info.end_time
+        progress.begin(str(info.run_name))
+        reason = None if info.status == "FINISHED" else run.data.tags.get("error", info.status)
+        progress.end(reason, seconds=(info.end_time - info.start_time) / 1e3)

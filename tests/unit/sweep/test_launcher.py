@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from harness.sweep.fleet import launcher
-from harness.sweep.fleet.launcher import Launcher, check_reach, choose_launcher
+from harness.sweep import fleet
+from harness.sweep.fleet import Launcher, check_reach, choose_launcher
 from harness.system.errors import UserError
 
 
@@ -40,7 +40,7 @@ def test_joblib_has_a_process_for_each_gpu(monkeypatch):
 
 
 def test_a_launcher_whose_package_is_missing_names_the_extra(monkeypatch):
-    monkeypatch.setattr(launcher, "_installed", lambda module: False)
+    monkeypatch.setattr(fleet, "_installed", lambda module: False)
     with pytest.raises(UserError, match=r"interaction-harness\[fleet\]"):
         choose_launcher(["hydra/launcher=ray"], "cpu")
 

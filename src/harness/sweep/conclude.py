@@ -1,0 +1,80 @@
+"""The end of a sweep: the verdicts of all its quartets taken together, the report, the table, the exit status."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from harness.report.table import print_table
+from harness.stats.multiplicity import holm_p_values, standing_verdict
+from harness.sweep.refusals import PlannedSweep
+from harness.sweep.terminal import VERBATIM
+from harness.tracking import Store, finish_sweep, log_family_verdict
+from harness.tracking.client import quietly
+from harness.tracking.load import load
+from harness.tracking.outbox import Outbox, deliver, reason_of
+
+if TYPE_CHECKING:
+    import pandas
+
+_SERVER_CALLS = 8  # at once
+
+
+def conclude(console: Console, store: Store, sweep_id: str, outbox: Outbox, planned: PlannedSweep) -> int:
+    """Deliver what waits, adjust verdicts, publish the report, end the sweep, print its table; return the status."""
+    jobs = planned.jobs
+    waiting = deliver(outbox)
+    try:
+        with quietly():
+            adjust(store, load(sweep_id, store.uri))
+            if jobs[0].plan.config.tracking.report and not waiting:
+                _publish(console, store, sweep_id)
+            counts = finish_sweep(store, sweep_id, len(jobs))  # last: what is FINISHED is complete
+        print_table(console, load(sweep_id, store.uri), store.uri)
+    except Exception as error:
+        console.print(f"The tracking store is unreachable: {reason_of(error)}", **VERBATIM)
+        counts = {}
+    if waiting:
+        console.print(
+            f"{len(waiting)} quartets are measured and not logged yet, they wait in {outbox.folder}: "
+            "the same command delivers them.",
+            **VERBATIM,
+        )
+    return 0 if counts == {"FINISHED": len(jobs)} else 1
+
+
+def adjust(store: Store, frame: pandas.DataFrame) -> None:
+    """Log, for each finished quartet of a sweep, its p-value and verdict after Holm's correction over the sweep.
+
+    An adjusted verdict is either the quartet's own or `inconclusive`: of many quartets, some would look significant by
+    chance. See `harness.stats.multiplicity`.
+    """
+    if "interaction/p_value" not in frame:
+        return
+    family = frame[(frame["status"] == "FINISHED") & frame["interaction/p_value"].notna()]
+    adjusted = holm_p_values(family["interaction/p_value"].tolist())
+
+    def log(row: pandas.Series, p_holm: float) -> None:
+        verdict = standing_verdict(row["verdict"], p_holm, float(row["protocol.level"]))
+        log_family_verdict(store, row["run_id"], p_holm, str(verdict))
+
+    # a call a quartet, for MLflow has no other way: a server answers several at once, a sqlite file one
+    with ThreadPoolExecutor(_SERVER_CALLS if store.uri.startswith("http") else 1) as pool:
+        rows = (row for _, row in family.iterrows())
+        list(pool.map(log, rows, adjusted))  # `list` raises what any of them raised
+
+
+def _publish(console: Console, store: Store, sweep_id: str) -> None:
+    """Put the report into the parent run; a report that fails costs no measurement."""
+    from harness.report.publish import publish
+    from harness.report.study import open_study
+
+    try:
+        publish(store, open_study(sweep_id, store.uri))
+    except Exception as error:
+        console.print(
+            f"The report was not logged: {type(error).__name__}: {str(error)[:200]}", style="yellow", markup=False
+        )
+        console.print("python -m harness.report makes it from the store.", style="yellow")

@@ -1,1 +1,0 @@
-"""A sweep on many devices: which launcher, jobs in other processes and on other hosts, a device for each."""

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from harness.engines.base import TensorSpec
-from harness.serving.client.load_test import LoadTest
+from harness.serving.client import LoadTest
 from harness.serving.loadgen import run_test
 from harness.serving.policy import BatchPolicy
 from harness.serving.work import WholeWork

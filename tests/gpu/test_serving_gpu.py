@@ -8,7 +8,7 @@ import pytest
 
 from harness.engines import get
 from harness.measure.progress import Silent
-from harness.serving.client.load_test import LoadTest
+from harness.serving.client import LoadTest
 from harness.serving.serving_cell import ServingCell
 from harness.serving.variants import variants
 from harness.sweep.build import build_quartet

@@ -14,12 +14,10 @@ from typing import Any
 import numpy as np
 
 from harness.measure.clocks import no_collector
-from harness.serving.arrivals import Arrivals
 from harness.serving.batch_runs import BatchRecord
-from harness.serving.client.load_test import LoadTest
-from harness.serving.client.process import Client, LoadGenReport
+from harness.serving.client import Client, LoadGenReport, LoadTest
 from harness.serving.queries import LoadFigures, QueryRecord, Request, figures
-from harness.serving.server import serve, short_sleeps
+from harness.serving.server import Arrivals, serve, short_sleeps
 from harness.serving.work import Work
 from harness.system.errors import CellError, UserError
 

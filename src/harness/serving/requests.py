@@ -11,7 +11,7 @@ import numpy as np
 
 from harness.config import HarnessConfig
 from harness.measure.coordinator import Handle
-from harness.serving.client.load_test import LoadTest
+from harness.serving.client import LoadTest
 from harness.serving.loadgen import LoadResult
 from harness.serving.policy import BatchPolicy, powers_of_two
 from harness.serving.queueing import predicted_rate

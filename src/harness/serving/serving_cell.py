@@ -11,7 +11,7 @@ import numpy as np
 from harness.measure.verify import TOLERANCE
 from harness.measure.worker import CellCommands
 from harness.serving.batch_times import batch_times_s
-from harness.serving.client.load_test import LoadTest
+from harness.serving.client import LoadTest
 from harness.serving.loadgen import LoadResult, run_test
 from harness.serving.policy import BatchPolicy
 from harness.serving.queries import Request

@@ -10,9 +10,7 @@ import time
 
 import pytest
 
-from harness.serving.client.load_test import LoadTest
-from harness.serving.client.process import Client
-from harness.serving.client.wire import FLUSH
+from harness.serving.client import FLUSH, Client, LoadTest
 from harness.system.errors import CellError
 
 TEST = LoadTest(
@@ -57,7 +55,7 @@ def test_a_client_that_dies_ends_the_test_with_its_last_words():
 
 
 def test_a_client_that_can_not_start_says_why(monkeypatch):
-    monkeypatch.setattr("harness.serving.client.process.__package__", "harness.serving.nobody")
+    monkeypatch.setattr("harness.serving.client.MODULE", "harness.serving.nobody")
     with Client(TEST) as client, pytest.raises(CellError, match=r"status 1, .*No module named"):
         client.read(None)
 
@@ -72,8 +70,7 @@ def test_nothing_is_left_of_a_test_that_is_broken_off():
 
 def test_a_server_that_is_killed_takes_its_client_with_it():
     code = (
-        "import sys, time; from harness.serving.client.load_test import LoadTest;"
-        "from harness.serving.client.process import Client;"
+        "import sys, time; from harness.serving.client import Client, LoadTest;"
         "c = Client(LoadTest('server', 100.0, min_duration_s=60.0)); print(c._process.pid, flush=True); c.read(None);"
         "time.sleep(60)"
     )

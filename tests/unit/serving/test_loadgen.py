@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.serving.client.load_test import LoadTest
+from harness.serving.client import LoadTest
 from harness.serving.loadgen import run_test
 from harness.serving.policy import BatchPolicy
 from harness.serving.queueing import mean_wait_md1_s, simulate

@@ -6,10 +6,9 @@ import time
 
 import pytest
 
-from harness.serving.arrivals import Arrivals
-from harness.serving.client.wire import FLUSH
+from harness.serving.client import FLUSH
 from harness.serving.queries import Request
-from harness.serving.server import serve
+from harness.serving.server import Arrivals, serve
 from harness.serving.work import NEVER
 
 

@@ -35,18 +35,18 @@ PIPE_BYTES = 1 << 20  # as much as Linux lets a user have: 40,000 requests may w
 AT_ONCE = 512 * MESSAGE.size  # what is read in one go takes half a millisecond to decode
 OUTPUT = "client.txt"
 SUMMARY, DETAIL = "mlperf_log_summary.txt", "mlperf_log_detail.txt"
-TURN_S = 1e-4  # what one thread may keep the interpreter for: a request is never handed over 5 ms late
+TURN_S = 1e-4  # a thread's share of the interpreter: by default a request could be handed over 5 ms late
 
 
 @dataclass(frozen=True)
 class LoadTest:
-    """One test."""
+    """One LoadGen test."""
 
     scenario: str  # LoadGen's, in lower case: single_stream | offline | server
     expected_per_s: float  # the rate of the arrivals; else what the server is expected to do, to size the test
     percentile: float = 99.0
     slo_ms: float = 50.0
-    give_up_s: float | None = None  # whoever has waited longer is shed with all others; None: nobody is
+    give_up_s: float | None = None  # when a request has waited longer, all are shed; None: never
     min_duration_s: float = 2.0
     max_duration_s: float = 60.0
     min_queries: int = 1
@@ -91,14 +91,14 @@ def unpacked_numbers(data: bytes) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class LoadGenReport:
-    """What LoadGen says of a test."""
+    """What LoadGen reports of a test."""
 
     summary: str  # its text
-    told: dict[str, Any]  # the values of its detailed log, by name
+    values: dict[str, Any]  # of its detailed log, by name
 
 
 class Client:
-    """One test under way; use it in a `with`, at whose end the process is gone."""
+    """One test under way; a context manager, at whose end the process has ended."""
 
     def __init__(self, test: LoadTest) -> None:
         self._folder = TemporaryDirectory(prefix="harness-loadgen-")
@@ -168,15 +168,15 @@ class Client:
         except BrokenPipeError:
             raise CellError(f"LoadGen ended before its test did: {self._last_words()}") from None
 
-    def _close(self, told: bytes, length: int) -> None:
+    def _close(self, report: bytes, length: int) -> None:
         os.set_blocking(self._requests, True)
-        while len(told) < length:
-            more = os.read(self._requests, length - len(told))
+        while len(report) < length:
+            more = os.read(self._requests, length - len(report))
             if not more:
-                raise CellError(f"LoadGen ended before it had told all: {self._last_words()}")
-            told += more
-        found = json.loads(told)
-        self.verdict = LoadGenReport(found["summary"], found["told"])
+                raise CellError(f"LoadGen ended before its report was complete: {self._last_words()}")
+            report += more
+        found = json.loads(report)
+        self.verdict = LoadGenReport(found["summary"], found["values"])
 
     def _last_words(self) -> str:
         status = self._process.wait()
@@ -185,7 +185,7 @@ class Client:
 
 
 def _widen(pipe: int) -> None:
-    """Let a pipe hold more, where the system can be asked for that (Linux)."""
+    """Enlarge a pipe's buffer, if the system can (Linux)."""
     import fcntl
 
     if hasattr(fcntl, "F_SETPIPE_SZ"):
@@ -196,7 +196,7 @@ def _widen(pipe: int) -> None:
 
 
 def main(requests: int, answers: int, folder: str, test: LoadTest) -> None:
-    """Send what LoadGen issues, tell it what is answered, and at the end send what it says."""
+    """Send LoadGen's requests, pass it the answers, and send its report at the end."""
     import mlperf_loadgen as loadgen
 
     sys.setswitchinterval(TURN_S)
@@ -222,16 +222,16 @@ def main(requests: int, answers: int, folder: str, test: LoadTest) -> None:
             whole = len(rest) // NUMBER.size * NUMBER.size
             numbers, rest = unpacked_numbers(rest[:whole]), rest[whole:]
             loadgen.QuerySamplesComplete([loadgen.QuerySampleResponse(number, 0, 0) for number in numbers])
-        os._exit(1)  # nobody is there to answer the rest
+        os._exit(1)  # the server has ended
 
     threading.Thread(target=complete, name="answers", daemon=True).start()
     library = loadgen.ConstructQSL(test.sample_count, test.sample_count, nothing, nothing)
     system = loadgen.ConstructSUT(issue, flush)
     loadgen.StartTestWithLogSettings(system, library, settings(test), _log_to(folder))
     summary, detail = ((Path(folder) / name).read_text() for name in (SUMMARY, DETAIL))
-    told = json.dumps({"summary": summary, "told": _results(detail)}).encode()
-    send(MESSAGE.pack(len(told), CLOSE, time.perf_counter()) + told)
-    os._exit(0)  # the thread that waits for answers would wait on
+    report = json.dumps({"summary": summary, "values": _results(detail)}).encode()
+    send(MESSAGE.pack(len(report), CLOSE, time.perf_counter()) + report)
+    os._exit(0)  # the thread that reads answers would block forever
 
 
 def _log_to(folder: str) -> Any:

@@ -77,7 +77,7 @@ def run_test(test: LoadTest, work: Work, has_exit: bool = False) -> LoadResult:
 def _result(
     test: LoadTest, verdict: LoadGenReport, finished: Sequence[Request], work: Work, has_exit: bool
 ) -> LoadResult:
-    told = verdict.told
+    told = verdict.values
     record = QueryRecord.of(finished)
     ours = record.latency_s[~np.isnan(record.latency_s)]
     own_ms = float(np.quantile(ours, test.percentile / 100, method="inverted_cdf") * 1e3) if len(ours) else np.inf

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class BatchPolicy:
-    """When to run and what. `static`: the engine takes one size only, so what is missing is padding.
+    """When to run a batch, and of how many requests. `static`: the engine takes one size only, so the rest is padding.
 
     The order of the rules is that of Triton's dynamic batcher (NVIDIA Triton Inference Server, model configuration,
     "Dynamic Batcher"): a full batch at once; else the largest preferred size there is; else whatever has come, once
@@ -22,9 +22,9 @@ class BatchPolicy:
     buckets: tuple[int, ...] = ()  # sizes that are run, ascending; (): every size up to the largest
 
     def __post_init__(self) -> None:
-        """Refuse what could never run; a caller has checked the user's part of it."""
+        """Raise ValueError for a policy that could never run; the user's options are checked before."""
         if self.max_batch_size < 1 or self.max_queue_delay_us < 0:
-            raise ValueError(f"a batch of {self.max_batch_size} within {self.max_queue_delay_us} us is none")
+            raise ValueError(f"a batch of {self.max_batch_size} within {self.max_queue_delay_us} us is not a batch")
         if self.buckets and self.buckets[-1] < self.max_batch_size:
             raise ValueError(f"no bucket of {self.buckets} holds {self.max_batch_size} requests")
 
@@ -38,7 +38,7 @@ class BatchPolicy:
         return waiting if flush or oldest_us >= self.max_queue_delay_us else 0
 
     def wait_us(self, oldest_us: float) -> float:
-        """Return how long `take` will go on saying 0 if nobody else comes."""
+        """Return for how long `take` stays 0 if no further request arrives."""
         return max(0.0, self.max_queue_delay_us - oldest_us)
 
     def executed(self, requests: int) -> int:

@@ -79,7 +79,9 @@ Split = Callable[[list[_Server], int, float, Random], _Server]
 SPLITS: Mapping[str, Split] = {
     "random": lambda servers, i, now, random: random.choice(servers),
     "round_robin": lambda servers, i, now, random: servers[i % len(servers)],
-    "shortest_queue": lambda servers, i, now, random: min(servers, key=lambda one: (one.present(now), random.random())),
+    "shortest_queue": lambda servers, i, now, random: min(
+        servers, key=lambda server: (server.present(now), random.random())
+    ),
 }
 
 

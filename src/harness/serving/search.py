@@ -1,4 +1,4 @@
-"""The highest rate that meets a latency bound: bracketed bisection on whatever measures one rate."""
+"""The highest rate that meets a latency bound: bracketed bisection over measured or simulated rates."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-STEP = 1.3  # the first one away from a guess that nothing is known of
+STEP = 1.3  # the first factor away from a guess that nothing supports
 
 
 @dataclass(frozen=True)
 class Point:
     """One measured rate."""
 
-    rate_per_s: float  # asked for
+    rate_per_s: float  # requested
     arrived_per_s: float  # what the drawn arrivals came to: they are random
     completed_per_s: float
     latency_ms: float  # at the percentile of the bound
@@ -44,16 +44,16 @@ def highest_rate(
 
     From `guess` the rate goes up or down, each step twice the last one on a logarithmic scale, until the bound is met
     at one end of a bracket and missed at the other; then the bracket is halved on that scale. A point is a random
-    draw: where a rate fails by chance the result is too low, so whoever needs an interval repeats the whole search
-    with other arrivals.
+    draw: if a rate fails by chance the result is too low, so an interval needs the whole search repeated with other
+    arrivals.
 
     Args:
         measure: measures one rate, requests/s.
         guess: where to begin; moved into [lowest, highest].
-        lowest: below it `measure` can't say anything.
+        lowest: below it `measure` has too few requests.
         highest: above it nothing is tried.
         tolerance: relative width of the last bracket.
-        step: the factor of the first step: the less, the better the guess.
+        step: the factor of the first step; the better the guess, the smaller.
         most: points in all.
     """
     points: list[Point] = []

@@ -22,7 +22,7 @@ class Sender(Protocol):
 
     @property
     def verdict(self) -> object | None:
-        """Anything once the last one was sent."""
+        """Not None once the last request was sent."""
 
     def read(self, timeout_s: float | None = 0.0) -> list[tuple[int, int, float]]:
         """Return what was sent: (query's number, image or FLUSH, seconds); wait for it at most `timeout_s`."""
@@ -36,31 +36,31 @@ class Arrivals:
         self._waiting: deque[Request] = deque()
         self.flushed = False  # no more of this series will come
         self.closed = False  # the test is over
-        self.refusing = False  # whoever comes is shed at once
+        self.refusing = False  # arrivals are shed at once
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def take(self, most: int) -> list[Request]:
-        """Look who has come; remove and return the first `most` requests."""
+        """Read new arrivals; remove and return the first `most` requests."""
         if len(self._waiting) < most:
-            self._look(0.0)
+            self._read(0.0)
         return [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
 
     def refuse(self) -> list[Request]:
-        """Take nobody in from now on; look who has come and return all who wait, to be sent away."""
+        """Accept no further requests; read new arrivals and return all that wait, to be shed."""
         self.refusing = True
-        self._look(0.0)
+        self._read(0.0)
         out = list(self._waiting)
         self._waiting.clear()
         return out
 
     def wait(self, timeout_s: float | None) -> None:
-        """Wait until somebody comes, or the queue is flushed or closed, or time is up."""
+        """Wait until a request arrives, the queue is flushed or closed, or time is up."""
         if not self._waiting:
-            self._look(timeout_s)
+            self._read(timeout_s)
 
-    def _look(self, timeout_s: float | None) -> None:
+    def _read(self, timeout_s: float | None) -> None:
         if self.closed:
             return
         for number, image, issued_s in self._sender.read(timeout_s):
@@ -75,7 +75,7 @@ _PR_SET_TIMERSLACK = 29  # prctl(2)
 
 
 def short_sleeps() -> None:
-    """Let waits of this thread end when they are over (Linux): the kernel may let one last 50 us longer."""
+    """Let this thread's waits end on time (Linux): by default the kernel may extend each by 50 us."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
 
@@ -85,13 +85,13 @@ def serve(
 ) -> None:
     """Serve until the queue is closed and empty.
 
-    Where to start a batch takes no time, the next one is started before the last one's answers go out: else the device
-    idles for as long as those take, a twentieth of a batch of 64 at 13,000 images/s.
+    If launching is asynchronous, the next batch is launched before the previous replies are sent; otherwise the device
+    idles meanwhile, for a twentieth of a batch of 64 at 13,000 images/s.
 
-    While a batch is in flight this thread looks again and again, without a rest: after one the device would idle.
+    While a batch is in flight this thread polls without sleeping: during a sleep the device would idle.
 
-    A queue whose first request is older than `give_up_s` grows without end: then everybody who waits, and everybody
-    who comes later, is shed: answered without having been run, `completed_s` left NaN.
+    A queue whose first request is older than `give_up_s` grows without end: then all waiting and all later requests are
+    shed: answered without having been run, `completed_s` left NaN.
     """
 
     def too_late() -> bool:

@@ -1,7 +1,7 @@
-"""Build ahead: before the first quartet is timed, prepare all cells of all in a small pool, so that timing never waits.
+"""Build ahead: before the first quartet is timed, prepare the cells of all in a small pool, so that timing never waits.
 
-Nothing is kept but what the cache keeps: the job of a quartet fetches it there. What goes wrong here is not an error
-yet; the quartet's own job meets it again and fails with the reason.
+The results are in the cache only, where each quartet's job fetches them. A failure here is ignored: the quartet's job
+meets it again and fails with the reason.
 """
 
 from __future__ import annotations
@@ -34,12 +34,14 @@ def build_ahead(
     sweep: str = "",
     at_least: int = 1,
 ) -> None:
-    """Prepare the quartets of the sweep with this id, several at once.
+    """Prepare quartets in parallel processes; return at once if there is room for one only: jobs then build themselves.
 
-    `at_least` so many at once if `engine.build_jobs` says nothing else. Where that is more than there are quartets,
-    several prepare the same one, each from another cell on.
+    Args:
+        quartets: to be prepared. More processes than quartets share some, each beginning with another cell.
+        progress: shows how many are done.
+        sweep: the id of the sweep on whose behalf the cache is filled.
+        at_least: processes, unless `engine.build_jobs` gives their number.
 
-    Return at once where one at a time is all there is room for: then each job builds for itself.
     """
     usual = max(default_jobs(), at_least)
     jobs = min(quartets[0].config.engine.build_jobs or usual, len(quartets) * MOST_CELLS) if quartets else 0
@@ -50,12 +52,12 @@ def build_ahead(
     progress.stage("wait until nothing is timed")
     context = multiprocessing.get_context("spawn")
     with building():
-        said = context.Queue()
-        pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start, initargs=(os.getpid(), jobs, said))
+        messages = context.Queue()
+        pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start, initargs=(os.getpid(), jobs, messages))
         try:
             with no_interrupts():
-                work = [pool.submit(_prepare, one, turn, sweep) for one, turn in turns]
-            _follow(work, said, progress)
+                work = [pool.submit(_prepare, quartet, turn, sweep) for quartet, turn in turns]
+            _follow(work, messages, progress)
         except BaseException:
             kill_pool(pool)  # their builds end with them
             raise
@@ -63,13 +65,13 @@ def build_ahead(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _follow(work: Sequence[Future[None]], said: Queue[str], progress: Progress) -> None:
-    """Show how many are done and what one of the others is doing, until all are done."""
+def _follow(work: Sequence[Future[None]], messages: Queue[str], progress: Progress) -> None:
+    """Show how many are done and the latest stage of the rest, until all are done."""
     latest = ""
     while True:
         with suppress(Empty):
-            latest = said.get(timeout=_LOOK_S)
-        done = sum(one.done() for one in work)
+            latest = messages.get(timeout=_LOOK_S)
+        done = sum(future.done() for future in work)
         progress.stage(f"build ahead, {done} of {len(work)} done" + (f"; {latest}" if done < len(work) else ""))
         if done == len(work):
             return
@@ -80,29 +82,29 @@ def default_jobs() -> int:
     return max(1, min(MOST_JOBS, usable_cores() // CORES_PER_JOB))
 
 
-_said: Queue[str] | None = None  # in a process of the pool: where it says what it is doing
+_messages: Queue[str] | None = None  # in a process of the pool: where it reports its stages
 
 
-class _Saying(Silent):
+class _Reporting(Silent):
     """Pass each stage on to the process that started the pool."""
 
     def stage(self, name: str, cell: str = "") -> None:
-        if _said is not None:
-            _said.put(f"{name} {cell}".strip())
+        if _messages is not None:
+            _messages.put(f"{name} {cell}".strip())
 
 
-def _start(parent: int, jobs: int, said: Queue[str]) -> None:
-    global _said
+def _start(parent: int, jobs: int, messages: Queue[str]) -> None:
+    global _messages
     die_with_parent(parent)
-    _said = said
-    # Inductor compiles in a process for each core: those of all jobs together should be no more than there are
+    _messages = messages
+    # Inductor compiles in a process for each core: all jobs together should use no more processes than cores
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(max(1, usable_cores() // jobs)))
 
 
 def _prepare(plan: QuartetPlan, turn: int, sweep: str) -> None:
     """Put all that a quartet needs into the cache.
 
-    Quartets share cells, and who comes second waits for the first one's build: so each begins with another cell.
+    Quartets share cells, and the second process to need a build waits for it: so each begins with another cell.
     """
     from harness.sweep.build import prepare
     from harness.sweep.scenarios import scenario_of
@@ -114,6 +116,6 @@ def _prepare(plan: QuartetPlan, turn: int, sweep: str) -> None:
         plan = replace(plan, cells=plan.cells[first:] + plan.cells[:first])
         cache = open_cache(plan.config.cache, sweep)
         for requested, build in scenario_of(plan.config).builds(plan):
-            prepare(requested, cache, _Saying(), build)
+            prepare(requested, cache, _Reporting(), build)
     except (CellError, UserError):
         return

@@ -1,7 +1,7 @@
 """Command line -> composed configs: every job of a sweep, composed once and type-checked before any of them runs.
 
-So a wrong word ends with one clear line and status 2, and one engine is chosen for the whole sweep. Hydra's `compose`
-does it; what its sweepers would do, splitting the grid into jobs, is `_grid`.
+A wrong word ends with one clear line and status 2, and one engine is chosen for the whole sweep. Hydra's `compose`
+composes each job; `_grid` splits the grid into jobs, as Hydra's sweepers would.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Job:
 
 @dataclass(frozen=True)
 class ComposedSweep:
-    """All jobs of a command line, and what Hydra itself was told."""
+    """All jobs of a command line, and the settings of Hydra itself."""
 
     jobs: tuple[Job, ...]
     hydra: Any  # the node `hydra` of the first job
@@ -43,7 +43,7 @@ def config_dir() -> Path:
 
 
 def register_schema(overrides: Sequence[str] = ()) -> None:
-    """Make known to Hydra: the structured config as `schema`, what other packages add, the models `overrides` name."""
+    """Register with Hydra the config's schema, the choices of other packages, and the models that `overrides` name."""
     from hydra.core.config_store import ConfigStore
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
@@ -116,7 +116,9 @@ def _first_job(overrides: list[str]) -> Any:
     """Compose the first job alone, with Hydra's own node: a sweep can't be composed."""
     from hydra import compose
 
-    return compose("config", overrides=[_first_choice(one) for one in _parsed(overrides)], return_hydra_config=True)
+    return compose(
+        "config", overrides=[_first_choice(parsed) for parsed in _parsed(overrides)], return_hydra_config=True
+    )
 
 
 def _without_hydra(composed: Any) -> Any:

@@ -60,7 +60,7 @@ def adjust(store: Store, frame: pandas.DataFrame) -> None:
         verdict = standing_verdict(row["verdict"], p_holm, float(row["protocol.level"]))
         log_family_verdict(store, row["run_id"], p_holm, str(verdict))
 
-    # a call a quartet, for MLflow has no other way: a server answers several at once, a sqlite file one
+    # MLflow needs a call for each quartet: a server answers several at once, a sqlite file one
     with ThreadPoolExecutor(_SERVER_CALLS if store.uri.startswith("http") else 1) as pool:
         rows = (row for _, row in family.iterrows())
         list(pool.map(log, rows, adjusted))  # `list` raises what any of them raised

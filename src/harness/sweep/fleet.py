@@ -1,6 +1,6 @@
-"""Quartets in other processes than this one: which launcher of Hydra's, what it carries, and what is seen of it here.
+"""Quartets in other processes: which of Hydra's launchers runs them, what it carries, how their ends are shown here.
 
-What travels to a launcher's processes holds plain data only; all else is opened again on arrival.
+A launcher carries plain data only; store, cache and device are opened again on arrival.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Launcher:
 def choose_launcher(overrides: Sequence[str], device: str, hydra: Any = None) -> Launcher:
     """Return the launcher that these command-line overrides ask for, to run on `device` ("cpu" or "cuda").
 
-    `hydra` is Hydra's own node of the composed sweep, where somebody has it already.
+    `hydra` is Hydra's node of the composed sweep, if it is composed already.
 
     Raises:
         UserError: it is unknown, its package is not installed, or it is swept over.
@@ -96,7 +96,7 @@ def choose_launcher(overrides: Sequence[str], device: str, hydra: Any = None) ->
 
 
 class _NoCallbacks:
-    """What Hydra's job runner tells of a job; there are none here to be told. Travels with each job, so it is plain."""
+    """Callbacks for Hydra's job runner that do nothing. They travel with each job, so they are plain."""
 
     def on_job_start(self, config: Any, *, task_function: Any) -> None:
         """Do nothing."""
@@ -106,10 +106,10 @@ class _NoCallbacks:
 
 
 def launch(launcher: Launcher, overrides: Sequence[str], task: Callable[[Any], None], jobs: int) -> None:
-    """Have a launcher call `task` once for each of so many jobs, in processes of its own; return when all are done.
+    """Have a launcher call `task` once for each job, in its own processes; return when all are done.
 
-    Whatever a job raises is raised here. Hydra's launchers compose a config for each job: it is the first job's, and
-    what it says of the measurement counts for nothing, for `task` holds the plans.
+    Whatever a job raises is raised here. Hydra's launchers compose a config for each job: always the first job's, and
+    it is ignored, because `task` holds the plans.
     """
     from hydra import compose
     from hydra.core.global_hydra import GlobalHydra
@@ -122,8 +122,8 @@ def launch(launcher: Launcher, overrides: Sequence[str], task: Callable[[Any], N
         loader = GlobalHydra.instance().config_loader()
         context = HydraContext(config_loader=loader, callbacks=_NoCallbacks())  # type: ignore[arg-type]
         plugin = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task, config=config)
-    for one in plugin.launch([[] for _ in range(jobs)], initial_job_idx=0):
-        _ = one.return_value
+    for result in plugin.launch([[] for _ in range(jobs)], initial_job_idx=0):
+        _ = result.return_value  # raises what the job raised
 
 
 def check_reach(launcher: Launcher, store_uri: str) -> None:
@@ -162,7 +162,7 @@ def quartet_runner(jobs: Sequence[PlannedJob], sweep_id: str, store: Store) -> C
     """Return the function that a launcher pickles; called for its n-th job, it runs the n-th quartet."""
     errand = Errand(tuple(jobs), sweep_id, store, os.getcwd())
 
-    def run(composed: Any) -> None:  # a closure: it is pickled whole, and does not hang on how this module is found
+    def run(composed: Any) -> None:  # a closure is pickled whole, however this module is found on arrival
         from hydra.core.hydra_config import HydraConfig
 
         run_errand(errand, int(HydraConfig.get().job.num))
@@ -171,7 +171,7 @@ def quartet_runner(jobs: Sequence[PlannedJob], sweep_id: str, store: Store) -> C
 
 
 def run_errand(errand: Errand, number: int) -> None:
-    """Run one quartet here, on a device of its own, unless its sweep has ended by now."""
+    """Run one quartet here, on a device that no other process uses, unless its sweep has ended."""
     from harness.measure.progress import Silent
     from harness.measure.seat import seat
     from harness.sweep.job import run_job
@@ -179,19 +179,19 @@ def run_errand(errand: Errand, number: int) -> None:
     from harness.tracking.outbox import deliver, outbox_of
 
     quiet()
-    multiprocessing.set_start_method("spawn", force=True)  # joblib's processes have one that their children lack
-    with suppress(OSError):  # a host without that folder: then paths of its own, such as a cache, begin where it is
+    multiprocessing.set_start_method("spawn", force=True)  # joblib has a start method that its children lack
+    with suppress(OSError):  # a host without that folder: relative paths then begin at the current one
         os.chdir(errand.folder)
     if _ended(errand.store, errand.sweep_id):
-        return  # whoever waited for this row has gone: the queue of a cluster outlives the sweep's own process
+        return  # a cluster's queue outlives the sweep's process, and nobody waits for this row
     job = errand.jobs[number]
     with _terminated_as_interrupted(), seat(job.plan.device):
         run_job(job, errand.sweep_id, errand.store, Silent())
-    deliver(outbox_of(errand.store, job.plan.config.tracking.root))  # what was measured while the store was away
+    deliver(outbox_of(errand.store, job.plan.config.tracking.root))
 
 
 def _ended(store: Store, sweep_id: str) -> bool:
-    """Return whether a sweep has ended; of a store that is away nobody knows, and the row can wait for it."""
+    """Return whether a sweep has ended; False if the store is unreachable: the row can wait."""
     try:
         check_there(store.uri)
         with quietly():
@@ -202,7 +202,7 @@ def _ended(store: Store, sweep_id: str) -> bool:
 
 @contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
-    """Let SIGTERM (a scheduler that cancels) end the quartet in order: KILLED, no process left."""
+    """Let SIGTERM (a scheduler that cancels) shut the quartet down cleanly: KILLED, no process left."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -218,31 +218,34 @@ def _terminated_as_interrupted() -> Iterator[None]:
 
 
 _EVERY_S = 2.0
-_SHARE = 0.05  # of the time at most is spent asking the store
-_SLACK_MS = 120_000  # hosts' clocks differ: a quartet may have ended before one that was told already
+_SHARE = 0.05  # of the time, at most, is spent on queries to the store
+_SLACK_MS = 120_000  # hosts' clocks differ: a quartet may have ended before one that is shown already
 
 
 @contextmanager
 def watching(
     store: Store,
     sweep_id: str,
-    told: Collection[str],
+    shown: Collection[str],
     progress: TerminalProgress,
     after: Callable[[], None] = lambda: None,
 ) -> Iterator[None]:
-    """Tell `progress` of every quartet of a sweep that ends while this is open, then call `after`.
+    """Show every quartet of a sweep that ends while this is open in `progress`, then call `after`.
 
-    Not of the run ids in `told`.
+    The run ids in `shown` are left out.
     """
-    seen = dict.fromkeys(told, 0)
+    seen = dict.fromkeys(shown, 0)
     ended = threading.Event()
 
     def watch() -> None:
         pause_s = _EVERY_S
         while not ended.wait(pause_s):
             began = time.monotonic()
-            with suppress(Exception), quietly():  # a store that is away for a moment: the row is told the next time
-                _tell(store, sweep_id, seen, progress)
+            with (
+                suppress(Exception),
+                quietly(),
+            ):  # the store is unreachable for a moment: the next time
+                _show_ended(store, sweep_id, seen, progress)
             after()
             pause_s = max(_EVERY_S, (time.monotonic() - began) / _SHARE)
 
@@ -254,11 +257,11 @@ def watching(
         ended.set()
         thread.join()
         with suppress(Exception), quietly():
-            _tell(store, sweep_id, seen, progress)
+            _show_ended(store, sweep_id, seen, progress)
         after()
 
 
-def _tell(store: Store, sweep_id: str, seen: dict[str, int], progress: TerminalProgress) -> None:
+def _show_ended(store: Store, sweep_id: str, seen: dict[str, int], progress: TerminalProgress) -> None:
     since_ms = max(seen.values(), default=0) - _SLACK_MS  # only the newest: a large sweep's answer takes long
     condition = f"tags.`{PARENT_TAG}` = '{sweep_id}' AND attributes.status != 'RUNNING'"
     condition += f" AND attributes.end_time > {max(since_ms, 0)}"

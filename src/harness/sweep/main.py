@@ -50,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
     except UserError as error:
         print(f"harness: {redacted(str(error))}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:  # before there was anything to lose
+    except KeyboardInterrupt:  # nothing was begun yet
         return STATUS
 
 
@@ -75,7 +75,7 @@ def let_hydra_answer() -> int:
 
 class _CommandLine(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """Raise UserError: whoever called says it in one line."""
+        """Raise UserError, which `main` prints as one line."""
         raise UserError(f"{message}; options are written key=value, see python -m harness --help.")
 
 

@@ -184,6 +184,6 @@ def _measure_elsewhere(
         try:
             launch(launcher, overrides, runner, len(sweep.to_measure))
         except Exception as error:
-            if interruption.came():  # a launcher with a handler of its own for SIGTERM
+            if interruption.came():  # the launcher handled SIGTERM itself
                 raise KeyboardInterrupt from None
             console.print(f"{launcher.name} gave up: {reason_of(error)}", **VERBATIM)

@@ -18,7 +18,7 @@ LINE_EVERY_S = 60.0  # where nothing can be drawn
 
 
 class TerminalProgress:
-    """A live line a quartet on a terminal; one plain line when a quartet ends otherwise."""
+    """On a terminal a live line for each quartet; elsewhere one plain line when a quartet ends."""
 
     def __init__(self, console: Console, total: int) -> None:
         self._console = console
@@ -50,7 +50,7 @@ class TerminalProgress:
         self._started = self._printed = time.monotonic()
 
     def stage(self, name: str, cell: str = "") -> None:
-        """A stage begins, or tells more of itself; without a terminal, a line a minute says which."""
+        """A stage begins or makes progress; without a terminal, one line a minute names it."""
         self._stage = f"{name} {cell}".strip()
         now = time.monotonic()
         if not self._console.is_terminal and now - self._printed >= LINE_EVERY_S:

@@ -43,7 +43,7 @@ def test_requests_come_in_order_with_the_time_of_this_machines_clock_and_are_flu
     assert times[-1] < time.perf_counter()
     assert sent[-1][1] == FLUSH
     assert "Result is : VALID" in client.verdict.summary
-    assert client.verdict.told["result_validity"] == "VALID"
+    assert client.verdict.values["result_validity"] == "VALID"
 
 
 def test_a_client_that_dies_ends_the_test_with_its_last_words():

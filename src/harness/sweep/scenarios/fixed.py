@@ -18,7 +18,7 @@ from harness.system.errors import UserError
 
 
 class Fixed(Scenario):
-    """There are no requests: the next batch is there when the last one is done."""
+    """No requests: the next batch is ready as soon as the previous one is done."""
 
     def check(self, config: HarnessConfig) -> None:
         """Refuse the options of a batcher."""
@@ -36,7 +36,7 @@ class Fixed(Scenario):
 
     def measure(self, plan: QuartetPlan, built: Sequence[BuiltQuartet], progress: Progress) -> Measurement:
         """Measure the cells side by side, in blocks."""
-        first, *rebuilt = (one.tasks for one in built)
+        first, *rebuilt = (quartet.tasks for quartet in built)
         return measure(first, plan.config.protocol, plan.primary, progress, rebuilt)
 
     def analyse(self, plan: QuartetPlan, measurement: Measurement) -> Analysis:

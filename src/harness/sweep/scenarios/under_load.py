@@ -63,7 +63,7 @@ class UnderLoad(Scenario):
         _check_numbers(config)
         _check_sizes(config)
         if config.engine.build_only:
-            raise UserError(f"scenario={self.name}: engine.build_only=true runs nothing; leave one of the two out.")
+            raise UserError(f"scenario={self.name}: engine.build_only=true runs nothing; leave one out.")
         if config.protocol.builds > 1:
             raise UserError(
                 f"protocol.builds={config.protocol.builds}: load scenarios measure one build; use scenario=fixed."
@@ -142,10 +142,10 @@ class Server(UnderLoad):
 
     def request(self, variant: Variant, load: CellLoad, config: HarnessConfig, repeat: int) -> tuple[str, Any]:
         """Return a search, or a test at the given rate."""
-        asked = config.scenario
-        give_up_s = max(GIVE_UP_BOUNDS * asked.slo_ms / 1e3, GIVE_UP_MIN_S)
-        test = load_test(self.name, config, repeat, asked.rate_per_s or load.guess_per_s, give_up_s)
-        if asked.rate_per_s is not None:
+        options = config.scenario
+        give_up_s = max(GIVE_UP_BOUNDS * options.slo_ms / 1e3, GIVE_UP_MIN_S)
+        test = load_test(self.name, config, repeat, options.rate_per_s or load.guess_per_s, give_up_s)
+        if options.rate_per_s is not None:
             return "load_test", (variant.plan, test)
         return "search", search_of(variant, load, config, repeat, test)
 
@@ -183,15 +183,16 @@ class Server(UnderLoad):
 
 
 def _check_numbers(config: HarnessConfig) -> None:
-    asked = config.scenario
-    check_ranges("scenario", asked, SCENARIO_RANGES)
-    if asked.min_duration_s > asked.max_duration_s:
+    options = config.scenario
+    check_ranges("scenario", options, SCENARIO_RANGES)
+    if options.min_duration_s > options.max_duration_s:
         raise UserError(
-            f"scenario.min_duration_s={asked.min_duration_s}: is longer than max_duration_s={asked.max_duration_s}."
+            f"scenario.min_duration_s={options.min_duration_s}: is longer than max_duration_s={options.max_duration_s}."
         )
-    if config.protocol.restarts > asked.repeats:
+    if config.protocol.restarts > options.repeats:
         raise UserError(
-            f"protocol.restarts={config.protocol.restarts}: is more than scenario.repeats={asked.repeats}; raise those."
+            f"protocol.restarts={config.protocol.restarts}: is more than scenario.repeats={options.repeats}; "
+            "raise those."
         )
 
 

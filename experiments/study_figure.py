@@ -17,8 +17,7 @@ import numpy as np
 import pandas
 from matplotlib.figure import Figure
 
-from harness.report.figures.canvas import svg_text
-from harness.report.figures.files import write_whole
+from harness.report.figures.canvas import svg_text, write_whole
 
 # Okabe and Ito's colours; the markers say the same once more
 CLOCKS = {"device": ("#0072B2", "o", -0.15), "wall": ("#E69F00", "s", 0.15)}

@@ -14,11 +14,10 @@ from rich.console import Console
 
 from harness.config import TrackingConfig
 from harness.report.choose import Limits
-from harness.report.compare import compare
-from harness.report.figures.all import pictures, stages
-from harness.report.figures.files import write_figures
+from harness.report.compare import Gate, compare, failures, parse_gate, print_comparison
+from harness.report.figures import pictures, stages
+from harness.report.figures.canvas import write_figures
 from harness.report.findings import find
-from harness.report.gate import Gate, failures, parse_gate, print_comparison
 from harness.report.page import page, write_page
 from harness.report.study import Study, open_study
 from harness.report.table import print_table

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.report.choose import Choice, Limits, choose
-from harness.report.grid_model import GridModel, grid_models, why_no_model
-from harness.report.matrix import Matrix, matrices
-from harness.report.quartets import QuartetRow, quartets
+from harness.report.quartets import QuartetRow, Setting, quartets, setting_label
 from harness.report.study import Study
+from harness.stats.averaged import Design, complete_designs, subsets
+from harness.stats.factorial import (
+    HIGHEST_ORDER,
+    Effect,
+    LogLinear,
+    MeasuredQuartet,
+    Prediction,
+    TechniqueSet,
+    effects,
+    measured_gains,
+    predict,
+)
+from harness.stats.roles import ROLES
 
 
 @dataclass(frozen=True)
@@ -55,3 +68,150 @@ def find(study: Study, limits: Limits) -> Findings:
         no_model="" if models else why_no_model(rows),
         choice=choose(rows, limits),
     )
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """One setting's grid."""
+
+    setting: Setting
+    label: str
+    archs: tuple[str, ...]
+    hws: tuple[str, ...]
+    places: Mapping[tuple[str, str], tuple[QuartetRow, ...]]  # several where a quartet was repeated
+
+    @property
+    def missing(self) -> tuple[tuple[str, str], ...]:
+        """The places that nobody ran, or that have no factor because their quartets failed."""
+        every = ((arch, hw) for arch in self.archs for hw in self.hws)
+        return tuple(place for place in every if not any(one.factor for one in self.places.get(place, ())))
+
+    def log_factor(self, place: tuple[str, str]) -> float | None:
+        """Return the mean ln(factor) of a place."""
+        found = [math.log(one.factor.value) for one in self.places.get(place, ()) if one.factor]
+        return sum(found) / len(found) if found else None
+
+
+def matrices(quartets: Sequence[QuartetRow]) -> tuple[Matrix, ...]:
+    """Return one matrix a setting, in the study's order; gains without a factor (arch=none, hw=none) are in none."""
+    pairs = [one for one in quartets if one.arch and one.hw]
+    settings = list(dict.fromkeys(one.setting for one in pairs))
+    out = []
+    for setting in settings:
+        own = [one for one in pairs if one.setting == setting]
+        places: dict[tuple[str, str], tuple[QuartetRow, ...]] = {}
+        for one in own:
+            place = (one.arch_label, one.hw_label)
+            places[place] = (*places.get(place, ()), one)
+        out.append(
+            Matrix(
+                setting=setting,
+                label=setting_label(setting, settings),
+                archs=tuple(dict.fromkeys(one.arch_label for one in own)),
+                hws=tuple(dict.fromkeys(one.hw_label for one in own)),
+                places=places,
+            )
+        )
+    return tuple(out)
+
+
+MOST_PREDICTED = 6  # techniques; all their combinations are predicted
+
+
+@dataclass(frozen=True)
+class GridModel:
+    """What the quartets of one setting say together."""
+
+    setting: Setting
+    label: str
+    level: float
+    quartets: int
+    effects: tuple[Effect, ...]
+    inseparable: tuple[tuple[str, ...], ...]
+    explained: tuple[float, ...]  # share of variation by single techniques; with pairs; with triples: cumulative
+    designs: tuple[Design, ...]
+    predictions: tuple[Prediction, ...]
+    not_run: tuple[tuple[str, ...], ...]  # combinations of the techniques that nobody measured
+    too_many: bool  # more techniques than are worth listing all combinations of
+
+
+def grid_models(quartets: Sequence[QuartetRow]) -> tuple[GridModel, ...]:
+    """Return a model for each setting with `reference=engine` that has two measured quartets or more.
+
+    With `reference=eager` an hw gain holds the change of engine, so techniques can't be told from it. Controls and
+    quartets without a factor are left out.
+    """
+    usable = [one for one in quartets if _is_usable(one)]
+    settings = list(dict.fromkeys(one.setting for one in usable))
+    out = []
+    for setting in settings:
+        own = [one for one in usable if one.setting == setting]
+        if len(own) > 1:
+            out.append(_model(setting, setting_label(setting, settings), own))
+    return tuple(out)
+
+
+def why_no_model(quartets: Sequence[QuartetRow]) -> str:
+    """Return why a study has no model, for a reader who expects one."""
+    pairs = [one for one in quartets if one.factor and not one.is_control]
+    if not pairs:
+        return "No factorial model: no quartet has an interaction factor of two real techniques."
+    if all(dict(one.setting).get("reference") != "engine" for one in pairs):
+        return (
+            "No factorial model: with reference=eager every hw gain contains the change of engine. "
+            "reference=engine measures the pure effects."
+        )
+    return "No factorial model: it takes two quartets of one setting (model, engine, batch size ...)."
+
+
+def _is_usable(one: QuartetRow) -> bool:
+    whole = one.factor is not None and all(role in one.cells for role in ROLES)
+    known = one.factor is not None and one.factor.low > 0 and math.isfinite(one.factor.high)
+    return whole and known and not one.is_control and dict(one.setting).get("reference") == "engine"
+
+
+def _model(setting: Setting, label: str, own: Sequence[QuartetRow]) -> GridModel:
+    level = float(own[0].row.get("protocol.level") or 0.95)
+    measured = [_measured(one) for one in own]
+    whole = LogLinear(measured, level)
+    found, inseparable = effects(whole)
+    techniques = sorted({name for one in measured for cell in one.cells for name in cell})
+    ran = measured_gains(measured)
+    few = len(techniques) <= MOST_PREDICTED
+    possible = [cell for cell in subsets(frozenset(techniques)) if _is_possible(cell)] if few else list(ran)
+    wanted = [cell for cell in possible if len(cell) > 1]
+    return GridModel(
+        setting=setting,
+        label=label,
+        level=level,
+        quartets=len(own),
+        effects=found,
+        inseparable=inseparable,
+        explained=_explained(measured, whole, level),
+        designs=complete_designs(measured),
+        predictions=predict(measured, wanted, level),
+        not_run=tuple(tuple(sorted(cell)) for cell in possible if cell not in ran),
+        too_many=not few,
+    )
+
+
+def _explained(measured: Sequence[MeasuredQuartet], whole: LogLinear, level: float) -> tuple[float, ...]:
+    """Return the share of variation that terms of up to one, two, three techniques explain."""
+    highest = max(len(term) for term in whole.terms)
+    lower = [LogLinear(measured, level, order).explained for order in range(1, highest)]
+    return (*lower, *[whole.explained] * (HIGHEST_ORDER - len(lower)))
+
+
+def _measured(one: QuartetRow) -> MeasuredQuartet:
+    assert one.factor is not None
+    return MeasuredQuartet(
+        cells=tuple(one.cells[role].techniques for role in ROLES),
+        log_throughput=tuple(math.log(one.cells[role].throughput_ips) for role in ROLES),
+        half_width=math.log(one.factor.high / one.factor.low) / 2,
+    )
+
+
+def _is_possible(cell: TechniqueSet) -> bool:
+    """Whether no technique is in it twice with different options."""
+    bare = [name.partition("(")[0] for name in cell]
+    return len(set(bare)) == len(bare)

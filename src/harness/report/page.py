@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import __version__
-from harness.report.figures.all import MOST_QUARTETS, latencies, pictures, stages, telemetry
+from harness.report.figures import MOST_QUARTETS, latencies, pictures, stages, telemetry
 from harness.report.figures.canvas import Picture
 from harness.report.findings import Findings
 from harness.report.quartets import QuartetRow, unit_of_throughput

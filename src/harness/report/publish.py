@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.report.choose import Limits
-from harness.report.figures.all import pictures
-from harness.report.figures.files import write_figures
+from harness.report.figures import pictures
+from harness.report.figures.canvas import write_figures
 from harness.report.findings import Findings, find
 from harness.report.page import page
 from harness.report.questions import answers

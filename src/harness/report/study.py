@@ -134,7 +134,7 @@ class _StoreFiles:
     def _path(self, run_id: str, name: str) -> Path | None:
         from mlflow.exceptions import MlflowException
 
-        from harness.tracking.client import client
+        from harness.tracking.store import client
 
         try:
             path = Path(client(self.uri).download_artifacts(run_id, name))

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from harness.report.quartets import unit_of_throughput
 from harness.stats.roles import ROLES, prefix_of
-from harness.tracking.client import shown
+from harness.tracking.store import shown
 
 if TYPE_CHECKING:
     import pandas

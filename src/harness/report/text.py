@@ -6,9 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.report.findings import Findings
-from harness.report.grid_model import GridModel
-from harness.report.matrix import Matrix
+from harness.report.findings import Findings, GridModel, Matrix
 from harness.report.questions import answers, describe
 from harness.report.table import COLOURS
 from harness.stats.averaged import AveragedEffect

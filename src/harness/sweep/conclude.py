@@ -12,9 +12,9 @@ from harness.stats.multiplicity import holm_p_values, standing_verdict
 from harness.sweep.refusals import PlannedSweep
 from harness.sweep.terminal import VERBATIM
 from harness.tracking import Store, finish_sweep, log_family_verdict
-from harness.tracking.client import quietly
 from harness.tracking.load import load
 from harness.tracking.outbox import Outbox, deliver, reason_of
+from harness.tracking.store import quietly
 
 if TYPE_CHECKING:
     import pandas

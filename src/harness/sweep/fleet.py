@@ -20,9 +20,8 @@ from typing import TYPE_CHECKING, Any
 from harness.sweep.command_line import compose_first, composing
 from harness.system.errors import UserError
 from harness.tracking import Store
-from harness.tracking.client import quietly
 from harness.tracking.runs import PARENT_TAG, search
-from harness.tracking.store import check_there
+from harness.tracking.store import check_there, quietly
 
 if TYPE_CHECKING:
     from harness.sweep.job import PlannedJob

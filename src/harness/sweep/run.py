@@ -40,9 +40,8 @@ from harness.system.interruption import Interruption
 from harness.system.machine import gpu
 from harness.system.secrets import redacted
 from harness.tracking import Store, end_killed, exclusive, install_views, open_store, start_sweep
-from harness.tracking.client import as_user_error, quietly
 from harness.tracking.outbox import Outbox, deliver, outbox_of, reason_of
-from harness.tracking.store import resolve_uri
+from harness.tracking.store import as_user_error, quietly, resolve_uri
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.system.errors import UserError
-from harness.tracking.client import as_user_error, client, quiet_environment, shown
 from harness.tracking.runs import PARENT_TAG, search
-from harness.tracking.store import DATABASE, existing_uri
+from harness.tracking.store import DATABASE, as_user_error, client, existing_uri, quiet_environment, shown
 
 if TYPE_CHECKING:
     import pandas

@@ -23,9 +23,8 @@ from harness.system.cache import file_sha256, key_of
 from harness.system.errors import CellError, UserError, first_line
 from harness.system.files import flush, put_in_place, work_folder, write_whole
 from harness.system.secrets import redacted
-from harness.tracking.client import quietly
 from harness.tracking.runs import end_quartet, log_quartet, now_ms, search, start_quartet
-from harness.tracking.store import Store, check_there
+from harness.tracking.store import Store, check_there, quietly
 
 FOLDER = "outbox"
 PARCEL = "parcel.json"

@@ -6,8 +6,7 @@ import pandas
 import pytest
 
 from harness.report.__main__ import main
-from harness.report.compare import compare
-from harness.report.gate import Gate, failures, is_changed, parse_gate
+from harness.report.compare import Gate, compare, failures, is_changed, parse_gate
 from harness.report.study import open_study
 from harness.system.errors import UserError
 

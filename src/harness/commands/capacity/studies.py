@@ -52,9 +52,8 @@ def _read(path: Path, name: str, device: str | None = None) -> Curves:
 
 def _stored(study: str, uri: str | None) -> list[Curves]:
     from harness.config import TrackingConfig
-    from harness.tracking.client import as_user_error, client, quiet_environment
     from harness.tracking.load import load
-    from harness.tracking.store import DATABASE, existing_uri, resolve_uri
+    from harness.tracking.store import DATABASE, as_user_error, client, existing_uri, quiet_environment, resolve_uri
 
     if uri and Path(uri).is_dir():
         uri = f"sqlite:///{Path(uri).absolute() / DATABASE}"

@@ -5,14 +5,19 @@ from __future__ import annotations
 import html
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from harness.system.errors import UserError
+from harness.system.files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
 
 WIDTH_IN = 4.6  # as wide as a phone shows without scrolling, at the size of its text
 INK, FAINT, GROUND = "#101112", "#8a8b8c", "#fefefd"  # the page puts its own colours in their place
@@ -134,3 +139,21 @@ def _styled() -> Any:
 def _fluid(attributes: str) -> str:
     """Return the attributes without a fixed size: the page's width decides."""
     return re.sub(r'\s(width|height)="[^"]*"', "", attributes)
+
+
+def write_figures(folder: Path, drawn: Iterable[Picture]) -> None:
+    """Write each picture as NAME.png and NAME.svg into a folder, which is made where it is missing.
+
+    Raises:
+        UserError: it can't be written there.
+
+    """
+    try:
+        folder.mkdir(exist_ok=True)
+        for picture in drawn:
+            write_whole(folder / f"{picture.name}.png", picture.png())
+            write_whole(folder / f"{picture.name}.svg", picture.svg())
+    except OSError as error:
+        raise UserError(
+            f"can't write figures into {folder}: {error.strerror}; choose another place for them."
+        ) from error

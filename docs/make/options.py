@@ -1,7 +1,7 @@
 """The page of options: every group, choice and option, read from conf/, the dataclasses and the composed config.
 
 Defaults are those of a bare command, as `python -m harness --help` shows them; what an option means is the comment
-beside it in the dataclass, which is the only place where that is written down.
+beside it in the dataclass, or what the engine that has it declares: the only places where that is written down.
 """
 
 from __future__ import annotations
@@ -86,6 +86,27 @@ def _walk(node: Any, kind: str, prefix: str, described: Mapping[str, _Described]
 
 
 def _described(source: Path) -> dict[str, _Described]:
+    """Return what is said of each dataclass's fields: by its source, and of engines' options by their declarations."""
+    found = _commented(source)
+    group = found["EngineConfig"]
+    found["EngineConfig"] = _Described(group.says, {**group.fields, **_declared()})
+    return found
+
+
+def _declared() -> dict[str, tuple[str, str]]:
+    """Return type and meaning of the options that engines declare; engines that mean the same share a sentence."""
+    from harness.config import engine_options
+
+    found = {}
+    for name, by_engine in engine_options().items():
+        says: dict[str, list[str]] = {}
+        for engine, option in by_engine.items():
+            says.setdefault(option.meaning, []).append(engine)
+        found[name] = ("", "; ".join(f"{', '.join(engines)}: {meaning}" for meaning, engines in says.items()))
+    return found
+
+
+def _commented(source: Path) -> dict[str, _Described]:
     """Return what the sources say of each dataclass: a comment at the end of a field's line, or on the lines before."""
     found = {}
     for path in sorted((source / SOURCES).glob("*.py")):
@@ -153,6 +174,6 @@ def _cell(text: str) -> str:
 INTRODUCTION = """\
 # Groups and options
 
-Made from `conf/` and the dataclasses of `src/harness/config/` when this site is built: nothing here is written
-by hand.
+Made from `conf/`, the dataclasses of `src/harness/config/` and what engines declare when this site is built: nothing
+here is written by hand.
 """

@@ -3,7 +3,7 @@
 python experiments/vit_b_16_h100/reexplain.py SWEEP      # in the store that holds it, before it is collected
 
 When they were measured, eager named all layers of the encoder `encoder` and Inductor each one apart, and neither had a
-name for what comes before them (`harness.engines.profiling.parts` names both now). Every millisecond is as the
+name for what comes before them (`harness.engines.profiling` names both now). Every millisecond is as the
 profilers gave it: the stem is what ran before the first layer, the encoder all layers, the normalisation after them and
 the kernels that span two parts: 0.282 ms a batch with twelve layers and 0.140 with six, so 0.024 between two
 layers and 0.022 at both ends.
@@ -21,7 +21,7 @@ from pathlib import Path
 
 import harness
 from harness.config import TrackingConfig
-from harness.engines.profiling.profile import CellProfile
+from harness.engines.profiling import CellProfile
 from harness.results.why.ceiling import standings
 from harness.results.why.details import details
 from harness.results.why.explain import explain

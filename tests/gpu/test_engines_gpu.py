@@ -76,7 +76,7 @@ def test_every_engine_computes_the_network_and_has_a_device_boundary(built, stac
         cell = cells[role]
         executables, runner = opened(cell, 4, stack)
         expected = reference(cell.network, plan.config)
-        compare(runner.verify(expected.inputs.astype(np.float32)), expected, cell.plan.levels.precision, False)
+        compare(runner.verify(expected.inputs.astype(np.float32)), expected, cell.plan.levels.precision)
         boundaries = Boundaries(runner, expected.inputs)  # a replay into poisoned buffers gives what a launch gives
         assert boundaries.names == ("device", "wall", "end_to_end"), boundaries.missing
         assert all(not executable.degraded for executable in executables)

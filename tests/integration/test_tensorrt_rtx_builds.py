@@ -12,7 +12,8 @@ from harness.engines.tensorrt import TENSORRT_RTX, builder
 from harness.engines.tensorrt.flavour import TENSORRT_RTX_FLAVOUR
 from harness.engines.tensorrt.gpu import LocalGpu, local_gpu
 from harness.system.errors import CellError
-from harness.techniques.levels import BatchProfile
+from harness.techniques.hw.fp16 import FP16
+from harness.techniques.levels import FP32, BatchProfile, Precision
 
 pytest.importorskip("tensorrt_rtx", reason="needs pip install tensorrt-rtx")
 
@@ -35,7 +36,7 @@ def graph_of(path: Path) -> Graph:
     return Graph(path, "0" * 64, tuple(map(spec, proto.input)), tuple(map(spec, proto.output)), len(proto.node))
 
 
-def plan_of(path: Path, precision: str = "fp32", **changes) -> BuildPlan:
+def plan_of(path: Path, precision: Precision = FP32, **changes) -> BuildPlan:
     plan = BuildPlan("tensorrt_rtx", graph_of(path), DYNAMIC, precision, device="cuda", compute_capability=ADA)
     return replace(plan, **changes)
 
@@ -86,7 +87,7 @@ def fp16_onnx(fp32_onnx) -> Path:
 
 def test_fp32_and_fp16_build_for_ada_and_the_network_holds_the_precision_that_was_asked(fp32_onnx, fp16_onnx, tmp_path):
     full = build(plan_of(fp32_onnx), tmp_path / "fp32").proof
-    half = build(plan_of(fp16_onnx, "fp16"), tmp_path / "fp16").proof
+    half = build(plan_of(fp16_onnx, FP16), tmp_path / "fp16").proof
     assert (full["compute_layers_fp32"], full["compute_layers_fp16"]) == (21, 0)
     assert (half["compute_layers_fp32"], half["compute_layers_fp16"]) == (0, 21)
     assert half["layers_fp16"] > 60
@@ -96,7 +97,7 @@ def test_fp32_and_fp16_build_for_ada_and_the_network_holds_the_precision_that_wa
 
 
 def test_fp16_builds_for_turing(fp16_onnx, tmp_path):
-    artifact = build(plan_of(fp16_onnx, "fp16", compute_capability=TURING), tmp_path)
+    artifact = build(plan_of(fp16_onnx, FP16, compute_capability=TURING), tmp_path)
     assert artifact.proof["compute_capability"] == "7.5"
 
 
@@ -111,8 +112,8 @@ def test_fp32_on_turing_is_refused_in_one_line_that_names_what_would_work(fp32_o
 
 
 def test_a_static_plan_leaves_no_dynamic_dimension_and_a_dynamic_one_keeps_it(fp16_onnx, tmp_path):
-    static = build(plan_of(fp16_onnx, "fp16", batch=STATIC), tmp_path / "s").proof
-    dynamic = build(plan_of(fp16_onnx, "fp16"), tmp_path / "d").proof
+    static = build(plan_of(fp16_onnx, FP16, batch=STATIC), tmp_path / "s").proof
+    dynamic = build(plan_of(fp16_onnx, FP16), tmp_path / "d").proof
     assert static["inputs"] == "input fp32 [4, 3, 64, 64]"
     assert static["outputs"] == "logits fp32 [4, 10]"
     assert (static["profile"], dynamic["profile"]) == ("static 4", "dynamic 1/4/8")
@@ -121,14 +122,14 @@ def test_a_static_plan_leaves_no_dynamic_dimension_and_a_dynamic_one_keeps_it(fp
 
 def test_a_dynamic_batch_in_two_profiles_reaches_the_builder_as_two(fp16_onnx, tmp_path):
     ranges = (BatchProfile(1, 1, 2), BatchProfile(2, 8, 8))
-    proof = build(plan_of(fp16_onnx, "fp16", profiles=ranges), tmp_path / "two").proof
+    proof = build(plan_of(fp16_onnx, FP16, profiles=ranges), tmp_path / "two").proof
     assert (proof["profile"], proof["profiles"]) == ("dynamic 1/1/2, 2/8/8", 2)
-    assert build(plan_of(fp16_onnx, "fp16"), tmp_path / "one").proof["profiles"] == 1
+    assert build(plan_of(fp16_onnx, FP16), tmp_path / "one").proof["profiles"] == 1
 
 
 def test_builder_level_tiling_and_workspace_are_set_as_asked_and_read_back(fp16_onnx, tmp_path):
     asked = (("builder_level", 2), ("tiling", "moderate"), ("workspace_mb", 512))
-    plan = plan_of(fp16_onnx, "fp16", fusion="max", options=asked)
+    plan = plan_of(fp16_onnx, FP16, fusion="max", options=asked)
     proof = build(plan, tmp_path / "asked").proof
     assert (proof["builder_level"], proof["tiling_level"], proof["workspace_mb"]) == (2, "MODERATE", 512)
     by_fusion = build(replace(plan, options=()), tmp_path / "by fusion").proof
@@ -138,7 +139,7 @@ def test_builder_level_tiling_and_workspace_are_set_as_asked_and_read_back(fp16_
 def test_where_levels_matter_fusion_held_below_its_most_is_degraded_and_at_its_most_it_is_not(fp16_onnx, tmp_path):
     flavour = replace(TENSORRT_RTX_FLAVOUR, levels_matter=True)  # as plain TensorRT's do
     for options, reasons in (((), 0), ((("builder_level", 3),), 1), ((("tiling", "fast"),), 1)):
-        plan = plan_of(fp16_onnx, "fp16", fusion="max", options=options)
+        plan = plan_of(fp16_onnx, FP16, fusion="max", options=options)
         degraded = builder.build(flavour, plan, ADA, tmp_path).degraded
         assert len(degraded) == reasons
         assert all("fusion below its usual level, as asked: builder level" in reason for reason in degraded)
@@ -155,16 +156,16 @@ def test_the_survivors_of_an_early_exit_have_one_profile_whatever_the_whole_batc
 
 @pytest.mark.skipif(local_gpu() is not None, reason="is about a machine without a GPU")
 def test_without_a_gpu_there_is_no_account_of_the_layers_and_the_proof_says_why(fp16_onnx, tmp_path):
-    assert build(plan_of(fp16_onnx, "fp16"), tmp_path).proof["inspector"] == "none: no GPU where it was built"
+    assert build(plan_of(fp16_onnx, FP16), tmp_path).proof["inspector"] == "none: no GPU where it was built"
     assert not (tmp_path / INSPECTOR_FILE).exists()
 
 
 @pytest.mark.skipif(local_gpu() is not None, reason="is about a machine without a GPU")
 def test_an_account_of_the_layers_that_fails_leaves_the_engine_as_it_is(fp16_onnx, tmp_path, monkeypatch):
     monkeypatch.setattr("harness.engines.tensorrt.inspector.local_gpu", lambda: LocalGpu("not really here", ADA))
-    artifact = build(plan_of(fp16_onnx, "fp16"), tmp_path)
+    artifact = build(plan_of(fp16_onnx, FP16), tmp_path)
     assert "CUDA driver version is insufficient" in artifact.proof["inspector"]
-    assert artifact.degraded == build(plan_of(fp16_onnx, "fp16"), tmp_path / "again").degraded
+    assert artifact.degraded == build(plan_of(fp16_onnx, FP16), tmp_path / "again").degraded
 
 
 @pytest.mark.parametrize("tf32", [False, True])
@@ -175,7 +176,7 @@ def test_tf32_is_set_as_the_plan_says(fp32_onnx, tmp_path, tf32):
 def test_fusion_levels_reach_the_builder_but_rtx_builds_the_same_engine_at_each_and_says_so(fp16_onnx, tmp_path):
     levels = {}
     for fusion in ("off", "default", "max"):
-        plan = plan_of(fp16_onnx, "fp16", batch=STATIC, fusion=fusion)
+        plan = plan_of(fp16_onnx, FP16, batch=STATIC, fusion=fusion)
         levels[fusion] = build(plan, tmp_path / fusion)
     assert [levels[fusion].proof["builder_level"] for fusion in levels] == [0, 3, 5]
     assert levels["max"].proof["tiling_level"] == "FULL"
@@ -186,7 +187,7 @@ def test_fusion_levels_reach_the_builder_but_rtx_builds_the_same_engine_at_each_
 
 
 def test_a_plan_with_a_cuda_graph_builds_an_engine_whose_memory_the_caller_owns(fp16_onnx, tmp_path):
-    assert build(plan_of(fp16_onnx, "fp16", cuda_graph=True), tmp_path).proof["user_allocation"] == 1
+    assert build(plan_of(fp16_onnx, FP16, cuda_graph=True), tmp_path).proof["user_allocation"] == 1
 
 
 def test_an_fp32_graph_under_an_fp16_plan_is_not_relabelled(fp32_onnx, tmp_path):

@@ -15,20 +15,26 @@ from harness.config.arch import (
     other_techniques,
 )
 from harness.config.data import DATA_RANGES, DataConfig
-from harness.config.engine import ENGINE_RANGES, EngineConfig, PrecisionConfig, ProfileConfig
+from harness.config.engine import (
+    EngineConfig,
+    EngineOption,
+    PrecisionConfig,
+    ProfileConfig,
+    engine_options,
+    engine_ranges,
+)
 from harness.config.hw import DynamicBatchingOptions, Fp16Options, FusionOptions, HwConfig
 from harness.config.model import MODEL_RANGES, ModelConfig
 from harness.config.places import CacheConfig, TrackingConfig
 from harness.config.protocol import PROTOCOL_RANGES, ProtocolConfig
 from harness.config.quartet import QUARTET_RANGES, HarnessConfig, from_omegaconf
-from harness.config.ranges import at_least, check_ranges, one_of
+from harness.config.ranges import Range, at_least, check_ranges, one_of
 from harness.config.scenario import SCENARIO_RANGES, ScenarioConfig
 from harness.config.switch import Switch
 from harness.config.train import TRAIN_RANGES, CheckpointsConfig, TrainConfig
 
 __all__ = [
     "DATA_RANGES",
-    "ENGINE_RANGES",
     "MODEL_RANGES",
     "PROTOCOL_RANGES",
     "QUARTET_RANGES",
@@ -41,6 +47,7 @@ __all__ = [
     "DynamicBatchingOptions",
     "EarlyExitOptions",
     "EngineConfig",
+    "EngineOption",
     "Fp16Options",
     "FusionOptions",
     "GroupedOptions",
@@ -52,6 +59,7 @@ __all__ = [
     "ProfileConfig",
     "ProtocolConfig",
     "PrunedOptions",
+    "Range",
     "ReducedDepthOptions",
     "ReducedGrowthOptions",
     "ScenarioConfig",
@@ -61,6 +69,8 @@ __all__ = [
     "arch_config_type",
     "at_least",
     "check_ranges",
+    "engine_options",
+    "engine_ranges",
     "from_omegaconf",
     "one_of",
     "other_techniques",

@@ -1,12 +1,13 @@
-"""Other people's packages that add a model, technique, engine or scenario: entry points, read without importing them.
+"""What is registered: our engines, and what packages add (models, techniques, engines, scenarios) by entry points.
 
 Groups and what an entry names: docs/extending.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import cache
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -14,6 +15,17 @@ from harness.system.errors import UserError
 
 MODELS, ARCH, ENGINES = "harness.networks", "harness.techniques.arch", "harness.engines"
 SCENARIOS = "harness.scenarios"
+
+# ours, as an entry point would name them; imported on first use, so that a missing GPU package costs nothing
+OURS: Mapping[str, Mapping[str, str]] = {
+    ENGINES: {
+        "eager": "harness.engines.eager:EAGER",
+        "onnxruntime": "harness.engines.onnxruntime:ONNXRUNTIME",
+        "inductor": "harness.engines.inductor:INDUCTOR",
+        "tensorrt": "harness.engines.tensorrt:TENSORRT",
+        "tensorrt_rtx": "harness.engines.tensorrt:TENSORRT_RTX",
+    }
+}
 
 
 @cache
@@ -30,10 +42,16 @@ def found(group: str) -> dict[str, EntryPoint]:
     return out
 
 
-def names(group: str, own: Collection[str]) -> tuple[str, ...]:
-    """Return the names of a group; raise UserError for one that `own` (ours) has already."""
+def names(group: str) -> tuple[str, ...]:
+    """Return all names of a group, other packages' last."""
+    ours = OURS.get(group, {})
+    return (*ours, *added(group, ours))
+
+
+def added(group: str, ours: Collection[str]) -> tuple[str, ...]:
+    """Return the names that other packages add to a group; raise UserError for one that `ours` has already."""
     for name, entry in found(group).items():
-        if name in own:
+        if name in ours:
             raise UserError(f"{_package(entry)} registers {name!r} as {group}, which is ours; it needs another name.")
         if not name.isidentifier():
             raise UserError(f"{_package(entry)} registers {name!r} as {group}; a name is letters, digits and _.")
@@ -41,7 +59,10 @@ def names(group: str, own: Collection[str]) -> tuple[str, ...]:
 
 
 def load(group: str, name: str) -> Any:
-    """Import and return what an entry names; raise UserError with the reason where that fails."""
+    """Import and return what a name stands for; raise UserError with the reason where that fails."""
+    if name in OURS.get(group, {}):
+        module, _, attribute = OURS[group][name].partition(":")
+        return getattr(import_module(module), attribute)
     entry = found(group)[name]
     try:
         return entry.load()

@@ -22,7 +22,7 @@ def techniques(ours: tuple[str, ...]) -> Mapping[str, Any]:
 
     `ours` are the names that are taken.
     """
-    return {name: _checked(name, packages.load(packages.ARCH, name)) for name in packages.names(packages.ARCH, ours)}
+    return {name: _checked(name, packages.load(packages.ARCH, name)) for name in packages.added(packages.ARCH, ours)}
 
 
 def _checked(name: str, module: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.config.arch import ArchConfig, arch_config_type
 from harness.config.data import DataConfig
-from harness.config.engine import EngineConfig, PrecisionConfig, ProfileConfig
+from harness.config.engine import EngineConfig, PrecisionConfig, ProfileConfig, engine_config_type
 from harness.config.hw import HwConfig
 from harness.config.model import ModelConfig
 from harness.config.places import CacheConfig, TrackingConfig
@@ -22,6 +22,10 @@ def _arch_config() -> ArchConfig:
     return arch_config_type()()  # with the options of other packages' techniques
 
 
+def _engine_config() -> EngineConfig:
+    return engine_config_type()()  # with the options that engines declare
+
+
 @dataclass
 class HarnessConfig:
     """One Hydra job: one quartet."""
@@ -29,7 +33,7 @@ class HarnessConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     arch: ArchConfig = field(default_factory=_arch_config)
     hw: HwConfig = field(default_factory=HwConfig)
-    engine: EngineConfig = field(default_factory=EngineConfig)
+    engine: EngineConfig = field(default_factory=_engine_config)
     precision: PrecisionConfig = field(default_factory=PrecisionConfig)
     reference: str = "eager"  # eager | engine
     batch_size: int = 8  # of every cell; a preset batch=b32 sets it together with its profile
@@ -43,6 +47,10 @@ class HarnessConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
     sweep_name: str | None = None  # in MLflow; None: made from the grid
     resume: str = "auto"  # auto | never | a sweep's name or run id
+
+    def reference_engine(self, engine: str) -> str:
+        """Return what the cells without hardware techniques run on, where those with some run on `engine`."""
+        return engine if self.reference == "engine" else self.reference
 
 
 QUARTET_RANGES: Ranges = {"reference": one_of("eager", "engine"), "batch_size": at_least(1)}

@@ -22,9 +22,10 @@ from typing import Any
 
 OURS = __name__.partition(".")[0]
 _package = Path(__file__).resolve().parents[1]  # where our own sources are read
+_PROFILERS = "engines.profiling"
 # parts of rooms that keys name by themselves, so that nothing leads into them from the rest of their room
 _APART = (
-    "engines.export", "engines.profiling", "networks.data", "results.why", "sweep.plan", "sweep.scenarios",
+    "engines.export", _PROFILERS, "networks.data", "results.why", "sweep.plan", "sweep.scenarios",
     "techniques.arch", "techniques.hw",
 )  # fmt: skip
 _pinned: dict[str, tuple[Any, _Source]] = {}
@@ -93,8 +94,15 @@ def _is_followed(by: str, name: str) -> bool:
 def _room(name: str) -> str:
     """Return the room of one of our modules: the folder below the package, or one in it that keys name apart."""
     inner = name.partition(".")[2]
+    if inner.startswith("engines.") and is_profiler(name):
+        return _PROFILERS
     apart = (one for one in _APART if inner == one or inner.startswith(f"{one}."))
     return next(apart, inner.partition(".")[0])
+
+
+def is_profiler(name: str) -> bool:
+    """Return whether a module is an engine's profiler: it explains what was measured and changes no artifact."""
+    return name.rpartition(".")[2] == "profiler"
 
 
 def _is_stdlib(name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,10 +11,13 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 
-from harness.techniques.levels import BatchProfile, FusionLevel, Levels, Precision
+from harness.config import EngineOption
+from harness.system.errors import CellError, UserError
+from harness.techniques.levels import FP32, BatchProfile, Capabilities, FusionLevel, Levels, Precision
 
 if TYPE_CHECKING:
-    from harness.config import EngineConfig
+    from harness.config import HarnessConfig
+    from harness.engines.profiling import CellProfile
 
 Option = str | int | float | bool
 INSPECTOR_FILE = "inspector.json"  # in an artifact's folder, where its engine could tell what layers it made
@@ -46,7 +50,7 @@ class BuildPlan:
     engine: str
     graph: Graph
     batch: BatchProfile
-    precision: Precision = "fp32"
+    precision: Precision = FP32
     fusion: FusionLevel = "off"
     cuda_graph: bool = False  # `enqueue` replays a captured graph; an engine that can't says so in `degraded`
     tf32: bool = False
@@ -58,6 +62,11 @@ class BuildPlan:
     options: tuple[tuple[str, Option], ...] = ()  # the engine's own, sorted by name
     profiles: tuple[BatchProfile, ...] = ()  # TensorRT: the dynamic batch in several ranges; (): as the one it is
     timing_dir: str = ""  # folder of TensorRT's timing cache; where it lies is no part of the artifact's key
+
+    @property
+    def arithmetic(self) -> Precision:
+        """What is computed in: the precision under the TF32 policy."""
+        return self.precision.under_policy(self.tf32)
 
 
 @dataclass(frozen=True)
@@ -133,28 +142,53 @@ class Executable(Protocol):
         """Return how many kernels one batch launches, or None where the engine can't tell."""
 
 
-class Engine(Protocol):
-    """A compiler with its runtime. Importing the module that defines one imports no GPU package."""
+class Engine(ABC):
+    """A compiler with its runtime. Importing the module that defines one imports no GPU package.
+
+    What is asked of an engine outside of its own folder is asked here: nobody compares its name.
+    """
 
     name: str
-    fusion_steps: tuple[str, ...]  # levels below its most that `fusion` may step down to, highest first
-    own_options: tuple[str, ...]  # the fields of EngineConfig that this engine reads and not every engine does
-    runs_module: bool  # it runs the nn.Module itself, rebuilt in the worker from a recipe
+    capabilities: Capabilities = Capabilities()
+    options: tuple[EngineOption, ...] = ()  # `engine.*` that it reads beside what every engine is told
+    runs_module: bool = False  # it runs the nn.Module itself, rebuilt in the worker from a recipe
 
-    def options(self, asked: EngineConfig, levels: Levels, device: str) -> dict[str, Option]:
-        """Return what `BuildPlan.options` shall hold of the config: what this engine takes, nothing else."""
-
+    @abstractmethod
     def version(self) -> str:
         """Return the version of the package behind it."""
 
-    def availability(self, device: str) -> Availability:
-        """Return what this engine can do on `device` ("cpu" or "cuda") on this machine."""
-
-    def check(self, plan: BuildPlan) -> None:
-        """Raise UserError if this plan can't be built, before any work; looks at options, not at files."""
-
+    @abstractmethod
     def build(self, plan: BuildPlan, workdir: Path) -> Artifact:
         """Build into `workdir` (exists, empty, renamed into the cache by the caller); raise CellError."""
 
+    @abstractmethod
     def load(self, artifact: Artifact, device: str) -> Executable:
         """Return the executable; enter it to allocate, leave it to free."""
+
+    def availability(self, device: str) -> Availability:
+        """Return what this engine can do on `device` ("cpu" or "cuda") on this machine."""
+        return Availability()
+
+    def settings(self, asked: Mapping[str, Any], levels: Levels, device: str) -> dict[str, Option]:
+        """Return what `BuildPlan.options` shall hold of the engine's own options, given by name; None: not set."""
+        return {name: value for name, value in asked.items() if value is not None}
+
+    def complete(self, plan: BuildPlan, config: HarnessConfig, levels: Levels) -> BuildPlan:
+        """Return a plan with what this engine alone takes of the config."""
+        return plan
+
+    def check(self, plan: BuildPlan) -> None:
+        """Raise UserError if this plan can't be built, before any work; looks at options, not at files."""
+        if plan.compute_capability is not None:
+            raise UserError(
+                f"engine.compute_capability: {self.name} builds for the machine it runs on; "
+                "engine=tensorrt_rtx builds for another chip."
+            )
+
+    def profile(self, executable: Any, artifact: Artifact, device: str, batch_size: int) -> CellProfile:
+        """Return where a batch spends its time, by part of the network; raise CellError where that can't be told."""
+        raise CellError(f"engine {self.name} has no profiler")
+
+    def details(self) -> tuple[str, ...]:
+        """Return what the doctor shows of the installed package, or how to get one; a line each."""
+        return ()

@@ -13,9 +13,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from harness.config.sources import modules_of, source_digest
+from harness.config.sources import is_profiler, modules_of, source_digest
 from harness.engines import build_status, get
-from harness.engines.base import Artifact, BuildPlan
+from harness.engines.base import Artifact, BuildPlan, Engine
 from harness.system.cache import Cache, key_of
 from harness.system.errors import CellError, UserError, kind_and_first_line
 from harness.system.machine import cpu_name, gpu
@@ -79,10 +79,15 @@ def artifact_key(plan: BuildPlan, settled: str = "") -> str:
 
 
 @memoised
-def engine_digest(engine: type) -> str:
-    """Return the SHA-256 of an engine's folder, and of what its files import of this room: they build and run."""
-    defined = [kind.__module__ for kind in engine.__mro__ if kind is not object]
-    return source_digest({name for one in defined for name in (one, *modules_of(one.rpartition(".")[0] or one))})
+def engine_digest(engine: type, profiler: bool = False) -> str:
+    """Return the SHA-256 of an engine's folder, and of what its files import of this room: they build and run.
+
+    Its profiler does neither: it is left out, or told alone.
+    """
+    shared = (Engine, *Engine.__mro__)  # the contract itself, which everybody's files import
+    defined = [kind.__module__ for kind in engine.__mro__ if kind not in shared]
+    found = {name for one in defined for name in (one, *modules_of(one.rpartition(".")[0] or one))}
+    return source_digest(name for name in found if is_profiler(name) == profiler)
 
 
 def _ignore(text: str) -> None:

@@ -40,7 +40,7 @@ def bring_up(
         outputs: CellOutputs = handles[role].ask("verify", task.expected.inputs, settings.worker_timeout_s)
         plan = task.spec.artifacts[0].plan
         try:
-            fidelity[role] = compare(outputs, task.expected, plan.precision, plan.tf32)
+            fidelity[role] = compare(outputs, task.expected, plan.arithmetic)
         except CellError as error:
             raise CellError(f"{role}: {error}") from None
     return loaded, fidelity

@@ -28,9 +28,9 @@ class Ceilings:
     matmul_fp32_tflops: float  # under the TF32 policy of the quartet
     matmul_fp16_tflops: float | None = None  # None on a CPU, where fp16 is emulated
 
-    def matmul_tflops(self, precision: str) -> float | None:
-        """Return the ceiling of computing in `precision` (fp32 or fp16)."""
-        return self.matmul_fp16_tflops if precision == "fp16" else self.matmul_fp32_tflops
+    def matmul_tflops(self, dtype: str) -> float | None:
+        """Return the ceiling of products of `dtype` (numpy's name), None where it was not measured."""
+        return {"float32": self.matmul_fp32_tflops, "float16": self.matmul_fp16_tflops}.get(dtype)
 
 
 def measure_ceilings(device: str, threads: int, tf32: bool, copy_bytes: int, side: int) -> Ceilings:

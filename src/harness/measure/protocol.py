@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from harness.config import ProtocolConfig
-from harness.engines.profiling.profile import CellProfile
+from harness.engines.profiling import CellProfile
 from harness.measure.bring_up import (
     CellTask,
     bring_up,

@@ -8,11 +8,8 @@ import numpy as np
 
 from harness.system.errors import CellError
 from harness.techniques.arch.outputs import CellOutputs
-from harness.techniques.levels import Precision
+from harness.techniques.levels import HALF_TOLERANCE, Precision
 
-# Largest error accepted, relative to the largest magnitude of the reference. Half precision carries 11 bits; through
-# a hundred layers about 1e-2 is normal, so 5e-2 says "wrong", not "rounded". TF32 has the same mantissa.
-TOLERANCE = {"fp32": 2e-3, "tf32": 5e-2, "fp16": 5e-2}
 MIN_COSINE = 0.98
 
 
@@ -36,9 +33,8 @@ class Fidelity:
     exit_flips: int | None = None  # samples whose exit decision differs from the reference
 
 
-def compare(outputs: CellOutputs, expected: Expected, precision: Precision, tf32: bool) -> Fidelity:
-    """Return the fidelity; raise CellError where a head is further off than its precision explains."""
-    kind = precision if precision == "fp16" or not tf32 else "tf32"
+def compare(outputs: CellOutputs, expected: Expected, precision: Precision) -> Fidelity:
+    """Return the fidelity; raise CellError where a head is further off than what it is computed in explains."""
     worst_abs = worst_relative = 0.0
     cosine = 1.0
     agreements = []
@@ -49,10 +45,10 @@ def compare(outputs: CellOutputs, expected: Expected, precision: Precision, tf32
         error = float(np.abs(got - reference).max())
         scale = float(np.abs(reference).max()) or 1.0
         head_cosine = _cosine(got, reference)
-        if not (error <= TOLERANCE[kind] * scale and head_cosine >= MIN_COSINE):  # so that NaN is wrong, too
+        if not (error <= precision.tolerance * scale and head_cosine >= MIN_COSINE):  # so that NaN is wrong, too
             raise CellError(
                 f"wrong output: {name!r} is off by {error / scale:.2g} of its range (cosine {head_cosine:.4f}); "
-                f"{kind} explains at most {TOLERANCE[kind]:g}"
+                f"{precision.name} explains at most {precision.tolerance:g}"
             )
         worst_abs, worst_relative = max(worst_abs, error), max(worst_relative, error / scale)
         cosine = min(cosine, head_cosine)
@@ -70,7 +66,7 @@ def _check_routing(outputs: CellOutputs) -> None:
     chosen = np.where(outputs.exited[:, None], outputs.heads["exit_logits"], outputs.heads["logits"])
     scale = float(np.abs(chosen).max()) or 1.0
     # the second stage ran on another batch size here than in the stage check: kernels may differ in rounding
-    wrong = ~(np.abs(outputs.final - chosen).max(axis=1) <= TOLERANCE["fp16"] * scale)
+    wrong = ~(np.abs(outputs.final - chosen).max(axis=1) <= HALF_TOLERANCE * scale)
     if wrong.any():
         raise CellError(
             f"wrong output: {int(wrong.sum())} of {len(wrong)} samples got another sample's or head's answer"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.config import ProtocolConfig
-from harness.engines.profiling.profile import CellProfile
+from harness.engines.profiling import CellProfile
 from harness.measure.allocator import keep_freed_memory
 from harness.measure.ceilings import Ceilings
 from harness.measure.cell import CellSpec, Loaded, Slice, SustainedLoad
@@ -152,7 +152,7 @@ class CellCommands:
 
     def why(self, _: Any) -> CellProfile:
         """Profile a batch by part of the network; nothing may be timed in this process after it."""
-        from harness.engines.profiling.take import take_profile
+        from harness.engines.profiling import take_profile
 
         return take_profile(self._executables, self._spec)
 

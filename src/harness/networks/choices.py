@@ -29,6 +29,6 @@ def register_choices(presets: Path, overrides: Sequence[Any] = ()) -> None:
     asked = [path for path in asked if path and path not in files]
     for path in asked:
         registry.spec(path)
-    for path in dict.fromkeys([*packages.names(packages.MODELS, files), *asked]):
+    for path in dict.fromkeys([*packages.added(packages.MODELS, files), *asked]):
         folder, _, name = f"model/{path}".rpartition("/")  # timm/resnet18 is in a folder, as Hydra sees it
         ConfigStore.instance().store(name=name, node={"name": path}, group=folder, package="model")

@@ -17,7 +17,7 @@ def spec(name: str) -> ModelSpec:
         return registered[name]
     from harness.networks import own, timm_models, torchvision_models
 
-    if name in packages.names(packages.MODELS, registered):
+    if name in packages.added(packages.MODELS, registered):
         return own.from_entry_point(name)
     if ":" in name:
         return own.from_path(name)
@@ -38,7 +38,7 @@ def spec(name: str) -> ModelSpec:
 def names() -> tuple[str, ...]:
     """Return the names that need no look into torchvision or timm, sorted: ours and other packages'."""
     _load_known()
-    return tuple(sorted([*registered, *packages.names(packages.MODELS, registered)]))
+    return tuple(sorted([*registered, *packages.added(packages.MODELS, registered)]))
 
 
 def _load_known() -> None:

@@ -101,14 +101,19 @@ def cell_label(one: QuartetRow, role: str) -> str:
     """Return what a cell is: its techniques, and the engine where that is not the setting's."""
     on = {"baseline": (), "arch": one.arch, "hw": one.hw, "combined": (*one.arch, *one.hw)}[role]
     label = " + ".join(on) or "baseline"
-    on_eager = dict(one.setting).get("reference") == "eager" and role in ("baseline", "arch")
-    return f"{label} (eager)" if on_eager and dict(one.setting).get("engine") != "eager" else label
+    reference = _reference_engine(one.setting, role)
+    return f"{label} ({reference})" if reference not in (None, dict(one.setting).get("engine")) else label
+
+
+def _reference_engine(setting: Setting, role: str) -> str | None:
+    """Return the engine that a cell without hardware techniques ran on, where the quartet's reference names one."""
+    reference = dict(setting).get("reference")
+    return None if reference == "engine" or role not in ("baseline", "arch") else reference
 
 
 def _own(setting: Setting, role: str) -> Setting:
     """A cell of the reference is the same whatever engine its quartet goes on to."""
-    values = dict(setting)
-    if values.get("reference") == "eager" and role in ("baseline", "arch"):
+    if _reference_engine(setting, role) is not None:
         return tuple((name, value) for name, value in setting if name not in ("engine", "engine_version"))
     return setting
 

@@ -109,7 +109,7 @@ def cell_details(cell: PreparedCell) -> dict[str, Any]:
     """Return the proof of what a cell was: levels, engine, nodes, precision in use."""
     return {
         "engine": cell.plan.engine,
-        "levels": asdict(cell.plan.levels),
+        "levels": asdict(cell.plan.levels) | {"precision": cell.plan.levels.precision.name},
         "accounting": asdict(cell.network.accounting),
         "stages": [
             {

@@ -30,7 +30,6 @@ PARAMS = {
 def params(plan: QuartetPlan) -> dict[str, Any]:
     """Return what was asked: the axes of the grid and the options of the techniques that are on."""
     config = plan.config
-    precision = plan.cells[-1].levels.precision
     return {
         "model": config.model.name,
         "arch": "+".join(plan.arch) or "none",
@@ -39,7 +38,7 @@ def params(plan: QuartetPlan) -> dict[str, Any]:
         "engine": plan.engine,
         "reference": config.reference,
         "scenario": config.scenario.name,
-        "precision": precision if precision == "fp16" else ("tf32" if config.precision.tf32 else "fp32"),
+        "precision": plan.cells[-1].levels.precision.under_policy(config.precision.tf32).name,
         **_origins(config),
         "image_size": config.model.image_size,
         **arch.flat_options(config.arch),

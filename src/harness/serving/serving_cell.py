@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.measure.verify import TOLERANCE
 from harness.measure.worker import CellCommands
 from harness.serving.batch_times import batch_times_s
 from harness.serving.client import LoadTest
@@ -179,9 +178,7 @@ class ServingCell(CellCommands):
         served = np.stack([one.answer for one in requests if one.answer is not None]).astype(np.float32)
         expected = expected.astype(np.float32)
         error = float(np.abs(served - expected).max() / (np.abs(expected).max() or 1.0))
-        artifact = self._spec.artifacts[0].plan
-        kind = "fp16" if artifact.precision == "fp16" else "tf32" if artifact.tf32 else "fp32"
-        if not error <= TOLERANCE[kind]:
+        if not error <= self._spec.artifacts[0].plan.arithmetic.tolerance:
             raise CellError(
                 f"wrong answer under load: off by {error:.2g} of the range of what the same engine computes"
             )

@@ -52,7 +52,7 @@ def _prepare_the_most(
     plan: QuartetPlan, cell: CellPlan, net: Network, data: Labelled | None, cache: Cache, progress: Progress
 ) -> PreparedCell:
     """Prepare a cell; with `fusion` on, at the highest level that builds and verifies in a worker of its own."""
-    steps = get(cell.engine).fusion_steps if cell.levels.fusion == "max" else ()
+    steps = get(cell.engine).capabilities.fusion_steps if cell.levels.fusion == "max" else ()
     if not steps or plan.config.engine.build_only:
         return _prepare_cell(plan, cell, net, data, cache, progress)
     notes: tuple[str, ...] = ()
@@ -108,13 +108,14 @@ def _request(stage: Stage, cell: CellPlan, net: Network) -> ExportRequest:
     """Return how a stage is exported; what passes between two stages stays in the precision of the graph."""
     outer = {"input", "logits", "exit_logits"}
     names = (stage.input_name, *stage.output_names)
-    keep = () if cell.levels.fp16_io else tuple(name for name in names if name in outer)
+    precision = cell.levels.precision
+    kept = () if cell.levels.native_io else tuple(name for name in names if name in outer)
     return ExportRequest(
         input_name=stage.input_name,
         input_shape=stage.input_shape,
         output_names=stage.output_names,
-        precision=cell.levels.precision,
-        fp32_io=keep if cell.levels.precision == "fp16" else (),
+        precision=precision,
+        fp32_io=kept if precision.converter else (),
     )
 
 

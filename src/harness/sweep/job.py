@@ -145,7 +145,7 @@ def quartet_key(plan: QuartetPlan, chip: Mapping[str, Any] | None) -> str:
             "weights": weights_identity(plan.config),
             "images": content_digest(plan.config.data),
             "sources": _room_digest(*_rooms(plan)),
-            "engines": [_engine(name) for name in sorted({plan.engine, *(cell.engine for cell in plan.cells)})],
+            "engines": [_engine(name, plan.config.protocol.why) for name in _engine_names(plan)],
             "chip": [chip[name] for name in ("name", "driver")] if chip else cpu_name(),
         }
     )
@@ -164,9 +164,14 @@ def _room_digest(*rooms: str) -> str:
     return source_digest(name for room in rooms for name in modules_of(room))
 
 
-def _engine(name: str) -> list[str]:
+def _engine_names(plan: QuartetPlan) -> list[str]:
+    return sorted({plan.engine, *(cell.engine for cell in plan.cells)})
+
+
+def _engine(name: str, why: bool) -> list[str]:
     engine = get(name)
-    return [name, engine.version(), engine_digest(type(engine))]
+    profiler = [engine_digest(type(engine), profiler=True)] if why else []
+    return [name, engine.version(), engine_digest(type(engine)), *profiler]
 
 
 def _hand_over_failure(outbox: Outbox, quartet: StartedRun, reason: str, details: str) -> str:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.config import EngineConfig, HarnessConfig, ModelConfig, TrainConfig
-from harness.engines import get, names
+from harness.config import HarnessConfig, ModelConfig, TrainConfig, engine_options
 from harness.measure.design import QuartetPlan
 from harness.networks.data.labelled import check_data
 from harness.sweep.command_line import Job
@@ -59,11 +58,11 @@ def plan_sweep(jobs: Sequence[Job]) -> PlannedSweep:
     for asked in dict.fromkeys(config.engine.name for config in configs):
         engines[asked], reasons[asked], found = engine_of_all([c for c in configs if c.engine.name == asked], device)
         plans[asked] = iter(found)
-    _check_engine_options(configs, engines)
+    planned = tuple(PlannedJob(next(plans[job.config.engine.name]), job.text) for job in jobs)
+    check_engine_options([one.plan for one in planned])
     check_writable(Path(configs[0].cache.dir), "cache.dir")
     if configs[0].cache.shared:
         SharedCache(configs[0].cache.shared)  # it refuses a place that can't be written
-    planned = tuple(PlannedJob(next(plans[job.config.engine.name]), job.text) for job in jobs)
     return PlannedSweep(planned, engines, reasons.get("auto", ""), device)
 
 
@@ -84,35 +83,26 @@ def _check_shared(configs: Sequence[HarnessConfig]) -> None:
             )
 
 
-def _check_engine_options(configs: Sequence[HarnessConfig], resolved: Mapping[str, str]) -> None:
-    """Raise UserError for an option that no engine of the sweep takes: it would look as if it did something."""
-    takers: dict[str, list[str]] = {}
-    for engine in names():
-        for option in get(engine).own_options:
-            takers.setdefault(option, []).append(engine)
-    for option, able in takers.items():
-        usual = getattr(EngineConfig(), option)
-        asked = [config for config in configs if getattr(config.engine, option) != usual]
-        running = {engine for config in asked for engine in _running(config, resolved[config.engine.name])}
-        if asked and not running.intersection(able):
+def check_engine_options(plans: Sequence[QuartetPlan]) -> None:
+    """Raise UserError for an option that no cell of the sweep reads: it would look as if it did something."""
+    for name, by_engine in engine_options().items():
+        default = next(iter(by_engine.values())).default
+        cells = [cell for plan in plans if plan.config.engine.option(name) != default for cell in plan.cells]
+        running = {cell.engine: by_engine.get(cell.engine) for cell in cells}
+        able = [option for option in running.values() if option is not None]
+        if cells and not able:
             raise UserError(
-                f"engine.{option} is for {' or '.join(able)}, and this sweep runs on {', '.join(sorted(running))}: "
-                f"drop it, or choose engine={able[0]}."
+                f"engine.{name} is for {' or '.join(by_engine)}, and this sweep runs on {', '.join(sorted(running))}: "
+                f"drop it, or choose engine={next(iter(by_engine))}."
             )
-        if option == "profiles" and asked and not any(config.hw.dynamic_batching.enabled for config in asked):
-            raise UserError("engine.profiles needs hw=dynamic_batching: a static batch has no ranges.")
-
-
-def _running(config: HarnessConfig, engine: str) -> set[str]:
-    """Return the engines that a job's cells run on."""
-    return {engine, "eager"} if config.reference == "eager" else {engine}
+        if cells and not any((option := by_engine.get(cell.engine)) and option.reads(cell.levels) for cell in cells):
+            raise UserError(f"engine.{name} needs {able[0].needs}")
 
 
 def check_architectures(configs: Sequence[HarnessConfig]) -> None:
     """Check each distinct model and arch stack once: a stack can be impossible only for this model."""
     from harness import networks as models
-    from harness.techniques import arch
-    from harness.techniques.arch.anatomy import require_densenet
+    from harness.techniques import arch, hw
 
     seen: set[str] = set()
     built: dict[str, nn.Module] = {}
@@ -127,8 +117,7 @@ def check_architectures(configs: Sequence[HarnessConfig]) -> None:
             built[model_key] = models.build(model)
         arch.check_stack(built[model_key], config.arch)
     for config in configs:
-        if config.hw.fusion.enabled and config.hw.fusion.dense_blocks:
-            require_densenet(built[_key(base_model(config))], "hw.fusion.dense_blocks=true runs dense blocks")
+        hw.check_network(built[_key(base_model(config))], config)
 
 
 def _key(model: ModelConfig) -> str:

@@ -3,12 +3,58 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from harness.system.errors import CellError
 
-Precision = Literal["fp32", "fp16"]
 FusionLevel = Literal["off", "default", "max"]
+
+
+@dataclass(frozen=True)
+class Precision:
+    """What an engine computes in. A technique that brings another one declares it; engines name those they have."""
+
+    name: str  # as it is reported and recorded
+    dtype: str  # of weights and compute, by the name that numpy and torch give it
+    tolerance: float  # largest error that verification accepts, relative to the largest magnitude of the reference
+    converter: str = ""  # module whose `convert(model, fp32_io)` puts it into an fp32 ONNX graph; "": none is needed
+    with_tf32: Precision | None = None  # what it becomes where the TF32 policy is on; None: that changes nothing
+
+    def under_policy(self, tf32: bool) -> Precision:
+        """Return what is computed in under the TF32 policy of a quartet."""
+        return self.with_tf32 if tf32 and self.with_tf32 is not None else self
+
+
+# Half precision carries 11 bits; through a hundred layers about 1e-2 is normal, so an error of 5e-2 says "wrong", not
+# "rounded". TF32 has the same mantissa.
+HALF_TOLERANCE = 5e-2
+TF32 = Precision("tf32", "float32", HALF_TOLERANCE)
+FP32 = Precision("fp32", "float32", 2e-3, with_tf32=TF32)
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What an engine has that hardware techniques switch; the defaults are those of a compiler."""
+
+    precisions: tuple[Precision, ...] = (FP32,)
+    compiles: bool = True  # it has default settings of its own, and builds for a chip
+    fuses: bool = True  # it has levels of fusion
+    static_batch: bool = True  # it can pin the batch size, so that a dynamic one is a choice
+    fusion_steps: tuple[str, ...] = ()  # levels below its maximum that `fusion` may step down to, highest first
+    fusion_options: tuple[str, ...] = ()  # its options that set the level of fusion themselves
+    lowerings: tuple[str, ...] = ()  # optional rewrites of a network that it has registered, as `dense_blocks`
+
+
+class HasCapabilities(Protocol):
+    """What a hardware technique sees of an engine."""
+
+    @property
+    def name(self) -> str:
+        """As the config calls it."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What there is to switch."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +83,12 @@ class Levels:
     """How an engine is to be built and run. "Off" is really off: fp32, static shape, least fusion, no graph."""
 
     batch: BatchProfile
-    precision: Precision = "fp32"
-    fp16_io: bool = False  # fp16 inputs and outputs too
+    precision: Precision = FP32
+    native_io: bool = False  # inputs and outputs in that precision too
     fusion: FusionLevel = "off"
     fusion_step: str = ""  # an engine's lower level by name, where its most broke this cell
     cuda_graph: bool = False
-    dense_blocks: bool = False  # dense blocks by our own kernels
+    lowerings: tuple[str, ...] = ()  # rewrites of the network that the engine is asked for
     instance: str = ""  # set by `identity`: built and loaded separately from what it equals
     replica: int = 0  # of `protocol.builds`; 0: the first build
 

@@ -10,6 +10,7 @@ import pytest
 from harness.engines.base import BuildPlan, Graph, TensorSpec
 from harness.engines.build import artifact_key
 from harness.engines.onnxruntime import ONNXRUNTIME
+from harness.techniques.hw.fp16 import FP16
 from harness.techniques.levels import BatchProfile
 
 GRAPH = Graph(
@@ -26,7 +27,7 @@ CHANGES = {
     "engine": "inductor",
     "graph": replace(GRAPH, sha256="6" * 64),
     "batch": BatchProfile(1, 2, 2),
-    "precision": "fp16",
+    "precision": FP16,
     "fusion": "max",
     "cuda_graph": True,
     "tf32": True,

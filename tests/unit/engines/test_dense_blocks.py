@@ -12,7 +12,7 @@ import torch
 from torchvision.models.densenet import DenseNet
 
 from harness.config import GroupedOptions, LowRankOptions
-from harness.engines.inductor.dense_blocks import FusedDenseBlock, PooledTransition, fuse_dense_blocks, left_alone
+from harness.engines.inductor.dense_blocks import FusedDenseBlock, PooledTransition, apply, proof
 from harness.sweep.plan import plan_quartet
 from harness.system.errors import UserError
 
@@ -37,11 +37,11 @@ COMPARE = """
 import sys, torch
 sys.path.insert(0, {folder!r})
 from test_dense_blocks import dense_net
-from harness.engines.inductor.dense_blocks import fuse_dense_blocks
+from harness.engines.inductor.dense_blocks import apply
 for growth in (12, 32):
     plain = dense_net(growth).half()
     fused = dense_net(growth).half()
-    fuse_dense_blocks(fused)
+    apply(fused)
     for height, width, batch in ((8, 8, 3), (5, 9, 2)):
         for index, part in enumerate((plain.features.denseblock1, plain.features.denseblock2)):
             ours = getattr(fused.features, f"denseblock{{index + 1}}")
@@ -72,9 +72,9 @@ def test_a_transition_that_pools_first_computes_what_the_transition_computes():
 
 def test_every_plain_block_is_taken_and_none_is_left():
     network = dense_net().half()
-    fuse_dense_blocks(network)
+    apply(network)
     assert sum(isinstance(part, FusedDenseBlock) for part in network.modules()) == 2
-    assert left_alone(network) == ()
+    assert proof(network) == ({"fused_dense_blocks": 2}, ())
 
 
 @pytest.mark.parametrize(
@@ -88,8 +88,9 @@ def test_a_block_that_the_kernels_do_not_compute_is_left_to_the_compiler_and_nam
     from harness.techniques.arch.stack import technique as lookup
 
     network = lookup(technique).apply(dense_net(), options).half()
-    fuse_dense_blocks(network)
-    (line,) = left_alone(network)
+    apply(network)
+    fused, (line,) = proof(network)
+    assert fused == {"fused_dense_blocks": 0}
     assert re.fullmatch(reason, line), line
 
 
@@ -113,7 +114,7 @@ def test_our_kernels_are_asked_for_by_their_option_alone(configured):
 
     def asked(*overrides):
         plan = plan_quartet(configured("hw=[fp16,fusion]", *overrides), "inductor", "cuda")
-        return {cell.role: dict(build_plan(plan, cell, _NO_GRAPH).options).get("dense_blocks") for cell in plan.cells}
+        return {cell.role: dict(build_plan(plan, cell, _NO_GRAPH).options).get("lowerings") for cell in plan.cells}
 
-    assert asked() == {"baseline": None, "hw": False}
-    assert asked("hw.fusion.dense_blocks=true") == {"baseline": None, "hw": True}
+    assert asked() == {"baseline": None, "hw": None}
+    assert asked("hw.fusion.dense_blocks=true") == {"baseline": None, "hw": "dense_blocks"}

@@ -10,6 +10,8 @@ import pytest
 from harness.measure.verify import Expected, compare
 from harness.system.errors import CellError
 from harness.techniques.arch.outputs import CellOutputs
+from harness.techniques.hw.fp16 import FP16
+from harness.techniques.levels import FP32, TF32
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.standard_normal((8, 10)).astype(np.float32)
@@ -34,7 +36,7 @@ def off_by(share: float) -> CellOutputs:
 
 
 def test_the_same_outputs_are_faithful():
-    found = compare(whole(LOGITS), WHOLE, "fp32", tf32=False)
+    found = compare(whole(LOGITS), WHOLE, FP32)
     assert (found.max_abs, found.max_relative, found.top1_agreement, found.exit_flips) == (0, 0, 1, None)
     assert found.cosine == pytest.approx(1)
 
@@ -42,7 +44,7 @@ def test_the_same_outputs_are_faithful():
 def test_how_far_off_is_what_is_reported():
     logits = LOGITS.copy()
     logits[3, 4] += 1e-3
-    found = compare(whole(logits), WHOLE, "fp32", tf32=False)
+    found = compare(whole(logits), WHOLE, FP32)
     assert found.max_abs == pytest.approx(1e-3, rel=1e-3)
     assert found.max_relative == pytest.approx(1e-3 / np.abs(LOGITS).max(), rel=1e-3)
 
@@ -59,47 +61,47 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("precision", [FP32, FP16])
 @pytest.mark.parametrize("wrong", WRONG)
 def test_a_wrong_engine_is_refused_in_one_line_that_says_how_wrong(wrong, precision):
     with pytest.raises(CellError, match=r"^wrong output: 'logits' is off by [\d.e+-]+ of its range [^\n]+$") as refused:
-        compare(whole(WRONG[wrong]), WHOLE, precision, tf32=False)
-    assert precision in str(refused.value)
+        compare(whole(WRONG[wrong]), WHOLE, precision)
+    assert precision.name in str(refused.value)
 
 
 def test_rounding_of_half_precision_is_accepted_for_fp16_and_tf32_but_not_for_fp32():
-    assert compare(off_by(1e-2), WHOLE, "fp16", tf32=False).max_relative == pytest.approx(1e-2, rel=0.01)
-    assert compare(off_by(1e-2), WHOLE, "fp32", tf32=True).max_relative == pytest.approx(1e-2, rel=0.01)
+    assert compare(off_by(1e-2), WHOLE, FP16).max_relative == pytest.approx(1e-2, rel=0.01)
+    assert compare(off_by(1e-2), WHOLE, TF32).max_relative == pytest.approx(1e-2, rel=0.01)
     with pytest.raises(CellError, match="fp32 explains at most"):
-        compare(off_by(1e-2), WHOLE, "fp32", tf32=False)
+        compare(off_by(1e-2), WHOLE, FP32)
 
 
 def test_what_half_precision_does_not_explain_is_refused_for_fp16_too():
     with pytest.raises(CellError, match="fp16 explains at most"):
-        compare(off_by(0.1), WHOLE, "fp16", tf32=False)
+        compare(off_by(0.1), WHOLE, FP16)
 
 
 def test_fp16_by_numpy_itself_is_within_the_tolerance():
-    assert compare(whole(LOGITS.astype(np.float16)), WHOLE, "fp16", tf32=False).top1_agreement == 1
+    assert compare(whole(LOGITS.astype(np.float16)), WHOLE, FP16).top1_agreement == 1
 
 
 def test_an_output_of_another_shape_is_refused_with_both_shapes():
     with pytest.raises(CellError, match=r"\(7, 10\), the reference \(8, 10\)"):
-        compare(whole(LOGITS[:7]), WHOLE, "fp32", tf32=False)
+        compare(whole(LOGITS[:7]), WHOLE, FP32)
 
 
 def test_every_head_is_looked_at():
     wrong = replace(EXITING_OUTPUTS, heads={"exit_logits": -EXIT_LOGITS, "logits": LOGITS})
     with pytest.raises(CellError, match="'exit_logits' is off"):
-        compare(wrong, EXITING, "fp32", tf32=False)
-    assert compare(EXITING_OUTPUTS, EXITING, "fp32", tf32=False).exit_flips == 0
+        compare(wrong, EXITING, FP32)
+    assert compare(EXITING_OUTPUTS, EXITING, FP32).exit_flips == 0
 
 
 def test_a_decision_that_differs_from_the_reference_is_counted():
     exited = EXITED.copy()
     exited[[0, 5]] ^= True
     flipped = replace(EXITING_OUTPUTS, exited=exited, final=np.where(exited[:, None], EXIT_LOGITS, LOGITS))
-    assert compare(flipped, EXITING, "fp16", tf32=False).exit_flips == 2
+    assert compare(flipped, EXITING, FP16).exit_flips == 2
 
 
 @pytest.mark.parametrize("mix_up", ["samples", "heads", "one sample"])
@@ -111,7 +113,7 @@ def test_an_answer_that_went_to_another_sample_or_head_is_refused(mix_up):
     }[mix_up]
     wrong = 1 if mix_up == "one sample" else 8
     with pytest.raises(CellError, match=f"{wrong} of 8 samples got another sample's or head's answer"):
-        compare(replace(EXITING_OUTPUTS, final=final), EXITING, "fp16", tf32=False)
+        compare(replace(EXITING_OUTPUTS, final=final), EXITING, FP16)
 
 
 def test_top1_agreement_is_the_share_of_samples_with_the_same_answer():
@@ -120,11 +122,11 @@ def test_top1_agreement_is_the_share_of_samples_with_the_same_answer():
     got = reference.copy()
     got[0, 1] = 1.001
     expected = Expected(INPUTS[:4], {"logits": reference})
-    assert compare(whole(got), expected, "fp16", tf32=False).top1_agreement == 0.75
+    assert compare(whole(got), expected, FP16).top1_agreement == 0.75
 
 
 def test_one_value_that_is_no_number_is_wrong():
     logits = LOGITS.copy()
     logits[2, 2] = np.nan
     with pytest.raises(CellError, match="wrong output"):
-        compare(whole(logits), WHOLE, "fp32", tf32=False)
+        compare(whole(logits), WHOLE, FP32)

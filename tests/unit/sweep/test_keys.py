@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,11 @@ from harness.sweep import job
 from harness.sweep.job import quartet_key
 from harness.techniques.arch.assembled import network
 from harness.techniques.arch.recipe import identity_of
+from harness.techniques.hw.fp16 import FP16
 from harness.techniques.levels import BatchProfile
 
 GRAPH = Graph(Path("model.onnx"), "5" * 64, (), (), 1)
-EXPORTS, QUARTETS = {"export", "export grouped"}, {"quartet", "quartet under load", "quartet explained"}
+EXPORTS, QUARTETS = {"export", "export grouped", "export fp16"}, {"quartet", "quartet under load", "quartet explained"}
 EVERYTHING = EXPORTS | QUARTETS
 
 # file -> the keys that an edit of it changes; the quartets are eager ones with grouped convolutions on ONNX Runtime
@@ -39,7 +41,7 @@ EDITS = {
     "sweep/run.py": set(),
     "__init__.py": set(),  # the version
     "engines/export/to_onnx.py": EVERYTHING,
-    "engines/export/fp16_graph.py": EVERYTHING,
+    "techniques/hw/fp16.py": {"export fp16"},
     "engines/graph_file.py": EVERYTHING | {"artifact onnxruntime"},
     "system/cache.py": set(),
     "engines/onnxruntime/builder.py": {"artifact onnxruntime", *QUARTETS},
@@ -63,7 +65,10 @@ EDITS = {
     "results/record.py": QUARTETS,
     "serving/server.py": {"quartet under load"},
     "serving/measure.py": {"quartet under load"},
-    "engines/profiling/parts.py": {"quartet explained"},
+    "engines/profiling.py": {"quartet explained"},
+    "engines/eager/profiler.py": {"quartet explained"},
+    "engines/onnxruntime/profiler.py": {"quartet explained"},
+    "engines/inductor/profiler.py": set(),
 }
 
 
@@ -99,6 +104,9 @@ def keys(copied, configured, plans):
         for name, net in networks.items():
             request = ExportRequest("input", (3, 64, 64), ("logits",))
             found[name] = export_key(net.module, identity_of(net.recipe, net.module).exact, request)
+            if name == "export":
+                half = replace(request, precision=FP16)
+                found["export fp16"] = export_key(net.module, identity_of(net.recipe, net.module).exact, half)
         for engine in ("eager", "onnxruntime", "inductor"):
             found[f"artifact {engine}"] = artifact_key(BuildPlan(engine, GRAPH, BatchProfile(2, 2, 2)))
         return found | {name: quartet_key(plan, None) for name, plan in plans.items()}

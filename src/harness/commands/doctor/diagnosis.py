@@ -30,8 +30,7 @@ def diagnose(device: str) -> list[Diagnosis]:
         try:
             engine = engines.get(name)
             can = engine.availability(device)
-            details = getattr(engine, "details", None)  # other packages' engines may say nothing
-            out.append(Diagnosis(name, _version(engine), can.build, can.run, details() if details else ()))
+            out.append(Diagnosis(name, _version(engine), can.build, can.run, engine.details()))
         except UserError as error:
             out.append(Diagnosis(name, "-", str(error), str(error)))
     return out

@@ -12,14 +12,6 @@ from rich.table import Table
 from harness.commands.doctor.diagnosis import Diagnosis
 from harness.commands.doctor.self_test import SelfTest
 
-# NVIDIA's documentation, "Installing TensorRT" and the NGC catalogue's page of the container
-TENSORRT_INSTALL = """\
-  tensorrt comes from NVIDIA, by one of:
-    pip install --extra-index-url https://pypi.nvidia.com tensorrt-cu12   # or tensorrt-cu13, as the driver allows
-    apt-get install tensorrt python3-libnvinfer                           # Debian packages of NVIDIA's CUDA repository
-    docker run --gpus all -it --rm nvcr.io/nvidia/tensorrt:24.11-py3      # NGC container; this tag holds 10.6\
-"""
-
 
 def print_machine(console: Console, machine: dict[str, Any], device: str) -> None:
     """Print what the machine is."""
@@ -58,8 +50,6 @@ def print_engines(console: Console, found: Sequence[Diagnosis]) -> None:
                 console.print(f"  {one.engine} can't {also}: {reason}", highlight=False, soft_wrap=True, style="yellow")
         for line in one.details:
             console.print(f"  {one.engine} {line}", highlight=False, soft_wrap=True, markup=False)
-    if any(one.engine == "tensorrt" and one.version == "-" for one in found):
-        console.print(TENSORRT_INSTALL, highlight=False, soft_wrap=True, markup=False)
 
 
 def print_test(console: Console, test: SelfTest) -> None:

@@ -52,9 +52,14 @@ def self_test(engine: str, device: str, build_only: bool = False) -> SelfTest:
 
 
 def _techniques(engine: str, device: str) -> str:
-    if engine == "eager":  # which has nothing to fuse with
-        return "fp16" if device == "cuda" else "identity"
-    return "[fp16,fusion]" if device == "cuda" else "fusion"
+    """Return the stack that an engine is tested with: what it accelerates by on this device, or the control."""
+    from harness.engines import get
+    from harness.techniques.hw.fp16 import FP16
+
+    able = get(engine).capabilities
+    stack = ["fp16"] if device == "cuda" and FP16 in able.precisions else []  # a CPU emulates it
+    stack += ["fusion"] if able.fuses else []
+    return f"[{','.join(stack)}]" if len(stack) > 1 else (stack or ["identity"])[0]
 
 
 def _levels(off: Mapping[str, object], on: Mapping[str, object]) -> tuple[str, ...]:

@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from harness.engines.base import Artifact, Availability, BuildPlan, Executable, Option
+from harness.config import EngineOption
+from harness.engines.base import Artifact, Availability, BuildPlan, Engine, Executable, Option
 from harness.engines.eager.rebuild import RECIPE_FILE
 from harness.system.errors import UserError
+from harness.techniques.hw.fp16 import FP16
+from harness.techniques.levels import FP32, TF32, Capabilities
 
 if TYPE_CHECKING:
-    from harness.config import EngineConfig
+    from harness.engines.profiling import CellProfile
     from harness.techniques.levels import Levels
 
+CHANNELS_LAST = EngineOption("channels_last", bool | None, "GPU only: convert the network to NHWC; None: off")
+CUDNN_BENCHMARK = EngineOption("cudnn_benchmark", bool, "GPU only: try cuDNN's algorithms on the first batch", False)
 
-class EagerEngine:
+
+class EagerEngine(Engine):
     """PyTorch eager behind the engine contract."""
 
     name = "eager"
-    fusion_steps = ()
-    own_options = ("channels_last", "cudnn_benchmark")
+    capabilities = Capabilities((FP32, TF32, FP16), compiles=False, fuses=False, static_batch=False)
+    options = (CHANNELS_LAST, CUDNN_BENCHMARK)
     runs_module = True
 
-    def options(self, asked: EngineConfig, levels: Levels, device: str) -> dict[str, Option]:
+    def settings(self, asked: Mapping[str, Any], levels: Levels, device: str) -> dict[str, Option]:
         """Return layout and algorithm choice, on a GPU."""
-        if device != "cuda":
-            return {}
-        return {"channels_last": bool(asked.channels_last), "cudnn_benchmark": asked.cudnn_benchmark}
+        return {name: bool(value) for name, value in asked.items()} if device == "cuda" else {}
 
     def version(self) -> str:
         """Return torch's version."""
@@ -57,7 +62,7 @@ class EagerEngine:
             main_file=RECIPE_FILE,
             engine_version=self.version(),
             size_mb=len(plan.recipe) / 1e6,
-            proof={"nodes_before": plan.graph.nodes, "precision_in_use": plan.precision, "batch": "dynamic"},
+            proof={"nodes_before": plan.graph.nodes, "precision_in_use": plan.precision.name, "batch": "dynamic"},
         )
 
     def load(self, artifact: Artifact, device: str) -> Executable:
@@ -65,6 +70,12 @@ class EagerEngine:
         from harness.engines.eager.runtime import ModuleExecutable
 
         return ModuleExecutable(artifact, device)
+
+    def profile(self, executable: Any, artifact: Artifact, device: str, batch_size: int) -> CellProfile:
+        """Profile the module by PyTorch's profiler, its operations by the module that called them."""
+        from harness.engines.eager.profiler import profile_module
+
+        return profile_module(lambda: executable.launch(batch_size), executable.module, (), device)
 
 
 EAGER = EagerEngine()

@@ -47,8 +47,8 @@ class ModuleExecutable:
             self.stream = process_stream()
             torch.backends.cudnn.benchmark = bool(options.get("cudnn_benchmark"))
         self._module = stage_module(self._artifact).to(self._device)
-        if self._plan.precision == "fp16":
-            self._module = self._module.half()
+        self._compute_dtype = getattr(torch, self._plan.precision.dtype)
+        self._module = self._module.to(self._compute_dtype)
         if options.get("channels_last"):
             self._module = self._module.to(memory_format=torch.channels_last)
         self._inputs = {
@@ -60,7 +60,6 @@ class ModuleExecutable:
         self._outputs: dict[str, torch.Tensor] = {}
         self._call: Callable[..., Any] = self._module if self._transform is None else self._transform(self._module)
         self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, dict[str, torch.Tensor]]] = {}
-        self._compute_dtype = torch.float16 if self._plan.precision == "fp16" else torch.float32
         self.proof = {
             "threads": torch.get_num_threads(),
             "tf32": int(self._plan.tf32),

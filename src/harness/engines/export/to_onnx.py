@@ -1,7 +1,8 @@
 """nn.Module -> ONNX: one export a stage with a dynamic batch, checked, in the asked precision, cached.
 
 The batch is pinned later by the engine that wants it static, so that all cells of an architecture share one
-export. FP16 is put into the graph (`fp16_graph.py`): the one route that serves TensorRT 10, 11, RTX and ONNX Runtime.
+export. A precision's own module puts it into the graph: the one route that serves
+TensorRT 10, 11, RTX and ONNX Runtime.
 """
 
 from __future__ import annotations
@@ -11,17 +12,17 @@ import logging
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.config.sources import source_digest
 from harness.engines.base import Graph, TensorSpec
-from harness.engines.export.fp16_graph import to_fp16
 from harness.engines.graph_file import load_graph
 from harness.system.cache import Cache, key_of
 from harness.system.errors import CellError, kind_and_first_line
-from harness.techniques.levels import Precision
+from harness.techniques.levels import FP32, Precision
 
 if TYPE_CHECKING:
     import onnx
@@ -39,8 +40,8 @@ class ExportRequest:
     input_name: str
     input_shape: tuple[int, ...]
     output_names: tuple[str, ...]
-    precision: Precision = "fp32"
-    fp32_io: tuple[str, ...] = ()  # inputs and outputs that stay fp32 in an fp16 graph
+    precision: Precision = FP32
+    fp32_io: tuple[str, ...] = ()  # inputs and outputs that stay fp32 in a converted graph
 
 
 def export(module: nn.Module, identity: str, request: ExportRequest, cache: Cache) -> tuple[Graph, float, bool]:
@@ -50,10 +51,10 @@ def export(module: nn.Module, identity: str, request: ExportRequest, cache: Cach
     with the exporter's reason in one line.
     """
     key = export_key(module, identity, request)
-    if request.precision == "fp16":
+    if request.precision.converter:
         fp32 = ExportRequest(request.input_name, request.input_shape, request.output_names)
         full, full_s, full_hit = export(module, identity, fp32, cache)
-        entry = cache.fetch_or_make("export", key, lambda folder: _write_fp16(full, request, folder))
+        entry = cache.fetch_or_make("export", key, lambda folder: _write_converted(full, request, folder))
         return _graph(entry.path, entry.meta), full_s + entry.seconds, full_hit and entry.hit
 
     entry = cache.fetch_or_make("export", key, lambda folder: _write_fp32(module, request, folder))
@@ -68,7 +69,7 @@ def export_key(module: nn.Module, identity: str, request: ExportRequest) -> str:
             "stage": [f"{name} {type(part).__qualname__}" for name, part in module.named_modules()],
             "request": asdict(request),
             "versions": [version(name) for name in ("torch", "onnx", "onnxscript", "onnxconverter-common")],
-            "sources": source_digest([__name__, load_graph.__module__]),
+            "sources": source_digest([__name__, load_graph.__module__, *filter(None, [request.precision.converter])]),
         }
     )
 
@@ -101,12 +102,13 @@ def _write_fp32(module: nn.Module, request: ExportRequest, folder: Path) -> Mapp
     return _save(model, request, folder)
 
 
-def _write_fp16(full: Graph, request: ExportRequest, folder: Path) -> Mapping[str, Any]:
+def _write_converted(full: Graph, request: ExportRequest, folder: Path) -> Mapping[str, Any]:
+    precision = request.precision
     try:
-        half = to_fp16(load_graph(full.path), request.fp32_io)
+        converted = import_module(precision.converter).convert(load_graph(full.path), request.fp32_io)
     except Exception as error:
-        raise CellError(f"conversion to fp16 failed: {kind_and_first_line(error)}") from error
-    return _save(half, request, folder)
+        raise CellError(f"conversion to {precision.name} failed: {kind_and_first_line(error)}") from error
+    return _save(converted, request, folder)
 
 
 def _save(model: onnx.ModelProto, request: ExportRequest, folder: Path) -> Mapping[str, Any]:

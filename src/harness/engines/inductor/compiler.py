@@ -14,6 +14,7 @@ import torch
 from harness.engines.base import Artifact, BuildPlan
 from harness.engines.eager.rebuild import RECIPE_FILE
 from harness.engines.inductor import origins
+from harness.engines.inductor.lowerings import LOWERINGS, lowerings_of
 from harness.system.errors import CellError
 from harness.system.library_internals import generated_kernels, mark_dynamic_if_possible
 from harness.techniques.levels import BatchProfile
@@ -50,7 +51,7 @@ def build(plan: BuildPlan, workdir: Path, version: str) -> Artifact:
             with ModuleExecutable(artifact, plan.device, compile_for(plan, recorder)) as executable:
                 executable.enqueue()
                 executable.synchronize()
-                proof, degraded = _dense_blocks(plan, executable.module)
+                proof, degraded = _lowered(plan, executable.module)
                 kernels, kernel_count = recorder.origins(), generated_kernels()
                 for size in sizes_apart(plan.batch):
                     executable.enqueue(size)
@@ -72,7 +73,7 @@ def build(plan: BuildPlan, workdir: Path, version: str) -> Artifact:
             "nodes_before": plan.graph.nodes,
             "generated_kernels": kernel_count,
             "options": str(_options(plan)),
-            "precision_in_use": plan.precision,
+            "precision_in_use": plan.precision.name,
             "batch": "static" if plan.batch.is_static else "dynamic",
             **proof,
         },
@@ -95,10 +96,8 @@ def compile_for(plan: BuildPlan, backend: origins.Recorder) -> Callable[[torch.n
     """Return what turns a module into its compiled form."""
 
     def transform(module: torch.nn.Module) -> Callable[..., Any]:
-        if _asks_for_dense_blocks(plan):
-            from harness.engines.inductor.dense_blocks import fuse_dense_blocks
-
-            fuse_dense_blocks(module)
+        for name in lowerings_of(plan):
+            LOWERINGS[name].apply(module)
         compiled: Callable[..., Any] = torch.compile(
             module, fullgraph=True, dynamic=False if plan.batch.is_static else None, backend=backend
         )
@@ -118,18 +117,14 @@ def _of_any_batch(compiled: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _asks_for_dense_blocks(plan: BuildPlan) -> bool:
-    return bool(dict(plan.options).get("dense_blocks"))
-
-
-def _dense_blocks(plan: BuildPlan, module: torch.nn.Module) -> tuple[dict[str, int], tuple[str, ...]]:
-    """Return the proof that our kernels run the dense blocks, and which ones they could not take."""
-    if not _asks_for_dense_blocks(plan):
-        return {}, ()
-    from harness.engines.inductor.dense_blocks import FusedDenseBlock, left_alone
-
-    fused = sum(isinstance(part, FusedDenseBlock) for part in module.modules())
-    return {"fused_dense_blocks": fused}, left_alone(module)
+def _lowered(plan: BuildPlan, module: torch.nn.Module) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Return the proof of the lowerings that were asked for, and what they had to leave to the compiler."""
+    proof: dict[str, int] = {}
+    degraded: tuple[str, ...] = ()
+    for name in lowerings_of(plan):
+        found, missed = LOWERINGS[name].proof(module)
+        proof, degraded = {**proof, **found}, (*degraded, *missed)
+    return proof, degraded
 
 
 def _options(plan: BuildPlan) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Dense blocks without concatenation: one buffer a block, two Triton kernels a layer (`hw.fusion.dense_blocks`).
+"""Dense blocks without concatenation: one buffer a block, two Triton kernels a layer: a lowering of Inductor's.
 
 What Inductor makes of a dense block copies the growing concatenation once more for each of its layers (normalised,
 since the copy is fused with BatchNorm and ReLU). Here each layer reads its inputs where they are and writes its output
@@ -86,7 +86,7 @@ class PooledTransition(nn.Module):
         return output
 
 
-def fuse_dense_blocks(module: nn.Module) -> None:
+def apply(module: nn.Module) -> None:
     """Replace, within `module` (fp16, eval), the dense blocks that the kernels can take, transitions and stem."""
     for parent in list(module.modules()):
         fuse_stem(parent)
@@ -97,13 +97,15 @@ def fuse_dense_blocks(module: nn.Module) -> None:
                 setattr(parent, name, PooledTransition(child))
 
 
-def left_alone(module: nn.Module) -> tuple[str, ...]:
-    """Return a line for each reason why a dense block of `module` was left to the compiler."""
+def proof(module: nn.Module) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Return how many dense blocks our kernels run, and a line for each reason why one was left to the compiler."""
+    fused = sum(isinstance(part, FusedDenseBlock) for part in module.modules())
     by_reason: dict[str, list[str]] = {}
     for name, part in module.named_modules():
         if isinstance(part, DenseBlock):
             by_reason.setdefault(str(_refusal(part)), []).append(name.rpartition(".")[2])
-    return tuple(f"{', '.join(names)} without our kernels: {reason}" for reason, names in by_reason.items())
+    left = tuple(f"{', '.join(names)} without our kernels: {reason}" for reason, names in by_reason.items())
+    return {"fused_dense_blocks": fused}, left
 
 
 def _refusal(block: Any) -> str | None:

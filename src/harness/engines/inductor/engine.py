@@ -6,37 +6,54 @@ again: https://docs.pytorch.org/tutorials/recipes/torch_compile_caching_tutorial
 
 from __future__ import annotations
 
-import hashlib
 import shutil
-from functools import cache
+from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from harness.engines.base import Artifact, Availability, BuildPlan, Executable, Option
-from harness.system.errors import UserError
+from harness.config import EngineOption
+from harness.engines.base import Artifact, Availability, BuildPlan, Engine, Executable, Option
+from harness.engines.eager.engine import CHANNELS_LAST, CUDNN_BENCHMARK
+from harness.engines.inductor.lowerings import LOWERINGS, lowerings_of
+from harness.techniques.hw.fp16 import FP16
+from harness.techniques.levels import FP32, TF32, Capabilities
 
 if TYPE_CHECKING:
-    from harness.config import EngineConfig
+    from harness.engines.profiling import CellProfile
     from harness.techniques.levels import Levels
 
 
-class InductorEngine:
+def _at_maximum(levels: Levels) -> bool:
+    return levels.fusion == "max"
+
+
+class InductorEngine(Engine):
     """torch.compile with the Inductor backend behind the engine contract."""
 
     name = "inductor"
-    fusion_steps = ()
-    own_options = ("channels_last", "cudnn_benchmark", "max_autotune")
+    capabilities = Capabilities((FP32, TF32, FP16), lowerings=tuple(LOWERINGS))
+    options = (
+        replace(CHANNELS_LAST, meaning="GPU only: convert the network to NHWC; None: on"),
+        CUDNN_BENCHMARK,
+        EngineOption(
+            "max_autotune", bool, "time Inductor's own templates too; builds take minutes", False,
+            needs="hw=fusion: at its other levels the compiler times no templates.", reads=_at_maximum,
+        ),
+    )  # fmt: skip
     runs_module = True
 
-    def options(self, asked: EngineConfig, levels: Levels, device: str) -> dict[str, Option]:
-        """Return layout (channels last unless told otherwise) and algorithm choice on a GPU, and what `fusion` adds."""
-        out: dict[str, Option] = {"lowering": _sources_sha256()}  # a change of ours is another artifact
+    def settings(self, asked: Mapping[str, Any], levels: Levels, device: str) -> dict[str, Option]:
+        """Return layout (channels last unless set otherwise) and algorithm choice on a GPU, and what `fusion` adds."""
+        out: dict[str, Option] = {}
         if device == "cuda":
-            out["channels_last"] = True if asked.channels_last is None else asked.channels_last
-            out["cudnn_benchmark"] = asked.cudnn_benchmark
-        if levels.fusion == "max":
-            out |= {"max_autotune": asked.max_autotune, "dense_blocks": levels.dense_blocks}
+            out["channels_last"] = asked["channels_last"] in (None, True)
+            out["cudnn_benchmark"] = asked["cudnn_benchmark"]
+        if _at_maximum(levels):
+            out["max_autotune"] = asked["max_autotune"]
+        if levels.lowerings:
+            out["lowerings"] = ",".join(levels.lowerings)
         return out
 
     def version(self) -> str:
@@ -55,14 +72,10 @@ class InductorEngine:
         return Availability(build=reason, run=reason)
 
     def check(self, plan: BuildPlan) -> None:
-        """Raise UserError for a build for another chip, and for GPU kernels on a CPU."""
-        if plan.compute_capability is not None:
-            raise UserError(
-                "engine.compute_capability: inductor compiles for the machine it runs on; "
-                "engine=tensorrt_rtx builds for another chip."
-            )
-        if dict(plan.options).get("dense_blocks") and plan.device != "cuda":
-            raise UserError("hw.fusion.dense_blocks=true: the kernels run on a GPU; leave it out on a CPU.")
+        """Raise UserError for a build for another chip, and for a lowering that this plan can't have."""
+        super().check(plan)
+        for name in lowerings_of(plan):
+            LOWERINGS[name].check(plan)
 
     def build(self, plan: BuildPlan, workdir: Path) -> Artifact:
         """Compile by running one batch, and save the compiler's cache; see `compiler.build`."""
@@ -77,14 +90,14 @@ class InductorEngine:
 
         return ModuleExecutable(artifact, device, warm_compile(artifact))
 
+    def profile(self, executable: Any, artifact: Artifact, device: str, batch_size: int) -> CellProfile:
+        """Profile the compiled module by PyTorch's profiler, its kernels by where the compiler says they come from."""
+        from harness.engines.eager.profiler import profile_module
+        from harness.engines.inductor.origins import read
+        from harness.engines.inductor.profiler import parts_of_kernels
 
-@cache
-def _sources_sha256() -> str:
-    """Return the first 12 digits over this room's sources: they are a part of what is compiled."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:12]
+        kernels = parts_of_kernels(read(artifact.path))
+        return profile_module(lambda: executable.launch(batch_size), None, kernels, device)
 
 
 INDUCTOR = InductorEngine()

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from harness.engines.base import Artifact, BuildPlan
 from harness.engines.graph_file import load_graph
 from harness.engines.onnxruntime.session import open_session, session_options
+from harness.techniques.hw.fp16 import FP16
+from harness.techniques.levels import FP32
 
 if TYPE_CHECKING:
     import onnx
@@ -76,7 +78,7 @@ def _proof(plan: BuildPlan, model: onnx.ModelProto, level: str) -> dict[str, Any
         "casts": counts["Cast"],
         "fp16_ops": half,
         "weighted_ops": weighted,
-        "precision_in_use": "fp16" if weighted and half == weighted else "fp32",
+        "precision_in_use": (FP16 if weighted and half == weighted else FP32).name,
         "batch": "static" if plan.batch.is_static else "dynamic",
     }
 
@@ -85,7 +87,7 @@ def _degraded(plan: BuildPlan, proof: Mapping[str, Any], provider: str) -> list[
     """Return what the proof shows to be less than was asked for."""
     found = []
     half, weighted = proof["fp16_ops"], proof["weighted_ops"]
-    if plan.precision == "fp16" and half < weighted:
+    if plan.precision == FP16 and half < weighted:
         found.append(
             f"fp16 emulated: {weighted - half} of {weighted} weighted operations compute in fp32 behind "
             f"{proof['casts']} casts on {provider}"

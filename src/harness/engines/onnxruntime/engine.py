@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from harness.engines.base import Artifact, Availability, BuildPlan, Executable, Option
+from harness.config import EngineOption
+from harness.engines.base import Artifact, Availability, BuildPlan, Engine, Executable, Option
 from harness.engines.onnxruntime.session import PROVIDERS, providers_of
 from harness.system.errors import UserError
+from harness.techniques.hw.fp16 import FP16
+from harness.techniques.levels import FP32, TF32, Capabilities
 
 if TYPE_CHECKING:
-    from harness.config import EngineConfig
+    from harness.engines.profiling import CellProfile
     from harness.techniques.levels import Levels
 
 
-class OnnxRuntimeEngine:
+class OnnxRuntimeEngine(Engine):
     """ONNX Runtime behind the engine contract (https://onnxruntime.ai/docs/)."""
 
     name = "onnxruntime"
-    fusion_steps = ("ORT_ENABLE_EXTENDED",)
-    own_options = ("providers", "channels_last")
-    runs_module = False
+    capabilities = Capabilities((FP32, TF32, FP16), fusion_steps=("ORT_ENABLE_EXTENDED",))
+    options = (
+        EngineOption("providers", list[str] | None, "execution providers in order of preference; None: by device"),
+        EngineOption("channels_last", bool | None, "GPU only: prefer NHWC kernels; None: off"),
+    )
 
-    def options(self, asked: EngineConfig, levels: Levels, device: str) -> dict[str, Option]:
+    def settings(self, asked: Mapping[str, Any], levels: Levels, device: str) -> dict[str, Option]:
         """Return the execution providers, and on a GPU whether NHWC kernels are preferred."""
-        out: dict[str, Option] = {"providers": ",".join(asked.providers)} if asked.providers else {}
+        out: dict[str, Option] = {"providers": ",".join(asked["providers"])} if asked["providers"] else {}
         if device == "cuda":
-            out["channels_last"] = bool(asked.channels_last)
+            out["channels_last"] = bool(asked["channels_last"])
         return out
 
     def version(self) -> str:
@@ -55,18 +61,15 @@ class OnnxRuntimeEngine:
         return Availability()
 
     def check(self, plan: BuildPlan) -> None:
-        """Raise UserError for a provider that the installed package does not have."""
+        """Raise UserError for a build for another chip, and for a provider that the installed package does not have."""
         import onnxruntime
+
+        super().check(plan)
 
         known = onnxruntime.get_available_providers()
         for provider in providers_of(plan):
             if provider not in known:
                 raise UserError(f"engine.providers: this onnxruntime has no {provider}; it has {', '.join(known)}.")
-        if plan.compute_capability is not None:
-            raise UserError(
-                "engine.compute_capability: onnxruntime optimises for the machine it runs on; "
-                "engine=tensorrt_rtx builds for another chip."
-            )
 
     def build(self, plan: BuildPlan, workdir: Path) -> Artifact:
         """Optimise the graph at the plan's level and save it; see `builder.build`."""
@@ -79,6 +82,12 @@ class OnnxRuntimeEngine:
         from harness.engines.onnxruntime.runtime import OnnxRuntimeExecutable
 
         return OnnxRuntimeExecutable(artifact, device)
+
+    def profile(self, executable: Any, artifact: Artifact, device: str, batch_size: int) -> CellProfile:
+        """Profile a session of its own by ONNX Runtime's profiler, node by node."""
+        from harness.engines.onnxruntime.profiler import profile_session
+
+        return profile_session(artifact, device, batch_size)
 
 
 ONNXRUNTIME = OnnxRuntimeEngine()

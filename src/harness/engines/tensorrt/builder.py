@@ -22,6 +22,7 @@ from harness.engines.tensorrt.inspector import inspect
 from harness.engines.tensorrt.messages import logger_of, tail
 from harness.engines.tensorrt.versions import TILING, missing_in_words
 from harness.system.errors import CellError
+from harness.techniques.levels import FP32
 
 ENGINE_FILE = "model.engine"
 Proof = dict[str, str | int | float]
@@ -184,8 +185,10 @@ def _miss(flavour: Flavour, path: Path | None, reason: str) -> str:
 
 
 def _refusal(flavour: Flavour, plan: BuildPlan, target: tuple[int, int], reason: str) -> str:
-    text = f"{flavour.name} refused to build for compute capability {sm_text(target)} in {plan.precision}: {reason}"
-    if plan.precision == "fp32" and "FP32 GEMM is not supported" in reason:
+    text = (
+        f"{flavour.name} refused to build for compute capability {sm_text(target)} in {plan.precision.name}: {reason}"
+    )
+    if plan.precision == FP32 and "FP32 GEMM is not supported" in reason:
         text += ". Use fp16 there (hw=fp16 with reference=eager), or engine=tensorrt"
     return text
 

@@ -1,4 +1,4 @@
-"""What only this family can be asked for, checked before any work: builder level, tiling, profiles, timing cache."""
+"""What only this family can be asked for, checked before any work: tiling, profiles, timing cache."""
 
 from __future__ import annotations
 
@@ -7,19 +7,11 @@ from harness.engines.tensorrt.flavour import Flavour
 from harness.engines.tensorrt.versions import TILING
 from harness.system.errors import UserError
 
-BUILDER_LEVELS = (0, 5)  # least and most
-TILINGS = ("none", "fast", "moderate", "full")
-
 
 def check_options(flavour: Flavour, plan: BuildPlan) -> None:
-    """Raise UserError for an option out of range, and for one that this flavour does not have."""
+    """Raise UserError for an option that this flavour or release does not have, and for profiles that don't fit."""
     options = dict(plan.options)
-    level, tiling = options.get("builder_level"), options.get("tiling")
-    least, most = BUILDER_LEVELS
-    if level is not None and not least <= int(level) <= most:
-        raise UserError(f"engine.builder_level={level}: must be from {least} to {most}.")
-    if tiling is not None and tiling not in TILINGS:
-        raise UserError(f"engine.tiling={tiling}: choose one of {', '.join(TILINGS)}.")
+    tiling = options.get("tiling")
     if tiling is not None and not TILING.present(flavour.module()):
         raise UserError(
             f"engine.tiling={tiling}: {flavour.title} {flavour.module().__version__} has no tiling, "

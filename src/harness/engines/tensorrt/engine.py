@@ -2,57 +2,100 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from harness.engines.base import Artifact, Availability, BuildPlan, Option
+from harness.config import EngineOption, Range, at_least, one_of
+from harness.engines.base import Artifact, Availability, BuildPlan, Engine, Option
 from harness.engines.tensorrt import timing_cache
 from harness.engines.tensorrt.checks import check_options
 from harness.engines.tensorrt.flavour import Flavour
 from harness.engines.tensorrt.gpu import LocalGpu, local_gpu, sm_text
 from harness.engines.tensorrt.versions import missing_in_words
 from harness.system.errors import UserError
+from harness.techniques.hw.fp16 import FP16
+from harness.techniques.levels import FP32, TF32, BatchProfile, Capabilities, Levels
 
 if TYPE_CHECKING:
-    from harness.config import EngineConfig
+    from harness.config import HarnessConfig
+    from harness.engines.profiling import CellProfile
     from harness.engines.tensorrt.runtime import TensorRtExecutable
-    from harness.techniques.levels import Levels
+
+LEVELS = Range(lambda value: 0 <= value <= 5, "must be from 0 to 5")
+PROFILES = Range(
+    lambda profiles: all(len(one) == 3 and 1 <= one[0] <= one[1] <= one[2] for one in profiles),
+    "each must be [min,opt,max], 1 or more, rising",
+)
 
 
-class TensorRtEngine:
+class TensorRtEngine(Engine):
     """TensorRT or TensorRT-RTX, by flavour. Holds nothing but the flavour."""
 
-    fusion_steps: tuple[str, ...] = ()  # its builder steps down by itself
-    own_options = (
-        "workspace_mb", "builder_level", "tiling", "profiles", "timing_cache", "timing_cache_pinned", "channels_last",
+    # its builder steps down from a level by itself
+    capabilities = Capabilities((FP32, TF32, FP16), fusion_options=("builder_level", "tiling"))
+    options = (
+        EngineOption("workspace_mb", int | None, "workspace of the builder; None: its own limit", range=at_least(1)),
+        EngineOption("builder_level", int | None, "optimisation level, 0 to 5; None: by `fusion`", range=LEVELS),
+        EngineOption(
+            "tiling", str | None, "none, fast, moderate or full; None: full with `fusion`, else none",
+            range=one_of("none", "fast", "moderate", "full"),
+        ),
+        EngineOption(
+            "profiles", list[list[int]] | None, "dynamic batch: a [min, opt, max] each; None: one profile",
+            range=PROFILES, needs="hw=dynamic_batching: a static batch has no ranges.",
+            reads=lambda levels: not levels.batch.is_static,
+        ),
+        EngineOption(
+            "timing_cache", bool, "tensorrt: what one build timed the next one takes; a replicated build has its own",
+            True,
+        ),
+        EngineOption("timing_cache_pinned", bool, "tensorrt: a build that would have to time anything fails", False),
+        EngineOption("channels_last", bool | None, "take images as NHWC; None: off"),
     )  # fmt: skip
-    runs_module = False
 
     def __init__(self, flavour: Flavour) -> None:
         self.flavour = flavour
         self.name = flavour.name
 
-    def options(self, asked: EngineConfig, levels: Levels, device: str) -> dict[str, Option]:
+    def settings(self, asked: Mapping[str, Any], levels: Levels, device: str) -> dict[str, Option]:
         """Return the builder's settings that were asked for, and whether its timings are kept or pinned."""
-        settings = {"workspace_mb": asked.workspace_mb, "builder_level": asked.builder_level, "tiling": asked.tiling}
-        out: dict[str, Option] = {name: value for name, value in settings.items() if value is not None}
-        out["build_limit_s"] = asked.build_limit_s  # it may change which level is reached
-        if asked.channels_last:
+        out: dict[str, Option] = {
+            name: asked[name] for name in ("workspace_mb", "builder_level", "tiling") if asked[name] is not None
+        }
+        if asked["channels_last"]:
             out["channels_last"] = True
-        if asked.timing_cache_pinned:
+        if asked["timing_cache_pinned"] and not asked["timing_cache"]:
+            raise UserError("engine.timing_cache_pinned=true needs engine.timing_cache=true: drop one of the two.")
+        if asked["timing_cache_pinned"]:
             out["timing_cache"] = "pinned"
-        elif asked.timing_cache and self.flavour.timing_cache:
+        elif asked["timing_cache"] and self.flavour.timing_cache:
             out["timing_cache"] = "shared"
         return out
+
+    def complete(self, plan: BuildPlan, config: HarnessConfig, levels: Levels) -> BuildPlan:
+        """Return the plan with the ranges of a dynamic batch, how long a level may take and where timings are kept."""
+        options = dict(plan.options) | {"build_limit_s": config.engine.build_limit_s}  # may change the level reached
+        ranges = () if levels.batch.is_static else config.engine.option("profiles") or ()
+        timings = Path(config.cache.dir).absolute() / "timing"
+        if levels.replica:  # with the timings of the first build it would be the first once more
+            timings /= f"build{levels.replica}"
+        return replace(
+            plan,
+            options=tuple(sorted(options.items())),
+            profiles=tuple(BatchProfile(*sizes) for sizes in ranges),
+            timing_dir=str(timings) if "timing_cache" in options else "",
+        )
 
     def version(self) -> str:
         """Return the package's version, e.g. "1.7.1.116"; raise UserError if it is not installed."""
         return str(self.flavour.module().__version__)
 
     def details(self) -> tuple[str, ...]:
-        """Return where the installed package and its libraries are, and what this release lacks; () without one."""
+        """Return where the package and its libraries are, and what this release lacks; without one, how to get it."""
         if self.flavour.missing() is not None:
-            return ()
+            return self.flavour.how_to_install
         package = self.flavour.module()
         lacking = missing_in_words(package)
         return (
@@ -113,6 +156,12 @@ class TensorRtEngine:
         from harness.engines.tensorrt.runtime import TensorRtExecutable
 
         return TensorRtExecutable(self.flavour, artifact, device)
+
+    def profile(self, executable: Any, artifact: Artifact, device: str, batch_size: int) -> CellProfile:
+        """Profile a batch by TensorRT's layer profiler."""
+        from harness.engines.tensorrt.profiler import profile_layers
+
+        return profile_layers(executable, artifact.plan.graph.path, batch_size)
 
     def _chosen_chip(self, wanted: tuple[int, int] | None, gpu: LocalGpu | None) -> tuple[int, int]:
         known = self.supported_chips()

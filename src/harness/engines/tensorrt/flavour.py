@@ -10,6 +10,14 @@ from harness.system.errors import UserError, first_line
 
 INSTALL_GUIDE = "https://docs.nvidia.com/deeplearning/tensorrt/latest/installing-tensorrt/installing.html"
 
+# NVIDIA's documentation, "Installing TensorRT" and the NGC catalogue's page of the container
+WAYS_TO_INSTALL = """\
+comes from NVIDIA, by one of:
+    pip install --extra-index-url https://pypi.nvidia.com tensorrt-cu12   # or tensorrt-cu13, as the driver allows
+    apt-get install tensorrt python3-libnvinfer                           # Debian packages of NVIDIA's CUDA repository
+    docker run --gpus all -it --rm nvcr.io/nvidia/tensorrt:24.11-py3      # NGC container; this tag holds 10.6\
+"""
+
 
 @dataclass(frozen=True, eq=False)  # compared and hashed as the object it is: there are two
 class Flavour:
@@ -18,6 +26,7 @@ class Flavour:
     name: str  # of the engine in the config, and of the module to import
     title: str
     install: str  # the command that installs it
+    how_to_install: tuple[str, ...]  # the doctor's longer answer, where one command is not all there is to it
     libraries: str  # what the names of its library files begin with
     builds_without_gpu: bool  # then the chip to build for is a setting, not the GPU that is here
     levels: dict[str, tuple[int, ...]]  # fusion level -> builder optimisation levels to try, in order
@@ -55,6 +64,7 @@ TENSORRT_FLAVOUR = Flavour(
     name="tensorrt",
     title="TensorRT",
     install=f"pip install 'tensorrt>=10.6' (needs NVIDIA's index: python -m harness.doctor, {INSTALL_GUIDE})",
+    how_to_install=(WAYS_TO_INSTALL,),
     libraries="libnvinfer",
     builds_without_gpu=False,
     # The default level (3) is set in so many words: a builder's own default may move between releases.
@@ -72,6 +82,7 @@ TENSORRT_RTX_FLAVOUR = Flavour(
     name="tensorrt_rtx",
     title="TensorRT-RTX",
     install="pip install tensorrt-rtx",
+    how_to_install=(),
     libraries="libtensorrt",
     builds_without_gpu=True,
     # 1.7 accepts 0 to 5 and clips above, but a static DenseNet121 came out byte-identical at 0, 3 and 5.

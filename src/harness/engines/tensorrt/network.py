@@ -13,10 +13,13 @@ from harness.engines.tensorrt.flavour import Flavour
 from harness.engines.tensorrt.messages import tail
 from harness.engines.tensorrt.profiles import profiles_of
 from harness.system.errors import CellError
+from harness.techniques.hw.fp16 import FP16
+from harness.techniques.levels import FP32
 
 LARGEST_MESSAGE_BYTES = 2**31 - 1  # of a protobuf message
 _COMPUTE = frozenset({"CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY", "EINSUM"})  # where the work is
-_SHORT = {"FLOAT": "fp32", "HALF": "fp16"}
+_SHORT = {"FLOAT": FP32.name, "HALF": FP16.name}  # TensorRT's type of a tensor -> the precision
+_KINDS = (*_SHORT.values(), "other")
 
 
 def parse(flavour: Flavour, builder: Any, plan: BuildPlan, logger: Any, errors: list[str]) -> tuple[Any, int]:
@@ -120,8 +123,8 @@ def describe(network: Any) -> dict[str, str | int | float]:
         if layer.type.name in _COMPUTE:
             compute[precision] += 1
     proof: dict[str, str | int | float] = {"network_layers": len(layers)}
-    proof |= {f"layers_{key}": all_layers[key] for key in ("fp32", "fp16", "other")}
-    proof |= {f"compute_layers_{key}": compute[key] for key in ("fp32", "fp16", "other")}
+    proof |= {f"layers_{key}": all_layers[key] for key in _KINDS}
+    proof |= {f"compute_layers_{key}": compute[key] for key in _KINDS}
     proof["inputs"] = ", ".join(_tensor_text(tensor) for tensor in inputs_of(network))
     proof["outputs"] = ", ".join(_tensor_text(tensor) for tensor in outputs_of(network))
     return proof
@@ -133,12 +136,11 @@ def _tensor_text(tensor: Any) -> str:
 
 def precision_shortfall(plan: BuildPlan, proof: dict[str, str | int | float]) -> tuple[str, ...]:
     """Return why the precision in the network is less than asked; raise CellError if it is not there at all."""
-    asked = int(proof[f"compute_layers_{plan.precision}"])
-    compute = sum(int(proof[f"compute_layers_{key}"]) for key in ("fp32", "fp16", "other"))
+    name = plan.precision.name
+    asked = int(proof[f"compute_layers_{name}"])
+    compute = sum(int(proof[f"compute_layers_{key}"]) for key in _KINDS)
     if compute and not asked:
-        raise CellError(
-            f"{plan.precision} was asked, but none of {compute} convolutions and products is {plan.precision}"
-        )
+        raise CellError(f"{name} was asked, but none of {compute} convolutions and products is {name}")
     if asked < compute:
-        return (f"{compute - asked} of {compute} convolutions and products are not {plan.precision}",)
+        return (f"{compute - asked} of {compute} convolutions and products are not {name}",)
     return ()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas
 
-from harness.engines.profiling.profile import SPANNING, UNKNOWN
+from harness.engines.profiling import SPANNING, UNKNOWN
 from harness.report.figures.canvas import COLOURS, FAINT, GROUND, INK, Picture, canvas, logarithmic, plain
 from harness.report.quartets import QuartetRow
 from harness.stats.roles import ROLES

@@ -43,7 +43,7 @@ def cell_metrics(
     work = per_image(zip(stages, shares, strict=True), batch_size)
     out = {"roofline/gflop_per_image": work.flop / 1e9, "roofline/mb_per_image": work.bytes / 1e6}
     if throughput_ips is not None and ceilings is not None:
-        found = position(work, artifacts[0].plan.precision, throughput_ips, ceilings)
+        found = position(work, artifacts[0].plan.precision.dtype, throughput_ips, ceilings)
         if found is not None:
             out |= {"roofline/share": found.share, "roofline/memory_bound": float(found.memory_bound)}
     return out

@@ -16,12 +16,12 @@ class Position:
     memory_bound: bool  # the nearer ceiling is the copy's, not the matrix product's
 
 
-def position(work: ImageWork, precision: str, throughput_ips: float, ceilings: Ceilings) -> Position | None:
-    """Return where a cell stands that computes in `precision` at so many images a second.
+def position(work: ImageWork, dtype: str, throughput_ips: float, ceilings: Ceilings) -> Position | None:
+    """Return where a cell stands that computes in `dtype` at so many images a second.
 
-    None where the matrix product was not measured in that precision. The share is never clipped.
+    None where no matrix product of that type was measured. The share is never clipped.
     """
-    tflops = ceilings.matmul_tflops(precision)
+    tflops = ceilings.matmul_tflops(dtype)
     if tflops is None:
         return None
     compute_s = work.flop / (tflops * 1e12)

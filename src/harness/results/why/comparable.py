@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from harness.engines.profiling.parts import order_of
-from harness.engines.profiling.profile import ENOUGH, SPANNING, UNKNOWN, CellProfile
+from harness.engines.profiling import ENOUGH, SPANNING, UNKNOWN, CellProfile, order_of
 
 PAIRS = (("baseline", "hw"), ("arch", "combined"))  # the same network without and with the hardware techniques
 

@@ -6,8 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from harness.engines.profiling.parts import order_of
-from harness.engines.profiling.profile import ENOUGH, SPANNING, UNKNOWN, CellProfile
+from harness.engines.profiling import ENOUGH, SPANNING, UNKNOWN, CellProfile, order_of
 from harness.results.why.ceiling import CeilingShare, sentence
 from harness.results.why.comparable import lone_parts, lumped
 from harness.stats.roles import ROLES

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from harness.config import (
     DATA_RANGES,
-    ENGINE_RANGES,
     MODEL_RANGES,
     PROTOCOL_RANGES,
     QUARTET_RANGES,
     HarnessConfig,
     at_least,
     check_ranges,
+    engine_ranges,
     one_of,
 )
 from harness.networks.data import LABELLED, UNLABELLED
@@ -26,20 +26,15 @@ def check_config(config: HarnessConfig) -> None:
     check_ranges("", config, QUARTET_RANGES)
     check_ranges("model", config.model, MODEL_RANGES)
     check_ranges("data", config.data, {"name": one_of(UNLABELLED, *LABELLED), **DATA_RANGES})
-    check_ranges("engine", config.engine, ENGINE_RANGES)
+    check_ranges("engine", config.engine, engine_ranges())
     check_ranges("protocol", config.protocol, PROTOCOL_RANGES)
     check_ranges("protocol", config.protocol, {"max_blocks": at_least(config.protocol.min_blocks)})
-    for sizes in config.engine.profiles or ():
-        if len(sizes) != 3 or not 1 <= sizes[0] <= sizes[1] <= sizes[2]:
-            raise UserError(f"engine.profiles={config.engine.profiles}: each must be [min,opt,max], 1 or more, rising.")
-    if config.engine.timing_cache_pinned and not config.engine.timing_cache:
-        raise UserError("engine.timing_cache_pinned=true needs engine.timing_cache=true: drop one of the two.")
     if config.arch.early_exit.max_accuracy_drop is not None and config.data.name == UNLABELLED:
         raise UserError(
             "arch.early_exit.max_accuracy_drop needs labelled data: data=digits, image_folder, huggingface."
         )
     arch.check_alone(config.arch)
-    hw.check_stack(config, engine="")
+    hw.check_stack(config, engine=None)
     scenario_of(config).check(config)
 
 

@@ -12,7 +12,6 @@ from harness.measure.design import CellPlan, QuartetPlan
 from harness.measure.settings import settled
 from harness.sweep.plan.config_limits import check_config
 from harness.sweep.plan.request import build_plan
-from harness.system.errors import UserError
 from harness.techniques import arch, hw
 from harness.techniques.levels import off
 
@@ -26,12 +25,11 @@ def plan_quartet(config: HarnessConfig, engine: str, device: str) -> QuartetPlan
     arch_stack = arch.enabled(config.arch)
     hw_stack = hw.enabled(config.hw)
     plain = ArchConfig()
-    reference = engine if config.reference == "engine" else "eager"
+    reference = config.reference_engine(engine)
     # the identity control is the reference once more, so it stays on what the reference runs on
     hw_engine = reference if hw_stack == ("identity",) else engine
     if hw_stack:
-        hw.check_stack(config, hw_engine)
-        _check_builder(config, hw_stack, hw_engine)
+        hw.check_stack(config, get(hw_engine))
     levels_off = off(config.batch_size)
     levels_on = hw.apply_stack(levels_off, config)
 
@@ -59,20 +57,3 @@ def plan_quartet(config: HarnessConfig, engine: str, device: str) -> QuartetPlan
     for cell in plan.cells:
         get(cell.engine).check(build_plan(plan, cell, _NO_GRAPH))
     return plan
-
-
-def _check_builder(config: HarnessConfig, hw_stack: tuple[str, ...], engine: str) -> None:
-    """Raise UserError where a technique is the builder's level itself, so that an option would take it away."""
-    if "builder_level" not in get(engine).own_options:
-        return
-    for name in ("builder_level", "tiling"):
-        value = getattr(config.engine, name)
-        if value is None:
-            continue
-        if "compiled" in hw_stack:
-            raise UserError(f"engine.{name}={value}: hw=compiled is the engine at its own settings; leave one out.")
-        if "fusion" in hw_stack and config.reference == "engine":
-            raise UserError(
-                f"engine.{name}={value}: hw=fusion with reference=engine compares the builder's least with its most, "
-                "which this would make one; leave one out."
-            )

@@ -21,14 +21,14 @@ _SCENARIOS = {
 
 def names() -> tuple[str, ...]:
     """Return the names of all scenarios, other packages' last."""
-    return (*_SCENARIOS, *packages.names(packages.SCENARIOS, _SCENARIOS))
+    return (*_SCENARIOS, *packages.added(packages.SCENARIOS, _SCENARIOS))
 
 
 def register_choices() -> None:
     """Tell Hydra of the scenarios of other packages."""
     from hydra.core.config_store import ConfigStore
 
-    for name in packages.names(packages.SCENARIOS, _SCENARIOS):
+    for name in packages.added(packages.SCENARIOS, _SCENARIOS):
         ConfigStore.instance().store(name=name, node={"name": name}, group="scenario", package="scenario")
 
 

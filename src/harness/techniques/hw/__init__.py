@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
-from harness.techniques.hw.stack import ALONE, ORDER, apply_stack, check_stack, enabled, flat_options, technique
+from harness.techniques.hw.stack import (
+    ALONE,
+    ORDER,
+    apply_stack,
+    check_network,
+    check_stack,
+    enabled,
+    flat_options,
+    technique,
+)
 
-__all__ = ["ALONE", "ORDER", "apply_stack", "check_stack", "enabled", "flat_options", "technique"]
+__all__ = ["ALONE", "ORDER", "apply_stack", "check_network", "check_stack", "enabled", "flat_options", "technique"]

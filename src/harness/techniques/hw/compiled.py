@@ -6,17 +6,22 @@ from dataclasses import replace
 
 from harness.config import HarnessConfig, Switch
 from harness.system.errors import UserError
-from harness.techniques.levels import Levels
+from harness.techniques.levels import HasCapabilities, Levels
 
 name = "compiled"
 
 
-def check(options: Switch, config: HarnessConfig, engine: str) -> None:
-    """Raise UserError with `reference=engine`, where it has no off level, and on eager, which compiles nothing."""
+def check(options: Switch, config: HarnessConfig, engine: HasCapabilities | None) -> None:
+    """Raise UserError with `reference=engine`, where it has no off level, and on an engine without settings."""
     if config.reference == "engine":
         raise UserError("hw=compiled has no off level on the engine itself: use reference=eager.")
-    if engine == "eager":
-        raise UserError("hw=compiled: engine eager compiles nothing; choose another engine.")
+    if engine is None:
+        return
+    if not engine.capabilities.compiles:
+        raise UserError(f"hw=compiled: engine {engine.name} compiles nothing; choose another engine.")
+    for option in engine.capabilities.fusion_options:
+        if (value := config.engine.option(option)) is not None:
+            raise UserError(f"engine.{option}={value}: hw=compiled is the engine at its own settings; leave one out.")
 
 
 def apply(levels: Levels, options: Switch, config: HarnessConfig) -> Levels:

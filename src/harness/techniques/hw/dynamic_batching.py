@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from harness.config import DynamicBatchingOptions, HarnessConfig
 from harness.system.errors import UserError
-from harness.techniques.levels import BatchProfile, Levels
+from harness.techniques.levels import BatchProfile, HasCapabilities, Levels
 
 name = "dynamic_batching"
 
@@ -26,10 +26,12 @@ def profile(options: DynamicBatchingOptions, config: HarnessConfig) -> BatchProf
     )
 
 
-def check(options: DynamicBatchingOptions, config: HarnessConfig, engine: str) -> None:
-    """Raise UserError for eager, whose shapes are always dynamic, and for a profile that can't hold the batch."""
-    if engine == "eager":
-        raise UserError("hw=dynamic_batching: engine eager has no static shapes to switch off; choose another engine.")
+def check(options: DynamicBatchingOptions, config: HarnessConfig, engine: HasCapabilities | None) -> None:
+    """Raise UserError for an engine whose batch is always dynamic, and for a profile that can't hold the batch."""
+    if engine is not None and not engine.capabilities.static_batch:
+        raise UserError(
+            f"hw=dynamic_batching: engine {engine.name} has no static shapes to switch off; choose another engine."
+        )
     wanted = profile(options, config)
     if not 1 <= wanted.min_size <= wanted.opt_size <= wanted.max_size:
         raise UserError(

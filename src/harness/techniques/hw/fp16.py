@@ -1,22 +1,72 @@
-"""fp16: half-precision weights and compute (Micikevicius et al. 2018, arXiv:1710.03740), in the graph itself."""
+"""fp16: half-precision weights and compute (Micikevicius et al. 2018, arXiv:1710.03740), in the graph itself.
+
+An ONNX graph is converted by onnxconverter-common, chosen inputs and outputs stay fp32. The converter's own
+`keep_io_types` keeps all of them whatever list it is given, and lets inner consumers of a kept output read the fp32
+copy, which makes a graph of mixed types. So all becomes fp16 there, and the casts are put here.
+"""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Collection
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from harness.config import Fp16Options, HarnessConfig
 from harness.system.errors import UserError
-from harness.techniques.levels import Levels
+from harness.techniques.levels import FP32, HALF_TOLERANCE, HasCapabilities, Levels, Precision
+
+if TYPE_CHECKING:
+    import onnx
 
 name = "fp16"
+FP16 = Precision("fp16", "float16", HALF_TOLERANCE, converter=__name__)
+_IO = {precision.name: precision for precision in (FP32, FP16)}
 
 
-def check(options: Fp16Options, config: HarnessConfig, engine: str) -> None:
+def check(options: Fp16Options, config: HarnessConfig, engine: HasCapabilities | None) -> None:
     """Raise UserError for an unknown `io`."""
-    if options.io not in ("fp32", "fp16"):
-        raise UserError(f"hw.fp16.io={options.io}: choose fp32 or fp16.")
+    if options.io not in _IO:
+        raise UserError(f"hw.fp16.io={options.io}: choose {' or '.join(_IO)}.")
 
 
 def apply(levels: Levels, options: Fp16Options, config: HarnessConfig) -> Levels:
     """Return the levels with fp16 weights and compute; inputs and outputs stay fp32 unless `io=fp16`."""
-    return replace(levels, precision="fp16", fp16_io=options.io == "fp16")
+    return replace(levels, precision=FP16, native_io=_IO[options.io] == FP16)
+
+
+def convert(model: onnx.ModelProto, fp32_io: Collection[str]) -> onnx.ModelProto:
+    """Return the graph in fp16, with a cast right behind each input and before each output in `fp32_io`."""
+    from onnx import TensorProto, helper
+    from onnxconverter_common.float16 import convert_float_to_float16
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # one line for each weight too small for fp16
+        half: onnx.ModelProto = convert_float_to_float16(model, keep_io_types=False)
+    graph = half.graph
+    casts_in, casts_out = [], []
+    for value in (*graph.input, *graph.output):
+        if value.name not in fp32_io:
+            continue
+        inner = f"{value.name}_fp16"
+        _rename(graph, value.name, inner)
+        value.type.tensor_type.elem_type = TensorProto.FLOAT
+        if value in graph.input:
+            casts_in.append(helper.make_node("Cast", [value.name], [inner], name=f"to_{inner}", to=TensorProto.FLOAT16))
+        else:
+            casts_out.append(
+                helper.make_node("Cast", [inner], [value.name], name=f"from_{inner}", to=TensorProto.FLOAT)
+            )
+    nodes = [*casts_in, *graph.node, *casts_out]  # a copy: nodes must stay in topological order
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return half
+
+
+def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
+    """Rename a value wherever a node reads or writes it."""
+    for node in graph.node:
+        for names in (node.input, node.output):
+            for index, name in enumerate(names):
+                if name == old:
+                    names[index] = new

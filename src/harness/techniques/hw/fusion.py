@@ -3,24 +3,49 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from harness.config import FusionOptions, HarnessConfig
 from harness.system.errors import UserError
-from harness.techniques.levels import Levels
+from harness.techniques.levels import HasCapabilities, Levels
+
+if TYPE_CHECKING:
+    from torch import nn
 
 name = "fusion"
+DENSE_BLOCKS = "dense_blocks"  # the lowering that an engine may have registered
 
 
-def check(options: FusionOptions, config: HarnessConfig, engine: str) -> None:
-    """Raise UserError on eager, which has nothing to fuse with, and for dense blocks where there are none of ours."""
-    if engine == "eager":
-        raise UserError("hw=fusion: engine eager fuses nothing; choose engine=tensorrt, inductor or onnxruntime.")
-    if options.dense_blocks and engine not in ("", "inductor"):
-        raise UserError(f"hw.fusion.dense_blocks=true: engine {engine} can't take our kernels; choose engine=inductor.")
+def check(options: FusionOptions, config: HarnessConfig, engine: HasCapabilities | None) -> None:
+    """Raise UserError on an engine that fuses nothing, and for what it has no lowering for."""
     if options.dense_blocks and not config.hw.fp16.enabled:
         raise UserError("hw.fusion.dense_blocks=true: the kernels compute in fp16; use hw=[fp16,fusion].")
+    if engine is None:
+        return
+    able = engine.capabilities
+    if not able.fuses:
+        raise UserError(f"hw=fusion: engine {engine.name} fuses nothing; choose another engine.")
+    if options.dense_blocks and DENSE_BLOCKS not in able.lowerings:
+        raise UserError(
+            f"hw.fusion.dense_blocks=true: engine {engine.name} can't take our kernels; choose engine=inductor."
+        )
+    for option in able.fusion_options:
+        if (value := config.engine.option(option)) is not None and config.reference == "engine":
+            raise UserError(
+                f"engine.{option}={value}: hw=fusion with reference=engine compares the builder's least with its most, "
+                "which this would make one; leave one out."
+            )
+
+
+def check_network(model: nn.Module, options: FusionOptions) -> None:
+    """Raise UserError where a lowering is asked for that this network has nothing for."""
+    from harness.techniques.arch.anatomy import require_densenet
+
+    if options.dense_blocks:
+        require_densenet(model, "hw.fusion.dense_blocks=true runs dense blocks")
 
 
 def apply(levels: Levels, options: FusionOptions, config: HarnessConfig) -> Levels:
     """Return the levels with fusion at its most; the engine captures a CUDA graph where there is a GPU."""
-    return replace(levels, fusion="max", cuda_graph=options.cuda_graph, dense_blocks=options.dense_blocks)
+    lowerings = (DENSE_BLOCKS,) if options.dense_blocks else ()
+    return replace(levels, fusion="max", cuda_graph=options.cuda_graph, lowerings=lowerings)

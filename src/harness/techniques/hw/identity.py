@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from harness.config import HarnessConfig, Switch
-from harness.techniques.levels import Levels
+from harness.techniques.levels import HasCapabilities, Levels
 
 name = "identity"
 
 
-def check(options: Switch, config: HarnessConfig, engine: str) -> None:
+def check(options: Switch, config: HarnessConfig, engine: HasCapabilities | None) -> None:
     """Accept every engine."""
 
 

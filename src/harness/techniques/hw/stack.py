@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import asdict
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from harness.config import HarnessConfig, HwConfig
 from harness.system.errors import UserError
-from harness.techniques.levels import Levels
+from harness.techniques.levels import HasCapabilities, Levels, off
+
+if TYPE_CHECKING:
+    from torch import nn
 
 # precision first (it changes the graph), then shape, then what the engine does with both
 ORDER = ("identity", "compiled", "fp16", "dynamic_batching", "fusion")
@@ -20,8 +23,8 @@ class HwTechnique(Protocol):
 
     name: str
 
-    def check(self, options: Any, config: HarnessConfig, engine: str) -> None:
-        """Raise UserError if `options` can't be built on `engine` ("": any); cheap."""
+    def check(self, options: Any, config: HarnessConfig, engine: HasCapabilities | None) -> None:
+        """Raise UserError if `options` can't be built on `engine` (None: on any); cheap."""
 
     def apply(self, levels: Levels, options: Any, config: HarnessConfig) -> Levels:
         """Return `levels` with what the technique switches on."""
@@ -37,14 +40,28 @@ def enabled(config: HwConfig) -> tuple[str, ...]:
     return tuple(name for name in ORDER if getattr(config, name).enabled)
 
 
-def check_stack(config: HarnessConfig, engine: str) -> None:
-    """Raise UserError if the stack can't be built on `engine` ("": any) or its techniques exclude each other."""
+def check_stack(config: HarnessConfig, engine: HasCapabilities | None) -> None:
+    """Raise UserError if the stack can't be built on `engine` (None: on any) or its techniques exclude each other."""
     stack = enabled(config.hw)
     for name in ALONE:
         if name in stack and len(stack) > 1:
             raise UserError(f"hw=[{','.join(stack)}]: {name} stacks with nothing; use it alone.")
     for name in stack:
         technique(name).check(getattr(config.hw, name), config, engine)
+    if engine is not None:
+        wanted = apply_stack(off(config.batch_size), config).precision
+        known = engine.capabilities.precisions
+        if wanted not in known:
+            names = ", ".join(precision.name for precision in known)
+            raise UserError(f"hw=[{','.join(stack)}]: engine {engine.name} has no {wanted.name}; it has {names}.")
+
+
+def check_network(model: nn.Module, config: HarnessConfig) -> None:
+    """Raise UserError where a technique that is on has nothing to work on in this network."""
+    for name in enabled(config.hw):
+        check = getattr(technique(name), "check_network", None)
+        if check is not None:
+            check(model, getattr(config.hw, name))
 
 
 def apply_stack(levels: Levels, config: HarnessConfig) -> Levels:

@@ -16,9 +16,10 @@ from harness.engines.export.to_onnx import ExportRequest, export
 from harness.system.cache import Cache
 from harness.system.errors import CellError
 from harness.techniques.arch.assembled import network
+from harness.techniques.hw.fp16 import FP16
 
 WHOLE = ExportRequest("input", (3, 64, 64), ("logits",))
-HALF = ExportRequest("input", (3, 64, 64), ("logits",), "fp16", fp32_io=("input", "logits"))
+HALF = ExportRequest("input", (3, 64, 64), ("logits",), FP16, fp32_io=("input", "logits"))
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +95,7 @@ def test_an_fp16_export_has_fp16_weights_and_fp32_inputs_and_outputs(half, tiny,
 
 
 def test_fp16_inputs_and_outputs_where_they_are_asked_for(tiny, cache):
-    asked = ExportRequest("input", (3, 64, 64), ("logits",), "fp16", fp32_io=())
+    asked = ExportRequest("input", (3, 64, 64), ("logits",), FP16, fp32_io=())
     graph, _, _ = export(tiny.module, tiny.identity.exact, asked, cache)
     assert [spec.dtype for spec in (*graph.inputs, *graph.outputs)] == ["float16", "float16"]
 

@@ -41,4 +41,4 @@ def test_the_first_run_and_a_slow_one_do_not_count(monkeypatch):
 
 def test_a_cell_is_held_to_the_product_in_its_own_precision():
     found = Ceilings(1000.0, 50.0, 500.0)
-    assert (found.matmul_tflops("fp32"), found.matmul_tflops("fp16")) == (50.0, 500.0)
+    assert (found.matmul_tflops("float32"), found.matmul_tflops("float16")) == (50.0, 500.0)

@@ -10,6 +10,8 @@ from harness.engines.export.to_onnx import ExportRequest, export
 from harness.results.roofline.traffic import ImageWork, StageWork, count, per_image
 from harness.sweep.command_line import compose_jobs
 from harness.techniques.arch.assembled import network
+from harness.techniques.hw.fp16 import FP16
+from harness.techniques.levels import FP32
 
 
 def test_a_grouped_convolution_by_hand(written):
@@ -101,7 +103,7 @@ def test_densenet121_moves_43_7_mb_an_image_in_half_precision(cache):
     full, half = (
         count(export(whole.module, net.fingerprint, ExportRequest(*names, precision, keep), cache)[0].path)
         for names in [(whole.input_name, whole.input_shape, whole.output_names)]
-        for precision, keep in (("fp32", ()), ("fp16", outer))
+        for precision, keep in ((FP32, ()), (FP16, outer))
     )
     assert full.flop == half.flop == 2 * 2_834_161_664 == pytest.approx(2e9 * net.accounting.gmacs, rel=1e-12)
     assert (full.activation_bytes, half.activation_bytes) == (87_464_864, 43_732_432)

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from harness.engines.profiling.profile import UNKNOWN, Layer, profile_of
+from harness.engines.profiling import UNKNOWN, Layer, profile_of
 from harness.results.why.ceiling import standings
 from harness.results.why.comparable import lone_parts
 from harness.results.why.explain import explain, part_times

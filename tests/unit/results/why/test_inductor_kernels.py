@@ -6,8 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness.engines.profiling.inductor_kernels import parts_of_kernels, told_by_order
-from harness.engines.profiling.profile import SPANNING, UNKNOWN
+from harness.engines.eager.profiler import told_by_order
+from harness.engines.inductor.profiler import parts_of_kernels
+from harness.engines.profiling import SPANNING, UNKNOWN
 
 ORIGINS = [
     ("extern_kernels.convolution", ["features.conv0"]),

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from harness.engines.profiling.parts import order_of, part_of_names, part_of_parameter, parts_of_graph
-from harness.engines.profiling.profile import SPANNING, UNKNOWN
-from harness.engines.profiling.tensorrt_layers import layers
+from harness.engines.profiling import SPANNING, UNKNOWN, order_of, part_of_names, part_of_parameter, parts_of_graph
+from harness.engines.tensorrt.profiler import layers
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,8 @@ from dataclasses import replace
 import pytest
 
 from harness.engines import get
-from harness.engines.profiling.parts import order_of
-from harness.engines.profiling.profile import ENOUGH, SPANNING, UNKNOWN
-from harness.engines.profiling.take import take_profile
+from harness.engines.base import Engine
+from harness.engines.profiling import ENOUGH, SPANNING, UNKNOWN, order_of, take_profile
 from harness.measure.tasks import tasks
 from harness.system.errors import CellError
 
@@ -86,10 +85,9 @@ def test_a_profiler_that_fails_is_a_reason_and_no_crash(prepared):
         take_profile((None,), broken)
 
 
-def test_an_engine_of_another_package_has_no_profile_and_that_is_a_reason(prepared):
+def test_an_engine_without_a_profiler_has_no_profile_and_that_is_a_reason(prepared, monkeypatch):
     plan, cells = prepared("arch=none", "hw=none", "reference=engine")
     (task,) = tasks(plan, cells)
-    (artifact,) = task.spec.artifacts
-    foreign = replace(artifact, plan=replace(artifact.plan, engine="theirs"))
-    with pytest.raises(CellError, match="engine theirs has no profiler here"):
-        take_profile([None], replace(task.spec, artifacts=(foreign,)))
+    monkeypatch.setattr(type(get("onnxruntime")), "profile", Engine.profile)
+    with pytest.raises(CellError, match="engine onnxruntime has no profiler"):
+        take_profile([None], task.spec)

@@ -10,8 +10,8 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile, record_function
 from torchvision.models import VisionTransformer, mobilenet_v3_small, resnet18
 
-from harness.engines.profiling.profile import UNKNOWN
-from harness.engines.profiling.torch_ops import _batches, _marked, profile_module
+from harness.engines.eager.profiler import _batches, _marked, profile_module
+from harness.engines.profiling import UNKNOWN
 
 
 def event(name, start, end, identity=0, parent=None, kernels=(), device=DeviceType.CPU):

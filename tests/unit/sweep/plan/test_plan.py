@@ -10,7 +10,8 @@ from harness.engines.base import Graph
 from harness.engines.build import artifact_key
 from harness.sweep.plan import build_plan, check_boundary, check_config, plan_quartet
 from harness.system.errors import UserError
-from harness.techniques.levels import BatchProfile, off
+from harness.techniques.hw.fp16 import FP16
+from harness.techniques.levels import FP32, BatchProfile, off
 
 ROLES = ("baseline", "arch", "hw", "combined")
 
@@ -52,10 +53,10 @@ def test_under_the_engine_reference_all_four_cells_run_on_the_engine(planned):
 @pytest.mark.parametrize(
     ("hw", "changed"),
     [
-        ("fp16", {"precision": "fp16"}),
+        ("fp16", {"precision": FP16}),
         ("fusion", {"fusion": "max", "cuda_graph": True}),
         ("dynamic_batching", {"batch": BatchProfile(1, 2, 4)}),
-        ("[fp16,fusion]", {"precision": "fp16", "fusion": "max", "cuda_graph": True}),
+        ("[fp16,fusion]", {"precision": FP16, "fusion": "max", "cuda_graph": True}),
     ],
 )
 def test_a_hw_technique_changes_its_own_level_and_off_is_off(planned, reference, hw, changed):
@@ -63,7 +64,7 @@ def test_a_hw_technique_changes_its_own_level_and_off_is_off(planned, reference,
     for role in ("baseline", "arch"):
         levels = cells[role].levels
         assert levels == off(2)
-        assert (levels.precision, levels.fusion, levels.cuda_graph, levels.fp16_io) == ("fp32", "off", False, False)
+        assert (levels.precision, levels.fusion, levels.cuda_graph, levels.native_io) == (FP32, "off", False, False)
         assert levels.batch == BatchProfile(2, 2, 2)
     for role in ("hw", "combined"):
         assert cells[role].levels == replace(off(2), **changed)
@@ -76,8 +77,8 @@ def test_compiled_is_the_engine_at_its_default_settings_in_fp32(planned):
 
 
 def test_fp16_inputs_and_outputs_are_an_option_of_their_own(planned):
-    assert by_role(planned("hw=fp16", "hw.fp16.io=fp16"))["hw"].levels.fp16_io
-    assert not by_role(planned("hw=fp16"))["hw"].levels.fp16_io
+    assert by_role(planned("hw=fp16", "hw.fp16.io=fp16"))["hw"].levels.native_io
+    assert not by_role(planned("hw=fp16"))["hw"].levels.native_io
 
 
 def test_the_dynamic_profile_comes_from_the_option_then_the_preset_then_the_batch_size(planned):
@@ -181,7 +182,7 @@ def test_what_reaches_the_engine_is_the_cell_and_the_config(planned):
     graph = Graph(plan.config.cache.dir, "0" * 64, (), (), 1)
     combined, baseline = plan.cells[3], plan.cells[0]
     built = build_plan(plan, combined, graph, recipe="{}", stage="whole")
-    assert (built.engine, built.precision, built.fusion, built.tf32) == ("onnxruntime", "fp16", "max", True)
+    assert (built.engine, built.precision, built.fusion, built.tf32) == ("onnxruntime", FP16, "max", True)
     assert not built.cuda_graph  # there is no GPU to capture on
     assert (built.recipe, built.stage) == ("", "")  # only engines that run the module itself need it
     assert dict(built.options) == {"threads": 1}

@@ -14,7 +14,7 @@ from harness.engines.tensorrt.gpu import LocalGpu
 from harness.measure.design import CellPlan
 from harness.sweep.command_line import compose_jobs
 from harness.sweep.plan import build_plan
-from harness.sweep.refusals import _check_engine_options, plan_sweep
+from harness.sweep.refusals import check_engine_options, plan_sweep
 from harness.system.errors import UserError
 from harness.techniques.levels import BatchProfile, off
 
@@ -147,9 +147,7 @@ def test_an_option_that_no_job_uses_is_refused_rather_than_ignored(engine, optio
     assert said in refusal(plan_sweep, jobs)
 
 
-def test_an_option_that_one_engine_of_a_sweep_uses_rides_along_on_the_others(configured):
-    configs = [configured("hw=fp16", f"engine={name}", "engine.tiling=fast") for name in ("tensorrt", "inductor")]
-    _check_engine_options(configs, {"tensorrt": "tensorrt", "inductor": "inductor"})
-    assert "engine.tiling is for tensorrt or tensorrt_rtx" in refusal(
-        _check_engine_options, configs[1:], {"inductor": "inductor"}
-    )
+def test_an_option_that_one_engine_of_a_sweep_uses_rides_along_on_the_others(on_gpu, planned):
+    plans = [planned("hw=fp16", "engine.tiling=fast", engine=name) for name in ("tensorrt", "inductor")]
+    check_engine_options(plans)
+    assert "engine.tiling is for tensorrt or tensorrt_rtx" in refusal(check_engine_options, plans[1:])

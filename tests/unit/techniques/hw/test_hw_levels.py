@@ -9,6 +9,7 @@ import pytest
 
 from harness.config import HarnessConfig
 from harness.techniques import hw
+from harness.techniques.hw.fp16 import FP16
 from harness.techniques.levels import off
 
 STACKABLE = ("fp16", "dynamic_batching", "fusion")
@@ -32,7 +33,7 @@ def changes(found: dict) -> dict:
 @pytest.mark.parametrize(
     ("technique", "expected"),
     [
-        ("fp16", {"precision": "fp16"}),
+        ("fp16", {"precision": asdict(FP16)}),
         ("fusion", {"fusion": "max", "cuda_graph": True}),
         ("dynamic_batching", {"batch": {"min_size": 1, "opt_size": 8, "max_size": 16}}),
         ("compiled", {"fusion": "default"}),
@@ -51,7 +52,7 @@ def test_a_stack_changes_what_its_techniques_change_in_whatever_order_they_were_
 
 
 def test_options_reach_the_levels():
-    assert changes(levels("fp16", fp16__io="fp16")) == {"precision": "fp16", "fp16_io": True}
+    assert changes(levels("fp16", fp16__io="fp16")) == {"precision": asdict(FP16), "native_io": True}
     assert changes(levels("fusion", fusion__cuda_graph=False)) == {"fusion": "max"}
 
 

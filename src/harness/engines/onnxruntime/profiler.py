@@ -13,22 +13,20 @@ from pathlib import Path
 import numpy as np
 
 from harness.engines.base import Artifact
-from harness.engines.profiling.parts import parts_of_graph, walk
-from harness.engines.profiling.profile import QUIET, UNKNOWN, CellProfile, Layer, profile_of
+from harness.engines.onnxruntime.session import open_session, session_options
+from harness.engines.profiling import QUIET, RUNS, UNKNOWN, CellProfile, Layer, parts_of_graph, profile_of, walk
 from harness.system.errors import CellError
 
 MOVES = ("ReorderInput", "ReorderOutput", "Cast", "Transpose", "MemcpyFromHost", "MemcpyToHost")
 
 
-def profile_session(artifact: Artifact, device: str, batch_size: int, iterations: int) -> CellProfile:
+def profile_session(artifact: Artifact, device: str, batch_size: int, iterations: int = RUNS) -> CellProfile:
     """Run a session of its own, with its profiler on, some batches long; the timed session is left alone.
 
     On a GPU the profiler's node times are the host's unless kernels are reported: then those count.
     """
     import onnx
     import onnxruntime as ort
-
-    from harness.engines.onnxruntime.session import open_session, session_options
 
     model = onnx.load(artifact.path / artifact.main_file)
     for number, node in enumerate(model.graph.node):  # some have no name, and then the profile can't be read back

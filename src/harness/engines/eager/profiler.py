@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.engines.profiling.inductor_kernels import told_by_order
-from harness.engines.profiling.parts import part_of_parameter
-from harness.engines.profiling.profile import QUIET, UNKNOWN, CellProfile, Layer, profile_of
+from harness.engines.profiling import QUIET, RUNS, UNKNOWN, CellProfile, Layer, part_of_parameter, profile_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,11 +26,13 @@ _NO_OPERATION = re.compile(
     r"cu(da)?[A-Z]|Activity Buffer|Command Buffer|Instrumentation|Resource|.* Module Loading|Lazy "
 )
 Kernels = Sequence[tuple[str, str]]
+# what the compiler calls a kernel of a library, and what the profiler calls the operation, where they differ
+_CALLED = {"bias_addmm": "addmm"}
 MOVES = ("aten::copy_", "aten::_to_copy", "aten::contiguous", "aten::clone", "Memcpy", "Memset", "aten::cat")
 
 
 def profile_module(
-    launch: Callable[[], None], module: nn.Module | None, kernels: Kernels, device: str, runs: int
+    launch: Callable[[], None], module: nn.Module | None, kernels: Kernels, device: str, runs: int = RUNS
 ) -> CellProfile:
     """Run batches under the profiler after as many without; `launch` calls `module`.
 
@@ -166,6 +166,29 @@ def _within(event: Any, told: Mapping[int, str]) -> str | None:
             return told[event.id]
         event = event.cpu_parent
     return None
+
+
+def told_by_order(events: Sequence[Any], kernels: Sequence[tuple[str, str]]) -> Mapping[int, str]:
+    """Return the part of each event of a batch (in the order of their start) that is one of these kernels, by its id.
+
+    Nothing is told unless every kernel is found: with one out of step, all after it would be wrong.
+    """
+    found: dict[int, str] = {}
+    upcoming = iter(events)
+    for kernel, part in kernels:
+        event = next((one for one in upcoming if _is(one.name, kernel)), None)
+        if event is None:
+            return {}
+        found[event.id] = part
+    return found
+
+
+def _is(event: str, kernel: str) -> bool:
+    """Whether an event is a call of this kernel: generated ones bear its name, a library's the operation's."""
+    if not kernel.startswith(("extern_kernels.", "torch.ops.", "aten.")):
+        return event.endswith(kernel)  # "graph_0_cpp_fused_relu_1", "triton_poi_fused_relu_1"
+    name = kernel.removesuffix(".default").removesuffix(".out").rpartition(".")[2]
+    return event.rpartition("::")[2] == _CALLED.get(name, name)
 
 
 def _moves(name: str) -> bool:

@@ -1,18 +1,32 @@
-"""Which part of the network a parameter, a tensor or a node belongs to: stem, dense blocks, transitions, head."""
+"""Where a batch spends its time, by part of the network: stem, dense blocks, transitions, head.
+
+Each engine brings its own profiler (`Engine.profile`); here is what a profile is, and which part a name belongs to.
+"""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.engines.profiling.profile import SPANNING, UNKNOWN
+from harness.engines import get
+from harness.engines.base import Executable
+from harness.system.errors import CellError
 
 if TYPE_CHECKING:
     import onnx
+
+    from harness.measure.cell import CellSpec
+
+SPANNING = "spanning"  # kernels that an engine fused across parts
+UNKNOWN = "unattributed"  # work whose part could not be told
+QUIET = 0.25  # quantile over batches that stands for all: whatever disturbs one only makes it slower
+RUNS = 9  # batches under a profiler, after as many without
+ENOUGH = 0.9  # of the time in parts that are known; below it the attribution is said to be incomplete
 
 # of a parameter or module, without what stands before it: `features.` in a whole network, `trunk.` in a stage
 _PARTS = (
@@ -32,6 +46,90 @@ _PARTS = (
 _NO_PART = re.compile(r"^(encoder|encoder\.layers|encoder\.dropout|relu|maxpool|avgpool|pool|dropout|flatten)\.$")
 # what ONNX Runtime puts around the name of a tensor or node that it makes something else of
 _DECORATION = re.compile(r"^InsertedPrecisionFreeCast_|^node_|(?:_bn)?(?:_nchwc)?(?:_token_\d+)?(?:#\d+)?$")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One kernel, node or layer as an engine reports it, summed over a batch."""
+
+    name: str
+    part: str  # of the network, SPANNING or UNKNOWN
+    ms: float
+    moves: bool = False  # a reformat, copy or cast: it computes nothing
+
+
+@dataclass(frozen=True)
+class CellProfile:
+    """Of one batch of one cell, under its engine's profiler."""
+
+    source: str  # which profiler
+    parts_ms: Mapping[str, float]  # in the network's order; SPANNING and UNKNOWN where there is such work
+    batch_ms: float  # from enqueue to completion, the profiler running
+    kernels: int  # kernels on a GPU, nodes or operations on a CPU
+    moves: int  # of them reformats, copies and casts
+    moves_ms: float
+
+    @property
+    def work_ms(self) -> float:
+        """The time of all kernels or nodes: what is left of `batch_ms` is the host's."""
+        return sum(self.parts_ms.values())
+
+    @property
+    def attributed(self) -> float:
+        """The share of that time in known parts."""
+        known = sum(ms for part, ms in self.parts_ms.items() if part not in (SPANNING, UNKNOWN))
+        return known / self.work_ms if self.work_ms > 0 else 0.0
+
+
+def profile_of(source: str, layers: Iterable[Layer], batch_ms: float) -> CellProfile:
+    """Sum layers up; they come in the network's order."""
+    layers = list(layers)
+    parts: dict[str, float] = {}
+    for layer in layers:
+        parts[layer.part] = parts.get(layer.part, 0.0) + layer.ms
+    moves = [layer for layer in layers if layer.moves]
+    return CellProfile(source, parts, batch_ms, len(layers), len(moves), sum(layer.ms for layer in moves))
+
+
+def joined(stages: Iterable[CellProfile]) -> CellProfile:
+    """Return the stages of one cell, run one after the other, as one."""
+    stages = list(stages)
+    parts: dict[str, float] = {}
+    for stage in stages:
+        for part, ms in stage.parts_ms.items():
+            parts[part] = parts.get(part, 0.0) + ms
+    return CellProfile(
+        stages[0].source,
+        parts,
+        sum(stage.batch_ms for stage in stages),
+        sum(stage.kernels for stage in stages),
+        sum(stage.moves for stage in stages),
+        sum(stage.moves_ms for stage in stages),
+    )
+
+
+def take_profile(executables: Sequence[Executable], spec: CellSpec) -> CellProfile:
+    """Return where a batch of this cell spends its time; an early exit's second stage with its survivors alone.
+
+    Raises:
+        CellError: the engine has no profiler that works here. Nothing that was measured is worth less for it.
+
+    """
+    sizes = [spec.batch_size]
+    if spec.policy is not None:
+        sizes.append(spec.policy.survivors(spec.batch_size))
+    stages = []
+    for executable, artifact, size in zip(executables, spec.artifacts, sizes, strict=True):
+        if size > 0:
+            try:
+                stages.append(get(artifact.plan.engine).profile(executable, artifact, spec.device, size))
+            except CellError:
+                raise
+            except Exception as error:  # profilers fail in ways of their own; the quartet is measured already
+                raise CellError(
+                    f"{artifact.plan.engine} could not be profiled: {type(error).__name__}: {error}"
+                ) from error
+    return joined(stages)
 
 
 def part_of_parameter(name: str) -> str | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.config import HarnessConfig, check_ranges, engine_ranges
 from harness.engines.base import BuildPlan, Graph
 from harness.engines.tensorrt import TENSORRT, TENSORRT_RTX
 from harness.engines.tensorrt.flavour import TENSORRT_FLAVOUR
@@ -109,18 +110,23 @@ def test_decreasing_batch_sizes_are_refused(rtx):
 
 
 @pytest.mark.parametrize(
-    ("option", "said"),
+    ("name", "value", "said"),
     [
-        (("builder_level", 6), "builder_level=6: must be from 0 to 5"),
-        (("builder_level", -1), "builder_level=-1: must be from 0 to 5"),
-        (("tiling", "most"), "tiling=most: choose one of none, fast, moderate, full"),
-        (("timing_cache", "pinned"), "TensorRT-RTX has no timing cache"),
+        ("builder_level", 6, "builder_level=6: must be from 0 to 5"),
+        ("builder_level", -1, "builder_level=-1: must be from 0 to 5"),
+        ("tiling", "most", "tiling=most: choose one of none, fast, moderate, full"),
     ],
 )
-def test_an_option_out_of_range_or_of_the_other_flavour_is_refused_in_one_line(option, said):
+def test_an_option_out_of_the_declared_range_is_refused_in_one_line(name, value, said):
+    config = replace(HarnessConfig().engine, **{name: value})
     with pytest.raises(UserError, match=said) as refusal:
-        TENSORRT_RTX.check(replace(PLAN, options=(option,)))
+        check_ranges("engine", config, engine_ranges())
     assert "\n" not in str(refusal.value)
+
+
+def test_an_option_of_the_other_flavour_is_refused():
+    with pytest.raises(UserError, match="TensorRT-RTX has no timing cache"):
+        TENSORRT_RTX.check(replace(PLAN, options=(("timing_cache", "pinned"),)))
 
 
 DYNAMIC = replace(PLAN, batch=BatchProfile(1, 4, 8))

@@ -7,6 +7,8 @@ from harness.engines.tensorrt.flavour import Flavour
 from harness.engines.tensorrt.versions import TILING
 from harness.system.errors import UserError
 
+TILINGS = ("none", "fast", "moderate", "full")
+
 
 def check_options(flavour: Flavour, plan: BuildPlan) -> None:
     """Raise UserError for an option that this flavour or release does not have, and for profiles that don't fit."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from harness.config import EngineOption, Range, at_least, one_of
 from harness.engines.base import Artifact, Availability, BuildPlan, Engine, Option
 from harness.engines.tensorrt import timing_cache
-from harness.engines.tensorrt.checks import check_options
+from harness.engines.tensorrt.checks import TILINGS, check_options
 from harness.engines.tensorrt.flavour import Flavour
 from harness.engines.tensorrt.gpu import LocalGpu, local_gpu, sm_text
 from harness.engines.tensorrt.versions import missing_in_words
@@ -40,7 +40,7 @@ class TensorRtEngine(Engine):
         EngineOption("builder_level", int | None, "optimisation level, 0 to 5; None: by `fusion`", range=LEVELS),
         EngineOption(
             "tiling", str | None, "none, fast, moderate or full; None: full with `fusion`, else none",
-            range=one_of("none", "fast", "moderate", "full"),
+            range=one_of(*TILINGS),
         ),
         EngineOption(
             "profiles", list[list[int]] | None, "dynamic batch: a [min, opt, max] each; None: one profile",

@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
 def _positive(text: str) -> float:
     value = float(text)
     if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is no number of at least 0")
+        raise argparse.ArgumentTypeError(f"{text} is not a number of at least 0")
     return value
 
 

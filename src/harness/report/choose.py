@@ -52,57 +52,61 @@ class Choice:
 def choose(quartets: Sequence[QuartetRow], limits: Limits) -> Choice:
     """Return the choice among all cells that a study measured. A limit whose number is missing counts as not kept."""
     candidates = candidates_of(quartets)
-    reasons = [(one, _refusal(one, limits)) for one in candidates]
-    within = [one for one, reason in reasons if reason is None]
-    objectives = tuple(name for name in _OBJECTIVES if all(_OBJECTIVES[name](one) is not None for one in within))
+    reasons = [(candidate, _refusal(candidate, limits)) for candidate in candidates]
+    within = [candidate for candidate, reason in reasons if reason is None]
+    objectives = tuple(
+        name for name in _OBJECTIVES if all(_OBJECTIVES[name](candidate) is not None for candidate in within)
+    )
     return Choice(
         limits=limits,
-        best=max(within, key=lambda one: one.throughput_ips, default=None),
+        best=max(within, key=lambda candidate: candidate.throughput_ips, default=None),
         front=_front(within, objectives),
         objectives=objectives,
-        refused=tuple((one, reason) for one, reason in reasons if reason is not None),
+        refused=tuple((candidate, reason) for candidate, reason in reasons if reason is not None),
         candidates=candidates,
     )
 
 
 def candidates_of(quartets: Sequence[QuartetRow]) -> tuple[Candidate, ...]:
     """Return every distinct cell, the controls' only as the baseline that they are."""
-    settings = list(dict.fromkeys(one.setting for one in quartets))
+    settings = list(dict.fromkeys(quartet.setting for quartet in quartets))
     found: dict[tuple[Setting, str], list[tuple[QuartetRow, str]]] = {}
-    for one in quartets:
-        for role in one.cells:
-            if one.is_control and role != "baseline":
+    for quartet in quartets:
+        for role in quartet.cells:
+            if quartet.is_control and role != "baseline":
                 continue
-            found.setdefault((_own(one.setting, role), cell_label(one, role)), []).append((one, role))
+            found.setdefault((_setting_of(quartet.setting, role), cell_label(quartet, role)), []).append(
+                (quartet, role)
+            )
     out = []
     for (_, label), places in found.items():
-        cells = [one.cells[role] for one, role in places]
-        drops = [_accuracy_drop(one, role) for one, role in places]
-        own = places[0][0].setting
+        cells = [quartet.cells[role] for quartet, role in places]
+        drops = [_accuracy_drop(quartet, role) for quartet, role in places]
+        setting = places[0][0].setting
         out.append(
             Candidate(
                 label=label,
-                setting=setting_label(own, settings, always=("batch_size",)),
-                batch_size=int(dict(own)["batch_size"]),
-                group=setting_label(_but_batch(own), [_but_batch(one) for one in settings], always=()),
+                setting=setting_label(setting, settings, always=("batch_size",)),
+                batch_size=int(dict(setting)["batch_size"]),
+                group=setting_label(_but_batch(setting), [_but_batch(each) for each in settings], always=()),
                 throughput_ips=math.exp(float(np.mean([math.log(cell.throughput_ips) for cell in cells]))),
                 p50_ms=_worst([cell.metrics.get("latency_ms/p50") for cell in cells]),
                 p99_ms=_worst([cell.metrics.get("latency_ms/p99") for cell in cells]),
                 memory_gb=_worst([cell.memory_gb for cell in cells]),
                 accuracy_drop=_worst(drops),
                 quartets=len(places),
-                degraded=any(role in _degraded_roles(one) for one, role in places),
+                degraded=any(role in _degraded_roles(quartet) for quartet, role in places),
             )
         )
     return tuple(out)
 
 
-def cell_label(one: QuartetRow, role: str) -> str:
+def cell_label(quartet: QuartetRow, role: str) -> str:
     """Return what a cell is: its techniques, and the engine where that is not the setting's."""
-    on = {"baseline": (), "arch": one.arch, "hw": one.hw, "combined": (*one.arch, *one.hw)}[role]
+    on = {"baseline": (), "arch": quartet.arch, "hw": quartet.hw, "combined": (*quartet.arch, *quartet.hw)}[role]
     label = " + ".join(on) or "baseline"
-    reference = _reference_engine(one.setting, role)
-    return f"{label} ({reference})" if reference not in (None, dict(one.setting).get("engine")) else label
+    reference = _reference_engine(quartet.setting, role)
+    return f"{label} ({reference})" if reference not in (None, dict(quartet.setting).get("engine")) else label
 
 
 def _reference_engine(setting: Setting, role: str) -> str | None:
@@ -111,8 +115,8 @@ def _reference_engine(setting: Setting, role: str) -> str | None:
     return None if reference == "engine" or role not in ("baseline", "arch") else reference
 
 
-def _own(setting: Setting, role: str) -> Setting:
-    """A cell of the reference is the same whatever engine its quartet goes on to."""
+def _setting_of(setting: Setting, role: str) -> Setting:
+    """Return the setting of a cell; a cell of the eager reference does not depend on its quartet's engine."""
     if _reference_engine(setting, role) is not None:
         return tuple((name, value) for name, value in setting if name not in ("engine", "engine_version"))
     return setting
@@ -122,14 +126,16 @@ def _but_batch(setting: Setting) -> Setting:
     return tuple((name, value) for name, value in setting if name != "batch_size")
 
 
-def _accuracy_drop(one: QuartetRow, role: str) -> float | None:
-    top1 = {name: one.cells[name].metrics.get("accuracy/top1") for name in ("baseline", role) if name in one.cells}
+def _accuracy_drop(quartet: QuartetRow, role: str) -> float | None:
+    top1 = {
+        name: quartet.cells[name].metrics.get("accuracy/top1") for name in ("baseline", role) if name in quartet.cells
+    }
     before, after = top1.get("baseline"), top1[role]
     return None if before is None or after is None else before - after
 
 
-def _degraded_roles(one: QuartetRow) -> set[str]:
-    parts = str(one.row.get("degraded") or "").split("; ")
+def _degraded_roles(quartet: QuartetRow) -> set[str]:
+    parts = str(quartet.row.get("degraded") or "").split("; ")
     return {role.strip() for part in parts if ":" in part for role in part.partition(":")[0].split(",")}
 
 
@@ -138,13 +144,13 @@ def _worst(values: Sequence[float | None]) -> float | None:
     return max(known) if len(known) == len(values) else None
 
 
-def _refusal(one: Candidate, limits: Limits) -> str | None:
-    asked = (
-        ("accuracy drop", one.accuracy_drop, limits.max_accuracy_drop, ""),
-        ("p99", one.p99_ms, limits.max_p99_ms, " ms"),
-        ("memory", one.memory_gb, limits.max_memory_gb, " GB"),
+def _refusal(candidate: Candidate, limits: Limits) -> str | None:
+    limited = (
+        ("accuracy drop", candidate.accuracy_drop, limits.max_accuracy_drop, ""),
+        ("p99", candidate.p99_ms, limits.max_p99_ms, " ms"),
+        ("memory", candidate.memory_gb, limits.max_memory_gb, " GB"),
     )
-    for name, value, limit, unit in asked:
+    for name, value, limit, unit in limited:
         if limit is None:
             continue
         if value is None:
@@ -154,22 +160,22 @@ def _refusal(one: Candidate, limits: Limits) -> str | None:
     return None
 
 
-# smaller is better in each; None where it was not measured
+# lower is better in each; None where it was not measured
 _OBJECTIVES: Mapping[str, Callable[[Candidate], float | None]] = {
-    "throughput": lambda one: -one.throughput_ips,
-    "p50 latency": lambda one: one.p50_ms,
-    "memory": lambda one: one.memory_gb,
-    "accuracy": lambda one: one.accuracy_drop,
+    "throughput": lambda candidate: -candidate.throughput_ips,
+    "p50 latency": lambda candidate: candidate.p50_ms,
+    "memory": lambda candidate: candidate.memory_gb,
+    "accuracy": lambda candidate: candidate.accuracy_drop,
 }
 
 
 def _front(candidates: Sequence[Candidate], objectives: Sequence[str]) -> tuple[Candidate, ...]:
-    """Return those that no other one beats in something without losing in anything, fastest first."""
+    """Return the candidates that no other beats in one objective without losing in another, fastest first."""
     if not candidates:
         return ()
-    costs = np.array([[_OBJECTIVES[name](one) for name in objectives] for one in candidates], dtype=float)
+    costs = np.array([[_OBJECTIVES[name](candidate) for name in objectives] for candidate in candidates], dtype=float)
     beaten = [
         bool(np.any(np.all(costs <= costs[n], axis=1) & np.any(costs < costs[n], axis=1))) for n in range(len(costs))
     ]
-    kept = [one for one, out in zip(candidates, beaten, strict=True) if not out]
-    return tuple(sorted(kept, key=lambda one: -one.throughput_ips))
+    unbeaten = [candidate for candidate, is_beaten in zip(candidates, beaten, strict=True) if not is_beaten]
+    return tuple(sorted(unbeaten, key=lambda candidate: -candidate.throughput_ips))

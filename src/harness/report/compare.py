@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,9 +13,8 @@ from rich.console import Console
 from rich.text import Text
 
 from harness.report.choose import cell_label
-from harness.report.quartets import QuartetRow, quartets
+from harness.report.quartets import QuartetRow, interval, quartets
 from harness.report.study import Study
-from harness.report.text import interval
 from harness.stats.change import BlockSeries, change, joined
 from harness.stats.factorial import Ratio, ratio
 from harness.stats.roles import ROLES
@@ -67,46 +67,48 @@ class Comparison:
 
 
 def compare(before: Study, after: Study) -> Comparison:
-    """Return which quartets both studies have, cell by cell. What a study repeated counts as restarts of one."""
+    """Compare the quartets that both studies have, cell by cell; repetitions of a quartet count as its restarts."""
     old, new = _by_key(before), _by_key(after)
     both = [key for key in old if key in new]
     pairs = [(_finished(old[key]), _finished(new[key])) for key in both]
-    measured = [(ones, others) for ones, others in pairs if ones and others]
-    family = sum(len(set(ones[0].cells) & set(others[0].cells)) for ones, others in measured)
-    levels = (one.row.get("protocol.level") for ones, _ in measured for one in ones)
-    level = float(next((one for one in levels if one), 0.95))
+    measured = [(old_runs, new_runs) for old_runs, new_runs in pairs if old_runs and new_runs]
+    family = sum(len(set(old_runs[0].cells) & set(new_runs[0].cells)) for old_runs, new_runs in measured)
+    levels = (quartet.row.get("protocol.level") for old_runs, _ in measured for quartet in old_runs)
+    level = float(next((value for value in levels if value), 0.95))
+    cells = [_cells(before, after, old_runs, new_runs, level, family) for old_runs, new_runs in measured]
+    unrepeated = [(old_runs[0], new_runs[0]) for old_runs, new_runs in measured if len(old_runs) == len(new_runs) == 1]
     return Comparison(
         before=before.name,
         after=after.name,
         differing=_differing(before, after),
-        cells=tuple(one for ones, others in measured for one in _cells(before, after, ones, others, level, family)),
-        factors=tuple(_factors([(ones[0], others[0]) for ones, others in measured if len(ones) == len(others) == 1])),
-        only_before=tuple(ones[0].name for key, ones in old.items() if key not in new),
-        only_after=tuple(ones[0].name for key, ones in new.items() if key not in old),
+        cells=tuple(chain.from_iterable(cells)),
+        factors=tuple(_factors(unrepeated)),
+        only_before=tuple(runs[0].name for key, runs in old.items() if key not in new),
+        only_after=tuple(runs[0].name for key, runs in new.items() if key not in old),
         lost=tuple(old[key][0].name for key in both if _finished(old[key]) and not _finished(new[key])),
         level=level,
     )
 
 
 def _by_key(study: Study) -> dict[tuple[object, ...], list[QuartetRow]]:
-    """Return the quartets by what they ask: those of one key were repeated."""
+    """Return the quartets by what was requested: those with the same key are repetitions."""
     out: dict[tuple[object, ...], list[QuartetRow]] = {}
-    for one in quartets(study.frame):
+    for quartet in quartets(study.frame):
         options = tuple(
             sorted(
                 (str(name), str(value))
-                for name, value in one.row.items()
+                for name, value in quartet.row.items()
                 if str(name).startswith(("arch.", "hw.")) and value is not None
             )
         )
-        setting = tuple((name, value) for name, value in one.setting if name not in _FREE)
-        key = (setting, one.row.get("arch"), one.row.get("hw"), one.row.get("precision"), options)
-        out.setdefault(key, []).append(one)
+        setting = tuple((name, value) for name, value in quartet.setting if name not in _FREE)
+        key = (setting, quartet.row.get("arch"), quartet.row.get("hw"), quartet.row.get("precision"), options)
+        out.setdefault(key, []).append(quartet)
     return out
 
 
-def _finished(ones: Sequence[QuartetRow]) -> list[QuartetRow]:
-    return [one for one in ones if one.status == "FINISHED"]
+def _finished(runs: Sequence[QuartetRow]) -> list[QuartetRow]:
+    return [quartet for quartet in runs if quartet.status == "FINISHED"]
 
 
 def _cells(
@@ -114,38 +116,37 @@ def _cells(
 ) -> list[CellChange]:
     setting = dict(new[0].setting)
     boundary, batch = setting.get("boundary", ""), int(setting["batch_size"])
-    samples = [[_timed(study, one) for one in ones] for study, ones in ((before, old), (after, new))]
+    samples = [[_timed(study, quartet) for quartet in runs] for study, runs in ((before, old), (after, new))]
     out = []
     for role in ROLES:
-        if not all(role in one.cells for one in (*old, *new)):
+        if not all(role in quartet.cells for quartet in (*old, *new)):
             continue
-        series = [[block_series(one, role, boundary, batch) for one in runs if one is not None] for runs in samples]
-        known = [[one for one in runs if one is not None] for runs in series]
-        found, reason = None, "its samples were not kept"
+        series = [[block_series(rows, role, boundary, batch) for rows in runs if rows is not None] for runs in samples]
+        known = [[blocks for blocks in runs if blocks is not None] for runs in series]
+        found, reason = None, "its samples were not stored"
         if all(known):
             found, reason = change(joined(known[0]), joined(known[1]), level, family), "too few blocks for an interval"
         label = f"{new[0].name} ({setting['engine']}): {role}, {cell_label(new[0], role)}"
-        speeds = [
-            math.exp(float(np.mean([math.log(one.cells[role].throughput_ips) for one in ones]))) for ones in (old, new)
-        ]
+        logs = [[math.log(quartet.cells[role].throughput_ips) for quartet in runs] for runs in (old, new)]
+        speeds = [math.exp(float(np.mean(values))) for values in logs]
         out.append(CellChange(label, boundary, speeds[0], speeds[1], found, "" if found else reason))
     return out
 
 
-def _timed(study: Study, one: QuartetRow) -> pandas.DataFrame | None:
-    """Return what was timed: whole visits where only a part of the iterations was kept."""
-    visits = study.files.visits(one.run_id)
-    return study.files.samples(one.run_id) if visits is None or visits.empty else visits
+def _timed(study: Study, quartet: QuartetRow) -> pandas.DataFrame | None:
+    """Return what was timed: whole visits where only every n-th iteration was stored."""
+    visits = study.files.visits(quartet.run_id)
+    return study.files.samples(quartet.run_id) if visits is None or visits.empty else visits
 
 
 def block_series(samples: pandas.DataFrame, role: str, boundary: str, batch_size: int) -> BlockSeries | None:
-    """Return images/s of each block of a cell, from iterations or whole visits; None where it has none."""
-    own = samples[(samples["cell"] == role) & (samples["boundary"] == boundary)]
-    if not len(own):
+    """Return images/s of each block of a cell, from iterations or whole visits; None where there is no sample."""
+    rows = samples[(samples["cell"] == role) & (samples["boundary"] == boundary)]
+    if not len(rows):
         return None
-    # older samples know one build only; a row is one iteration where it does not say how many
-    own = own.assign(build=own.get("build", 0), iterations=own.get("iterations", 1))
-    blocks = own.groupby(["build", "restart", "block"], sort=True, observed=True)[["iterations", "milliseconds"]].sum()
+    # older samples lack the build; a row without a count is a single iteration
+    rows = rows.assign(build=rows.get("build", 0), iterations=rows.get("iterations", 1))
+    blocks = rows.groupby(["build", "restart", "block"], sort=True, observed=True)[["iterations", "milliseconds"]].sum()
     table = (1e3 * batch_size * blocks["iterations"] / blocks["milliseconds"]).reset_index(name="ips")
     restart = table.groupby(["build", "restart"], sort=True).ngroup().to_numpy(dtype=np.intp)
     build = table.groupby("build", sort=True).ngroup().to_numpy(dtype=np.intp)
@@ -156,24 +157,29 @@ def _factors(pairs: list[tuple[QuartetRow, QuartetRow]]) -> list[FactorChange]:
     out = []
     for old, new in pairs:
         if old.factor and new.factor:
-            halves = [math.log(one.high / one.low) / 2 if one.low > 0 else math.inf for one in (old.factor, new.factor)]
-            moved = ratio(math.log(new.factor.value / old.factor.value), math.hypot(*halves))
+            half_widths = [
+                math.log(factor.high / factor.low) / 2 if factor.low > 0 else math.inf
+                for factor in (old.factor, new.factor)
+            ]
+            moved = ratio(math.log(new.factor.value / old.factor.value), math.hypot(*half_widths))
             out.append(FactorChange(new.name, old.factor, new.factor, moved))
     return out
 
 
 def _differing(before: Study, after: Study) -> tuple[tuple[str, str, str], ...]:
-    """Return what the two were measured on where that is not the same."""
-    told: list[dict[str, str]] = []
+    """Return the name, before and after, of what differs between the machines and versions of the studies."""
+    described: list[dict[str, str]] = []
     for study in (before, after):
-        rows = [one for one in quartets(study.frame) if one.status == "FINISHED"]
-        facts = {name: ", ".join(sorted({str(one.row[name]) for one in rows if one.row.get(name)})) for name in _ABOUT}
+        rows = [quartet for quartet in quartets(study.frame) if quartet.status == "FINISHED"]
+        values = {name: {str(quartet.row[name]) for quartet in rows if quartet.row.get(name)} for name in _ABOUT}
+        facts = {name: ", ".join(sorted(found)) for name, found in values.items()}
         machine = study.files.json(rows[0].run_id, "environment.json") if rows else {}
         facts["driver"] = str((machine.get("gpu") or {}).get("driver", ""))
         facts["cpu"] = str((machine.get("cpu") or {}).get("name", ""))
         facts["torch"] = str((machine.get("packages") or {}).get("torch", ""))
-        told.append(facts)
-    return tuple((name, told[0][name], told[1][name]) for name in told[0] if told[0][name] != told[1][name])
+        described.append(facts)
+    old, new = described
+    return tuple((name, old[name], new[name]) for name in old if old[name] != new[name])
 
 
 @dataclass(frozen=True)
@@ -187,7 +193,7 @@ def parse_gate(text: str) -> Gate:
     """Return the gate in "slower:3%".
 
     Raises:
-        UserError: it is none.
+        UserError: it is not a gate.
 
     """
     kind, _, share = text.partition(":")
@@ -201,21 +207,21 @@ def parse_gate(text: str) -> Gate:
 
 
 def failures(comparison: Comparison, gate: Gate) -> list[str]:
-    """Return why the gate fails: cells that are slower for certain, and quartets that finish no more.
+    """Return why the gate fails: cells that are certainly slower, and quartets that no longer finish.
 
     Raises:
         UserError: nothing could be compared, so the gate can say nothing.
 
     """
-    known = [one for one in comparison.cells if one.ratio is not None]
+    known = [cell for cell in comparison.cells if cell.ratio is not None]
     if not known and not comparison.lost:
         raise UserError(
-            f"{comparison.before} and {comparison.after} have no cell with samples in common: the gate can't tell."
+            f"{comparison.before} and {comparison.after} have no cell with samples in common: the gate can't decide."
         )
     out = [
-        f"slower: {one.label}: {interval(one.ratio)} of what it was"
-        for one in known
-        if one.ratio is not None and one.ratio.high < 1 - gate.slower
+        f"slower: {cell.label}: {interval(cell.ratio)} of what it was"
+        for cell in known
+        if cell.ratio is not None and cell.ratio.high < 1 - gate.slower
     ]
     return [*out, *(f"failed now: {name}" for name in comparison.lost)]
 
@@ -225,8 +231,8 @@ def print_comparison(console: Console, comparison: Comparison, gate: Gate | None
     _say(console, f"{comparison.before} -> {comparison.after}")
     for name, old, new in comparison.differing:
         _say(console, f"  {name}: {old or '-'} -> {new or '-'}")
-    known = [one for one in comparison.cells if one.ratio is not None]
-    changed = [one for one in known if one.ratio is not None and is_changed(one.ratio)]
+    known = [cell for cell in comparison.cells if cell.ratio is not None]
+    changed = [cell for cell in known if cell.ratio is not None and is_changed(cell.ratio)]
     if known:
         _say(
             console,
@@ -235,19 +241,20 @@ def print_comparison(console: Console, comparison: Comparison, gate: Gate | None
         )
     else:
         _say(console, "No cell with samples in common.", "yellow")
-    for one in changed:
-        _say(console, f"  {_line(one)}", "red" if one.after_ips < one.before_ips else "green")
-    for one in known:
-        if one not in changed:
-            _say(console, f"  {_line(one)}", "dim")
+    for cell in changed:
+        _say(console, f"  {_line(cell)}", "red" if cell.after_ips < cell.before_ips else "green")
+    for cell in known:
+        if cell not in changed:
+            _say(console, f"  {_line(cell)}", "dim")
     if gate is not None:
-        unsure = [one for one in known if one.ratio and one.ratio.low < 1 - gate.slower <= one.ratio.high]
+        limit = 1 - gate.slower
+        unsure = [cell for cell in known if cell.ratio and cell.ratio.low < limit <= cell.ratio.high]
         if unsure:
             _say(console, f"Of these, {len(unsure)} may be slower by more than {gate.slower:.3g}: not established, "
                           "but not ruled out; more restarts or blocks would tell.", "yellow")  # fmt: skip
-    for one in comparison.cells:
-        if one.ratio is None:
-            _say(console, f"  not compared: {one.label}: {one.no_ratio}", "yellow")
+    for cell in comparison.cells:
+        if cell.ratio is None:
+            _say(console, f"  not compared: {cell.label}: {cell.no_ratio}", "yellow")
     for factor in comparison.factors:
         if is_changed(factor.ratio):
             _say(console, f"Factor of {factor.label}: {interval(factor.before)} -> {interval(factor.after)}", "yellow")
@@ -265,12 +272,11 @@ def _say(console: Console, text: str, style: str = "") -> None:
 
 
 def is_changed(found: Ratio) -> bool:
-    """Whether the interval leaves out 1."""
+    """Whether the interval excludes 1."""
     return found.low > 1 or found.high < 1
 
 
-def _line(one: CellChange) -> str:
-    assert one.ratio is not None
-    return (
-        f"{one.label}: {one.before_ips:,.1f} -> {one.after_ips:,.1f} images/s ({one.boundary}), {interval(one.ratio)}"
-    )
+def _line(cell: CellChange) -> str:
+    assert cell.ratio is not None
+    speeds = f"{cell.before_ips:,.1f} -> {cell.after_ips:,.1f} images/s ({cell.boundary})"
+    return f"{cell.label}: {speeds}, {interval(cell.ratio)}"

@@ -39,21 +39,21 @@ class Findings:
     @property
     def measured(self) -> tuple[QuartetRow, ...]:
         """The quartets that have a factor."""
-        return tuple(one for one in self.quartets if one.factor is not None)
+        return tuple(quartet for quartet in self.quartets if quartet.factor is not None)
 
     @property
     def candidates_are_real(self) -> bool:
         """Whether there is anything to choose between: some quartet that is no control."""
-        return any(one.cells and not one.is_control for one in self.quartets)
+        return any(quartet.cells and not quartet.is_control for quartet in self.quartets)
 
     @property
     def failed(self) -> tuple[QuartetRow, ...]:
         """The quartets that did not finish."""
-        return tuple(one for one in self.quartets if one.status != "FINISHED")
+        return tuple(quartet for quartet in self.quartets if quartet.status != "FINISHED")
 
     def verdicts(self, controls: bool) -> Counter[str]:
-        """Return how many quartets (or A/A controls) have which verdict beside the others."""
-        return Counter(one.stands for one in self.measured if one.is_control == controls)
+        """Return how many quartets (or A/A controls) have which verdict after Holm correction."""
+        return Counter(quartet.verdict_holm for quartet in self.measured if quartet.is_control == controls)
 
 
 def find(study: Study, limits: Limits) -> Findings:
@@ -84,31 +84,31 @@ class Matrix:
     def missing(self) -> tuple[tuple[str, str], ...]:
         """The places that nobody ran, or that have no factor because their quartets failed."""
         every = ((arch, hw) for arch in self.archs for hw in self.hws)
-        return tuple(place for place in every if not any(one.factor for one in self.places.get(place, ())))
+        return tuple(place for place in every if not any(quartet.factor for quartet in self.places.get(place, ())))
 
     def log_factor(self, place: tuple[str, str]) -> float | None:
         """Return the mean ln(factor) of a place."""
-        found = [math.log(one.factor.value) for one in self.places.get(place, ()) if one.factor]
+        found = [math.log(quartet.factor.value) for quartet in self.places.get(place, ()) if quartet.factor]
         return sum(found) / len(found) if found else None
 
 
 def matrices(quartets: Sequence[QuartetRow]) -> tuple[Matrix, ...]:
     """Return one matrix a setting, in the study's order; gains without a factor (arch=none, hw=none) are in none."""
-    pairs = [one for one in quartets if one.arch and one.hw]
-    settings = list(dict.fromkeys(one.setting for one in pairs))
+    pairs = [quartet for quartet in quartets if quartet.arch and quartet.hw]
+    settings = list(dict.fromkeys(quartet.setting for quartet in pairs))
     out = []
     for setting in settings:
-        own = [one for one in pairs if one.setting == setting]
+        members = [quartet for quartet in pairs if quartet.setting == setting]
         places: dict[tuple[str, str], tuple[QuartetRow, ...]] = {}
-        for one in own:
-            place = (one.arch_label, one.hw_label)
-            places[place] = (*places.get(place, ()), one)
+        for quartet in members:
+            place = (quartet.arch_label, quartet.hw_label)
+            places[place] = (*places.get(place, ()), quartet)
         out.append(
             Matrix(
                 setting=setting,
                 label=setting_label(setting, settings),
-                archs=tuple(dict.fromkeys(one.arch_label for one in own)),
-                hws=tuple(dict.fromkeys(one.hw_label for one in own)),
+                archs=tuple(dict.fromkeys(quartet.arch_label for quartet in members)),
+                hws=tuple(dict.fromkeys(quartet.hw_label for quartet in members)),
                 places=places,
             )
         )
@@ -141,22 +141,22 @@ def grid_models(quartets: Sequence[QuartetRow]) -> tuple[GridModel, ...]:
     With `reference=eager` an hw gain holds the change of engine, so techniques can't be told from it. Controls and
     quartets without a factor are left out.
     """
-    usable = [one for one in quartets if _is_usable(one)]
-    settings = list(dict.fromkeys(one.setting for one in usable))
+    usable = [quartet for quartet in quartets if _is_usable(quartet)]
+    settings = list(dict.fromkeys(quartet.setting for quartet in usable))
     out = []
     for setting in settings:
-        own = [one for one in usable if one.setting == setting]
-        if len(own) > 1:
-            out.append(_model(setting, setting_label(setting, settings), own))
+        members = [quartet for quartet in usable if quartet.setting == setting]
+        if len(members) > 1:
+            out.append(_model(setting, setting_label(setting, settings), members))
     return tuple(out)
 
 
 def why_no_model(quartets: Sequence[QuartetRow]) -> str:
     """Return why a study has no model, for a reader who expects one."""
-    pairs = [one for one in quartets if one.factor and not one.is_control]
+    pairs = [quartet for quartet in quartets if quartet.factor and not quartet.is_control]
     if not pairs:
         return "No factorial model: no quartet has an interaction factor of two real techniques."
-    if all(dict(one.setting).get("reference") != "engine" for one in pairs):
+    if all(dict(quartet.setting).get("reference") != "engine" for quartet in pairs):
         return (
             "No factorial model: with reference=eager every hw gain contains the change of engine. "
             "reference=engine measures the pure effects."
@@ -164,18 +164,18 @@ def why_no_model(quartets: Sequence[QuartetRow]) -> str:
     return "No factorial model: it takes two quartets of one setting (model, engine, batch size ...)."
 
 
-def _is_usable(one: QuartetRow) -> bool:
-    whole = one.factor is not None and all(role in one.cells for role in ROLES)
-    known = one.factor is not None and one.factor.low > 0 and math.isfinite(one.factor.high)
-    return whole and known and not one.is_control and dict(one.setting).get("reference") == "engine"
+def _is_usable(quartet: QuartetRow) -> bool:
+    whole = quartet.factor is not None and all(role in quartet.cells for role in ROLES)
+    known = quartet.factor is not None and quartet.factor.low > 0 and math.isfinite(quartet.factor.high)
+    return whole and known and not quartet.is_control and dict(quartet.setting).get("reference") == "engine"
 
 
-def _model(setting: Setting, label: str, own: Sequence[QuartetRow]) -> GridModel:
-    level = float(own[0].row.get("protocol.level") or 0.95)
-    measured = [_measured(one) for one in own]
+def _model(setting: Setting, label: str, members: Sequence[QuartetRow]) -> GridModel:
+    level = float(members[0].row.get("protocol.level") or 0.95)
+    measured = [_measured(quartet) for quartet in members]
     whole = LogLinear(measured, level)
     found, inseparable = effects(whole)
-    techniques = sorted({name for one in measured for cell in one.cells for name in cell})
+    techniques = sorted({name for quartet in measured for cell in quartet.cells for name in cell})
     ran = measured_gains(measured)
     few = len(techniques) <= MOST_PREDICTED
     possible = [cell for cell in subsets(frozenset(techniques)) if _is_possible(cell)] if few else list(ran)
@@ -184,7 +184,7 @@ def _model(setting: Setting, label: str, own: Sequence[QuartetRow]) -> GridModel
         setting=setting,
         label=label,
         level=level,
-        quartets=len(own),
+        quartets=len(members),
         effects=found,
         inseparable=inseparable,
         explained=_explained(measured, whole, level),
@@ -202,12 +202,12 @@ def _explained(measured: Sequence[MeasuredQuartet], whole: LogLinear, level: flo
     return (*lower, *[whole.explained] * (HIGHEST_ORDER - len(lower)))
 
 
-def _measured(one: QuartetRow) -> MeasuredQuartet:
-    assert one.factor is not None
+def _measured(quartet: QuartetRow) -> MeasuredQuartet:
+    assert quartet.factor is not None
     return MeasuredQuartet(
-        cells=tuple(one.cells[role].techniques for role in ROLES),
-        log_throughput=tuple(math.log(one.cells[role].throughput_ips) for role in ROLES),
-        half_width=math.log(one.factor.high / one.factor.low) / 2,
+        cells=tuple(quartet.cells[role].techniques for role in ROLES),
+        log_throughput=tuple(math.log(quartet.cells[role].throughput_ips) for role in ROLES),
+        half_width=math.log(quartet.factor.high / quartet.factor.low) / 2,
     )
 
 

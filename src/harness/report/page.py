@@ -11,7 +11,7 @@ from harness import __version__
 from harness.report.figures import MOST_QUARTETS, latencies, pictures, stages, telemetry
 from harness.report.figures.canvas import Picture
 from harness.report.findings import Findings
-from harness.report.quartets import QuartetRow, unit_of_throughput
+from harness.report.quartets import QuartetRow, interval, unit_of_throughput
 from harness.report.questions import answers, describe
 from harness.report.study import Study
 from harness.results.metrics import declared
@@ -33,10 +33,10 @@ def page(study: Study, findings: Findings, drawn: Mapping[str, Picture] | None =
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"ratio": _ratio, "percent": _percent}
-    own = dict(latencies(study, findings))
+    environment.filters |= {"ratio": interval, "percent": _percent}
+    latency_pictures = dict(latencies(study, findings))
     parts = {run_id: (picture, _pieces(why)) for run_id, picture, why in stages(study, findings)}
-    first = next((one for one in findings.quartets if one.status == "FINISHED"), None)
+    first = next((quartet for quartet in findings.quartets if quartet.status == "FINISHED"), None)
     machine = study.files.json(first.run_id, "environment.json") if first else {}
     readings = telemetry(study, findings)
     return environment.get_template("page.html").render(
@@ -45,11 +45,11 @@ def page(study: Study, findings: Findings, drawn: Mapping[str, Picture] | None =
         answers=answers(findings),
         describe=describe,
         pictures=dict(drawn) if drawn is not None else pictures(findings),
-        latencies=own,
+        latencies=latency_pictures,
         stages=parts,
         most_quartets=MOST_QUARTETS,
         telemetry=readings,
-        quartets=[_shown(one) for one in findings.quartets],
+        quartets=[_shown(quartet) for quartet in findings.quartets],
         summary=_summary(findings),
         environment=list(_flat(machine)),
         commits=_distinct(findings, "git_sha"),
@@ -71,36 +71,36 @@ def write_page(path: Path, text: str) -> None:
         raise UserError(f"can't write {path}: {error.strerror}; choose another place for the page.") from error
 
 
-def _shown(one: QuartetRow) -> dict[str, Any]:
+def _shown(quartet: QuartetRow) -> dict[str, Any]:
     """Return a quartet with the table of its cells, without columns that nobody measured."""
-    headings, rows = cell_table(one)
+    headings, rows = cell_table(quartet)
     return {
-        "quartet": one,
+        "quartet": quartet,
         "headings": headings,
         "rows": rows,
-        "strategy": str(one.row.get("strategy") or ""),
-        "why": str(one.row.get("why") or ""),
-        "reason": str(one.row.get("reason") or ""),
-        "setting": one.setting,
-        "blocks": one.row.get("measure/blocks"),
-        "restarts": one.row.get("measure/restarts"),
-        "coursework": (one.row.get("coursework/factor"), str(one.row.get("coursework_verdict") or "")),
+        "strategy": str(quartet.row.get("strategy") or ""),
+        "why": str(quartet.row.get("why") or ""),
+        "reason": str(quartet.row.get("reason") or ""),
+        "setting": quartet.setting,
+        "blocks": quartet.row.get("measure/blocks"),
+        "restarts": quartet.row.get("measure/restarts"),
+        "coursework": (quartet.row.get("coursework/factor"), str(quartet.row.get("coursework_verdict") or "")),
         "opens": bool(rows),
     }
 
 
-def cell_table(one: QuartetRow) -> tuple[list[str], list[tuple[str, list[str]]]]:
+def cell_table(quartet: QuartetRow) -> tuple[list[str], list[tuple[str, list[str]]]]:
     """Return headings and rows of the cells' table: the metrics that are declared with a heading and were measured."""
-    roles = [role for role in ROLES if role in one.cells]
+    roles = [role for role in ROLES if role in quartet.cells]
     headings, columns = [], []
     if roles:
-        headings.append(unit_of_throughput(one.row))
-        columns.append([f"{one.cells[role].throughput_ips:,.1f}" for role in roles])
+        headings.append(unit_of_throughput(quartet.row))
+        columns.append([f"{quartet.cells[role].throughput_ips:,.1f}" for role in roles])
     for metric in declared():
         if metric.column is None or not metric.column.heading:
             continue
         for name in metric.names:
-            values = [one.cells[role].metrics.get(name) for role in roles]
+            values = [quartet.cells[role].metrics.get(name) for role in roles]
             if any(value is not None for value in values):
                 headings.append(metric.column.heading)
                 columns.append(["-" if value is None else format(value, metric.column.shown_as) for value in values])
@@ -109,10 +109,10 @@ def cell_table(one: QuartetRow) -> tuple[list[str], list[tuple[str, list[str]]]]
 
 def _pieces(why: Mapping[str, Any]) -> list[tuple[str, str, float]]:
     """Return what the factor is the product of: name, its factor, and the share of a bar that shows its size."""
-    told = why["log_parts"]
-    names = [name for name in why["part_ms"] if name in told]  # in the network's order
-    own = {name: told[name] for name in (*names, *(name for name in told if name not in names))}
-    logs = {"host": why["log_host"], "pure stage-wise scaling (Amdahl)": why["log_amdahl"], **own}
+    log_parts = why["log_parts"]
+    names = [name for name in why["part_ms"] if name in log_parts]  # in the network's order
+    ordered = {name: log_parts[name] for name in (*names, *(name for name in log_parts if name not in names))}
+    logs = {"host": why["log_host"], "pure stage-wise scaling (Amdahl)": why["log_amdahl"], **ordered}
     most = max((abs(value) for value in logs.values()), default=0.0) or 1.0
     return [(name, f"{math.exp(value):.3f}", abs(value) / most) for name, value in logs.items()]
 
@@ -144,11 +144,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Any:
 
 
 def _distinct(findings: Findings, name: str) -> list[str]:
-    return list(dict.fromkeys(str(one.row[name]) for one in findings.quartets if one.row.get(name)))
-
-
-def _ratio(value: Any) -> str:
-    return f"{value.value:.3f} [{value.low:.3f}, {value.high:.3f}]"
+    return list(dict.fromkeys(str(quartet.row[name]) for quartet in findings.quartets if quartet.row.get(name)))
 
 
 def _percent(value: float | None) -> str:

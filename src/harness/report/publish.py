@@ -11,6 +11,7 @@ from harness.report.figures import pictures
 from harness.report.figures.canvas import write_figures
 from harness.report.findings import Findings, find
 from harness.report.page import page
+from harness.report.quartets import interval
 from harness.report.questions import answers
 from harness.report.study import Study
 from harness.tracking import NOTE_TAG, Store
@@ -39,12 +40,12 @@ def publish(store: Store, study: Study) -> None:
 
 def description(findings: Findings) -> str:
     """Return the Markdown of the parent run: the answers, and the factors."""
-    lines = [f"**{one.question}** {' '.join(one.sentences)}\n" for one in answers(findings)]
+    lines = [f"**{quartet.question}** {' '.join(quartet.sentences)}\n" for quartet in answers(findings)]
     lines += ["| arch | hw | batch | factor | verdict |", "|---|---|---|---|---|"]
-    for one in findings.quartets[:MOST_ROWS]:
-        shown = f"{one.factor.value:.3f} [{one.factor.low:.3f}, {one.factor.high:.3f}]" if one.factor else one.status
-        batch = dict(one.setting).get("batch_size", "")
-        cells = (one.arch_label, one.hw_label, batch, shown, one.stands or "-")
+    for quartet in findings.quartets[:MOST_ROWS]:
+        shown = interval(quartet.factor) if quartet.factor else quartet.status
+        batch = dict(quartet.setting).get("batch_size", "")
+        cells = (quartet.arch_label, quartet.hw_label, batch, shown, quartet.verdict_holm or "-")
         lines.append("| " + " | ".join(_plain(cell) for cell in cells) + " |")
     if len(findings.quartets) > MOST_ROWS:
         lines.append(f"\n{len(findings.quartets) - MOST_ROWS} more quartets are in {TABLE} and {PAGE}.")
@@ -53,23 +54,29 @@ def description(findings: Findings) -> str:
 
 
 def _log_table(mlflow: MlflowClient, run_id: str, findings: Findings) -> None:
-    rows = [one for one in findings.quartets if one.factor]
+    rows = [quartet for quartet in findings.quartets if quartet.factor]
     if not rows:
         return
     columns: dict[str, list[Any]] = {
-        "arch": [one.arch_label for one in rows],
-        "hw": [one.hw_label for one in rows],
-        **{name: [dict(one.setting).get(name, "") for one in rows] for name in ("batch_size", "engine", "reference")},
-        "factor": [one.factor.value for one in rows if one.factor],
-        "low": [one.factor.low for one in rows if one.factor],
-        "high": [one.factor.high for one in rows if one.factor],
-        "verdict": [one.verdict for one in rows],
-        "verdict_holm": [one.stands for one in rows],
-        **{f"gain_{key}": [one.gains.get(key) for one in rows] for key in ("arch", "hw", "expected", "combined")},
-        "run": [one.run_id for one in rows],
+        "arch": [quartet.arch_label for quartet in rows],
+        "hw": [quartet.hw_label for quartet in rows],
+        **{
+            name: [dict(quartet.setting).get(name, "") for quartet in rows]
+            for name in ("batch_size", "engine", "reference")
+        },
+        "factor": [quartet.factor.value for quartet in rows if quartet.factor],
+        "low": [quartet.factor.low for quartet in rows if quartet.factor],
+        "high": [quartet.factor.high for quartet in rows if quartet.factor],
+        "verdict": [quartet.verdict for quartet in rows],
+        "verdict_holm": [quartet.verdict_holm for quartet in rows],
+        **{
+            f"gain_{key}": [quartet.gains.get(key) for quartet in rows]
+            for key in ("arch", "hw", "expected", "combined")
+        },
+        "run": [quartet.run_id for quartet in rows],
     }
     artifacts = {artifact.path for artifact in mlflow.list_artifacts(run_id)}
-    if TABLE not in artifacts:  # log_table appends to one that is there
+    if TABLE not in artifacts:  # log_table appends to an existing one
         mlflow.log_table(run_id, columns, TABLE)
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas
 
 CONTROL = "identity"
-# what must be the same for two quartets to stand in one matrix
+# what must be the same for two quartets to be in one matrix
 _SETTING = (
     "model", "weights", "image_size", "engine", "reference", "scenario", "boundary", "gpu", "engine_version",
     "batch_size",
@@ -55,15 +55,15 @@ class QuartetRow:
     cells: Mapping[str, CellRow]  # by role; those that were measured
     factor: Ratio | None
     gains: Mapping[str, float]  # arch, hw, combined, expected
-    verdict: str  # its own; "" without one
-    stands: str  # what stands beside the others (Holm)
+    verdict: str  # of the quartet alone; "" without one
+    verdict_holm: str  # after Holm's correction over the study
     p_holm: float | None
     remarks: tuple[str, ...]  # degraded, not converged, ...
     row: Mapping[str, Any]
 
     @property
     def is_control(self) -> bool:
-        """Whether nothing was changed on one side at least: no technique to be told of."""
+        """Whether a side is the control `identity`, which changes nothing."""
         return CONTROL in (*self.arch, *self.hw)
 
     @property
@@ -84,17 +84,24 @@ def quartets(frame: pandas.DataFrame) -> tuple[QuartetRow, ...]:
     _fill_versions(rows)
     holm = _holm(rows)
     return tuple(
-        _quartet(row, tuple((name, str(row[name])) for name in _SETTING if row.get(name) is not None), varied, stands)
-        for row, stands in zip(rows, holm, strict=True)
+        _quartet(
+            row, tuple((name, str(row[name])) for name in _SETTING if row.get(name) is not None), varied, corrected
+        )
+        for row, corrected in zip(rows, holm, strict=True)
     )
 
 
 def setting_label(setting: Setting, among: Sequence[Setting], always: Sequence[str] = _ALWAYS) -> str:
     """Return what tells a setting from the others, and what is `always` said of it."""
-    differing = {name for name, _ in setting if len({dict(one).get(name) for one in among}) > 1}
+    differing = {name for name, _ in setting if len({dict(each).get(name) for each in among}) > 1}
     shown = [name for name, _ in setting if name in differing or name in always]
     values = dict(setting)
     return ", ".join(values[name] if name in ("model", "engine") else f"{_word(name)} {values[name]}" for name in shown)
+
+
+def interval(ratio: Ratio) -> str:
+    """Return a ratio with its interval."""
+    return f"{ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]"
 
 
 def unit_of_throughput(row: Mapping[str, Any]) -> str:
@@ -108,7 +115,7 @@ def _word(name: str) -> str:
 
 
 def _quartet(
-    row: Mapping[str, Any], setting: Setting, varied: set[str], stands: tuple[float | None, str]
+    row: Mapping[str, Any], setting: Setting, varied: set[str], corrected: tuple[float | None, str]
 ) -> QuartetRow:
     arch, hw = (_techniques(family, row, varied) for family in ("arch", "hw"))
     boundary = str(row.get("boundary") or "")
@@ -131,9 +138,9 @@ def _quartet(
             key: float(row[f"gain/{key}"]) for key in ("arch", "hw", "combined", "expected") if row.get(f"gain/{key}")
         },
         verdict=str(row.get("verdict") or ""),
-        stands=stands[1],
-        p_holm=stands[0],
-        remarks=_remarks(row, stands[1]),
+        verdict_holm=corrected[1],
+        p_holm=corrected[0],
+        remarks=_remarks(row, corrected[1]),
         row=row,
     )
 
@@ -144,8 +151,8 @@ def _techniques(family: str, row: Mapping[str, Any], varied: set[str]) -> tuple[
     for name in names:
         prefix = f"{family}.{name}."
         options = [option for option in sorted(varied) if option.startswith(prefix) and row.get(option) is not None]
-        told = _differing(options, row)
-        out.append(f"{name}({', '.join(told)})" if told else name)
+        differing = _differing(options, row)
+        out.append(f"{name}({', '.join(differing)})" if differing else name)
     return tuple(out)
 
 
@@ -163,7 +170,7 @@ def _cell(row: Mapping[str, Any], role: str, techniques: frozenset[str], boundar
     return CellRow(role, techniques, float(throughput), known)
 
 
-def _remarks(row: Mapping[str, Any], stands: str) -> tuple[str, ...]:
+def _remarks(row: Mapping[str, Any], verdict_holm: str) -> tuple[str, ...]:
     out = []
     if row.get("degraded"):
         out.append(f"degraded: {row['degraded']}")
@@ -171,13 +178,13 @@ def _remarks(row: Mapping[str, Any], stands: str) -> tuple[str, ...]:
         out.append(str(row["note"]))
     if str(row.get("converged")).lower() == "false":
         out.append("not converged within its budget")
-    if row.get("verdict") and stands != row["verdict"]:
-        out.append(f"{row['verdict']} alone, but not beside the other quartets (Holm)")
+    if row.get("verdict") and verdict_holm != row["verdict"]:
+        out.append(f"{row['verdict']} alone, not after Holm correction over the study")
     return tuple(out)
 
 
 def _holm(rows: Sequence[Mapping[str, Any]]) -> list[tuple[float | None, str]]:
-    """Return p_holm and the verdict that stands, over all finished quartets of the study."""
+    """Return p and verdict of each row after Holm's correction over all finished quartets of the study."""
     family = [
         n for n, row in enumerate(rows) if row["status"] == "FINISHED" and row.get("interaction/p_value") is not None
     ]
@@ -194,7 +201,7 @@ def _holm(rows: Sequence[Mapping[str, Any]]) -> list[tuple[float | None, str]]:
 
 
 def _fill_versions(rows: Sequence[dict[str, Any]]) -> None:
-    """A quartet that failed early does not tell its engine's version; where its study had only one, it is that."""
+    """Fill in the engine's version of quartets that failed early, where their study has one version of it only."""
     known: dict[Any, set[Any]] = {}
     for row in rows:
         known.setdefault(row["engine"], set()).add(row.get("engine_version"))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from harness.report.choose import Candidate, Choice
 from harness.report.findings import Findings
-from harness.report.quartets import QuartetRow
+from harness.report.quartets import QuartetRow, interval
 
 WAITING = 0.2  # of the wall time; above it a cell counts as host-bound, as in the measurement's protocol
 
@@ -22,7 +22,7 @@ class Answer:
 
 def answers(findings: Findings) -> tuple[Answer, ...]:
     """Return the three answers."""
-    real = [one for one in findings.measured if not one.is_control]
+    real = [quartet for quartet in findings.measured if not quartet.is_control]
     return (
         Answer("Which side alone was the bottleneck, and why?", _bottleneck(real)),
         Answer("How did the two interact, and was that expected?", _interaction(findings, real)),
@@ -33,24 +33,26 @@ def answers(findings: Findings) -> tuple[Answer, ...]:
 def _bottleneck(real: Sequence[QuartetRow]) -> tuple[str, ...]:
     if not real:
         return ("No quartet of two real techniques was measured, so the data do not tell.",)
-    hw_leads = [one for one in real if one.gains["hw"] > one.gains["arch"]]
-    archs, hws = ([one.gains[key] for one in real] for key in ("arch", "hw"))
+    hw_leads = [quartet for quartet in real if quartet.gains["hw"] > quartet.gains["arch"]]
+    archs, hws = ([quartet.gains[key] for quartet in real] for key in ("arch", "hw"))
     side = "The acceleration" if 2 * len(hw_leads) >= len(real) else "The architecture change"
     led = max(len(hw_leads), len(real) - len(hw_leads))
     out = [
         f"{side} alone gained more in {led} of {len(real)} quartets: architecture changes alone gave "
         f"{_range(archs)}, accelerations alone {_range(hws)}."
     ]
-    shares = [_baseline(one, "share") for one in real]
+    shares = [_baseline(quartet, "share") for quartet in real]
     known = [share for share in shares if share is not None]
     if known:
-        bound = [_baseline(one, "memory_bound") for one in real]
+        bound = [_baseline(quartet, "memory_bound") for quartet in real]
         nearer = "memory bandwidth" if sum(value == 1 for value in bound) * 2 >= len(known) else "arithmetic"
         out.append(
             f"The baselines reached {_percents(known)} of the nearer measured ceiling ({nearer}): the rest of their "
             "time went to what the graph itself does not need (passes over memory, launches, low efficiency)."
         )
-    hosts = [one.cells["baseline"].metrics.get("measure/host_share") for one in real if "baseline" in one.cells]
+    hosts = [
+        quartet.cells["baseline"].metrics.get("measure/host_share") for quartet in real if "baseline" in quartet.cells
+    ]
     waits = [share for share in hosts if share is not None]
     if waits:
         verb = "waited for the host" if max(waits) > WAITING else "did not wait for the host"
@@ -62,25 +64,26 @@ def _interaction(findings: Findings, real: Sequence[QuartetRow]) -> tuple[str, .
     if not real:
         return ("No quartet of two real techniques was measured.",)
     counts = findings.verdicts(controls=False)
-    told = ", ".join(f"{number} {verdict}" for verdict, number in counts.most_common())
-    out = [f"Beside each other (Holm), {len(real)} quartets are: {told}."]
-    decided = [one for one in real if one.stands in ("amplify", "conflict") and one.factor]
+    listed = ", ".join(f"{number} {verdict}" for verdict, number in counts.most_common())
+    out = [f"After Holm correction, {len(real)} quartets are: {listed}."]
+    decided = [quartet for quartet in real if quartet.verdict_holm in ("amplify", "conflict") and quartet.factor]
     for name, pick in (("strongest conflict", min), ("strongest amplification", max)):
-        one = pick(decided, key=lambda each: each.factor.value if each.factor else 1.0, default=None)
-        if one and one.factor and (one.factor.value < 1) == (pick is min):
+        quartet = pick(decided, key=lambda one: one.factor.value if one.factor else 1.0, default=None)
+        if quartet and quartet.factor and (quartet.factor.value < 1) == (pick is min):
             out.append(
-                f"The {name} is {one.arch_label} x {one.hw_label} (batch {dict(one.setting).get('batch_size')}): "
-                f"{one.gains['combined']:.2f}x measured against {one.gains['expected']:.2f}x expected, factor "
-                f"{one.factor.value:.3f} [{one.factor.low:.3f}, {one.factor.high:.3f}]."
+                f"The {name} is {quartet.arch_label} x {quartet.hw_label} "
+                f"(batch {dict(quartet.setting)['batch_size']}): "
+                f"{quartet.gains['combined']:.2f}x measured against {quartet.gains['expected']:.2f}x expected, factor "
+                f"{interval(quartet.factor)}."
             )
-            if one.row.get("why/amdahl_factor"):
+            if quartet.row.get("why/amdahl_factor"):
                 out.append(
                     f"If the gains of each part of its network multiplied, its factor would be "
-                    f"{one.row['why/amdahl_factor']:.3f} (Amdahl): what differs from that was not to be expected."
+                    f"{quartet.row['why/amdahl_factor']:.3f} (Amdahl): what differs from that was not to be expected."
                 )
     if not decided:
         out.append(
-            "No departure from a product was established, so the expectation that gains multiply stands or is open."
+            "No departure from a product was established, so gains may multiply as expected, or the data do not decide."
         )
     controls = findings.verdicts(controls=True)
     if controls:
@@ -110,24 +113,24 @@ def _combination(choice: Choice, real: Sequence[QuartetRow]) -> tuple[str, ...]:
     if best.accuracy_drop is None:
         out.append("Its accuracy was not measured (no labelled data), so what it costs in answers is open.")
     if best.degraded:
-        out.append("It is degraded: it did less than was asked of it (see its quartet).")
+        out.append("It is degraded: it did less than requested (see its quartet).")
     return tuple(out)
 
 
-def describe(one: Candidate) -> str:
+def describe(candidate: Candidate) -> str:
     """Return a cell with its numbers."""
-    numbers = [f"{one.throughput_ips:,.1f} images/s"]
+    numbers = [f"{candidate.throughput_ips:,.1f} images/s"]
     for value, text in (
-        (one.p50_ms, "p50 {:.3g} ms"), (one.p99_ms, "p99 {:.3g} ms"), (one.memory_gb, "{:.3g} GB"),
-        (one.accuracy_drop, "accuracy drop {:.4f}"),
+        (candidate.p50_ms, "p50 {:.3g} ms"), (candidate.p99_ms, "p99 {:.3g} ms"), (candidate.memory_gb, "{:.3g} GB"),
+        (candidate.accuracy_drop, "accuracy drop {:.4f}"),
     ):  # fmt: skip
         if value is not None:
             numbers.append(text.format(value))
-    return f"{one.label} at {one.setting} ({', '.join(numbers)})"
+    return f"{candidate.label} at {candidate.setting} ({', '.join(numbers)})"
 
 
-def _baseline(one: QuartetRow, name: str) -> float | None:
-    return one.cells["baseline"].metrics.get(f"roofline/{name}") if "baseline" in one.cells else None
+def _baseline(quartet: QuartetRow, name: str) -> float | None:
+    return quartet.cells["baseline"].metrics.get(f"roofline/{name}") if "baseline" in quartet.cells else None
 
 
 def _range(values: Sequence[float]) -> str:

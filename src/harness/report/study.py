@@ -41,7 +41,7 @@ class Study:
 
     name: str
     frame: pandas.DataFrame  # one row a quartet, as `harness.load` gives it
-    command: str  # "" where nobody kept it
+    command: str  # "" where it was not stored
     files: Files
     sweep_id: str = ""  # of the parent run; "" for a folder
 
@@ -65,14 +65,14 @@ def _of_folder(folder: Path) -> Study:
 
     path = folder / RESULTS
     if not path.is_file():
-        raise UserError(f"{folder} is no study: it holds no {RESULTS} (experiments/collect.py writes one)")
+        raise UserError(f"{folder} is not a study: it has no {RESULTS} (experiments/collect.py writes one)")
     try:
         frame = pandas.read_csv(path, dtype=str)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} can't be read as a table: {first_line(error)}") from error
     missing = [name for name in _NEEDED if name not in frame]
     if missing:
-        raise UserError(f"{path} is no table of quartets: it lacks the column {missing[0]!r}")
+        raise UserError(f"{path} is not a table of quartets: it lacks the column {missing[0]!r}")
     for name in frame:  # metrics have a slash in their names, params and tags are text
         if "/" in str(name):
             frame[name] = pandas.to_numeric(frame[name], errors="coerce")
@@ -105,7 +105,9 @@ class _FolderFiles:
     def json(self, run_id: str, name: str) -> Mapping[str, Any]:
         path = self.folder / name
         found = dict(json.loads(path.read_text())) if path.is_file() else {}
-        return dict(found["runs"].get(run_id, {})) if "runs" in found else found  # one for all, or one a quartet
+        return (
+            dict(found["runs"].get(run_id, {})) if "runs" in found else found
+        )  # one file for all quartets, or one for each
 
 
 @dataclass(frozen=True)
@@ -147,8 +149,8 @@ def _rows(path: Path, run_id: str) -> pandas.DataFrame | None:
     whole = _table(path)
     if whole is None or "run_id" not in whole:
         return None
-    own = whole[whole["run_id"] == run_id]
-    return own if len(own) else None
+    rows = whole[whole["run_id"] == run_id]
+    return rows if len(rows) else None
 
 
 @lru_cache(maxsize=4)

@@ -16,7 +16,7 @@ from harness.tracking.store import shown
 if TYPE_CHECKING:
     import pandas
 
-TABLE = ("model", "reference", "engine", "boundary")  # what the rows of one table have in common
+TABLE = ("model", "reference", "engine", "boundary")  # rows with the same values share a table
 RICHEST_FIRST = tuple(prefix_of(role) for role in reversed(ROLES))
 ROOMY = 100  # terminal columns from which on all columns fit
 COLOURS = {"amplify": "green", "conflict": "red", "independent": "cyan", "inconclusive": "yellow"}
@@ -50,10 +50,10 @@ def _labels(frame: pandas.DataFrame) -> dict[str, str]:
     varied = [name for name in options if frame[name].nunique(dropna=False) > 1]
     labels = {}
     for _, row in frame.iterrows():
-        own = [f"{str(name).rpartition('.')[2]}={row[name]}" for name in varied if isinstance(row[name], str)]
+        values = [f"{str(name).rpartition('.')[2]}={row[name]}" for name in varied if isinstance(row[name], str)]
         beside = frame[(frame[["run_name", *TABLE]] == row[["run_name", *TABLE]]).all(axis=1)]
-        told_apart = len(beside) > 1 and own
-        labels[row["run_id"]] = " ".join([row["run_name"], *own]) if told_apart else row["run_name"]
+        is_ambiguous = len(beside) > 1 and values
+        labels[row["run_id"]] = " ".join([row["run_name"], *values]) if is_ambiguous else row["run_name"]
     return labels
 
 
@@ -107,7 +107,7 @@ def _print_measured(console: Console, frame: pandas.DataFrame, labels: dict[str,
 
 
 class _Notes:
-    """Footnotes: one number a text, however many rows it holds for."""
+    """Footnotes: each text has a number, which all rows that it holds for show."""
 
     def __init__(self) -> None:
         self._texts: dict[str, int] = {}
@@ -124,7 +124,7 @@ class _Notes:
         if _text(row, "converged") == "false":
             texts.append("not converged within its budget: protocol.budget_s=... measures longer")
         if _text(row, "verdict_holm") not in ("", _text(row, "verdict")):
-            texts.append("decided alone, but not beside the other quartets of this sweep (Holm): measure longer")
+            texts.append("significant alone, not after Holm correction over the sweep: measure longer")
         return "".join(f" *{self._texts.setdefault(text, len(self._texts) + 1)}" for text in texts)
 
     @property

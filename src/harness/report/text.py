@@ -7,12 +7,13 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.report.findings import Findings, GridModel, Matrix
+from harness.report.quartets import interval
 from harness.report.questions import answers, describe
 from harness.report.table import COLOURS
 from harness.stats.averaged import AveragedEffect
-from harness.stats.factorial import Prediction, Ratio
+from harness.stats.factorial import Prediction
 
-MOST_LINES = 20  # of one list; the page has all of them
+MOST_LINES = 20  # of a list; the page has all of them
 
 
 def print_findings(console: Console, findings: Findings) -> None:
@@ -26,14 +27,14 @@ def print_findings(console: Console, findings: Findings) -> None:
     front = findings.choice.front
     if front:
         _say(console, f"\nPareto front ({', '.join(findings.choice.objectives)}), fastest first:")
-        _lines(console, [describe(one) for one in front])
+        _lines(console, [describe(candidate) for candidate in front])
     for answer in answers(findings):
         console.print(Text(f"\n{answer.question}", style="bold"))
         _say(console, " ".join(answer.sentences))
 
 
 def _print_matrix(console: Console, matrix: Matrix) -> None:
-    _say(console, f"\nInteraction factors, arch x hw: {matrix.label}. Verdicts stand beside each other (Holm).")
+    _say(console, f"\nInteraction factors, arch x hw: {matrix.label}. Verdicts after Holm correction.")
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("", overflow="fold")
     for hw in matrix.hws:
@@ -42,9 +43,9 @@ def _print_matrix(console: Console, matrix: Matrix) -> None:
         cells = []
         for hw in matrix.hws:
             text = Text()
-            for one in matrix.places.get((arch, hw), ()):
-                shown = interval(one.factor) if one.factor else one.status
-                text.append(f"{shown} {one.stands}\n", style=COLOURS.get(one.stands, ""))
+            for quartet in matrix.places.get((arch, hw), ()):
+                shown = interval(quartet.factor) if quartet.factor else quartet.status
+                text.append(f"{shown} {quartet.verdict_holm}\n", style=COLOURS.get(quartet.verdict_holm, ""))
             text.rstrip()
             cells.append(text or Text("not run"))
         table.add_row(arch, *cells)
@@ -88,22 +89,21 @@ def _averaged(effect: AveragedEffect) -> str:
     return f"{' x '.join(effect.techniques)}: {interval(effect.ratio)}, {effect.share:.1%} of variation"
 
 
-def _predicted(one: Prediction) -> str:
-    return f"{' + '.join(one.techniques)}: {interval(one.predicted)}"
+def _predicted(prediction: Prediction) -> str:
+    return f"{' + '.join(prediction.techniques)}: {interval(prediction.predicted)}"
 
 
-def _taken(one: Prediction) -> str:
-    return f", taking {', '.join(' x '.join(pair) for pair in one.assumed)} as multiplying" if one.assumed else ""
+def _taken(prediction: Prediction) -> str:
+    return (
+        f", taking {', '.join(' x '.join(pair) for pair in prediction.assumed)} as multiplying"
+        if prediction.assumed
+        else ""
+    )
 
 
 def kind(techniques: tuple[str, ...]) -> str:
     """Return what an effect is called."""
     return {1: "gain", 2: "factor", 3: "third's change of a factor"}[len(techniques)]
-
-
-def interval(ratio: Ratio) -> str:
-    """Return a ratio with its interval."""
-    return f"{ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]"
 
 
 def _lines(console: Console, lines: list[str]) -> None:

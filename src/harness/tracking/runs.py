@@ -65,7 +65,7 @@ def log_quartet(store: Store, run_id: str, record: QuartetRecord, at_ms: int | N
 
 
 def log_family_verdict(store: Store, run_id: str, p_holm: float, verdict: str) -> None:
-    """Write to a finished quartet what of its verdict stands beside the others of its sweep."""
+    """Write to a finished quartet its p-value and verdict after Holm correction over its sweep."""
     _log(store.client(), run_id, {}, {"verdict_holm": verdict}, {"interaction/p_holm": p_holm})
 
 

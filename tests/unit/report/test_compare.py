@@ -22,7 +22,7 @@ def compared(folder):
     return make
 
 
-def test_only_the_cell_that_changed_is_told(row, compared):
+def test_only_the_cell_that_changed_is_reported(row, compared):
     found = compared([row()], [row(speeds=SLOWER)])
     assert [one.label for one in found.cells if is_changed(one.ratio)] == [
         "grouped x fusion b4 (onnxruntime): combined, grouped + fusion"
@@ -58,9 +58,9 @@ def test_another_engine_version_is_compared_and_named(row, compared):
     assert len(found.cells) == 4
 
 
-def test_without_samples_nothing_is_claimed_and_the_gate_cannot_tell(row, compared):
+def test_without_samples_nothing_is_claimed_and_the_gate_cannot_decide(row, compared):
     found = compared([row()], [row(speeds=SLOWER)], samples=False)
-    assert {one.no_ratio for one in found.cells} == {"its samples were not kept"}
+    assert {one.no_ratio for one in found.cells} == {"its samples were not stored"}
     with pytest.raises(UserError, match="can't tell"):
         failures(found, Gate(0.03))
 

@@ -69,7 +69,7 @@ def test_an_option_that_differs_makes_techniques_of_its_own_and_never_both_at_on
 def test_verdicts_are_adjusted_over_the_study_even_where_the_store_did_not(row, frame):
     rows = quartets(frame(*(row(f"a{n}", "fusion", **{"interaction/p_value": 0.03}) for n in range(5))))
     assert {one.verdict for one in rows} == {"conflict"}
-    assert {one.stands for one in rows} == {"inconclusive"}
+    assert {one.verdict_holm for one in rows} == {"inconclusive"}
     assert all(one.p_holm == pytest.approx(0.15) for one in rows)
 
 
@@ -92,8 +92,8 @@ def test_a_folder_gives_what_the_store_would(row, folder):
     assert len(study.files.samples(one.run_id)) == 4 * 30 * 4
 
 
-def test_a_folder_that_is_no_study_is_refused_in_one_line(tmp_path):
-    with pytest.raises(UserError, match=r"holds no results\.csv"):
+def test_a_folder_that_is_not_a_study_is_refused_in_one_line(tmp_path):
+    with pytest.raises(UserError, match=r"has no results\.csv"):
         open_study(str(tmp_path))
     (tmp_path / "results.csv").write_text("a,b\n1,2\n")
     with pytest.raises(UserError, match="lacks the column 'run_id'"):

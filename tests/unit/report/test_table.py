@@ -10,7 +10,7 @@ from rich.console import Console
 
 from harness.report.table import print_table
 
-HOLM = "decided alone, but not beside the other quartets of this sweep (Holm)"
+HOLM = "significant alone, not after Holm correction over the sweep"
 
 
 def row(name: str, **values) -> dict:

@@ -23,38 +23,38 @@ def pictures(findings: Findings) -> dict[str, Picture]:
     drawn = [
         *(draw_heatmap(matrix, number) for number, matrix in enumerate(findings.matrices[:MOST_MATRICES], start=1)),
         draw_forest(findings.quartets),
-        draw_gains([one for one in findings.quartets if not one.is_control]),
+        draw_gains([quartet for quartet in findings.quartets if not quartet.is_control]),
         draw_pareto(findings.choice),
         draw_batches(findings.choice.candidates),
         draw_roofline(findings.quartets),
     ]
-    return {one.name: one for one in drawn if one is not None}
+    return {picture.name: picture for picture in drawn if picture is not None}
 
 
 def latencies(study: Study, findings: Findings) -> Iterator[tuple[str, Picture]]:
     """Give the latency picture of the quartets, by run id; of many, the first ones."""
-    finished = [one for one in findings.quartets if one.status == "FINISHED"]
-    for number, one in enumerate(finished[:MOST_QUARTETS], start=1):
-        picture = draw_latency(one, study.files.samples(one.run_id), number)
+    finished = [quartet for quartet in findings.quartets if quartet.status == "FINISHED"]
+    for number, quartet in enumerate(finished[:MOST_QUARTETS], start=1):
+        picture = draw_latency(quartet, study.files.samples(quartet.run_id), number)
         if picture is not None:
-            yield one.run_id, picture
+            yield quartet.run_id, picture
 
 
 def stages(study: Study, findings: Findings) -> Iterator[tuple[str, Picture, Mapping[str, Any]]]:
     """Give the picture of where the time goes and what it was drawn from, by run id; of many quartets, the first."""
-    finished = [one for one in findings.quartets if one.status == "FINISHED"]
-    for number, one in enumerate(finished[:MOST_QUARTETS], start=1):
-        why = study.files.json(one.run_id, "interaction.json").get("why") or {}
-        picture = draw_stages(one, why, number)
+    finished = [quartet for quartet in findings.quartets if quartet.status == "FINISHED"]
+    for number, quartet in enumerate(finished[:MOST_QUARTETS], start=1):
+        why = study.files.json(quartet.run_id, "interaction.json").get("why") or {}
+        picture = draw_stages(quartet, why, number)
         if picture is not None:
-            yield one.run_id, picture, why
+            yield quartet.run_id, picture, why
 
 
 def telemetry(study: Study, findings: Findings) -> Picture | None:
     """Return the machine's readings over the study."""
-    finished = [one for one in findings.quartets if one.status == "FINISHED"]
-    readings = (study.files.telemetry(one.run_id) for one in finished[:MOST_READINGS])
-    return draw_telemetry([one for one in readings if one is not None])
+    finished = [quartet for quartet in findings.quartets if quartet.status == "FINISHED"]
+    readings = (study.files.telemetry(quartet.run_id) for quartet in finished[:MOST_READINGS])
+    return draw_telemetry([table for table in readings if table is not None])
 
 
 __all__ = ["Picture", "pictures"]

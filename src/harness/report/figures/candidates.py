@@ -12,48 +12,54 @@ MOST_NAMED = 8
 
 def draw_pareto(choice: Choice) -> Picture | None:
     """Draw all candidates that have a latency; None with fewer than two."""
-    known = [one for one in choice.candidates if one.p50_ms is not None]
+    known = [candidate for candidate in choice.candidates if candidate.p50_ms is not None]
     if len(known) < 2:
         return None
-    front = [one for one in choice.front if one in known]
-    refused = {id(one) for one, _ in choice.refused}
+    front = [candidate for candidate in choice.front if candidate in known]
+    refused = {id(candidate) for candidate, _ in choice.refused}
     with canvas(3.8) as (figure, axes):
-        within = [one for one in known if id(one) not in refused and one not in front]
-        outside = [one for one in known if id(one) in refused]
+        within = [candidate for candidate in known if id(candidate) not in refused and candidate not in front]
+        outside = [candidate for candidate in known if id(candidate) in refused]
         for group, marker, colour, label in (
             (within, "o", FAINT, "beaten by another one"),
             (outside, "x", SERIES[5], "outside the limits, or not known to be within"),
         ):
             if group:
                 axes.plot(*_points(group), marker, color=colour, markersize=5, linestyle="", label=label)
-        for number, one in enumerate(front):
-            named = f"{number + 1} {shortened(one.label, 40)}, {one.setting}" if number < MOST_NAMED else None
-            best = one is choice.best
+        for number, candidate in enumerate(front):
+            label = f"{number + 1} {shortened(candidate.label, 40)}, {candidate.setting}"
+            best = candidate is choice.best
             axes.plot(
-                *_points([one]), "*" if best else "D", color=SERIES[2 if best else 0], markersize=12 if best else 7,
-                markeredgecolor=INK, markeredgewidth=0.6, linestyle="", label=named,
+                *_points([candidate]), "*" if best else "D", color=SERIES[2 if best else 0],
+                markersize=12 if best else 7, markeredgecolor=INK, markeredgewidth=0.6, linestyle="",
+                label=label if number < MOST_NAMED else None,
             )  # fmt: skip
             if number < MOST_NAMED:
-                axes.annotate(str(number + 1), (one.p50_ms, one.throughput_ips), (6, 4), textcoords="offset points")
+                axes.annotate(
+                    str(number + 1), (candidate.p50_ms, candidate.throughput_ips), (6, 4), textcoords="offset points"
+                )
         axes.set(xlabel="p50 latency of a batch, ms (log)", ylabel="images/s (log)")
         axes.grid(True, which="major")
         axes.margins(0.12)
         logarithmic(axes, "x")
         logarithmic(axes, "y")
         figure.legend(loc="outside lower center", ncols=1)
-    told = "; ".join(f"{one.label} at {one.setting}: {one.throughput_ips:,.0f} images/s, p50 {one.p50_ms:.3g} ms"
-                     for one in front)  # fmt: skip
+    listed = "; ".join(
+        f"{candidate.label} at {candidate.setting}: {candidate.throughput_ips:,.0f} images/s, "
+        f"p50 {candidate.p50_ms:.3g} ms"
+        for candidate in front
+    )
     return Picture(
         "pareto",
         f"Pareto front: {', '.join(choice.objectives)}",
-        f"Throughput against p50 latency. On the front, fastest first: {told}.",
+        f"Throughput against p50 latency. On the front, fastest first: {listed}.",
         "Nothing beats a numbered point in all objectives at once; the star is the fastest within the limits.",
         figure,
     )
 
 
 def _points(group: list[Candidate]) -> tuple[list[float], list[float]]:
-    return [one.p50_ms or 0.0 for one in group], [one.throughput_ips for one in group]
+    return [candidate.p50_ms or 0.0 for candidate in group], [candidate.throughput_ips for candidate in group]
 
 
 MOST = len(SERIES)
@@ -62,9 +68,9 @@ MOST = len(SERIES)
 def draw_batches(candidates: Sequence[Candidate]) -> Picture | None:
     """Draw the combinations that were measured at several batch sizes; the fastest ones of many."""
     lines: dict[str, dict[int, float]] = {}
-    for one in candidates:
-        label = one.label + (f", {one.group}" if one.group else "")
-        lines.setdefault(label, {})[one.batch_size] = one.throughput_ips
+    for candidate in candidates:
+        label = candidate.label + (f", {candidate.group}" if candidate.group else "")
+        lines.setdefault(label, {})[candidate.batch_size] = candidate.throughput_ips
     several = {label: points for label, points in lines.items() if len(points) > 1}
     if not several:
         return None
@@ -85,7 +91,7 @@ def draw_batches(candidates: Sequence[Candidate]) -> Picture | None:
         axes.grid(True)
         axes.tick_params(colors=INK)
         figure.legend(loc="outside lower center", ncols=1 if max(map(len, fastest)) > 24 else 2)
-    told = "; ".join(
+    listed = "; ".join(
         f"{label}: " + ", ".join(f"{several[label][size]:,.0f} at {size}" for size in sorted(several[label]))
         for label in fastest
     )
@@ -93,7 +99,7 @@ def draw_batches(candidates: Sequence[Candidate]) -> Picture | None:
     return Picture(
         "batches",
         "Throughput against batch size",
-        f"Images a second by batch size. {told}.",
+        f"Images a second by batch size. {listed}.",
         "Both axes are logarithmic." + cut,
         figure,
     )

@@ -19,7 +19,7 @@ from harness.report.figures.canvas import (
     shortened,
 )
 from harness.report.findings import Matrix
-from harness.report.quartets import QuartetRow
+from harness.report.quartets import QuartetRow, interval
 
 MOST_PLACES = 240  # more can't be read; the page's table has them
 _FULL_COLOUR = math.log(1.5)  # a factor of 1.5 or 1 / 1.5, and beyond
@@ -27,7 +27,7 @@ _FULL_COLOUR = math.log(1.5)  # a factor of 1.5 or 1 / 1.5, and beyond
 
 def draw_heatmap(matrix: Matrix, number: int) -> Picture | None:
     """Draw one setting's matrix; None where there is nothing in it or too much to be read."""
-    found = [one for ones in matrix.places.values() for one in ones if one.factor]
+    found = [quartet for members in matrix.places.values() for quartet in members if quartet.factor]
     if not found or len(matrix.archs) * len(matrix.hws) > MOST_PLACES:
         return None
     from matplotlib import colormaps
@@ -39,13 +39,13 @@ def draw_heatmap(matrix: Matrix, number: int) -> Picture | None:
         for y, arch in enumerate(matrix.archs):
             for x, hw in enumerate(matrix.hws):
                 log_factor = matrix.log_factor((arch, hw))
-                ones = [one for one in matrix.places.get((arch, hw), ()) if one.factor]
+                members = [quartet for quartet in matrix.places.get((arch, hw), ()) if quartet.factor]
                 share = 0.5 if log_factor is None else 0.5 + max(-0.5, min(0.5, log_factor / _FULL_COLOUR / 2))
-                colour = colours(0.1 + 0.8 * share) if ones else "none"
-                decided = any(one.stands in ("amplify", "conflict") for one in ones)
+                colour = colours(0.1 + 0.8 * share) if members else "none"
+                decided = any(quartet.verdict_holm in ("amplify", "conflict") for quartet in members)
                 axes.add_patch(_square(x, y, colour, decided))
-                ink = ("white" if abs(share - 0.5) > 0.35 else "black") if ones else INK
-                axes.text(x, y, _words(ones), ha="center", va="center", fontsize=9, color=ink, linespacing=1.3)
+                ink = ("white" if abs(share - 0.5) > 0.35 else "black") if members else INK
+                axes.text(x, y, _words(members), ha="center", va="center", fontsize=9, color=ink, linespacing=1.3)
         axes.set(xlim=(-0.5, columns - 0.5), ylim=(rows - 0.5, -0.5))
         axes.set_xticks(range(columns), [shortened(hw, 24) for hw in matrix.hws])
         axes.set_yticks(range(rows), [shortened(arch, 24) for arch in matrix.archs])
@@ -53,16 +53,15 @@ def draw_heatmap(matrix: Matrix, number: int) -> Picture | None:
         axes.xaxis.tick_top()
         for spine in axes.spines.values():
             spine.set_visible(False)
-    told = "; ".join(
-        f"{one.arch_label} x {one.hw_label} {one.factor.value:.3f} [{one.factor.low:.3f}, {one.factor.high:.3f}] "
-        f"{one.stands}"
-        for one in found
-        if one.factor
+    listed = "; ".join(
+        f"{quartet.arch_label} x {quartet.hw_label} {interval(quartet.factor)} {quartet.verdict_holm}"
+        for quartet in found
+        if quartet.factor
     )
     return Picture(
         f"heatmap{number}",
         f"Interaction factors: {matrix.label}",
-        f"Interaction factors, architecture by hardware. {told}.",
+        f"Interaction factors, architecture by hardware. {listed}.",
         "Orange: less than the product; violet: more; a frame: established beside all other quartets.",
         figure,
     )
@@ -75,15 +74,15 @@ def _square(x: int, y: int, colour: object, decided: bool) -> object:
     return Rectangle((x - size / 2, y - size / 2), size, size, facecolor=colour, edgecolor=INK, linewidth=edge)
 
 
-def _words(ones: list[QuartetRow]) -> str:
-    """Return what stands in a place: the one factor, or the range of the repeated ones."""
-    if not ones:
+def _words(members: list[QuartetRow]) -> str:
+    """Return the text of a place: its factor, or the range of factors where it was repeated."""
+    if not members:
         return "no factor"
-    factors = [one.factor for one in ones if one.factor]
+    factors = [quartet.factor for quartet in members if quartet.factor]
     if len(factors) == 1:
-        (one,) = factors
-        return f"{one.value:.3f}\n[{one.low:.3f}, {one.high:.3f}]\n{ones[0].stands}"
-    values = [one.value for one in factors]
+        factor, limits = interval(factors[0]).split(" ", 1)
+        return f"{factor}\n{limits}\n{members[0].verdict_holm}"
+    values = [factor.value for factor in factors]
     return f"{len(values)} quartets\n{min(values):.3f} to {max(values):.3f}"
 
 
@@ -95,44 +94,46 @@ _LOOKS = {"amplify": (SERIES[3], MARKERS[3]), "conflict": (COLOURS["arch"], MARK
 
 def draw_forest(quartets: Sequence[QuartetRow]) -> Picture | None:
     """Draw all factors of a study, one row each; of many, those farthest from 1."""
-    found = [one for one in quartets if one.factor]
+    found = [quartet for quartet in quartets if quartet.factor]
     if not found:
         return None
-    farthest = sorted(found, key=lambda one: -abs(math.log(one.factor.value)) if one.factor else 0.0)[:MOST_FACTORS]
-    shown = [one for one in found if one in farthest]
+    farthest = sorted(found, key=lambda quartet: -abs(math.log(quartet.factor.value)) if quartet.factor else 0.0)[
+        :MOST_FACTORS
+    ]
+    shown = [quartet for quartet in found if quartet in farthest]
     margin = float(shown[0].row.get("protocol.margin") or 0.05)
     with canvas(0.9 + 0.24 * len(shown)) as (figure, axes):
         axes.axvspan(1 - margin, 1 + margin, color=FAINT, alpha=0.25, linewidth=0, label="counts as a product")
         axes.axvline(1, color=INK, linewidth=0.8)
         seen: set[str] = set()
-        for row, one in enumerate(shown):
-            colour, marker = _LOOKS.get(one.stands, (FAINT, "o"))
-            assert one.factor is not None
-            value, low, high = (min(max(each, RANGE[0]), RANGE[1])
-                                for each in (one.factor.value, one.factor.low, one.factor.high))  # fmt: skip
+        for row, quartet in enumerate(shown):
+            colour, marker = _LOOKS.get(quartet.verdict_holm, (FAINT, "o"))
+            assert quartet.factor is not None
+            ends = (quartet.factor.value, quartet.factor.low, quartet.factor.high)
+            value, low, high = (min(max(each, RANGE[0]), RANGE[1]) for each in ends)
             axes.plot([low, high], [row, row], color=colour, linewidth=2, solid_capstyle="butt")
-            label = None if one.stands in seen else one.stands
+            label = None if quartet.verdict_holm in seen else quartet.verdict_holm
             axes.plot(value, row, marker, color=colour, markeredgecolor=INK, markeredgewidth=0.5, linestyle="",
                       label=label)  # fmt: skip
-            seen.add(one.stands)
-            if one.factor.low < RANGE[0]:
+            seen.add(quartet.verdict_holm)
+            if quartet.factor.low < RANGE[0]:
                 axes.plot(RANGE[0], row, "<", color=colour)
-            if one.factor.high > RANGE[1]:
+            if quartet.factor.high > RANGE[1]:
                 axes.plot(RANGE[1], row, ">", color=colour)
-        axes.set_yticks(range(len(shown)), [shortened(one.name, 34) for one in shown])
+        axes.set_yticks(range(len(shown)), [shortened(quartet.name, 34) for quartet in shown])
         axes.set_ylim(len(shown) - 0.4, -0.6)
         axes.tick_params(axis="y", length=0, labelsize=8)
         axes.set_xlabel("interaction factor (log)")
         logarithmic(axes, "x")
         axes.grid(True, axis="x")
         figure.legend(loc="outside lower center", ncols=2)
-    told = "; ".join(f"{one.name} {one.factor.value:.3f} [{one.factor.low:.3f}, {one.factor.high:.3f}] {one.stands}"
-                     for one in shown if one.factor)  # fmt: skip
-    beyond = any(one.factor.low < RANGE[0] or one.factor.high > RANGE[1] for one in shown if one.factor)
+    factors = [(quartet, quartet.factor) for quartet in shown if quartet.factor]
+    listed = "; ".join(f"{quartet.name} {interval(factor)} {quartet.verdict_holm}" for quartet, factor in factors)
+    beyond = any(factor.low < RANGE[0] or factor.high > RANGE[1] for _, factor in factors)
     arrow = f" An arrow: the interval goes beyond {RANGE[0]:.2g} or {RANGE[1]:g}." if beyond else ""
     cut = "" if len(shown) == len(found) else f" Of {len(found)} quartets, the {MOST_FACTORS} farthest from 1."
     return Picture(
-        "factors", "Factors with their intervals", f"Interaction factors. {told}.",
+        "factors", "Factors with their intervals", f"Interaction factors. {listed}.",
         f"A verdict is about the whole interval, adjusted for all quartets (Holm).{arrow}{cut}", figure,
     )  # fmt: skip
 
@@ -142,36 +143,44 @@ MOST_GAINS = 20  # quartets
 
 def draw_gains(quartets: Sequence[QuartetRow]) -> Picture | None:
     """Draw the quartets with a factor; of many, those that depart most from a product."""
-    found = [one for one in quartets if one.factor and {"arch", "hw", "combined", "expected"} <= set(one.gains)]
+    found = [
+        quartet
+        for quartet in quartets
+        if quartet.factor and {"arch", "hw", "combined", "expected"} <= set(quartet.gains)
+    ]
     if not found:
         return None
-    departing = sorted(found, key=lambda one: -abs(math.log(one.factor.value)) if one.factor else 0.0)[:MOST_GAINS]
-    shown = [one for one in found if one in departing]
+    departing = sorted(found, key=lambda quartet: -abs(math.log(quartet.factor.value)) if quartet.factor else 0.0)[
+        :MOST_GAINS
+    ]
+    shown = [quartet for quartet in found if quartet in departing]
     with canvas(0.9 + 0.56 * len(shown)) as (figure, axes):
-        for row, one in enumerate(shown):
+        for row, quartet in enumerate(shown):
             for place, name in enumerate(("arch", "hw", "expected", "combined")):
                 bar = axes.barh(
-                    row + (place - 1.5) * 0.2, one.gains[name], 0.19, color=COLOURS[name], edgecolor=INK, linewidth=0.4,
-                    hatch="////" if name == "expected" else "", label=_NAMES[name] if row == 0 else None,
+                    row + (place - 1.5) * 0.2, quartet.gains[name], 0.19, color=COLOURS[name], edgecolor=INK,
+                    linewidth=0.4, hatch="////" if name == "expected" else "",
+                    label=_NAMES[name] if row == 0 else None,
                 )  # fmt: skip
-                axes.bar_label(bar, [f"{one.gains[name]:.2f}x"], padding=2, fontsize=8,
+                axes.bar_label(bar, [f"{quartet.gains[name]:.2f}x"], padding=2, fontsize=8,
                                bbox={"facecolor": GROUND, "edgecolor": "none", "pad": 0.5})  # fmt: skip
         axes.axvline(1, color=INK, linewidth=0.8, zorder=0)
-        axes.set_yticks(range(len(shown)), [_label(one, shown) for one in shown])
+        axes.set_yticks(range(len(shown)), [_label(quartet, shown) for quartet in shown])
         axes.invert_yaxis()
         axes.margins(x=0.14, y=0.01)
         axes.set_xlabel("gain over the baseline")
         axes.tick_params(axis="y", length=0)
         figure.legend(loc="outside upper center", ncols=2)
-    told = "; ".join(
-        f"{one.name}: {one.gains['combined']:.2f}x measured, {one.gains['expected']:.2f}x expected" for one in shown
+    listed = "; ".join(
+        f"{quartet.name}: {quartet.gains['combined']:.2f}x measured, {quartet.gains['expected']:.2f}x expected"
+        for quartet in shown
     )
     more = f" Of {len(found)} quartets, the {MOST_GAINS} that depart most from a product."
     cut = "" if len(shown) == len(found) else more
     return Picture(
         "gains",
         "Gains: expected against actual",
-        f"Gains over the baseline. {told}.",
+        f"Gains over the baseline. {listed}.",
         "Hatched: what the two gains multiply to. Below it, what both gave together." + cut,
         figure,
     )
@@ -180,8 +189,8 @@ def draw_gains(quartets: Sequence[QuartetRow]) -> Picture | None:
 _NAMES = {"arch": "architecture alone", "hw": "hardware alone", "expected": "expected", "combined": "measured together"}
 
 
-def _label(one: QuartetRow, shown: Sequence[QuartetRow]) -> str:
-    batch = dict(one.setting).get("batch_size", "?")
+def _label(quartet: QuartetRow, shown: Sequence[QuartetRow]) -> str:
+    batch = dict(quartet.setting).get("batch_size", "?")
     engines = {dict(other.setting).get("engine") for other in shown}
-    engine = f", {dict(one.setting).get('engine')}" if len(engines) > 1 else ""
-    return f"{shortened(one.arch_label, 24)} x\n{shortened(one.hw_label, 24)}, b{batch}{engine}"
+    engine = f", {dict(quartet.setting).get('engine')}" if len(engines) > 1 else ""
+    return f"{shortened(quartet.arch_label, 24)} x\n{shortened(quartet.hw_label, 24)}, b{batch}{engine}"

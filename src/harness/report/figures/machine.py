@@ -16,10 +16,10 @@ _MARKS = dict(zip(ROLES, "osD^", strict=True))
 
 def draw_roofline(quartets: Sequence[QuartetRow]) -> Picture | None:
     """Draw the cells whose work was counted, and the roof of their machine where it was measured."""
-    cells = [(role, cell) for one in quartets for role, cell in one.cells.items() if _counted(cell)]
+    cells = [(role, cell) for quartet in quartets for role, cell in quartet.cells.items() if _counted(cell)]
     if not cells:
         return None
-    roofs = {name: [float(one.row[f"machine/{name}"]) for one in quartets if one.row.get(f"machine/{name}")]
+    roofs = {name: [float(quartet.row[f"machine/{name}"]) for quartet in quartets if quartet.row.get(f"machine/{name}")]
              for name in ("copy_gb_s", "matmul_fp32_tflops", "matmul_fp16_tflops")}  # fmt: skip
     with canvas(3.6) as (figure, axes):
         intensity = [_intensity(cell) for _, cell in cells]
@@ -31,11 +31,11 @@ def draw_roofline(quartets: Sequence[QuartetRow]) -> Picture | None:
                 axes.plot(span, np.minimum(peak, span * copy / 1e3), line, color=INK, linewidth=1,
                           label=f"measured roof, {precision}: {peak:.3g} TFLOP/s")  # fmt: skip
         for role in ROLES:
-            own = [cell for each, cell in cells if each == role]
-            if own:
+            members = [cell for each, cell in cells if each == role]
+            if members:
                 axes.plot(
-                    [_intensity(cell) for cell in own], [_achieved(cell) for cell in own], _MARKS[role], label=role,
-                    color=COLOURS[role], markeredgecolor=INK, markeredgewidth=0.5, linestyle="",
+                    [_intensity(cell) for cell in members], [_achieved(cell) for cell in members], _MARKS[role],
+                    label=role, color=COLOURS[role], markeredgecolor=INK, markeredgewidth=0.5, linestyle="",
                 )  # fmt: skip
         axes.set(xlabel="FLOP a byte, counted in the graph (log)", ylabel="TFLOP/s achieved (log)")
         logarithmic(axes, "x")
@@ -44,12 +44,12 @@ def draw_roofline(quartets: Sequence[QuartetRow]) -> Picture | None:
         figure.legend(loc="outside lower center", ncols=2)
     measured = [(role, cell.metrics["roofline/share"]) for role, cell in cells if "roofline/share" in cell.metrics]
     shares = {role: [share for each, share in measured if each == role] for role in ROLES}
-    told = "; ".join(f"{role} {min(found):.1%} to {max(found):.1%}" for role, found in shares.items() if found)
+    listed = "; ".join(f"{role} {min(found):.1%} to {max(found):.1%}" for role, found in shares.items() if found)
     lacking = "" if roofs["copy_gb_s"] else " The machine's ceilings were not measured (protocol.ceilings=true does)."
     return Picture(
         "roofline",
         "Roofline",
-        f"Cells under the machine's ceilings; share of the nearer ceiling: {told or 'not measured'}.",
+        f"Cells under the machine's ceilings; share of the nearer ceiling: {listed or 'not measured'}.",
         "Bytes are what the graph needs at least (inputs and outputs of each weighted operation once), not what an "
         "engine moved." + lacking,
         figure,
@@ -77,10 +77,10 @@ _SHOWN = {
 
 def draw_telemetry(readings: Sequence[pandas.DataFrame]) -> Picture | None:
     """Draw the readings of several quartets on one time axis; None where nobody took any."""
-    kept = [one for one in readings if len(one) and "unix_s" in one]
-    if not kept:
+    tables = [table for table in readings if len(table) and "unix_s" in table]
+    if not tables:
         return None
-    whole = pandas.concat(kept).sort_values("unix_s")
+    whole = pandas.concat(tables).sort_values("unix_s")
     names = [name for name in _SHOWN if name in whole and whole[name].notna().any()]
     if not names:
         return None
@@ -92,12 +92,12 @@ def draw_telemetry(readings: Sequence[pandas.DataFrame]) -> Picture | None:
             axes.set_title(_SHOWN[name], loc="left")
             axes.grid(True)
         grid[-1, 0].set_xlabel("minutes since the first reading")
-    told = "; ".join(
+    listed = "; ".join(
         f"{_SHOWN[name]}: mean {whole[name].mean():.4g}, {whole[name].min():.4g} to {whole[name].max():.4g}"
         for name in names
     )
     slowed = "gpu_slowdown" in whole and bool((whole["gpu_slowdown"] > 0).any())
     return Picture(
-        "telemetry", "Telemetry", f"Readings between timed slices. {told}.",
+        "telemetry", "Telemetry", f"Readings between timed slices. {listed}.",
         "Read between timed slices, never inside one." + (" The chip slowed down at times." if slowed else ""), figure,
     )  # fmt: skip

@@ -17,7 +17,7 @@ _POINTS = 200  # of a curve: quantiles, evenly spaced
 _LINES = dict(zip(ROLES, ("-", "--", "-.", ":"), strict=True))
 
 
-def draw_latency(one: QuartetRow, samples: pandas.DataFrame | None, number: int) -> Picture | None:
+def draw_latency(quartet: QuartetRow, samples: pandas.DataFrame | None, number: int) -> Picture | None:
     """Draw what one quartet's iterations took on the wall clock, or on its primary boundary where there is no wall."""
     if samples is None or not len(samples):
         return None
@@ -46,11 +46,11 @@ def draw_latency(one: QuartetRow, samples: pandas.DataFrame | None, number: int)
         logarithmic(right, "x")
         right.grid(True)
         figure.legend(loc="outside lower center", ncols=4)
-    told = "; ".join(f"{role}: {values.size} iterations, median {np.median(values):.3g} ms, 5% to 95% "
+    listed = "; ".join(f"{role}: {values.size} iterations, median {np.median(values):.3g} ms, 5% to 95% "
                      f"{np.quantile(values, 0.05):.3g} to {np.quantile(values, 0.95):.3g} ms"
                      for role, values in cells.items())  # fmt: skip
     return Picture(
-        f"latency{number}", f"Latency: {one.name}", f"Latency of a batch, {boundary}. {told}.",
+        f"latency{number}", f"Latency: {quartet.name}", f"Latency of a batch, {boundary}. {listed}.",
         f"{sum(values.size for values in cells.values())} iterations of the four cells, in turns.", figure,
     )  # fmt: skip
 
@@ -58,7 +58,7 @@ def draw_latency(one: QuartetRow, samples: pandas.DataFrame | None, number: int)
 _HATCHES = {SPANNING: "xxx", UNKNOWN: "|||"}
 
 
-def draw_stages(one: QuartetRow, why: Mapping[str, Any], number: int) -> Picture | None:
+def draw_stages(quartet: QuartetRow, why: Mapping[str, Any], number: int) -> Picture | None:
     """Draw one bar a cell, scaled to what was timed; None where the quartet was not profiled."""
     from matplotlib import colormaps
 
@@ -86,11 +86,11 @@ def draw_stages(one: QuartetRow, why: Mapping[str, Any], number: int) -> Picture
         axes.set(xlim=(0, 1.18), xlabel="share of the work's time")
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0%", "25%", "50%", "75%", "100%"])
         figure.legend(loc="outside lower center", ncols=3)
-    told = "; ".join(
+    listed = "; ".join(
         f"{name}: " + ", ".join(f"{role} {times[role]:.3g} ms" for role in ROLES) for name, times in parts.items()
     )
     sources = ", ".join(dict.fromkeys(str(profile["source"]) for profile in (why.get("profiles") or {}).values()))
     return Picture(
-        f"stages{number}", f"Time by part of the network: {one.name}", f"Milliseconds a batch by part. {told}.",
+        f"stages{number}", f"Time by part of the network: {quartet.name}", f"Milliseconds a batch by part. {listed}.",
         f"Proportions by {sources or 'the engines'}, scaled to the timed batch without the host's share.", figure,
     )  # fmt: skip

@@ -61,7 +61,7 @@ def test_another_engine_version_is_compared_and_named(row, compared):
 def test_without_samples_nothing_is_claimed_and_the_gate_cannot_decide(row, compared):
     found = compared([row()], [row(speeds=SLOWER)], samples=False)
     assert {one.no_ratio for one in found.cells} == {"its samples were not stored"}
-    with pytest.raises(UserError, match="can't tell"):
+    with pytest.raises(UserError, match="can't decide"):
         failures(found, Gate(0.03))
 
 

@@ -1,4 +1,4 @@
-"""A package that is none of ours adds a model and a technique by entry points alone (tests/example_package)."""
+"""A package that is none of ours adds a model, a technique and an engine by entry points (tests/example_package)."""
 
 import os
 import subprocess
@@ -6,6 +6,8 @@ import sys
 import tomllib
 
 import pytest
+
+import harness
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +32,7 @@ def run(environment, *arguments):
     return subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, timeout=300)
 
 
-def test_both_appear_in_help_with_their_options_and_without_torch(installed):
+def test_all_appear_in_help_with_their_options_and_without_torch(installed):
     code = """
 import sys
 from harness.sweep.main import main
@@ -44,6 +46,7 @@ sys.exit(status)
     assert "example_net" in groups["model"]
     assert "half_resolution" in groups["arch"]
     assert "  half_resolution:\n    enabled: false\n    factor: 2\n" in done.stdout
+    assert "node_by_node" in groups["engine"] and "  node_repeats: 1\n" in done.stdout
 
 
 def test_without_the_package_neither_is_known(plain_environment):
@@ -52,13 +55,16 @@ def test_without_the_package_neither_is_known(plain_environment):
     assert "model 'example_net' is not known" in done.stderr
 
 
-def test_a_quartet_of_the_packages_model_and_technique_is_measured(installed, command):
+def test_a_quartet_of_the_packages_model_technique_and_engine_is_measured_and_explained(installed, command, store_root):
     arguments, environment = command("model=example_net", "model.image_size=32", "model.num_classes=10",
-                                     "arch=half_resolution", "hw=fusion", "sweep_name=others")  # fmt: skip
+                                     "arch=half_resolution", "hw=fp16", "engine=node_by_node", "engine.node_repeats=2",
+                                     "reference=engine", "protocol.why=true", "sweep_name=others")  # fmt: skip
     environment = {**environment, "PYTHONPATH": installed["PYTHONPATH"]}
     done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "half_resolution x fusion" in done.stdout
+    assert "half_resolution x fp16" in done.stdout
+    (row,) = harness.load("others", str(store_root)).to_dict("records")
+    assert row["engine"] == "node_by_node" and row["why"]
 
 
 def test_its_options_ride_along_and_are_checked_before_any_work(installed):

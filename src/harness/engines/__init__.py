@@ -35,7 +35,7 @@ def get(name: str) -> Engine:
         raise UserError(f"unknown engine {name!r}: choose one of {', '.join(names())}, or auto.")
     engine = packages.load(packages.ENGINES, name)
     if not isinstance(engine, Engine):
-        raise UserError(f"engine {name}: it is a {type(engine).__name__}, not a harness.engines.base.Engine.")
+        raise UserError(f"engine {name}: it is of type {type(engine).__name__}, not a harness.engines.base.Engine.")
     if engine.name != name:
         raise UserError(f"engine {name}: it calls itself {engine.name!r}; both names must be the same.")
     return engine

@@ -14,7 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-SOURCES = "config"  # the room of the dataclasses
+SOURCES = ("config/*.py", "techniques/arch/options.py")  # of the dataclasses
 # the end of an option's name -> its unit; the longest end counts
 UNITS = {
     "_s": "s", "_ms": "ms", "_us": "µs", "_mb": "MiB", "_per_s": "1/s", "_gmacs": "GMACs", "image_size": "pixels",
@@ -88,9 +88,17 @@ def _walk(node: Any, kind: str, prefix: str, described: Mapping[str, _Described]
 def _described(source: Path) -> dict[str, _Described]:
     """Return what is said of each dataclass's fields: by its source, and of engines' options by their declarations."""
     found = _commented(source)
+    found["ArchConfig"] = _Described(found["ArchConfig"].says, _techniques())
     group = found["EngineConfig"]
     found["EngineConfig"] = _Described(group.says, {**group.fields, **_declared()})
     return found
+
+
+def _techniques() -> dict[str, tuple[str, str]]:
+    """Return the class of each arch technique's options."""
+    from harness.config import arch_off
+
+    return {name: (type(options).__name__, "") for name, options in vars(arch_off()).items()}
 
 
 def _declared() -> dict[str, tuple[str, str]]:
@@ -109,7 +117,7 @@ def _declared() -> dict[str, tuple[str, str]]:
 def _commented(source: Path) -> dict[str, _Described]:
     """Return what the sources say of each dataclass: a comment at the end of a field's line, or on the lines before."""
     found = {}
-    for path in sorted((source / SOURCES).glob("*.py")):
+    for path in (path for pattern in SOURCES for path in sorted(source.glob(pattern))):
         text = path.read_text()
         lines = text.splitlines()
         for node in ast.parse(text).body:

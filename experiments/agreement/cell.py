@@ -16,7 +16,7 @@ from harness.measure.boundaries import Boundaries
 from harness.measure.bring_up import CellTask
 from harness.measure.cell import Warmup
 from harness.measure.clocks import warm_up
-from harness.measure.runner import Runner, make_runner
+from harness.measure.runner import Runner
 from harness.measure.verify import compare
 from harness.networks.data.synthetic import images
 
@@ -53,10 +53,10 @@ class Cell:
 def loaded(task: CellTask, settings: ProtocolConfig, slice_s: float) -> Iterator[Cell]:
     """Load a whole network, check its outputs and warm it up; raise CellError if it computes something else."""
     spec = task.spec
-    (artifact,) = spec.artifacts  # without an early exit there is one stage
+    (artifact,) = spec.artifacts  # the network is one stage
     with ExitStack() as stack:
         executable = stack.enter_context(get(artifact.plan.engine).load(artifact, spec.device))
-        runner = make_runner((executable,), spec.policy, spec.batch_size)
+        runner = Runner((executable,), spec.router, spec.batch_size)
         source = executable.input_specs[0]
         timed = images(spec.input_seed, spec.batch_size, source.shape[1:]).astype(source.dtype)
         runner.write(timed)

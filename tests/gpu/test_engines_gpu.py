@@ -10,7 +10,7 @@ from harness.engines.build import fetch_or_build
 from harness.measure.boundaries import Boundaries, check_replay
 from harness.measure.progress import Silent
 from harness.measure.references import reference
-from harness.measure.runner import make_runner
+from harness.measure.runner import Runner
 from harness.measure.verify import compare
 from harness.sweep.build import prepare
 from harness.sweep.plan import plan_quartet
@@ -42,7 +42,7 @@ def opened(cell, batch_size, stack):
     executables = tuple(
         stack.enter_context(get(artifact.plan.engine).load(artifact, "cuda")) for artifact in cell.artifacts
     )
-    return executables, make_runner(executables, cell.network.policy, batch_size)
+    return executables, Runner(executables, cell.network.router, batch_size)
 
 
 @pytest.fixture

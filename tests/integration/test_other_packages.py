@@ -55,16 +55,53 @@ def test_without_the_package_neither_is_known(plain_environment):
     assert "model 'example_net' is not known" in done.stderr
 
 
-def test_a_quartet_of_the_packages_model_technique_and_engine_is_measured_and_explained(installed, command, store_root):
-    arguments, environment = command("model=example_net", "model.image_size=32", "model.num_classes=10",
-                                     "arch=half_resolution", "hw=fp16", "engine=node_by_node", "engine.node_repeats=2",
-                                     "reference=engine", "protocol.why=true", "sweep_name=others")  # fmt: skip
-    environment = {**environment, "PYTHONPATH": installed["PYTHONPATH"]}
-    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "half_resolution x fp16" in done.stdout
-    (row,) = harness.load("others", str(store_root)).to_dict("records")
+@pytest.fixture(scope="module")
+def measured(installed, command, store_root):
+    """Return a function that measures a quartet of the package's model and returns its row."""
+
+    def sweep(name, *overrides):
+        arguments, environment = command("model=example_net", "model.image_size=32", "model.num_classes=10",
+                                         f"sweep_name={name}", *overrides)  # fmt: skip
+        environment = {**environment, "PYTHONPATH": installed["PYTHONPATH"]}
+        done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stdout + done.stderr
+        (row,) = harness.load(name, str(store_root)).to_dict("records")
+        return row
+
+    return sweep
+
+
+def test_a_quartet_of_the_packages_model_technique_and_engine_is_measured_and_explained(measured):
+    row = measured(
+        "others", "arch=half_resolution", "hw=fp16", "engine=node_by_node", "engine.node_repeats=2", "reference=engine",
+        "protocol.why=true",
+    )  # fmt: skip
+    assert row["run_name"].startswith("half_resolution x fp16")
     assert row["engine"] == "node_by_node" and row["why"]
+
+
+def test_a_network_in_three_stages_is_built_verified_measured_and_scored(measured):
+    row = measured("three", "arch=two_exits", "hw=fusion", "data=digits", "batch_size=8")
+    assert row["fidelity/cosine"] > 0.99
+    assert row["fidelity/exit_flips"] == 0
+    assert 0 < row["accuracy/exit_share"] < 1
+    for cell in ("arch/", ""):
+        heads = [row[f"{cell}accuracy/{name}_top1"] for name in ("first_logits", "second_logits", "last_head")]
+        assert all(0 <= top1 <= 1 for top1 in heads)
+        assert row[f"{cell}accuracy/agreement"] == 1
+    assert row["arch.two_exits.share"] == "0.5"
+
+
+def test_a_network_in_three_stages_serves(measured):
+    row = measured(
+        "three_under_load", "arch=two_exits", "hw=dynamic_batching", "scenario=offline", "batch_size=4",
+        "scenario.min_duration_s=0.3", "scenario.max_duration_s=2", "scenario.min_queries=50", "scenario.repeats=1",
+        "scenario.sample_count=16",
+    )  # fmt: skip
+    assert row["loadgen"] == "VALID"
+    assert 0 < row["load/exit_rate"] < 1
+    assert row["fidelity/served"] < 1e-3
+    assert row["load/saturated_all_exit_per_s"] > 0
 
 
 def test_its_options_ride_along_and_are_checked_before_any_work(installed):

@@ -1,107 +1,47 @@
-"""The options of the group `arch`: of each architecture technique, those of other packages too."""
+"""The group `arch`: each technique declares its options, and the config holds them as `arch.NAME.FIELD`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, make_dataclass
+from dataclasses import dataclass, field, make_dataclass
 from functools import cache
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from harness.config.plugins import techniques
-from harness.config.switch import Switch
 
-
-@dataclass
-class EarlyExitOptions:
-    """Leave the network after a dense block (stage, encoder layer) when the exit head is sure enough."""
-
-    enabled: bool = False
-    after_block: int = 2  # counted from 1: dense blocks, stages of a ResNet or ConvNeXt, encoder layers of a ViT
-    decision: str = "auto"  # auto | share | threshold; auto: share on unlabelled data, else threshold
-    exit_share: float = 0.5  # share of each batch that leaves early
-    threshold: float | None = None  # confidence in [0, 1]; None: calibrated to `exit_share`, or to the next one
-    max_accuracy_drop: float | None = None  # labelled data: as many leave as cost at most this share of top-1
-    seed: int = 1  # of the exit head's weights
-
-
-@dataclass
-class ReducedGrowthOptions:
-    """DenseNet with a smaller growth rate; draws new weights."""
-
-    enabled: bool = False
-    growth_rate: int = 24  # channels that each layer adds; 32 in DenseNet121
-    seed: int = 2  # of the new weights
-
-
-@dataclass
-class ReducedDepthOptions:
-    """Fewer blocks in each stage of a residual network, the counterpart of a reduced growth there; keeps weights."""
-
-    enabled: bool = False
-    depth: float = 0.5  # share of each stage's blocks that stays, rounded up
-
-
-@dataclass
-class LowRankOptions:
-    """Truncated SVD of linear layers and 1x1 convolutions. At most one of rank, ratio, energy; none: a quarter."""
-
-    enabled: bool = False
-    classifier: bool = True  # the last linear layer
-    linear: bool = True  # the other ones: the MLPs of a ViT
-    attention: bool = True  # the projections of a ViT's attention
-    conv1x1: bool = True  # 1x1 convolutions
-    rank: int | None = None  # the same for all layers
-    ratio: float | None = None  # rank = ratio * min(in, out)
-    energy: float | None = None  # smallest rank that keeps this share of the squared singular values
-
-
-@dataclass
-class GroupedOptions:
-    """Grouped convolutions: DenseNet's bottlenecks (`_DenseLayer.conv1`), else 3x3 (or larger), else 1x1 expansions."""
-
-    enabled: bool = False
-    groups: int = 4  # must divide the channels
-
-
-@dataclass
-class PrunedOptions:
-    """Structured pruning by L2 magnitude: channels of convolutions; heads and MLP width of a ViT."""
-
-    enabled: bool = False
-    ratio: float = 0.3  # share of the channels that goes
-    target_gmacs: float | None = None  # overrides `ratio`
-    round_to: int | None = 8  # channels are a multiple of this
+OURS = "harness.techniques.arch.options"  # named as an entry point names a module, and imported when it is needed
 
 
 @dataclass
 class ArchConfig:
-    """All architecture techniques, always present; a group choice switches one on."""
+    """All architecture techniques, always present; a group choice switches one on. `arch_off()` makes one."""
 
-    identity: Switch = field(default_factory=Switch)
-    reduced_growth: ReducedGrowthOptions = field(default_factory=ReducedGrowthOptions)
-    reduced_depth: ReducedDepthOptions = field(default_factory=ReducedDepthOptions)
-    pruned: PrunedOptions = field(default_factory=PrunedOptions)
-    grouped: GroupedOptions = field(default_factory=GroupedOptions)
-    low_rank: LowRankOptions = field(default_factory=LowRankOptions)
-    early_exit: EarlyExitOptions = field(default_factory=EarlyExitOptions)
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
 
 
 def other_techniques() -> Mapping[str, Any]:
     """Return the techniques of other packages by name: modules with `name`, `Options`, `check` and `apply`."""
-    return techniques(tuple(part.name for part in fields(ArchConfig)))
+    return techniques(tuple(import_module(OURS).OPTIONS))
 
 
 @cache
 def arch_config_type() -> type[ArchConfig]:
-    """Return `ArchConfig`, with a field for each technique of another package."""
-    found = other_techniques()
-    if not found:
-        return ArchConfig
-    more = [(name, one.Options, field(default_factory=one.Options)) for name, one in found.items()]
-    return make_dataclass(_EXTENDED, more, bases=(ArchConfig,), namespace={"__module__": __name__})
+    """Return `ArchConfig` with a field for each technique, those of other packages last."""
+    others = {name: module.Options for name, module in other_techniques().items()}
+    options = {**import_module(OURS).OPTIONS, **others}
+    declared = [(name, kind, field(default_factory=kind)) for name, kind in options.items()]
+    return make_dataclass(_EXTENDED, declared, bases=(ArchConfig,), namespace={"__module__": __name__})
 
 
-_EXTENDED = "ArchConfigWithOthers"
+def arch_off() -> ArchConfig:
+    """Return the options with every technique off."""
+    return arch_config_type()()
+
+
+_EXTENDED = "ArchConfigWithTechniques"
 
 
 def __getattr__(name: str) -> Any:

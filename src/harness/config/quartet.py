@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from harness.config.arch import ArchConfig, arch_config_type
+from harness.config.arch import ArchConfig, arch_off
 from harness.config.data import DataConfig
 from harness.config.engine import EngineConfig, PrecisionConfig, ProfileConfig, engine_config_type
 from harness.config.hw import HwConfig
@@ -18,10 +18,6 @@ from harness.config.scenario import ScenarioConfig
 from harness.config.train import CheckpointsConfig, TrainConfig
 
 
-def _arch_config() -> ArchConfig:
-    return arch_config_type()()  # with the options of other packages' techniques
-
-
 def _engine_config() -> EngineConfig:
     return engine_config_type()()  # with the options that engines declare
 
@@ -31,7 +27,7 @@ class HarnessConfig:
     """One Hydra job: one quartet."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
-    arch: ArchConfig = field(default_factory=_arch_config)
+    arch: ArchConfig = field(default_factory=arch_off)
     hw: HwConfig = field(default_factory=HwConfig)
     engine: EngineConfig = field(default_factory=_engine_config)
     precision: PrecisionConfig = field(default_factory=PrecisionConfig)

@@ -109,15 +109,13 @@ def joined(stages: Iterable[CellProfile]) -> CellProfile:
 
 
 def take_profile(executables: Sequence[Executable], spec: CellSpec) -> CellProfile:
-    """Return where a batch of this cell spends its time; an early exit's second stage with its survivors alone.
+    """Return where a batch of this cell spends its time, each stage with the samples that reach it.
 
     Raises:
         CellError: the engine has no profiler that works here. Nothing that was measured is worth less for it.
 
     """
-    sizes = [spec.batch_size]
-    if spec.policy is not None:
-        sizes.append(spec.policy.survivors(spec.batch_size))
+    sizes = [spec.router.reaching(number, spec.batch_size) for number in range(len(executables))]
     stages = []
     for executable, artifact, size in zip(executables, spec.artifacts, sizes, strict=True):
         if size > 0:

@@ -12,7 +12,7 @@ from harness.measure.progress import Progress, Silent
 from harness.measure.settings import settled
 from harness.measure.verify import Expected, Fidelity, compare
 from harness.system.errors import CellError
-from harness.techniques.arch.outputs import CellOutputs
+from harness.techniques.arch.stages import NetworkOutputs
 
 COURSEWORK_WARMUPS, COURSEWORK_ITERATIONS = 3, 20  # the coursework's own recipe
 
@@ -37,7 +37,7 @@ def bring_up(
     for task in tasks:
         role = task.spec.role
         progress.stage("verify", role)
-        outputs: CellOutputs = handles[role].ask("verify", task.expected.inputs, settings.worker_timeout_s)
+        outputs: NetworkOutputs = handles[role].ask("verify", task.expected.inputs, settings.worker_timeout_s)
         plan = task.spec.artifacts[0].plan
         try:
             fidelity[role] = compare(outputs, task.expected, plan.arithmetic)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from harness.engines.base import Artifact
 from harness.networks.data.labelled import Labelled
-from harness.techniques.arch.exit_policy import ExitPolicy
+from harness.techniques.arch.stages import ONE_STAGE, Router
 
 
 @dataclass(frozen=True)
@@ -14,10 +14,10 @@ class CellSpec:
     """One cell, ready to be loaded in a worker."""
 
     role: str
-    artifacts: tuple[Artifact, ...]  # one a stage: one for a whole network, two for an early exit
+    artifacts: tuple[Artifact, ...]  # one a stage, in their order
     device: str  # cpu | cuda
     batch_size: int
-    policy: ExitPolicy | None = None  # how samples leave between the two stages
+    router: Router = ONE_STAGE  # which samples go on between the stages
     threads: int = 0  # of a CPU engine; 0: the engine's own choice
     input_seed: int = 0  # of the inputs that are timed: their values, or which of the labelled images
     labelled: Labelled | None = None  # images to time and to test on; None: synthetic ones

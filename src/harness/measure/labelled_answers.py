@@ -39,7 +39,7 @@ def answer(
         timeout_s = settings.worker_timeout_s * (1 + spec.labelled.test.count // IMAGES_PER_TIMEOUT)
         progress.stage("accuracy", spec.role)
         own[spec.role] = handles[spec.role].ask("predict", None, timeout_s)
-        # a share of each batch exits, so the batch size is a part of what is answered
+        # which samples leave may depend on the batch, so its size decides the answers too
         key = (spec.recipe, spec.labelled.test.digest, spec.batch_size, spec.device)
         if key not in _references:
             progress.stage("accuracy of fp32 eager", spec.role)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from harness.networks.data.decoded import LabelledImages
-from harness.techniques.arch.outputs import CellOutputs
+from harness.techniques.arch.stages import ONE_STAGE, NetworkOutputs, Router
 
 TOP = 5
 
@@ -19,7 +19,8 @@ class Predictions:
 
     ranked: np.ndarray  # [N, 5] int: the classes a caller gets, best first; fewer columns where there are fewer classes
     heads: Mapping[str, np.ndarray] = field(default_factory=dict)  # [N] int: each head's answer for every image
-    exited: np.ndarray | None = None  # [N] bool: who left early
+    left_after: np.ndarray | None = None  # [N] int: the stage after which each left; None: there is only one
+    router: Router = ONE_STAGE  # that decided it
 
 
 def best_classes(logits: np.ndarray) -> np.ndarray:
@@ -27,23 +28,29 @@ def best_classes(logits: np.ndarray) -> np.ndarray:
     return np.argsort(-logits, axis=1, kind="stable")[:, :TOP]
 
 
-def predict(images: LabelledImages, batch_size: int, run: Callable[[np.ndarray], CellOutputs]) -> Predictions:
+def predict(
+    images: LabelledImages,
+    batch_size: int,
+    run: Callable[[np.ndarray], NetworkOutputs],
+    router: Router = ONE_STAGE,
+) -> Predictions:
     """Return the answers of `run` ([B, 3, S, S] float32 -> outputs) for all images, in full batches.
 
     The last batch is filled up with the first images, whose second answers are dropped: a static engine takes no less.
     """
-    ranked, exited = [], []
+    ranked, left_after = [], []
     heads: dict[str, list[np.ndarray]] = {}
     for start in range(0, images.count, batch_size):
         outputs = run(images.batch(np.arange(start, start + batch_size) % images.count))
         real = min(batch_size, images.count - start)
         ranked.append(best_classes(outputs.final[:real]))
-        if outputs.exited is not None:
-            exited.append(outputs.exited[:real])
+        if outputs.left_after is not None:
+            left_after.append(outputs.left_after[:real])
             for name, logits in outputs.heads.items():
                 heads.setdefault(name, []).append(logits[:real].argmax(axis=1))
     return Predictions(
         ranked=np.concatenate(ranked),
         heads={name: np.concatenate(parts) for name, parts in heads.items()},
-        exited=np.concatenate(exited) if exited else None,
+        left_after=np.concatenate(left_after) if left_after else None,
+        router=router,
     )

@@ -10,7 +10,7 @@ from harness.networks.data.decoded import LabelledImages
 from harness.networks.data.labelled import Labelled
 from harness.networks.data.synthetic import images
 from harness.techniques.arch.assembled import Network
-from harness.techniques.arch.exit_policy import exit_mask
+from harness.techniques.arch.stages import all_heads, routed
 
 VERIFY_SEED_OFFSET = 7919  # verification inputs are never the timed ones
 KEPT_REFERENCES = 4  # a batch of 256 images is 154 MB
@@ -26,7 +26,7 @@ def reference(net: Network, config: HarnessConfig, data: Labelled | None = None)
     Two cells of a quartet are the same network, and so are cells of other quartets; a large batch takes a CPU long.
     """
     real = data.validation if data is not None else None
-    key = (net.identity.exact, net.stages[0].input_shape, net.policy, config.batch_size, config.data.seed, real)
+    key = (net.identity.exact, net.stages[0].input_shape, net.router, config.batch_size, config.data.seed, real)
     found = _references.pop(key, None) or _reference(net, config, real)
     _references[key] = found  # the one used last stands last
     while len(_references) > KEPT_REFERENCES:
@@ -42,10 +42,5 @@ def _reference(net: Network, config: HarnessConfig, real: LabelledImages | None)
     else:
         inputs = real.batch(np.arange(config.batch_size) % real.count)
     with torch.inference_mode():
-        values = net.stages[0].module(torch.from_numpy(inputs))
-        heads = dict(zip(net.stages[0].output_names, (values,) if torch.is_tensor(values) else values, strict=True))
-        if len(net.stages) > 1:
-            heads["logits"] = net.stages[1].module(heads.pop("features"))
-    arrays = {name: value.numpy() for name, value in heads.items()}
-    exited = exit_mask(arrays["exit_logits"], net.policy) if net.policy is not None else None
-    return Expected(inputs, arrays, exited)
+        heads = {name: value.numpy() for name, value in all_heads(net.stages, torch.from_numpy(inputs)).items()}
+    return Expected(inputs, heads, routed(heads, net.router).left_after, net.router)

@@ -1,240 +1,193 @@
-"""One batch through one cell: a whole network in one call, or two stages with the survivors packed between.
+"""One batch through one cell: every stage in turn, each on the samples that the router lets through to it.
 
-What is inside `launch()` is inside the clock. Nothing there allocates on a CPU but the few numbers a sample that an
-exit's decision takes, and on a GPU nothing waits for the host where a fixed share leaves.
+What is inside `launch()` is inside the clock. Nothing there allocates on a CPU but the few numbers a sample that the
+router's decision takes, and on a GPU nothing waits for the host where the router knows its counts beforehand.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from harness.engines.base import Executable
 from harness.system.errors import CellError
-from harness.techniques.arch.exit_policy import ExitPolicy, survivor_indices
-from harness.techniques.arch.outputs import CellOutputs
+from harness.techniques.arch.stages import NetworkOutputs, Router
 
 
-class Runner(Protocol):
-    """One cell's batch."""
+class Runner:
+    """One cell's batch. The samples that go on after a stage are packed together for the next one."""
 
-    stream: Any  # torch CUDA stream that the last work of a batch is on; None on a CPU
-    input_buffer: Any  # [max batch, ...]
+    def __init__(self, executables: tuple[Executable, ...], router: Router, batch_size: int) -> None:
+        """Take one loaded executable a stage; raise ValueError where the router is for another number of them."""
+        if len(executables) != len(router.heads):
+            raise ValueError(f"{len(executables)} stages with {router}, which routes {len(router.heads)}")
+        self._stages, self._router, self._batch_size = executables, router, batch_size
+        self._inputs = [stage.input_buffers()[stage.input_specs[0].name] for stage in executables]
+        self._places: list[Any] = []  # of the last run, behind each stage but the last: who went on, ascending
+        self.stream = executables[-1].stream  # torch CUDA stream with the last work of a batch; None on a CPU
+        self.input_buffer = self._inputs[0]  # [max batch, ...]
+        self._routed_result = self._allocated_result() if len(executables) > 1 else None
+
+    def _allocated_result(self) -> Any:
+        spec = next(spec for spec in self._stages[0].output_specs if spec.name == self._router.heads[0])
+        shape = (self._batch_size, *spec.shape[1:])
+        if isinstance(self.input_buffer, np.ndarray):
+            return np.zeros(shape, dtype=spec.dtype)
+        import torch
+
+        return torch.zeros(shape, dtype=getattr(torch, spec.dtype), device=self.input_buffer.device)
 
     @property
     def result(self) -> Any:
-        """The answers of the last batch, [batch, classes]."""
-
-    def launch(self) -> None:
-        """Enqueue one batch as a caller would."""
-
-    def wait(self) -> None:
-        """Wait until it is done."""
-
-    def capture(self) -> str | None:
-        """Make `replay` possible; return None, or the reason why it is not."""
-
-    def replay(self) -> None:
-        """Enqueue one batch from captured graphs, without the host in between."""
-
-    def poison(self) -> None:
-        """Fill everything that the last batch wrote for a caller or a later stage with NaN."""
-
-    def verify(self, inputs: np.ndarray) -> CellOutputs:
-        """Run `inputs` [batch, ...] into poisoned buffers; return all heads for all samples."""
+        """The logits that a caller gets of the last batch, [batch, classes]."""
+        if self._routed_result is not None:
+            return self._routed_result
+        return self._stages[0].output_buffers()[self._router.heads[0]][: self._batch_size]
 
     def write(self, inputs: np.ndarray) -> None:
         """Put `inputs` [batch, ...] where the next `launch()` reads them."""
-
-
-class WholeRunner:
-    """A network in one stage."""
-
-    def __init__(self, executable: Executable, batch_size: int) -> None:
-        self._executable = executable
-        self._batch_size = batch_size
-        self._input = executable.input_specs[0].name
-        self.stream = executable.stream
-        self.input_buffer = executable.input_buffers()[self._input]
-
-    @property
-    def result(self) -> Any:
-        """The logits of the last batch."""
-        return self._executable.output_buffers()["logits"][: self._batch_size]
-
-    def write(self, inputs: np.ndarray) -> None:
-        """Copy the inputs into the engine's buffer."""
-        self._executable.write_inputs({self._input: inputs})
-        self._executable.synchronize()
+        first = self._stages[0]
+        first.write_inputs({first.input_specs[0].name: inputs})
+        first.synchronize()
 
     def launch(self) -> None:
-        """Enqueue one batch."""
-        self._executable.enqueue(self._batch_size)
-
-    def wait(self) -> None:
-        """Wait for the engine."""
-        self._executable.synchronize()
-
-    def capture(self) -> str | None:
-        """Capture the batch."""
-        return self._executable.capture(self._batch_size)
+        """Enqueue one batch as a caller would."""
+        self._run(lambda stage, count: stage.enqueue(count))
 
     def replay(self) -> None:
-        """Replay the batch."""
-        self._executable.replay(self._batch_size)
+        """Enqueue one batch from captured graphs, without the host in between."""
+        self._run(lambda stage, count: stage.replay(count))
 
-    def poison(self) -> None:
-        """Fill the outputs."""
-        _fill(self._executable.output_buffers().values())
+    def wait(self) -> None:
+        """Wait until the batch is done."""
+        for stage in self._stages:
+            stage.synchronize()
 
-    def verify(self, inputs: np.ndarray) -> CellOutputs:
-        """Return what the engine computes for `inputs`."""
-        self.write(inputs)
-        self._executable.poison_outputs()
-        self.launch()
-        self.wait()
-        logits = _checked(self._executable.outputs(self._batch_size)["logits"], "logits")
-        return CellOutputs(heads={"logits": logits}, final=logits)
+    def capture(self) -> str | None:
+        """Capture every stage for the samples that reach it; return None, or the reason why `replay` can't be used."""
+        if not self._router.counts_are_known:
+            return "only the host knows how many samples go on to the next stage"
+        for number, stage in enumerate(self._stages):
+            count = self._router.reaching(number, self._batch_size)
+            reason = stage.capture(count) if count else None
+            if reason is not None:
+                return reason
+        return None
 
+    def _run(self, enqueue: Callable[[Executable, int], None]) -> None:
+        stages, last = self._stages, len(self._stages) - 1
+        for number in range(last):  # a stage's outputs of the last batch have been read on the next stage's stream
+            _order(stages[number], after=stages[number + 1])
+        self._places = []
+        enqueue(stages[0], self._batch_size)
+        places: Any = None
+        for number in range(last):
+            places = self._pass_on(number, places)
+            if not len(places):
+                _order(stages[last], after=stages[number + 1])
+                return
+            enqueue(stages[number + 1], len(places))
+        if last:
+            with _on(self.stream):
+                self._write_result(places, stages[last].output_buffers()[self._router.heads[last]][: len(places)])
 
-class EarlyExitRunner:
-    """Two stages; samples that are sure enough leave after the first, the others are packed together."""
+    def _pass_on(self, number: int, places: Any) -> Any:
+        """Pack the samples that go on after a stage into the next one's input; return their places in the batch.
 
-    def __init__(self, stage1: Executable, stage2: Executable, policy: ExitPolicy, batch_size: int) -> None:
-        self._stage1, self._stage2 = stage1, stage2
-        self._policy, self._batch_size = policy, batch_size
-        self._stayed: Any = ()  # who stayed in the last run, ascending
-        self._input = stage1.input_specs[0].name
-        self._features = stage2.input_specs[0].name
-        self.stream = stage2.stream
-        self.input_buffer = stage1.input_buffers()[self._input]
-        self._stage2_input = stage2.input_buffers()[self._features]
-        spec = next(s for s in stage1.output_specs if s.name == "exit_logits")
-        shape = (batch_size, spec.shape[1])
-        if isinstance(self.input_buffer, np.ndarray):
-            self.result: Any = np.zeros(shape, dtype=spec.dtype)
+        `places` are those of the samples that are in this stage, None for the whole batch.
+        """
+        stage, later = self._stages[number], self._stages[number + 1]
+        _order(later, after=stage)
+        with _on(later.stream):
+            outputs = stage.output_buffers()
+            logits = outputs[self._router.heads[number]][: self._batch_size if places is None else len(places)]
+            rest = self._router.goes_on(number, logits)
+            self._write_result(places, logits)  # of all: a later stage overwrites those that go on
+            if len(rest):
+                _pack(outputs[later.input_specs[0].name], rest, self._inputs[number + 1][: len(rest)])
+            found = rest if places is None else places[rest]
+        self._places.append(found)
+        return found
+
+    def _write_result(self, places: Any, logits: Any) -> None:
+        result: Any = self._routed_result
+        if isinstance(result, np.ndarray):
+            if places is None:
+                np.copyto(result, logits, casting="same_kind")
+            else:
+                result[places] = logits
+        elif places is None:
+            result.copy_(logits)
         else:
-            import torch
-
-            self.result = torch.zeros(shape, dtype=getattr(torch, spec.dtype), device=self.input_buffer.device)
-
-    def write(self, inputs: np.ndarray) -> None:
-        """Copy the inputs into the first stage's buffer."""
-        self._stage1.write_inputs({self._input: inputs})
-        self._stage1.synchronize()
-
-    def launch(self) -> None:
-        """First stage, decision, packing, second stage on the survivors, results in the samples' order."""
-        self._order(self._stage1, after=self._stage2)  # the last batch's survivors have been read
-        self._stage1.enqueue(self._batch_size)
-        stay = self._decide()
-        if len(stay):
-            self._stage2.enqueue(len(stay))
-            self._unpack(stay)
-
-    def replay(self) -> None:
-        """Run the same with both stages replayed."""
-        self._order(self._stage1, after=self._stage2)
-        self._stage1.replay(self._batch_size)
-        stay = self._decide()
-        if len(stay):
-            self._stage2.replay(len(stay))
-            self._unpack(stay)
-
-    def capture(self) -> str | None:
-        """Capture both stages, the second for its known number of survivors."""
-        if self._policy.decision != "share":
-            return "how many samples survive a threshold is known only to the host"
-        survivors = self._policy.survivors(self._batch_size)
-        reason = self._stage1.capture(self._batch_size)
-        return reason or (self._stage2.capture(survivors) if survivors else None)
-
-    def _decide(self) -> Any:
-        """Return who stays, ascending; the features of those are packed into the second stage's input."""
-        self._order(self._stage2, after=self._stage1)
-        with _on(self.stream):
-            first = self._stage1.output_buffers()
-            logits = first["exit_logits"][: self._batch_size]
-            stay = self._stayed = survivor_indices(logits, self._policy)
-            if isinstance(self.result, np.ndarray):
-                np.copyto(self.result, logits, casting="same_kind")
-                if len(stay):  # mode="clip" lets numpy write straight into `out`; "raise" goes through a temporary
-                    np.take(first["features"], stay, axis=0, out=self._stage2_input[: len(stay)], mode="clip")
-            else:
-                import torch
-
-                self.result.copy_(logits)
-                if len(stay):
-                    torch.index_select(first["features"], 0, stay, out=self._stage2_input[: len(stay)])
-        return stay
-
-    def _unpack(self, stay: Any) -> None:
-        with _on(self.stream):
-            logits = self._stage2.output_buffers()["logits"][: len(stay)]
-            if isinstance(self.result, np.ndarray):
-                self.result[stay] = logits
-            else:
-                self.result.index_copy_(0, stay, logits.to(self.result.dtype))
-
-    @staticmethod
-    def _order(later: Executable, after: Executable) -> None:
-        if later.stream is not None and later.stream != after.stream:
-            later.stream.wait_stream(after.stream)
-
-    def wait(self) -> None:
-        """Wait for both stages."""
-        self._stage1.synchronize()
-        self._stage2.synchronize()
+            result.index_copy_(0, places, logits.to(result.dtype))
 
     def poison(self) -> None:
-        """Fill both stages' outputs, the second one's inputs and the result."""
-        stages = (*self._stage1.output_buffers().values(), *self._stage2.output_buffers().values())
-        _fill((*stages, self._stage2_input, self.result))
+        """Fill everything that the last batch wrote for a caller or a later stage with NaN."""
+        _fill(buffer for stage in self._stages for buffer in stage.output_buffers().values())
+        _fill(self._inputs[1:])
+        if self._routed_result is not None:
+            _fill([self._routed_result])
 
-    def verify(self, inputs: np.ndarray) -> CellOutputs:
-        """Return both heads for all samples, then what a real run gives and who left in it."""
+    def verify(self, inputs: np.ndarray) -> NetworkOutputs:
+        """Run `inputs` [batch, ...] into poisoned buffers; return all heads for all samples, and what a run gives."""
         self.write(inputs)
-        self._stage1.poison_outputs()
-        self._stage1.enqueue(self._batch_size)
-        self._stage1.synchronize()
-        first = self._stage1.outputs(self._batch_size)
-        exit_logits = _checked(first["exit_logits"], "exit_logits")
-        logits = self._second_stage_of_all(_checked(first["features"], "features").astype(first["features"].dtype))
-        _fill([self.result])
+        heads, value = {}, inputs
+        for number, head in enumerate(self._router.heads):
+            outputs = self._outputs_of_all(number, value)
+            heads[head] = _checked(outputs[head], head)
+            if number + 1 < len(self._stages):
+                name = self._stages[number + 1].input_specs[0].name
+                _checked(outputs[name], name)
+                value = outputs[name]
+        if self._routed_result is None:
+            return NetworkOutputs(heads, heads[self._router.heads[0]])
+        _fill([self._routed_result])
         self.launch()
         self.wait()
-        final = self.result.copy() if isinstance(self.result, np.ndarray) else self.result.cpu().numpy()
-        stay = self._stayed if isinstance(self._stayed, np.ndarray) else self._stayed.cpu().numpy()
-        mask = np.ones(self._batch_size, dtype=bool)
-        mask[stay] = False  # by the run's own decision: another library's softmax parts near ties otherwise
-        heads = {"exit_logits": exit_logits, "logits": logits}
-        return CellOutputs(heads=heads, final=_checked(final, "final"), exited=mask)
+        left_after = np.zeros(self._batch_size, dtype=np.int64)
+        for number, places in enumerate(self._places, start=1):  # what this run decided: another library's softmax
+            left_after[_on_host(places)] = number  # may decide near ties otherwise
+        return NetworkOutputs(heads, _checked(_on_host(self._routed_result), "final"), left_after)
 
-    def _second_stage_of_all(self, features: np.ndarray) -> np.ndarray:
-        """Push every sample through the second stage, in portions as large as its engine takes."""
-        portion = len(self._stage2_input)
+    def _outputs_of_all(self, number: int, inputs: np.ndarray) -> dict[str, np.ndarray]:
+        """Push every sample through one stage, in portions as large as its engine takes."""
+        stage, portion = self._stages[number], self._batch_size
+        if number:
+            portion = len(self._inputs[number])
         parts = []
-        for start in range(0, len(features), portion):
-            chunk = features[start : start + portion]
-            padded = np.resize(chunk, (portion, *chunk.shape[1:]))  # repeats samples: a static engine wants all
-            self._stage2.write_inputs({self._features: padded})
-            self._stage2.poison_outputs()
-            self._stage2.enqueue(portion)
-            self._stage2.synchronize()
-            parts.append(_checked(self._stage2.outputs(portion)["logits"], "logits")[: len(chunk)])
-        return np.concatenate(parts)
+        for start in range(0, len(inputs), portion):
+            chunk = inputs[start : start + portion]
+            if number:
+                padded = np.resize(chunk, (portion, *chunk.shape[1:]))  # repeats samples: a static engine wants all
+                stage.write_inputs({stage.input_specs[0].name: padded})
+            stage.poison_outputs()
+            stage.enqueue(portion)
+            stage.synchronize()
+            parts.append({name: array[: len(chunk)] for name, array in stage.outputs(portion).items()})
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def make_runner(executables: tuple[Executable, ...], policy: ExitPolicy | None, batch_size: int) -> Runner:
-    """Return the runner that fits the number of stages."""
-    if len(executables) == 1:
-        return WholeRunner(executables[0], batch_size)
-    if len(executables) == 2 and policy is not None:
-        return EarlyExitRunner(executables[0], executables[1], policy, batch_size)
-    raise ValueError(f"{len(executables)} stages with policy {policy}: expected one, or two with a policy")
+def _order(later: Executable, after: Executable) -> None:
+    if later.stream is not None and later.stream != after.stream:
+        later.stream.wait_stream(after.stream)
+
+
+def _pack(features: Any, rest: Any, target: Any) -> None:
+    """Copy the samples `rest` of [B, ...] to [len(rest), ...]."""
+    if isinstance(target, np.ndarray):
+        # mode="clip" lets numpy write straight into `out`; "raise" goes through a temporary
+        np.take(features, rest, axis=0, out=target, mode="clip")
+    else:
+        import torch
+
+        torch.index_select(features, 0, rest, out=target)
+
+
+def _on_host(values: Any) -> np.ndarray:
+    return values.copy() if isinstance(values, np.ndarray) else values.cpu().numpy()
 
 
 def _fill(buffers: Iterable[Any]) -> None:
@@ -253,7 +206,7 @@ def _on(stream: Any) -> Any:
 
 
 def _checked(output: np.ndarray, name: str) -> np.ndarray:
-    """Return an output as float32; an element that was never written, or is no number, has no speed."""
+    """Return an output as float32; raise CellError for a value that was never written or is not a number."""
     array = output.astype(np.float32)
     bad = int((~np.isfinite(array)).sum())
     if bad:

@@ -34,7 +34,7 @@ def task(plan: QuartetPlan, cell: PreparedCell) -> CellTask:
         artifacts=cell.artifacts,
         device=plan.device,
         batch_size=config.batch_size,
-        policy=cell.network.policy,
+        router=cell.network.router,
         threads=int(dict(cell.artifacts[0].plan.options).get("threads", 0)),
         input_seed=config.data.seed,
         labelled=cell.data,

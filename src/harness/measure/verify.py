@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from harness.system.errors import CellError
-from harness.techniques.arch.outputs import CellOutputs
+from harness.techniques.arch.stages import ONE_STAGE, NetworkOutputs, Router
 from harness.techniques.levels import HALF_TOLERANCE, Precision
 
 MIN_COSINE = 0.98
@@ -19,7 +20,8 @@ class Expected:
 
     inputs: np.ndarray  # [N, channels, height, width] float32
     heads: dict[str, np.ndarray]
-    exited: np.ndarray | None = None  # [N] bool: who leaves early in the reference
+    left_after: np.ndarray | None = None  # [N] int: the stage after which each leaves; None: there is only one
+    router: Router = ONE_STAGE  # that decided it
 
 
 @dataclass(frozen=True)
@@ -30,10 +32,10 @@ class Fidelity:
     max_relative: float  # max_abs over the largest magnitude of the reference
     cosine: float  # the lowest over heads
     top1_agreement: float  # share of samples, over all heads
-    exit_flips: int | None = None  # samples whose exit decision differs from the reference
+    routing: Mapping[str, float] = field(default_factory=dict)  # decisions that differ, by the router's metric
 
 
-def compare(outputs: CellOutputs, expected: Expected, precision: Precision) -> Fidelity:
+def compare(outputs: NetworkOutputs, expected: Expected, precision: Precision) -> Fidelity:
     """Return the fidelity; raise CellError where a head is further off than what it is computed in explains."""
     worst_abs = worst_relative = 0.0
     cosine = 1.0
@@ -53,19 +55,18 @@ def compare(outputs: CellOutputs, expected: Expected, precision: Precision) -> F
         worst_abs, worst_relative = max(worst_abs, error), max(worst_relative, error / scale)
         cosine = min(cosine, head_cosine)
         agreements.append(float((got.argmax(1) == reference.argmax(1)).mean()))
-    flips = None
-    if outputs.exited is not None and expected.exited is not None:
-        flips = int((outputs.exited != expected.exited).sum())
-        _check_routing(outputs)
-    return Fidelity(worst_abs, worst_relative, cosine, float(np.mean(agreements)), flips)
+    routing = {}
+    if outputs.left_after is not None and expected.left_after is not None:
+        routing = expected.router.fidelity_metrics(outputs.left_after, expected.left_after)
+        _check_routing(outputs, outputs.left_after)
+    return Fidelity(worst_abs, worst_relative, cosine, float(np.mean(agreements)), routing)
 
 
-def _check_routing(outputs: CellOutputs) -> None:
-    """Check that each sample's final answer is the one of the head it was sent to."""
-    assert outputs.exited is not None
-    chosen = np.where(outputs.exited[:, None], outputs.heads["exit_logits"], outputs.heads["logits"])
+def _check_routing(outputs: NetworkOutputs, left_after: np.ndarray) -> None:
+    """Check that each sample's final answer is the one of the head after which it left."""
+    chosen = np.stack(list(outputs.heads.values()))[left_after, np.arange(len(left_after))]
     scale = float(np.abs(chosen).max()) or 1.0
-    # the second stage ran on another batch size here than in the stage check: kernels may differ in rounding
+    # a later stage ran on another batch size here than in the check of its head: kernels may differ in rounding
     wrong = ~(np.abs(outputs.final - chosen).max(axis=1) <= HALF_TOLERANCE * scale)
     if wrong.any():
         raise CellError(

@@ -69,7 +69,7 @@ class CellCommands:
         from harness.engines import get
         from harness.engines.seal import check_seal
         from harness.measure.boundaries import Boundaries
-        from harness.measure.runner import make_runner
+        from harness.measure.runner import Runner
 
         for artifact in self._spec.artifacts:
             check_seal(artifact)
@@ -77,7 +77,7 @@ class CellCommands:
             self._stack.enter_context(get(artifact.plan.engine).load(artifact, self._spec.device))
             for artifact in self._spec.artifacts
         )
-        self._runner = make_runner(executables, self._spec.policy, self._spec.batch_size)
+        self._runner = Runner(executables, self._spec.router, self._spec.batch_size)
         self._shape = executables[0].input_specs[0].shape[1:]
         self._dtype = executables[0].input_specs[0].dtype
         self._batches = [batch.astype(self._dtype) for batch in timed_batches(self._spec, self._shape)]
@@ -138,7 +138,8 @@ class CellCommands:
 
         assert self._spec.labelled is not None
         test, batch_size = self._spec.labelled.test, self._spec.batch_size
-        found = predict(test, batch_size, lambda inputs: self._runner.verify(inputs.astype(self._dtype)))
+        run = self._runner.verify
+        found = predict(test, batch_size, lambda inputs: run(inputs.astype(self._dtype)), self._spec.router)
         self._write_timed_inputs()
         return found
 
@@ -173,7 +174,7 @@ class CellCommands:
 def timed_batches(spec: CellSpec, shape: tuple[int, ...]) -> list[np.ndarray]:
     """Return the batches [B, *shape] float32 that a cell is timed with in turn, the same for all cells of a quartet.
 
-    One of synthetic images; several of labelled ones, since how many leave at a threshold depends on the images.
+    One of synthetic images; several of labelled ones, since how many go on to a later stage may depend on the images.
     """
     if spec.labelled is None:
         from harness.networks.data.synthetic import images
@@ -188,7 +189,7 @@ def _quiet_thread_pools(threads: int) -> None:
     """Make OpenMP pools sleep at once when idle, and start no pool that is not needed; must come before torch."""
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler, which tells a terminal that there is no GPU
-    # CUPTI set up anew after it was torn down has crashed beside captured graphs, and an early exit is profiled twice
+    # CUPTI set up again after it was torn down has crashed beside captured graphs, and each stage is profiled
     os.environ["TEARDOWN_CUPTI"] = "0"
     os.environ["GOMP_SPINCOUNT"] = "0"
     os.environ["KMP_BLOCKTIME"] = "0"

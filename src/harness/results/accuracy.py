@@ -35,8 +35,8 @@ def answer_table(answers: QuartetPredictions, data: Labelled) -> pandas.DataFram
     for role, own in answers.own.items():
         columns[role] = own.ranked[:, 0]
         columns[f"{role}_eager"] = answers.eager[role].ranked[:, 0]
-        if own.exited is not None:
-            columns[f"{role}_exited"] = own.exited
+        if own.left_after is not None:
+            columns[f"{role}_exited"] = own.left_after < len(own.router.heads) - 1
     return pandas.DataFrame(columns)
 
 

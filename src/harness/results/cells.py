@@ -18,27 +18,18 @@ from harness.stats.roles import prefix_of
 
 
 def cost_metrics(prefix: str, cell: PreparedCell, batch_size: int) -> dict[str, float]:
-    """Return what a cell costs on paper and to build; of an early exit, what its share of exits makes of that."""
-    accounting, policy = cell.network.accounting, cell.network.policy
-    gmacs, exit_share = accounting.gmacs, 0.0
-    if policy is not None:
-        exit_share = policy.leaving(batch_size)
-        gmacs = accounting.gmacs_none_exit + exit_share * (accounting.gmacs_all_exit - accounting.gmacs_none_exit)
+    """Return what a cell costs on paper and to build, and what its router makes of that."""
+    accounting, router = cell.network.accounting, cell.network.router
     out = {
         f"{prefix}model/params_m": accounting.params / 1e6,
-        f"{prefix}model/gmacs": gmacs,
+        f"{prefix}model/gmacs": router.gmacs(accounting.stage_gmacs, batch_size),
         f"{prefix}build/export_s": cell.export_s,
         f"{prefix}build/engine_s": cell.engine_s,
         f"{prefix}build/engine_mb": cell.engine_mb,
         f"{prefix}build/cache_hit": float(cell.cache_hit),
     }
-    if policy is not None:
-        out[f"{prefix}early_exit/exit_share"] = exit_share
-        out[f"{prefix}early_exit/gmacs_no_exit"] = accounting.gmacs_none_exit
-        out[f"{prefix}early_exit/gmacs_all_exit"] = accounting.gmacs_all_exit
-        if policy.threshold is not None:
-            out[f"{prefix}early_exit/threshold"] = policy.threshold
-    return out
+    routing = router.cost_metrics(accounting.stage_gmacs, batch_size)
+    return out | {f"{prefix}{name}": value for name, value in routing.items()}
 
 
 def roofline_metrics(
@@ -52,7 +43,7 @@ def roofline_metrics(
     prefix = prefix_of(role)
     throughput_ips = analysis.metrics.get(f"{prefix}throughput/{analysis.primary}") if analysis is not None else None
     ceilings = measurement.ceilings if measurement is not None else None
-    found = cell_metrics(cell.artifacts, cell.network.policy, batch_size, throughput_ips, ceilings)
+    found = cell_metrics(cell.artifacts, cell.network.router, batch_size, throughput_ips, ceilings)
     return {f"{prefix}{name}": value for name, value in found.items()}
 
 
@@ -60,9 +51,9 @@ def fidelity_metrics(fidelity: Mapping[str, Fidelity]) -> dict[str, float]:
     """Return how near each cell's outputs came to its own network's in fp32 eager; what does not apply is absent."""
     out: dict[str, float] = {}
     for role, found in fidelity.items():
-        out |= {
-            f"{prefix_of(role)}fidelity/{name}": value for name, value in asdict(found).items() if value is not None
-        }
+        values = asdict(found)
+        values |= values.pop("routing")
+        out |= {f"{prefix_of(role)}fidelity/{name}": value for name, value in values.items()}
     return out
 
 
@@ -121,5 +112,5 @@ def cell_details(cell: PreparedCell) -> dict[str, Any]:
             }
             for number, artifact in enumerate(cell.artifacts, start=1)
         ],
-        "policy": asdict(cell.network.policy) if cell.network.policy is not None else None,
+        "policy": asdict(cell.network.router) or None,  # the router's fields
     }

@@ -116,25 +116,21 @@ def cell_metrics(cell: CellUnderLoad, boundary: str) -> dict[str, float]:
     out["load/shed"] = float(sum(result.record.shed for result in deciding))
     out["load/max_batch_size"] = float(cell.variant.plan.policy.max_batch_size)
     out["fidelity/served"] = cell.served.largest_error
-    if cell.variant.plan.tail is not None:
-        accounting = cell.variant.cell.network.accounting
-        if "load/exit_rate" in out:
-            saved = 1 - accounting.gmacs_all_exit / accounting.gmacs_none_exit
-            out["load/saved_work_share"] = out["load/exit_rate"] * saved
-        if cell.served.threshold is not None:
-            out["load/exit_threshold"] = cell.served.threshold
-        out |= {f"load/saturated_{exits}_exit_per_s": value for exits, value in cell.exit_bounds_per_s.items()}
+    shares = [result.record.early_share for result in deciding if result.figures is not None]
+    if len(cell.variant.plan.policies) > 1 and shares:
+        gmacs = cell.variant.cell.network.accounting.stage_gmacs
+        out |= cell.served.router.load_metrics(float(np.mean(shares)), gmacs, cell.saturated_per_s)
     return out
 
 
 def slowdown(cell: CellUnderLoad) -> float | None:
-    """Return how much longer batches took under load than without LoadGen, at their sizes; None for two stages.
+    """Return how much longer batches took under load than without LoadGen, at their sizes; None for several stages.
 
     Beyond 1 it is what serving costs the network: the thread that launches also takes requests in and answers them,
     and LoadGen's process may want its core. Where cells of a quartet differ in it, their factor is one of the server
     as well.
     """
-    if cell.variant.plan.tail is not None:
+    if len(cell.variant.plan.policies) > 1:
         return None
     alone_ms = {size: float(np.median(times)) for size, times in cell.load.service_ms.items()}
     taken_ms = expected_ms = 0.0

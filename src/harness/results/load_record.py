@@ -30,7 +30,7 @@ def add_served(row: RowDraft, plan: QuartetPlan, measurement: LoadMeasurement) -
                 "plan": asdict(cell.variant.plan),
                 "ready": asdict(cell.served),
                 "batch_sizes": [repeat.deciding.batch_sizes for repeat in cell.repeats],
-                "saturated_exits_per_s": dict(cell.exit_bounds_per_s),
+                "saturated_per_s": dict(cell.saturated_per_s),
             }
             for role, cell in measurement.cells.items()
         },

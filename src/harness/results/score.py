@@ -64,18 +64,7 @@ def accuracy_metrics(
     if classes > TOP:  # of five classes every answer is among the best five
         top5 = share((own.ranked == labels[:, None]).any(axis=1), level)
         out |= {"accuracy/top5": top5.value, "accuracy/top5_low": top5.low, "accuracy/top5_high": top5.high}
-    if own.exited is not None:
-        out |= _by_exit(own, right, labels)
-    return out
-
-
-def _by_exit(own: Predictions, right: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Return how right those are that left and those that went on, and each head on all images."""
-    assert own.exited is not None
-    out = {"accuracy/exit_share": float(own.exited.mean())}
-    for name, who in (("exited_top1", own.exited), ("stayed_top1", ~own.exited)):
-        if who.any():
-            out[f"accuracy/{name}"] = float(right[who].mean())
-    for name, head in (("exit_head_top1", "exit_logits"), ("last_head_top1", "logits")):
-        out[f"accuracy/{name}"] = float((own.heads[head] == labels).mean())
+    if own.left_after is not None:
+        heads = {name: found == labels for name, found in own.heads.items()}
+        out |= own.router.accuracy_metrics(own.left_after, right, heads)
     return out

@@ -16,7 +16,7 @@ from harness.serving.queries import BatchRun
 class BatchRecord:
     """The batches of one test, [n] each, in the order they ran; seconds since its first request was issued."""
 
-    stage: NDArray[np.int64]  # 1, or 2 for what an early exit let through
+    stage: NDArray[np.int64]  # counted from 1
     started_s: NDArray[np.float64]
     completed_s: NDArray[np.float64]
     requests: NDArray[np.int64]

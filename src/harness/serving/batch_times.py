@@ -14,7 +14,7 @@ def batch_times_s(work: Work, size: int, count: int, sample_count: int) -> list[
     """Return seconds from one batch's answers to the next one's, [count], where `size` requests always wait.
 
     As in the server's loop, the next requests are taken in while a batch is in flight: where their images travel
-    beside it, they cost what they cost under load. An early exit answers in portions of its own, so all its values
+    beside it, they cost what they cost under load. A network in stages answers in portions, so all its values
     are the mean over `size` answers.
     """
     idle_room = work.room()

@@ -51,7 +51,7 @@ def require_loadgen() -> None:
         ) from None
 
 
-def run_test(test: LoadTest, work: Work, has_exit: bool = False) -> LoadResult:
+def run_test(test: LoadTest, work: Work) -> LoadResult:
     """Run one test against `work`; raise CellError if the cell failed while it served."""
     finished: list[Request] = []
     short_sleeps()
@@ -71,12 +71,10 @@ def run_test(test: LoadTest, work: Work, has_exit: bool = False) -> LoadResult:
                 raise
             raise CellError(f"failed under load: {type(error).__name__}: {error}") from error
         assert client.verdict is not None, "the server ends when the test is over"
-        return _result(test, client.verdict, finished, work, has_exit)
+        return _result(test, client.verdict, finished, work)
 
 
-def _result(
-    test: LoadTest, verdict: LoadGenReport, finished: Sequence[Request], work: Work, has_exit: bool
-) -> LoadResult:
+def _result(test: LoadTest, verdict: LoadGenReport, finished: Sequence[Request], work: Work) -> LoadResult:
     told = verdict.values
     record = QueryRecord.of(finished)
     ours = record.latency_s[~np.isnan(record.latency_s)]
@@ -97,7 +95,7 @@ def _result(
         mean_latency_ms=mean_ms,
         lag_ms=mean_ms - float(ours.mean() * 1e3) if len(ours) and not record.shed else np.nan,
         record=record,
-        figures=figures(record, work.runs, has_exit) if work.runs else None,
+        figures=figures(record, work.runs, work.has_router) if work.runs else None,
         batch_sizes=dict(sorted(Counter(run.requests for run in work.runs if run.stage == 1).items())),
         summary=verdict.summary,
         batches=BatchRecord.of(work.runs, min((one.issued_s for one in finished), default=0.0)),

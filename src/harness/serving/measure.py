@@ -22,7 +22,7 @@ from harness.measure.turns import BUSY, NOTE, admits_one_process, turns
 from harness.measure.verify import Fidelity
 from harness.serving.budget import restarts_within, shortened
 from harness.serving.loadgen import LoadResult
-from harness.serving.requests import CellLoad, LoadScenario, command_timeout_s, exit_bound_tests
+from harness.serving.requests import CellLoad, LoadScenario, bound_tests, command_timeout_s
 from harness.serving.search import Found
 from harness.serving.serving_cell import SearchResult, Served, ServingCell, point
 from harness.serving.static_size import choose
@@ -62,7 +62,9 @@ class CellUnderLoad:
     load: CellLoad
     served: Served
     repeats: tuple[Repeat, ...]
-    exit_bounds_per_s: Mapping[str, float] = field(default_factory=dict)  # by who leaves: measured, none, all
+    saturated_per_s: Mapping[str, float] = field(
+        default_factory=dict
+    )  # of a router, by who leaves: measured, none, all
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ class _LoadRun:
     loads: dict[str, CellLoad] = field(default_factory=dict)
     repeats: dict[str, list[Repeat]] = field(default_factory=dict)
     host_shares: dict[str, float] = field(default_factory=dict)
-    exit_bounds_per_s: dict[str, dict[str, float]] = field(default_factory=dict)
+    saturated_per_s: dict[str, dict[str, float]] = field(default_factory=dict)
     restarts: int = 0
     slowed: int = 0  # visits in which the chip was slowing down
 
@@ -169,9 +171,9 @@ class _LoadRun:
                     self.progress.stage(f"{asked.name} {repeat + 1} of {asked.repeats}", role)
                     self.visit(role, handles[role], number, repeat)
             for role, variant in self.chosen.items():
-                if variant.plan.tail is not None and role not in self.exit_bounds_per_s:
-                    self.progress.stage("bounds of the early exit", role)
-                    self.exit_bounds_per_s[role] = _exit_bounds(handles[role], variant, self.loads[role], self.config)
+                if len(variant.plan.policies) > 1 and role not in self.saturated_per_s:
+                    self.progress.stage("bounds of the router", role)
+                    self.saturated_per_s[role] = _saturated(handles[role], variant, self.loads[role], self.config)
         self.restarts = number + 1
 
     def make_ready(self, variant: Variant, handle: Handle) -> None:
@@ -217,7 +219,7 @@ class _LoadRun:
                     self.loads[role],
                     self.served[role],
                     tuple(self.repeats.get(role, ())),
-                    self.exit_bounds_per_s.get(role, {}),
+                    self.saturated_per_s.get(role, {}),
                 )
                 for role, variant in self.chosen.items()
             },
@@ -232,12 +234,12 @@ class _LoadRun:
         )
 
 
-def _exit_bounds(handle: Handle, variant: Variant, load: CellLoad, config: HarnessConfig) -> dict[str, float]:
-    """Return samples/s of a saturated early exit as it is, when nobody leaves and when everybody does."""
+def _saturated(handle: Handle, variant: Variant, load: CellLoad, config: HarnessConfig) -> dict[str, float]:
+    """Return samples/s of a saturated cell by who leaves after the first stage: as measured, none, all."""
     out = {}
-    for exits, argument in exit_bound_tests(variant, load, config).items():
+    for routing, argument in bound_tests(variant, load, config).items():
         result: LoadResult = handle.ask("load_test", argument, command_timeout_s(config, "load_test"))
-        out[exits] = point(result).completed_per_s
+        out[routing] = point(result).completed_per_s
     return out
 
 

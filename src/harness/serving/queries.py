@@ -23,7 +23,8 @@ class Request:
     started_s: float = NAN  # the first batch it was in began
     completed_s: float = NAN  # its answer was on the host
     batch_size: int = 0  # requests in that batch
-    exited: bool = False  # left the network early
+    left_after: int = 0  # the stage after which it left, counted from 0
+    exited: bool = False  # there are stages that it did not reach
     answer: NDArray[np.generic] | None = None  # logits [classes]; kept only where they are checked
 
 
@@ -31,12 +32,12 @@ class Request:
 class BatchRun:
     """One batch."""
 
-    stage: int  # 1, or 2 for what an early exit let through
+    stage: int  # counted from 1
     started_s: float
     completed_s: float
     requests: int
     executed: int  # the size it was run at, padding included
-    host_sync_s: float = 0.0  # an early exit: from the end of stage 1 to the start of what follows its decision
+    host_sync_s: float = 0.0  # from the end of a stage to the start of what follows the router's decision
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,11 @@ class QueryRecord:
         return self.completed_s - self.issued_s
 
     @property
+    def early_share(self) -> float:
+        """Share of the requests that were run which did not reach the last stage."""
+        return float(self.exited[~np.isnan(self.completed_s)].mean())
+
+    @property
     def shed(self) -> int:
         """How many requests were never run."""
         return int(np.isnan(self.completed_s).sum())
@@ -97,10 +103,9 @@ class LoadFigures:
     mean_batch_size: float
     batches: int
     host_sync_ms: float | None = None  # mean of a first stage
-    exit_rate: float | None = None
 
 
-def figures(record: QueryRecord, runs: Sequence[BatchRun], has_exit: bool) -> LoadFigures:
+def figures(record: QueryRecord, runs: Sequence[BatchRun], has_router: bool) -> LoadFigures:
     """Return the figures of one test; raise ValueError where nothing was run."""
     if not runs:
         raise ValueError("no batch was run")
@@ -108,7 +113,6 @@ def figures(record: QueryRecord, runs: Sequence[BatchRun], has_exit: bool) -> Lo
     executed = sum(run.executed for run in runs)
     span_s = max(run.completed_s for run in runs) - min(run.started_s for run in runs)
     busy_s = sum(run.completed_s - run.started_s for run in runs)
-    served = ~np.isnan(record.completed_s)
     return LoadFigures(
         queue_ms=float(np.nanmean(record.started_s - record.issued_s) * 1e3),
         compute_ms=busy_s / len(runs) * 1e3,
@@ -116,6 +120,5 @@ def figures(record: QueryRecord, runs: Sequence[BatchRun], has_exit: bool) -> Lo
         utilisation=busy_s / span_s if span_s else 1.0,
         mean_batch_size=sum(run.requests for run in first) / len(first),
         batches=len(runs),
-        host_sync_ms=sum(run.host_sync_s for run in first) / len(first) * 1e3 if has_exit else None,
-        exit_rate=float(record.exited[served].mean()) if has_exit else None,
+        host_sync_ms=sum(run.host_sync_s for run in first) / len(first) * 1e3 if has_router else None,
     )

@@ -16,13 +16,13 @@ from harness.serving.loadgen import LoadResult
 from harness.serving.policy import BatchPolicy, powers_of_two
 from harness.serving.queueing import predicted_rate
 from harness.serving.search import STEP, Found
-from harness.serving.serving_cell import EXITS, Search
+from harness.serving.serving_cell import ROUTINGS, Search
 from harness.serving.variants import Variant
 from harness.stats import minimum_samples
 
 TIMED_BATCHES = 20
 SATURATED = "offline"  # LoadGen's scenario in which all requests are there at once
-BOUND_S = 2.0  # a test of an early exit's bounds: all its requests are there at once, so no arrival's chance is in it
+BOUND_S = 2.0  # of a test of a router's bounds: all requests are there at once, so arrivals add no chance
 POINTS = 24  # of one search, at most
 MARGIN = 1.1  # the lowest rate of a search still makes its requests in time
 ROOM = 1.3  # by which an offline test is made longer than the batches' times promise
@@ -107,11 +107,11 @@ def search_of(variant: Variant, load: CellLoad, config: HarnessConfig, repeat: i
     return Search(variant.plan, test, float(guess_per_s), lowest, highest, asked.tolerance, step)
 
 
-def exit_bound_tests(variant: Variant, load: CellLoad, config: HarnessConfig) -> dict[str, Any]:
-    """Return the argument of an offline test for each way to leave early."""
+def bound_tests(variant: Variant, load: CellLoad, config: HarnessConfig) -> dict[str, Any]:
+    """Return the argument of an offline test for each routing: as measured, none leave early, all do."""
     test = load_test(SATURATED, config, 0, saturated_per_s(load))
     test = replace(test, min_duration_s=min(BOUND_S, test.min_duration_s))
-    return {exits: (replace(variant.plan, exits=exits), test) for exits in EXITS}
+    return {routing: (replace(variant.plan, routing=routing), test) for routing in ROUTINGS}
 
 
 def command_timeout_s(config: HarnessConfig, command: str) -> float:

@@ -15,25 +15,30 @@ from harness.serving.loadgen import LoadResult, run_test
 from harness.serving.policy import BatchPolicy
 from harness.serving.queries import Request
 from harness.serving.search import Found, Point, highest_rate
+from harness.serving.work import Work
 from harness.system.errors import CellError
+from harness.techniques.arch.stages import Bound, Router
 
 if TYPE_CHECKING:
     from harness.engines.base import Executable
-    from harness.serving.work import Work
 
 WARM_RUNS = 3  # of each size, before anything is served
-EXITS = ("measured", "none", "all")  # who leaves early: as calibrated; nobody; everybody
+ROUTINGS = ("measured", "none", "all")  # who leaves before the last stage: as calibrated; nobody; everybody
 
 
 @dataclass(frozen=True)
 class ServingPlan:
     """How one cell serves."""
 
-    policy: BatchPolicy
-    tail: BatchPolicy | None = None  # of an early exit's second stage
+    policies: tuple[BatchPolicy, ...]  # of each stage
     sample_count: int = 64
     seed: int = 0  # of the images
-    exits: str = "measured"  # one of EXITS
+    routing: str = "measured"  # one of ROUTINGS
+
+    @property
+    def policy(self) -> BatchPolicy:
+        """The first stage's: what requests meet."""
+        return self.policies[0]
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ class SearchResult:
 class Served:
     """What a cell said when it was made ready to serve."""
 
-    threshold: float | None  # of an early exit's confidence
+    router: Router  # that decides about each request alone
     captured_sizes: tuple[int, ...]  # batch sizes that are replayed from a graph
     largest_error: float  # of the served answers, relative to the largest logit of the same images run plainly
     degraded: tuple[str, ...] = ()  # why some sizes are launched by the host although graphs were asked for
@@ -71,11 +76,12 @@ class ServingCell(CellCommands):
     """A cell that can also serve."""
 
     _plan: ServingPlan | None = None
+    _kept: Work
 
     def ready(self, plan: ServingPlan) -> Served:
         """Make the cell ready and check that what it serves is what it computes."""
         work = self._work(plan)
-        return Served(self._threshold, self._captured, self._check(work, plan), tuple(self._not_captured))
+        return Served(self._router, self._captured, self._check(work, plan), tuple(self._not_captured))
 
     def service_times(self, argument: tuple[ServingPlan, tuple[int, ...], int]) -> dict[int, list[float]]:
         """Return milliseconds that batches of these sizes take a server, images and answers on the host."""
@@ -86,14 +92,14 @@ class ServingCell(CellCommands):
     def load_test(self, argument: tuple[ServingPlan, LoadTest]) -> LoadResult:
         """Run one LoadGen test."""
         plan, test = argument
-        return run_test(test, self._work(plan), plan.tail is not None)
+        return run_test(test, self._work(plan))
 
     def search(self, search: Search) -> SearchResult:
         """Search for the highest rate that meets the bound."""
         work, results = self._work(search.plan), []
 
         def measure(rate_per_s: float) -> Point:
-            result = run_test(replace(search.test, expected_per_s=rate_per_s), work, search.plan.tail is not None)
+            result = run_test(replace(search.test, expected_per_s=rate_per_s), work)
             results.append(result)
             return point(result)
 
@@ -111,13 +117,13 @@ class ServingCell(CellCommands):
         self._samples = images(plan.seed, plan.sample_count, shape)
         self._not_captured: list[str] = []
         self._captured = tuple(size for size in plan.policy.sizes() if self._warm(0, size))
-        self._threshold: float | None = None
-        if plan.tail is None:
-            from harness.serving.work import WholeWork
-
-            self._kept: Work = WholeWork(self._executables[0], plan.policy, self._samples)
-        else:
-            self._kept = self._early_exit(plan, plan.tail)
+        for number, policy in enumerate(plan.policies[1:], start=1):
+            for size in policy.sizes():
+                self._warm(number, size)
+        self._heads = self._plain_heads(plan)
+        self._router = self._spec.router.per_sample(self._heads)
+        router = self._router if plan.routing == "measured" else Bound(self._router, plan.routing == "all")
+        self._kept = Work(self._executables, plan.policies, router, self._samples)
         self._kept.starts_at_once = bool(self._captured) and not self._not_captured
         self._plan = plan
         batch_times_s(self._kept, plan.policy.max_batch_size, 1, plan.sample_count)
@@ -134,30 +140,15 @@ class ServingCell(CellCommands):
         executable.synchronize()
         return asked.cuda_graph and reason is None
 
-    def _early_exit(self, plan: ServingPlan, tail: BatchPolicy) -> Work:
-        from harness.serving.early_exit_work import EarlyExitWork
-        from harness.techniques.arch.exit_policy import ExitPolicy
-
-        first, second = self._executables
-        for size in tail.sizes():
-            self._warm(1, size)
-        given = self._spec.policy
-        assert given is not None, "two stages have a policy"
-        threshold = {"none": float("inf"), "all": -1.0}.get(plan.exits)
-        if threshold is None:
-            threshold = given.threshold if given.decision == "threshold" else self._calibrated(plan, given.exit_share)
-        self._threshold = threshold
-        exits = ExitPolicy("threshold", given.exit_share, threshold)
-        return EarlyExitWork(first, second, plan.policy, tail, exits, self._samples)
-
-    def _calibrated(self, plan: ServingPlan, exit_share: float) -> float:
-        """Return the threshold at which this share of the images that are served leaves: requests come one by one."""
-        from harness.techniques.arch.exit_policy import calibrate_threshold, confidence
-
-        logits = np.concatenate(
-            [one["exit_logits"] for one in _plainly(self._executables[0], self._samples, plan.policy)]
-        )
-        return calibrate_threshold(confidence(logits), exit_share)[0]
+    def _plain_heads(self, plan: ServingPlan) -> dict[str, np.ndarray]:
+        """Return the logits of every head for all images, each stage run in full batches without a server."""
+        heads, value = {}, self._samples
+        for number, (executable, policy) in enumerate(zip(self._executables, plan.policies, strict=True), start=1):
+            outputs, head = _plainly(executable, value, policy), self._spec.router.heads[number - 1]
+            heads[head] = outputs[head]
+            if number < len(self._executables):
+                value = outputs[self._executables[number].input_specs[0].name]
+        return heads
 
     def _check(self, work: Work, plan: ServingPlan) -> float:
         """Serve every image and compare with the plain run of the same engines; raise CellError if they differ."""
@@ -167,16 +158,9 @@ class ServingCell(CellCommands):
             _drain(work, requests)
         finally:
             work.keeps_answers = False
-        first = _plainly(self._executables[0], self._samples, plan.policy)
-        if plan.tail is None:
-            expected = np.concatenate([one["logits"] for one in first])
-        else:
-            features = np.concatenate([one["features"] for one in first])
-            late = np.concatenate([one["logits"] for one in _plainly(self._executables[1], features, plan.tail)])
-            early = np.concatenate([one["exit_logits"] for one in first])
-            expected = np.where(np.array([[one.exited] for one in requests]), early, late)
-        served = np.stack([one.answer for one in requests if one.answer is not None]).astype(np.float32)
-        expected = expected.astype(np.float32)
+        heads = [self._heads[name] for name in self._router.heads]
+        expected = np.stack([heads[request.left_after][request.sample] for request in requests]).astype(np.float32)
+        served = np.stack([request.answer for request in requests if request.answer is not None]).astype(np.float32)
         error = float(np.abs(served - expected).max() / (np.abs(expected).max() or 1.0))
         if not error <= self._spec.artifacts[0].plan.arithmetic.tolerance:
             raise CellError(
@@ -197,8 +181,8 @@ def point(result: LoadResult) -> Point:
     )
 
 
-def _plainly(executable: Executable, samples: np.ndarray, policy: BatchPolicy) -> list[dict[str, np.ndarray]]:
-    """Return the outputs for all samples, in full batches, each cut to its real samples."""
+def _plainly(executable: Executable, samples: np.ndarray, policy: BatchPolicy) -> dict[str, np.ndarray]:
+    """Return the outputs of one stage for all samples, run in full batches."""
     out = []
     spec = executable.input_specs[0]
     size = policy.executed(policy.max_batch_size)
@@ -210,7 +194,7 @@ def _plainly(executable: Executable, samples: np.ndarray, policy: BatchPolicy) -
         executable.enqueue(size)
         executable.synchronize()
         out.append({name: array[: len(chunk)] for name, array in executable.outputs(size).items()})
-    return out
+    return {name: np.concatenate([one[name] for one in out]) for name in out[0]}
 
 
 def _drain(work: Work, requests: Sequence[Request]) -> None:

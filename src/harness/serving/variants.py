@@ -13,7 +13,7 @@ from harness.serving.policy import BatchPolicy, powers_of_two
 from harness.serving.serving_cell import ServingPlan
 from harness.techniques.levels import BatchProfile
 
-TAIL_PATIENCE = 0.1  # of the bound: how long a survivor of an early exit may wait for others to fill its batch
+LATER_PATIENCE = 0.1  # of the bound: how long a sample may wait for others to fill a later stage's batch
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def serving_plan(plan: QuartetPlan, cell: PreparedCell) -> ServingPlan:
     """Return how a cell serves: batched by the technique's options, or at its one static size."""
     config = plan.config
     options = config.hw.dynamic_batching
-    first, *second = (artifact.plan.batch for artifact in cell.artifacts)
+    first, *later = (artifact.plan.batch for artifact in cell.artifacts)
     if first.is_static:
         policy = BatchPolicy(first.opt_size, static=True)
     else:
@@ -63,16 +63,14 @@ def serving_plan(plan: QuartetPlan, cell: PreparedCell) -> ServingPlan:
         policy = BatchPolicy(
             first.max_size, options.max_queue_delay_us, preferred, buckets=_buckets(first, plan.device, preferred)
         )
-    tail = None
-    if second:
-        patience_us = round(config.scenario.slo_ms * 1e3 * TAIL_PATIENCE)
-        limits = second[0]
-        tail = (
-            BatchPolicy(limits.opt_size, patience_us, static=True)
-            if limits.is_static
-            else BatchPolicy(limits.max_size, patience_us, buckets=_buckets(limits, plan.device, ()))
-        )
-    return ServingPlan(policy, tail, config.scenario.sample_count, config.data.seed)
+    patience_us = round(config.scenario.slo_ms * 1e3 * LATER_PATIENCE)
+    policies = [
+        BatchPolicy(limits.opt_size, patience_us, static=True)
+        if limits.is_static
+        else BatchPolicy(limits.max_size, patience_us, buckets=_buckets(limits, plan.device, ()))
+        for limits in later
+    ]
+    return ServingPlan((policy, *policies), config.scenario.sample_count, config.data.seed)
 
 
 def _buckets(limits: BatchProfile, device: str, preferred: tuple[int, ...]) -> tuple[int, ...]:

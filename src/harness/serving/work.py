@@ -1,112 +1,176 @@
-"""What a server does with requests: stage them, run them in batches, say which are answered. Here: a whole network."""
+"""What a server does with requests: stage their images, run them in batches stage by stage, say which are answered."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
 from harness.engines.base import Executable
 from harness.serving.policy import BatchPolicy
 from harness.serving.queries import BatchRun, Request
+from harness.serving.stage_pool import StagePool, stage_pool
 from harness.serving.staging import Answers, DeviceAnswers, DeviceStaging, HostAnswers, HostStaging, Staging
+from harness.techniques.arch.stages import Router
 
 NEVER = float("inf")
 
 
-class Work(Protocol):
-    """One cell that serves. All calls come from the thread that loaded it."""
+class Work:
+    """One cell that serves. All calls come from the thread that loaded it.
 
-    runs: list[BatchRun]
-    busy: bool  # a batch is in flight
-    keeps_answers: bool  # the logits stay with each request, to be checked
-    starts_at_once: bool  # a batch is replayed from a graph, and this thread is free meanwhile
+    A stage behind the first runs when its batch is full, when a sample has waited long for it, or when nothing else
+    can run.
+    """
+
+    def __init__(
+        self, executables: Sequence[Executable], policies: Sequence[BatchPolicy], router: Router, images: np.ndarray
+    ) -> None:
+        """Take an executable and a policy a stage (a later one's delay is what a sample may wait for it)."""
+        self._stages, self._policies, self._router = executables, policies, router
+        self._staging = staging_for(executables[0], images)
+        self._capacities = [policy.max_batch_size + 2 * later.max_batch_size for policy, later in pairwise(policies)]
+        self._pools: list[StagePool] = [
+            stage_pool(first, second, router, number, self._capacities[number])
+            for number, (first, second) in enumerate(pairwise(executables))
+        ]
+        self._answers = answers_for(executables[-1], router.heads[-1], policies[-1].max_batch_size)
+        self._waiting: list[Request] = []
+        self._pooled: list[list[tuple[Request, float]]] = [[] for _ in self._pools]  # and since when they wait
+        self._batch: list[Request] = []
+        self._stage, self._began_s, self._executed = 0, 0.0, 0
+        self._unsettled: tuple[BatchRun, StagePool] | None = None  # a run whose wait for the host can't be read yet
+        self.runs: list[BatchRun] = []
+        self.busy = False  # a batch is in flight
+        self.keeps_answers = False  # the logits stay with each request, to be checked
+        self.starts_at_once = False  # a batch is replayed from a graph, and this thread is free meanwhile
+
+    @property
+    def has_router(self) -> bool:
+        """Whether samples may leave before the last stage."""
+        return bool(self._pools)
 
     def room(self) -> int:
-        """Return how many more requests can be taken in."""
+        """Return how many more requests can be taken in: what is left of one batch of the first stage."""
+        return self._policies[0].max_batch_size - len(self._waiting)
 
     def take_in(self, requests: Sequence[Request]) -> None:
         """Take requests in, in their order; their images may begin to move."""
-
-    def start(self, flush: bool) -> float | None:
-        """Start the next batch and return None, or return the seconds until one could start; not while `busy`."""
-
-    def answered(self) -> list[Request]:
-        """Return the requests that are answered since the last call, without waiting."""
-
-    def oldest_s(self) -> float | None:
-        """Return when the first of those that wait inside was issued; None: nobody waits."""
-
-    def drop(self) -> list[Request]:
-        """Forget and return all who wait inside, and after an error those of the batch that failed."""
-
-
-class WholeWork:
-    """A network in one call."""
-
-    def __init__(self, executable: Executable, policy: BatchPolicy, images: np.ndarray) -> None:
-        self._executable, self._policy = executable, policy
-        self._staging = staging_for(executable, images)
-        self._answers = answers_for(executable, "logits", policy.max_batch_size)
-        self._waiting: list[Request] = []
-        self._batch: list[Request] = []
-        self._began_s, self._executed = 0.0, 0
-        self.runs: list[BatchRun] = []
-        self.busy = self.keeps_answers = self.starts_at_once = False
-
-    def room(self) -> int:
-        """Return what is left of one batch."""
-        return self._policy.max_batch_size - len(self._waiting)
-
-    def take_in(self, requests: Sequence[Request]) -> None:
-        """Stage the images."""
         self._waiting.extend(requests)
         self._staging.add([request.sample for request in requests])
 
     def start(self, flush: bool) -> float | None:
-        """Run the batch that the policy wants."""
-        if not self._waiting:
-            return NEVER
+        """Start the next batch and return None, or return the seconds until one could start; not while `busy`.
+
+        A later stage that is full or overdue comes first, the last one before the others; then the first stage, then
+        whatever samples wait for a later one.
+        """
+        self._settle()
         now = time.perf_counter()
-        oldest_us = (now - self._waiting[0].issued_s) * 1e6
-        count = self._policy.take(len(self._waiting), oldest_us, flush)
-        if not count:
-            return self._policy.wait_us(oldest_us) / 1e6
-        self._batch, self._waiting = self._waiting[:count], self._waiting[count:]
-        for request in self._batch:
+        for number in reversed(range(len(self._pools))):
+            pooled, policy = self._pooled[number], self._policies[number + 1]
+            overdue = policy.take(len(pooled), (now - pooled[0][1]) * 1e6) if pooled else 0
+            crowded = len(pooled) > self._capacities[number] - self._policies[number].max_batch_size
+            if overdue or crowded:
+                self._start_later(number, overdue or min(len(pooled), policy.max_batch_size), now)
+                return None
+        oldest_us = (now - self._waiting[0].issued_s) * 1e6 if self._waiting else 0.0
+        count = self._policies[0].take(len(self._waiting), oldest_us, flush) if self._waiting else 0
+        if count:
+            self._start_first(count, now)
+            return None
+        for number in reversed(range(len(self._pools))):
+            if self._pooled[number]:
+                most = self._policies[number + 1].max_batch_size
+                self._start_later(number, min(len(self._pooled[number]), most), now)
+                return None
+        return self._policies[0].wait_us(oldest_us) / 1e6 if self._waiting else NEVER
+
+    def _start_first(self, count: int, now: float) -> None:
+        batch, self._waiting = self._waiting[:count], self._waiting[count:]
+        for request in batch:
             request.started_s, request.batch_size = now, count
-        self._began_s, self._executed = now, self._policy.executed(count)
         self._staging.load(count)
-        self._executable.enqueue(self._executed)
-        self._answers.fetch(self._executable.output_buffers()["logits"], count)
-        self.busy = True
-        return None
+        self._enqueue(0, batch, now)
+
+    def _start_later(self, number: int, count: int, now: float) -> None:
+        """Run the stage behind pool `number`."""
+        batch = [request for request, _ in self._pooled[number][:count]]
+        self._pooled[number] = self._pooled[number][count:]
+        self._pools[number].load(count)
+        self._enqueue(number + 1, batch, now)
+
+    def _enqueue(self, stage: int, batch: list[Request], now: float) -> None:
+        count = len(batch)
+        self._batch, self._stage, self._began_s, self.busy = batch, stage, now, True
+        self._executed = self._policies[stage].executed(count)
+        self._stages[stage].enqueue(self._executed)
+        if stage < len(self._pools):
+            self._pools[stage].decide(count)
+        else:
+            self._answers.fetch(self._stages[stage].output_buffers()[self._router.heads[stage]], count)
 
     def answered(self) -> list[Request]:
-        """Return the batch in flight once it is done."""
-        if not self.busy or not self._answers.ready():
+        """Return the requests that are answered since the last call, without waiting."""
+        if not self.busy:
+            return []
+        return self._after_decision() if self._stage < len(self._pools) else self._after_last()
+
+    def _after_decision(self) -> list[Request]:
+        pool, pooled = self._pools[self._stage], self._pooled[self._stage]
+        leaving = pool.decided()
+        if leaving is None:
+            return []
+        pool.keep(np.flatnonzero(~leaving))  # first: the device waits for this
+        now = time.perf_counter()
+        self._unsettled = BatchRun(self._stage + 1, self._began_s, now, len(self._batch), self._executed), pool
+        done = []
+        for row, (request, leaves) in enumerate(zip(self._batch, leaving, strict=True)):
+            if not leaves:
+                pooled.append((request, now))
+                continue
+            request.completed_s, request.left_after, request.exited = now, self._stage, True
+            if self.keeps_answers:
+                request.answer = np.array(pool.logits[row])
+            done.append(request)
+        self._batch, self.busy = [], False
+        return done
+
+    def _after_last(self) -> list[Request]:
+        if not self._answers.ready():
             return []
         now = time.perf_counter()
-        self.busy = False
-        self.runs.append(BatchRun(1, self._began_s, now, len(self._batch), self._executed))
-        done, self._batch = self._batch, []
+        self.runs.append(BatchRun(self._stage + 1, self._began_s, now, len(self._batch), self._executed))
+        done, self._batch, self.busy = self._batch, [], False
         for row, request in enumerate(done):
-            request.completed_s = now
+            request.completed_s, request.left_after = now, self._stage
             if self.keeps_answers:
                 request.answer = np.array(self._answers.rows[row])
         return done
 
+    def _settle(self) -> None:
+        """Note the last run with a decision, whose packing is done or nearly so."""
+        if self._unsettled is not None:
+            (run, pool), self._unsettled = self._unsettled, None
+            self.runs.append(replace(run, host_sync_s=pool.host_sync_s()))
+
     def oldest_s(self) -> float | None:
-        """Return when the first of the waiting was issued."""
-        return self._waiting[0].issued_s if self._waiting else None
+        """Return when the first of those that wait inside was issued; None: nobody waits."""
+        pooled = (request.issued_s for waiting in self._pooled for request, _ in waiting[:1])
+        return min((*(request.issued_s for request in self._waiting[:1]), *pooled), default=None)
 
     def drop(self) -> list[Request]:
-        """Forget all."""
-        out = [*self._batch, *self._waiting]
-        self._batch, self._waiting, self.busy = [], [], False
+        """Forget and return all who wait inside, and after an error those of the batch that failed."""
+        self._unsettled = None
+        pooled = [request for waiting in self._pooled for request, _ in waiting]
+        out = [*self._batch, *self._waiting, *pooled]
+        self._batch, self._waiting, self._pooled, self.busy = [], [], [[] for _ in self._pools], False
         self._staging.clear()
+        for pool in self._pools:
+            pool.clear()
         return out
 
 
@@ -126,5 +190,5 @@ def answers_for(executable: Executable, output: str, rows: int) -> Answers:
         return HostAnswers()
     import torch
 
-    spec = next(one for one in executable.output_specs if one.name == output)
+    spec = next(spec for spec in executable.output_specs if spec.name == output)
     return DeviceAnswers(rows, spec.shape[1], getattr(torch, spec.dtype), executable.stream)

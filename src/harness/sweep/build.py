@@ -18,8 +18,7 @@ from harness.sweep.plan import build_plan
 from harness.system.cache import Cache
 from harness.system.errors import CellError
 from harness.techniques.arch.assembled import Network, network
-from harness.techniques.arch.exit_policy import ExitPolicy
-from harness.techniques.arch.stages import Stage
+from harness.techniques.arch.stages import Router, Stage
 from harness.techniques.finetuned import base_model, weights_of
 from harness.techniques.levels import BatchProfile
 
@@ -75,15 +74,15 @@ def _prepare_cell(
 ) -> PreparedCell:
     built: list[Built] = []
     export_s, exports_hit = 0.0, True
-    for stage in net.stages:
+    for number, stage in enumerate(net.stages):
         progress.stage("export", f"{cell.role} {stage.name}")
         graph, seconds, hit = export(stage.module, net.identity.exact, _request(stage, cell, net), cache)
         export_s, exports_hit = export_s + seconds, exports_hit and hit
         what = f"{cell.role} {stage.name}"
         progress.stage("build", what)
         asked = build_plan(plan, cell, graph, net.text, stage.name)
-        batch = _stage_batch(stage, asked.batch, plan.config.batch_size, net.policy)
-        # ranges were chosen for the whole batch; survivors have the one that their usual number is the best of
+        batch = _stage_batch(number, asked.batch, plan.config.batch_size, net.router)
+        # ranges were chosen for the whole batch; a later stage has the one that its usual number is the best of
         asked = replace(asked, batch=batch, profiles=asked.profiles if batch == asked.batch else ())
         try:
             built.append(fetch_or_build(asked, cache, plan.config.engine.build_limit_s, _watcher(progress, what)))
@@ -106,7 +105,7 @@ def _watcher(progress: Progress, what: str) -> Callable[[str], None]:
 
 def _request(stage: Stage, cell: CellPlan, net: Network) -> ExportRequest:
     """Return how a stage is exported; what passes between two stages stays in the precision of the graph."""
-    outer = {"input", "logits", "exit_logits"}
+    outer = {net.stages[0].input_name, *net.router.heads}
     names = (stage.input_name, *stage.output_names)
     precision = cell.levels.precision
     kept = () if cell.levels.native_io else tuple(name for name in names if name in outer)
@@ -119,13 +118,13 @@ def _request(stage: Stage, cell: CellPlan, net: Network) -> ExportRequest:
     )
 
 
-def _stage_batch(stage: Stage, batch: BatchProfile, batch_size: int, policy: ExitPolicy | None) -> BatchProfile:
-    """Return the batch sizes a stage sees: behind an exit only the survivors of the batch arrive."""
-    if stage.name != "stage2" or policy is None:
+def _stage_batch(stage: int, batch: BatchProfile, batch_size: int, router: Router) -> BatchProfile:
+    """Return the batch sizes a stage sees: only what the router lets through arrives at a later one."""
+    if stage == 0:
         return batch
-    usual = max(1, policy.survivors(batch_size))
-    if policy.decision == "threshold":  # how many survive depends on the data
+    usual = max(1, router.reaching(stage, batch_size))
+    if not router.counts_are_known:
         return BatchProfile(1, usual, max(2, batch.max_size))
     if batch.is_static:
         return BatchProfile(usual, usual, usual)
-    return BatchProfile(1, usual, max(usual, policy.survivors(batch.max_size), 2))
+    return BatchProfile(1, usual, max(usual, router.reaching(stage, batch.max_size), 2))

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.config import ArchConfig, DataConfig, HarnessConfig, ModelConfig
+from harness.config import ArchConfig, DataConfig, HarnessConfig, ModelConfig, arch_off
 from harness.networks.data import UNLABELLED
 from harness.system.cache import file_sha256, key_of
 from harness.system.errors import UserError
@@ -44,7 +44,7 @@ def base_model(config: HarnessConfig) -> ModelConfig:
     """Return the unmodified model, with the weights that were trained from the given ones where there are such."""
     if config.checkpoints.use == "never" or config.data.name == UNLABELLED:
         return config.model
-    path = _folder(config, config.model, ArchConfig()) / WEIGHTS
+    path = _folder(config, config.model, arch_off()) / WEIGHTS
     return replace(config.model, weights=str(path)) if path.is_file() else config.model
 
 
@@ -61,7 +61,7 @@ def trained_parts(stack: ArchConfig) -> tuple[str, ...]:
 
 def weights_identity(config: HarnessConfig) -> list[str]:
     """Return what changes when a quartet's weights do."""
-    found = [weights_of(config, stack) for stack in (ArchConfig(), config.arch)]
+    found = [weights_of(config, stack) for stack in (arch_off(), config.arch)]
     return [f"{_origin(one.model)} {one.sha256}" for one in found]
 
 
@@ -73,7 +73,7 @@ def check_weights(configs: Sequence[HarnessConfig]) -> None:
             raise UserError(f"checkpoints.use={use}: choose one of auto, require, never.")
         if use != "require":
             continue
-        for stack in (ArchConfig(), config.arch):
+        for stack in (arch_off(), config.arch):
             found = weights_of(config, stack)
             parts = trained_parts(stack)
             if found.checkpoint is None and (parts or found.model.weights is None):

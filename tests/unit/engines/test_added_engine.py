@@ -21,7 +21,7 @@ from harness.sweep.main import help_text
 from harness.sweep.plan import plan_quartet
 from harness.sweep.refusals import check_engine_options
 from harness.system.errors import CellError, UserError
-from harness.techniques.arch.outputs import CellOutputs
+from harness.techniques.arch.stages import NetworkOutputs
 from harness.techniques.hw.fp16 import FP16
 
 ENGINE = "node_by_node"
@@ -111,7 +111,9 @@ def test_it_computes_what_the_network_computes_in_each_precision_and_says_where_
                 executable.write_inputs({"input": batch})
                 executable.enqueue(len(batch))
                 found += list(executable.outputs(len(batch))["logits"])
-            compare(CellOutputs({"logits": np.stack(found)}, np.stack(found)), task.expected, artifact.plan.arithmetic)
+            compare(
+                NetworkOutputs({"logits": np.stack(found)}, np.stack(found)), task.expected, artifact.plan.arithmetic
+            )
             profile = take_profile([executable], task.spec)
         assert profile.source == "node by node"
         assert profile.kernels >= artifact.plan.graph.nodes and 0 < profile.work_ms <= profile.batch_ms

@@ -11,10 +11,10 @@ import pytest
 import torch
 from torchvision.models.densenet import DenseNet
 
-from harness.config import GroupedOptions, LowRankOptions
 from harness.engines.inductor.dense_blocks import FusedDenseBlock, PooledTransition, apply, proof
 from harness.sweep.plan import plan_quartet
 from harness.system.errors import UserError
+from harness.techniques.arch.options import GroupedOptions, LowRankOptions
 
 pytest.importorskip("triton")
 

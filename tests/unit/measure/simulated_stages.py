@@ -31,11 +31,12 @@ class Stage:
     degraded: tuple[str, ...] = ()
     captured: list[int] = field(default_factory=list)
     types: dict[str, str] = field(default_factory=dict)  # of outputs; float32 if not named here
+    reads: str = "input"  # the name of its input
 
     def __post_init__(self) -> None:
-        self._in = {"x": self._zeros("float32")}
+        self._in = {self.reads: self._zeros("float32")}
         self._out = {name: self._zeros(self.types.get(name, "float32")) for name in self.outputs_by_sign}
-        self.input_specs = (TensorSpec("x", (-1, CLASSES), "float32"),)
+        self.input_specs = (TensorSpec(self.reads, (-1, CLASSES), "float32"),)
         self.output_specs = tuple(
             TensorSpec(name, (-1, CLASSES), self.types.get(name, "float32")) for name in self.outputs_by_sign
         )
@@ -66,7 +67,7 @@ class Stage:
 
     def _run(self, count: int) -> None:
         for name, sign in self.outputs_by_sign.items():
-            self._out[name][:count] = sign * self._in["x"][:count]
+            self._out[name][:count] = sign * self._in[self.reads][:count]
 
     def capture(self, count: int) -> str | None:
         if self.refuses is None:
@@ -100,5 +101,6 @@ def two_stages(gpu=None, shared_stream: bool = False, log=None) -> tuple[Stage, 
     log = [] if log is None else log
     streams = (None, None) if gpu is None else (Stream(gpu, "first", log), Stream(gpu, "second", log))
     first = Stage("stage1", {"features": 1, "exit_logits": 1}, BATCH, log, gpu, streams[0])
-    second = Stage("stage2", {"logits": -1}, BATCH, log, gpu, streams[0] if shared_stream else streams[1])
+    second_stream = streams[0] if shared_stream else streams[1]
+    second = Stage("stage2", {"logits": -1}, BATCH, log, gpu, second_stream, reads="features")
     return first, second

@@ -17,7 +17,7 @@ from harness.measure.progress import Silent
 from harness.measure.tasks import tasks
 from harness.networks.data import open_dataset
 from harness.results.accuracy import answer_metrics, answer_table
-from harness.techniques.arch.outputs import CellOutputs
+from harness.techniques.arch.stages import NetworkOutputs
 
 pytestmark = pytest.mark.slow
 
@@ -73,8 +73,8 @@ def test_every_cell_has_accuracy_interval_and_agreement_with_its_own_network(ans
 def test_early_exits_answers_are_the_head_s_that_each_sample_was_sent_to(answered):
     cells, answers = answered
     own = answers.own["combined"]
-    assert 0 < own.exited.sum() < 359
-    chosen = np.where(own.exited, own.heads["exit_logits"], own.heads["logits"])
+    assert 0 < (own.left_after == 0).sum() < 359
+    chosen = np.where(own.left_after == 0, own.heads["exit_logits"], own.heads["logits"])
     assert np.array_equal(own.ranked[:, 0], chosen)
     assert "combined_exited" in answer_table(answers, cells["hw"].data)
 
@@ -86,7 +86,7 @@ def test_images_that_fill_up_the_last_batch_are_not_counted_twice(answered):
     def run(inputs):
         seen.append(len(inputs))
         logits = inputs.reshape(len(inputs), -1)[:, :10]
-        return CellOutputs({"logits": logits}, logits)
+        return NetworkOutputs({"logits": logits}, logits)
 
     found = predict(test, 100, run)
     assert seen == [100, 100, 100, 100]

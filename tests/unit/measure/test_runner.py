@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from harness.engines import get
-from harness.measure.runner import EarlyExitRunner, WholeRunner, make_runner
+from harness.measure.runner import Runner
 from harness.system.errors import CellError
 from harness.techniques.arch.exit_policy import ExitPolicy, confidence
+from harness.techniques.arch.stages import ONE_STAGE
 
 BATCH = 6
 
@@ -34,7 +35,7 @@ def runner(cell):
         executables = tuple(
             stack.enter_context(get(artifact.plan.engine).load(artifact, "cpu")) for artifact in cell.artifacts
         )
-        yield make_runner(executables, cell.network.policy, BATCH)
+        yield Runner(executables, cell.network.router, BATCH)
 
 
 def heads(cell, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -88,8 +89,8 @@ def test_verification_gives_both_heads_for_all_samples_and_an_exact_share_of_exi
     found = runner.verify(inputs)
     np.testing.assert_allclose(found.heads["exit_logits"], early, rtol=0, atol=1e-5)
     np.testing.assert_allclose(found.heads["logits"], last, rtol=0, atol=1e-5)
-    assert found.exited.sum() == 2
-    np.testing.assert_allclose(found.final, np.where(found.exited[:, None], early, last), rtol=0, atol=1e-5)
+    assert (found.left_after == 0).sum() == 2
+    np.testing.assert_allclose(found.final, np.where(found.left_after[:, None] == 0, early, last), rtol=0, atol=1e-5)
 
 
 def test_a_run_of_verification_does_not_stay_in_the_way_of_timed_ones(cell, runner, images):
@@ -112,7 +113,7 @@ def roomy(prepared):
 def verified(cell, policy: ExitPolicy, inputs: np.ndarray):
     with ExitStack() as stack:
         executables = tuple(stack.enter_context(get("eager").load(artifact, "cpu")) for artifact in cell.artifacts)
-        return make_runner(executables, policy, BATCH).verify(inputs)
+        return Runner(executables, policy, BATCH).verify(inputs)
 
 
 @pytest.mark.parametrize(("share", "leave"), [(0.0, 0), (0.5, 3), (1.0, 6)])
@@ -120,8 +121,8 @@ def test_every_share_is_exact_none_and_all_included(roomy, images, share, leave)
     inputs = images(BATCH)
     early, last = heads(roomy, inputs)
     found = verified(roomy, ExitPolicy("share", share), inputs)
-    assert found.exited.sum() == leave
-    np.testing.assert_allclose(found.final, np.where(found.exited[:, None], early, last), rtol=0, atol=1e-5)
+    assert (found.left_after == 0).sum() == leave
+    np.testing.assert_allclose(found.final, np.where(found.left_after[:, None] == 0, early, last), rtol=0, atol=1e-5)
 
 
 def test_a_threshold_lets_go_whoever_reaches_it(roomy, images):
@@ -130,9 +131,9 @@ def test_a_threshold_lets_go_whoever_reaches_it(roomy, images):
     sure = confidence(early)
     level = float(np.sort(sure)[::-1][3:5].mean())  # between the fourth and the fifth most confident one
     found = verified(roomy, ExitPolicy("threshold", 0.5, level), inputs)
-    assert found.exited.tolist() == (sure >= level).tolist()
-    assert found.exited.sum() == 4
-    np.testing.assert_allclose(found.final, np.where(found.exited[:, None], early, last), rtol=0, atol=1e-5)
+    assert (found.left_after == 0).tolist() == (sure >= level).tolist()
+    assert (found.left_after == 0).sum() == 4
+    np.testing.assert_allclose(found.final, np.where(found.left_after[:, None] == 0, early, last), rtol=0, atol=1e-5)
 
 
 def test_a_whole_network_gives_the_batch_that_was_written(prepared, images):
@@ -141,8 +142,7 @@ def test_a_whole_network_gives_the_batch_that_was_written(prepared, images):
     with torch.inference_mode():
         expected = cell.network.module(torch.from_numpy(inputs)).numpy()
     with get("onnxruntime").load(cell.artifacts[0], "cpu") as executable:
-        runner = make_runner((executable,), None, 2)
-        assert isinstance(runner, WholeRunner)
+        runner = Runner((executable,), ONE_STAGE, 2)
         found = runner.verify(inputs)
         np.testing.assert_allclose(found.final, expected, rtol=0, atol=1e-5)
         runner.write(inputs[::-1].copy())
@@ -158,7 +158,7 @@ def test_what_is_poisoned_is_every_stages_output_and_the_result(runner, images):
     assert np.isfinite(runner.result).all()
     runner.poison()
     assert np.isnan(runner.result).all()
-    for stage in (runner._stage1, runner._stage2):
+    for stage in runner._stages:
         assert all(np.isnan(buffer).all() for buffer in stage.output_buffers().values())
 
 
@@ -166,13 +166,8 @@ def test_a_second_stage_that_writes_nothing_is_noticed(cells, images):
     cell = cells["combined"]
     with ExitStack() as stack:
         executables = [stack.enter_context(get("onnxruntime").load(one, "cpu")) for one in cell.artifacts]
-        runner = EarlyExitRunner(executables[0], executables[1], cell.network.policy, BATCH)
+        runner = Runner(tuple(executables), cell.network.router, BATCH)
         runner.verify(images(BATCH))
         executables[1].enqueue = lambda batch_size=None: None  # an engine that lost its work
         with pytest.raises(CellError, match="values of 'logits' are not finite or were never written"):
             runner.verify(images(BATCH))
-
-
-def test_two_stages_without_a_policy_are_a_bug_of_ours():
-    with pytest.raises(ValueError, match="expected one, or two with a policy"):
-        make_runner((None, None), None, 2)

@@ -5,17 +5,18 @@ The tensors are the CPU's; the streams note who waits for whom, and on which of 
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
 from simulated_stages import BATCH, CLASSES, Stage, two_stages
 
-from harness.measure import runner as runner_module
-from harness.measure.runner import make_runner
+from harness.measure.runner import Runner
 from harness.system.errors import CellError
 from harness.techniques.arch.exit_policy import ExitPolicy
+from harness.techniques.arch.stages import ONE_STAGE, Router
 
 LEAVING = (1, 4, 5)  # by `inputs`: the surest half
 
@@ -40,7 +41,7 @@ def answers(batch: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("policy", [HALF, ExitPolicy("threshold", 0.5, 0.8)], ids=["share", "threshold"])
 def test_tensors_take_the_same_way_as_arrays(gpu, policy):
     for on in (None, gpu):
-        runner = make_runner(two_stages(on), policy, BATCH)
+        runner = Runner(two_stages(on), policy, BATCH)
         for seed in (0, 1):  # nothing stays of the first
             runner.write(inputs(seed))
             runner.launch()
@@ -49,19 +50,19 @@ def test_tensors_take_the_same_way_as_arrays(gpu, policy):
         found = runner.verify(inputs(2))
         np.testing.assert_array_equal(found.final, answers(inputs(2)))
         np.testing.assert_array_equal(found.heads["logits"], -inputs(2))
-        assert np.flatnonzero(found.exited).tolist() == sorted(LEAVING)
+        assert np.flatnonzero(found.left_after == 0).tolist() == sorted(LEAVING)
         assert isinstance(runner.result, np.ndarray if on is None else torch.Tensor)
 
 
 def test_who_left_is_told_by_the_decision_that_was_carried_out(gpu, monkeypatch):
     """The device's softmax may part two samples of nearly the same confidence otherwise than the host's."""
-    decide = runner_module.survivor_indices
-    monkeypatch.setattr(runner_module, "survivor_indices", lambda logits, policy: (decide(logits, policy) + 1) % BATCH)
-    found = make_runner(two_stages(gpu), HALF, BATCH).verify(inputs())
+    decide = ExitPolicy.goes_on
+    monkeypatch.setattr(ExitPolicy, "goes_on", lambda *given: (decide(*given) + 1) % BATCH)
+    found = Runner(two_stages(gpu), HALF, BATCH).verify(inputs())
     stayed = sorted((one + 1) % BATCH for one in set(range(BATCH)) - set(LEAVING))
-    assert np.flatnonzero(~found.exited).tolist() == stayed
+    assert np.flatnonzero(found.left_after).tolist() == stayed
     early, last = found.heads["exit_logits"], found.heads["logits"]
-    np.testing.assert_array_equal(found.final, np.where(found.exited[:, None], early, last))
+    np.testing.assert_array_equal(found.final, np.where(found.left_after[:, None] == 0, early, last))
 
 
 @pytest.mark.parametrize(("exit_type", "last_type"), [("float32", "float16"), ("float16", "float32")])
@@ -70,8 +71,8 @@ def test_answers_have_the_exits_type_whatever_the_last_stage_computes_in(gpu, ex
     on = gpu if on_tensors else None
     stream = gpu.stream if on_tensors else None
     first = Stage("1", {"features": 1, "exit_logits": 1}, BATCH, [], on, stream, types={"exit_logits": exit_type})
-    second = Stage("2", {"logits": -1}, BATCH, [], on, stream, types={"logits": last_type})
-    runner = make_runner((first, second), HALF, BATCH)
+    second = Stage("2", {"logits": -1}, BATCH, [], on, stream, types={"logits": last_type}, reads="features")
+    runner = Runner((first, second), HALF, BATCH)
     runner.write(inputs())
     runner.launch()
     assert str(runner.result.dtype).removeprefix("torch.") == exit_type
@@ -81,23 +82,23 @@ def test_answers_have_the_exits_type_whatever_the_last_stage_computes_in(gpu, ex
 @pytest.mark.parametrize("broken", ["exit_logits", "features", "logits"])
 def test_a_value_that_is_no_number_is_found_in_whichever_output_it_is(gpu, broken):
     stages = two_stages(gpu)
-    runner = make_runner(stages, HALF, BATCH)
+    runner = Runner(stages, HALF, BATCH)
     stage = next(one for one in stages if broken in one.outputs_by_sign)
     stage.outputs_by_sign[broken] = float("inf")
     with pytest.raises(CellError, match=rf"^wrong output: 24 of 24 values of '{broken}' are not finite"):
         runner.verify(inputs() + 1)
 
 
-@pytest.mark.parametrize("policy", [None, HALF])
-def test_three_stages_are_a_bug_of_ours_with_or_without_a_policy(gpu, policy):
-    with pytest.raises(ValueError, match=r"3 stages with policy .*: expected one, or two with a policy"):
-        make_runner((*two_stages(gpu), *two_stages(gpu)[:1]), policy, BATCH)
+@pytest.mark.parametrize("router", [ONE_STAGE, HALF])
+def test_a_router_for_another_number_of_stages_is_a_bug(gpu, router):
+    with pytest.raises(ValueError, match=r"3 stages with .*, which routes [12]"):
+        Runner((*two_stages(gpu), *two_stages(gpu)[:1]), router, BATCH)
 
 
 def test_each_stage_waits_for_the_others_stream_and_torch_works_on_the_second_ones(gpu):
     log: list[tuple[Any, ...]] = []
     first, second = two_stages(gpu, log=log)
-    runner = make_runner((first, second), HALF, BATCH)
+    runner = Runner((first, second), HALF, BATCH)
     runner.write(inputs())
     log.clear()
     runner.launch()
@@ -116,7 +117,7 @@ def test_each_stage_waits_for_the_others_stream_and_torch_works_on_the_second_on
 
 def test_two_stages_on_one_stream_are_in_order_without_waiting(gpu):
     log: list[tuple[Any, ...]] = []
-    runner = make_runner(two_stages(gpu, shared_stream=True, log=log), HALF, BATCH)
+    runner = Runner(two_stages(gpu, shared_stream=True, log=log), HALF, BATCH)
     runner.write(inputs())
     runner.launch()
     assert [entry for entry in log if entry[0] == "wait"] == []
@@ -126,7 +127,7 @@ def test_two_stages_on_one_stream_are_in_order_without_waiting(gpu):
 def test_a_replay_gives_what_a_launch_gives_from_both_graphs_the_second_of_the_survivors(gpu):
     log: list[tuple[Any, ...]] = []
     first, second = two_stages(gpu, log=log)
-    runner = make_runner((first, second), HALF, BATCH)
+    runner = Runner((first, second), HALF, BATCH)
     runner.write(inputs())
     assert runner.capture() is None
     assert (first.captured, second.captured) == ([BATCH], [3])
@@ -150,7 +151,7 @@ def test_a_replay_gives_what_a_launch_gives_from_both_graphs_the_second_of_the_s
 def test_where_all_leave_the_second_stage_is_neither_captured_nor_run(gpu, way):
     log: list[tuple[Any, ...]] = []
     first, second = two_stages(gpu, log=log)
-    runner = make_runner((first, second), ExitPolicy("share", 1.0), BATCH)
+    runner = Runner((first, second), ExitPolicy("share", 1.0), BATCH)
     runner.write(inputs())
     assert runner.capture() is None
     assert (first.captured, second.captured) == ([BATCH], [])
@@ -161,10 +162,10 @@ def test_where_all_leave_the_second_stage_is_neither_captured_nor_run(gpu, way):
 
 def test_why_an_exit_can_not_be_captured_is_the_thresholds_or_the_first_stage_that_refuses(gpu):
     first, second = two_stages(gpu)
-    threshold = make_runner((first, second), ExitPolicy("threshold", 0.5, 0.8), BATCH)
-    assert threshold.capture() == "how many samples survive a threshold is known only to the host"
+    threshold = Runner((first, second), ExitPolicy("threshold", 0.5, 0.8), BATCH)
+    assert threshold.capture() == "only the host knows how many samples go on to the next stage"
     second.refuses = "stage 2 allocates"
-    runner = make_runner((first, second), HALF, BATCH)
+    runner = Runner((first, second), HALF, BATCH)
     assert (runner.capture(), first.captured) == ("stage 2 allocates", [BATCH])
     first.refuses = "stage 1 allocates"
     assert runner.capture() == "stage 1 allocates"
@@ -173,24 +174,24 @@ def test_why_an_exit_can_not_be_captured_is_the_thresholds_or_the_first_stage_th
 
 def test_poison_reaches_every_tensor_that_a_batch_writes(gpu):
     first, second = two_stages(gpu)
-    runner = make_runner((first, second), HALF, BATCH)
+    runner = Runner((first, second), HALF, BATCH)
     runner.write(inputs())
     runner.launch()
     runner.poison()
     written = (*first.output_buffers().values(), *second.output_buffers().values(), runner.result)
     assert all(tensor.isnan().all() for tensor in written)
-    assert second.input_buffers()["x"].isnan().all()  # what the first stage packs for the second
+    assert second.input_buffers()["features"].isnan().all()  # what the first stage packs for the second
     np.testing.assert_array_equal(runner.input_buffer, inputs())  # a batch reads it and does not write it
 
 
 def test_a_whole_network_is_captured_and_replayed_for_its_batch_in_an_engine_with_room_for_more(gpu):
     stage = Stage("whole", {"logits": -1}, BATCH + 2, [], gpu, gpu.stream)
-    runner = make_runner((stage,), None, BATCH)
+    runner = Runner((stage,), ONE_STAGE, BATCH)
     runner.write(inputs())
     assert runner.capture() is None
     assert stage.captured == [BATCH]
     assert runner.stream is stage.stream
-    assert runner.input_buffer is stage.input_buffers()["x"]
+    assert runner.input_buffer is stage.input_buffers()["input"]
     runner.poison()
     assert runner.result.shape == (BATCH, CLASSES)
     assert runner.result.isnan().all()
@@ -199,3 +200,46 @@ def test_a_whole_network_is_captured_and_replayed_for_its_batch_in_an_engine_wit
     assert ("replay", "whole", BATCH) in stage.log
     stage.refuses = "the engine allocates"
     assert runner.capture() == "the engine allocates"
+
+
+@dataclass(frozen=True)
+class Largest(Router):
+    """Whoever has the largest first logit leaves: one of the batch after each stage."""
+
+    heads: ClassVar[tuple[str, ...]] = ("early", "middle", "logits")
+    counts_are_known: ClassVar[bool] = True
+
+    def leaves(self, stage: int, logits: Any) -> Any:
+        return logits[:, 0] == logits[:, 0].max()
+
+    def reaching(self, stage: int, batch_size: int) -> int:
+        return batch_size - stage
+
+
+@pytest.mark.parametrize("way", ["launch", "replay"])
+@pytest.mark.parametrize("on_tensors", [True, False], ids=["tensors", "arrays"])
+def test_of_three_stages_each_runs_on_those_that_the_router_lets_through_to_it(gpu, on_tensors, way):
+    on, stream = (gpu, gpu.stream) if on_tensors else (None, None)
+    log: list[tuple[Any, ...]] = []
+    stages = (
+        Stage("1", {"wide": 1, "early": 1}, BATCH, log, on, stream),
+        Stage("2", {"narrow": 2, "middle": 10}, BATCH, log, on, stream, reads="wide"),
+        Stage("3", {"logits": -1}, BATCH, log, on, stream, reads="narrow"),
+    )
+    runner = Runner(stages, Largest(), BATCH)
+    batch = inputs()
+    order = np.argsort(-batch[:, 0])
+    expected = -2 * batch
+    expected[order[0]], expected[order[1]] = batch[order[0]], 10 * batch[order[1]]
+    found = runner.verify(batch)
+    np.testing.assert_allclose(found.final, expected, rtol=1e-6)
+    assert found.left_after[order].tolist() == [0, 1, 2, 2, 2, 2]
+    np.testing.assert_allclose(found.heads["middle"], 10 * batch, rtol=1e-6)
+    assert runner.capture() is None
+    assert [stage.captured for stage in stages] == [[BATCH], [BATCH - 1], [BATCH - 2]]
+    runner.poison()
+    log.clear()
+    getattr(runner, way)()
+    np.testing.assert_allclose(runner.result, expected, rtol=1e-6)
+    runs = [entry[1:] for entry in log if entry[0] in ("enqueue", "replay")]
+    assert runs == [("1", BATCH), ("2", BATCH - 1), ("3", BATCH - 2)]

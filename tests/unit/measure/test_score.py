@@ -8,6 +8,7 @@ from scipy.stats import binomtest
 
 from harness.measure.predictions import Predictions
 from harness.results.score import accuracy_metrics, drop, share
+from harness.techniques.arch.exit_policy import ExitPolicy
 
 LABELS = np.array([0, 1, 2, 3, 4, 5])
 
@@ -74,7 +75,7 @@ def test_an_early_exit_reports_those_that_left_and_those_that_stayed_and_each_he
     exited = np.array([True, True, False, False, False, False])
     heads = {"exit_logits": np.array([0, 9, 9, 9, 9, 9]), "logits": np.array([0, 1, 2, 3, 4, 9])}
     final = np.where(exited, heads["exit_logits"], heads["logits"])
-    own = Predictions(ranked(*final), heads, exited)
+    own = Predictions(ranked(*final), heads, np.where(exited, 0, 1), ExitPolicy("share", 0.5))
     found = accuracy_metrics(own, own, LABELS, classes=10)
     assert found["accuracy/exit_share"] == 2 / 6
     assert found["accuracy/exited_top1"] == 1 / 2
@@ -85,7 +86,7 @@ def test_an_early_exit_reports_those_that_left_and_those_that_stayed_and_each_he
 
 def test_where_nobody_left_there_is_no_accuracy_of_those_that_did():
     heads = {"exit_logits": LABELS, "logits": LABELS}
-    own = Predictions(ranked(*LABELS), heads, np.zeros(6, dtype=bool))
+    own = Predictions(ranked(*LABELS), heads, np.ones(6, dtype=int), ExitPolicy("share", 0.0))
     found = accuracy_metrics(own, own, LABELS, classes=10)
     assert "accuracy/exited_top1" not in found
     assert found["accuracy/stayed_top1"] == 1

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from harness.config import ArchConfig, DataConfig, EarlyExitOptions
-from harness.networks import build
+from harness.config import ArchConfig, DataConfig
 from harness.networks.data.labelled import labelled
 from harness.sweep.plan import check_config
 from harness.system.errors import UserError
 from harness.techniques.arch.assembled import network
-from harness.techniques.arch.early_exit import apply
-from harness.techniques.arch.threshold import largest_share, policy_on
+from harness.techniques.arch.exit_policy import largest_share
 
 SURE = np.array([0.9, 0.8, 0.7, 0.6, 0.5], dtype=np.float32)
 ALL, NONE = np.ones(5, dtype=bool), np.zeros(5, dtype=bool)
@@ -43,24 +43,33 @@ def test_equal_confidences_leave_together_or_not_at_all():
     assert largest_share(sure, early, ALL, 0.0) == 0.2
 
 
+DIGITS = ("data=digits", "model.image_size=32", "arch=early_exit")
+
+
 @pytest.fixture(scope="module")
-def exiting(configured, cache):
-    config = configured("data=digits", "model.image_size=32", "arch=early_exit")
-    return apply(build(config.model), config.arch.early_exit), labelled(config.model, config.data, cache)
+def digits(configured, cache):
+    config = configured(*DIGITS)
+    return labelled(config.model, config.data, cache)
 
 
-def test_the_share_is_reached_on_the_validation_images(exiting):
-    net, data = exiting
-    policy = policy_on(net, EarlyExitOptions(enabled=True, exit_share=0.25), data.validation)
-    assert policy.decision == "threshold"
-    assert policy.exit_share == pytest.approx(0.25, abs=1 / data.validation.count)
+def test_the_share_is_reached_on_the_validation_images(configured, digits):
+    config = configured(*DIGITS, "arch.early_exit.exit_share=0.25")
+    router = network(config.model, config.arch, data=digits).router
+    assert router.decision == "threshold"
+    assert router.exit_share == pytest.approx(0.25, abs=1 / digits.validation.count)
 
 
-def test_on_labelled_data_a_cell_decides_by_its_threshold_and_on_synthetic_by_a_share(configured, exiting):
-    config = configured("data=digits", "model.image_size=32", "arch=early_exit")
-    assert network(config.model, config.arch, data=exiting[1]).policy.decision == "threshold"
-    assert network(config.model, config.arch).policy.decision == "share"
+def test_on_labelled_data_a_cell_decides_by_its_threshold_and_on_synthetic_by_a_share(configured, digits):
+    config = configured(*DIGITS)
+    assert network(config.model, config.arch, data=digits).router.decision == "threshold"
+    assert network(config.model, config.arch).router.decision == "share"
     assert isinstance(config.arch, ArchConfig)
+
+
+def test_thresholds_need_validation_images(configured, digits):
+    config = configured(*DIGITS)
+    with pytest.raises(UserError, match="thresholds are chosen on validation images"):
+        network(config.model, config.arch, data=replace(digits, validation=None))
 
 
 def test_a_drop_in_accuracy_needs_labels(configured):

@@ -9,7 +9,8 @@ import pytest
 
 from harness.measure.verify import Expected, compare
 from harness.system.errors import CellError
-from harness.techniques.arch.outputs import CellOutputs
+from harness.techniques.arch.exit_policy import ExitPolicy
+from harness.techniques.arch.stages import NetworkOutputs
 from harness.techniques.hw.fp16 import FP16
 from harness.techniques.levels import FP32, TF32
 
@@ -17,19 +18,20 @@ RNG = np.random.default_rng(0)
 LOGITS = RNG.standard_normal((8, 10)).astype(np.float32)
 EXIT_LOGITS = RNG.standard_normal((8, 10)).astype(np.float32)
 EXITED = np.arange(8) % 2 == 0
+LEFT_AFTER = np.where(EXITED, 0, 1)
 INPUTS = np.zeros((8, 3, 4, 4), dtype=np.float32)
 
 WHOLE = Expected(INPUTS, {"logits": LOGITS})
-EXITING = Expected(INPUTS, {"exit_logits": EXIT_LOGITS, "logits": LOGITS}, EXITED)
+EXITING = Expected(INPUTS, {"exit_logits": EXIT_LOGITS, "logits": LOGITS}, LEFT_AFTER, ExitPolicy("share", 0.5))
 SENT = np.where(EXITED[:, None], EXIT_LOGITS, LOGITS)
-EXITING_OUTPUTS = CellOutputs({"exit_logits": EXIT_LOGITS, "logits": LOGITS}, SENT, EXITED)
+EXITING_OUTPUTS = NetworkOutputs({"exit_logits": EXIT_LOGITS, "logits": LOGITS}, SENT, LEFT_AFTER)
 
 
-def whole(logits: np.ndarray) -> CellOutputs:
-    return CellOutputs({"logits": logits.astype(np.float32)}, logits.astype(np.float32))
+def whole(logits: np.ndarray) -> NetworkOutputs:
+    return NetworkOutputs({"logits": logits.astype(np.float32)}, logits.astype(np.float32))
 
 
-def off_by(share: float) -> CellOutputs:
+def off_by(share: float) -> NetworkOutputs:
     """Return outputs whose largest error is this share of the reference's range."""
     error = np.random.default_rng(1).uniform(-1, 1, LOGITS.shape)
     return whole(LOGITS + share * np.abs(LOGITS).max() * error / np.abs(error).max())
@@ -37,7 +39,7 @@ def off_by(share: float) -> CellOutputs:
 
 def test_the_same_outputs_are_faithful():
     found = compare(whole(LOGITS), WHOLE, FP32)
-    assert (found.max_abs, found.max_relative, found.top1_agreement, found.exit_flips) == (0, 0, 1, None)
+    assert (found.max_abs, found.max_relative, found.top1_agreement, found.routing) == (0, 0, 1, {})
     assert found.cosine == pytest.approx(1)
 
 
@@ -94,14 +96,15 @@ def test_every_head_is_looked_at():
     wrong = replace(EXITING_OUTPUTS, heads={"exit_logits": -EXIT_LOGITS, "logits": LOGITS})
     with pytest.raises(CellError, match="'exit_logits' is off"):
         compare(wrong, EXITING, FP32)
-    assert compare(EXITING_OUTPUTS, EXITING, FP32).exit_flips == 0
+    assert compare(EXITING_OUTPUTS, EXITING, FP32).routing == {"exit_flips": 0}
 
 
 def test_a_decision_that_differs_from_the_reference_is_counted():
     exited = EXITED.copy()
     exited[[0, 5]] ^= True
-    flipped = replace(EXITING_OUTPUTS, exited=exited, final=np.where(exited[:, None], EXIT_LOGITS, LOGITS))
-    assert compare(flipped, EXITING, FP16).exit_flips == 2
+    final = np.where(exited[:, None], EXIT_LOGITS, LOGITS)
+    flipped = replace(EXITING_OUTPUTS, left_after=np.where(exited, 0, 1), final=final)
+    assert compare(flipped, EXITING, FP16).routing == {"exit_flips": 2}
 
 
 @pytest.mark.parametrize("mix_up", ["samples", "heads", "one sample"])

@@ -13,13 +13,13 @@ import pytest
 import torch
 
 from harness.engines.base import TensorSpec
-from harness.serving.early_exit_work import EarlyExitWork
-from harness.serving.exit_pool import DeviceExitPool
 from harness.serving.policy import BatchPolicy, powers_of_two
 from harness.serving.queries import Request
+from harness.serving.stage_pool import DeviceStagePool
 from harness.serving.staging import DeviceAnswers, DeviceStaging
-from harness.serving.work import WholeWork
+from harness.serving.work import Work
 from harness.techniques.arch.exit_policy import ExitPolicy, confidence
+from harness.techniques.arch.stages import ONE_STAGE
 
 CLASSES = 4
 SURE = ExitPolicy("threshold", 0.5, 0.5)
@@ -140,7 +140,7 @@ def groups_of(count, seed):
 def test_every_request_gets_its_own_answer_from_the_device(seed, kept):
     samples = images(40)
     stage = Stage(Stream(), 8, "input", {"logits": (CLASSES, logits_of)}, kept)
-    work = WholeWork(stage, BatchPolicy(8, buckets=powers_of_two(8)), samples)
+    work = Work((stage,), (BatchPolicy(8, buckets=powers_of_two(8)),), ONE_STAGE, samples)
     assert isinstance(work._staging, DeviceStaging) and isinstance(work._answers, DeviceAnswers)
     requests = serve(work, groups_of(40, seed))
     expected = logits_of(torch.from_numpy(samples)).numpy()
@@ -159,8 +159,8 @@ def test_survivors_of_many_batches_keep_their_features_on_the_device(seed, kept)
     )
     second = Stage(stream, 5, "features", {"logits": (CLASSES, lambda rows: logits_of(rows, 100.0))}, kept)
     policy, tail = BatchPolicy(8, buckets=powers_of_two(8)), BatchPolicy(5, 10**7, buckets=powers_of_two(5))
-    work = EarlyExitWork(first, second, policy, tail, SURE, samples)
-    assert isinstance(work._pool, DeviceExitPool)
+    work = Work((first, second), (policy, tail), SURE, samples)
+    assert isinstance(work._pools[0], DeviceStagePool)
     requests = serve(work, groups_of(60, seed))
     early = logits_of(torch.from_numpy(samples))
     late = logits_of(torch.from_numpy(samples) * 2, 100.0).numpy()
@@ -178,7 +178,7 @@ def test_survivors_of_many_batches_keep_their_features_on_the_device(seed, kept)
 def test_dropped_images_do_not_come_back():
     samples = images(8)
     stage = Stage(Stream(), 4, "input", {"logits": (CLASSES, logits_of)})
-    work = WholeWork(stage, BatchPolicy(4, max_queue_delay_us=10**9), samples)
+    work = Work((stage,), (BatchPolicy(4, max_queue_delay_us=10**9),), ONE_STAGE, samples)
     work.take_in([Request(sample, sample, time.perf_counter()) for sample in range(3)])
     assert len(work.drop()) == 3
     (request,) = serve(work, [[7]])

@@ -9,8 +9,9 @@ from harness.serving.client import LoadTest
 from harness.serving.loadgen import run_test
 from harness.serving.policy import BatchPolicy
 from harness.serving.queueing import mean_wait_md1_s, simulate
-from harness.serving.work import WholeWork
+from harness.serving.work import Work
 from harness.system.errors import CellError
+from harness.techniques.arch.stages import ONE_STAGE
 
 pytestmark = pytest.mark.slow
 
@@ -19,8 +20,8 @@ SLOW_S = 0.015  # next to it, what a busy machine adds is little
 SHORT = {"percentile": 90.0, "slo_ms": 100.0, "min_duration_s": 1.0, "max_duration_s": 3.0, "min_queries": 64}
 
 
-def work_of(engine, numbers, policy) -> WholeWork:
-    return WholeWork(engine, policy, numbers)
+def work_of(engine, numbers, policy) -> Work:
+    return Work((engine,), (policy,), ONE_STAGE, numbers)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import harness
-from harness.config import ArchConfig, sources
+from harness.config import arch_off, sources
 from harness.engines import build
 from harness.engines.base import BuildPlan, Graph
 from harness.engines.build import artifact_key
@@ -94,7 +94,7 @@ def plans(planned):
 def keys(copied, configured, plans):
     """Return a function: keys(path) -> all keys by name, of the copied sources as they are after an edit of `path`."""
     config = configured("arch=grouped")
-    networks = {"export": network(config.model, ArchConfig()), "export grouped": network(config.model, config.arch)}
+    networks = {"export": network(config.model, arch_off()), "export grouped": network(config.model, config.arch)}
 
     def now(edited=""):
         sources._pinned.pop(str(copied / edited), None)

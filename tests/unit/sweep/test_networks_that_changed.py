@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.config import ArchConfig
+from harness.config import arch_off
 from harness.engines.export.to_onnx import ExportRequest, export, export_key
 from harness.measure import references
 from harness.measure.references import reference
@@ -93,7 +93,7 @@ def named(configured):
 
 
 def key_of_export(config):
-    net = network(config.model, ArchConfig())
+    net = network(config.model, arch_off())
     return export_key(net.module, net.identity.exact, REQUEST)
 
 
@@ -111,7 +111,7 @@ def test_an_edited_network_has_another_export_reference_and_quartet(named, plann
     plan = replace(planned("hw=fusion"), config=config)
 
     def keys():
-        return key_of_export(config), quartet_key(plan, None), network(config.model, ArchConfig()).identity.exact
+        return key_of_export(config), quartet_key(plan, None), network(config.model, arch_off()).identity.exact
 
     before = keys()
     assert keys() == before
@@ -124,7 +124,7 @@ def test_an_edited_network_has_another_export_reference_and_quartet(named, plann
 def test_another_activation_is_exported_for_itself(named, tmp_path):
     cache, found = Cache(tmp_path / "cache"), []
     for name in ("edited_act:gelu", "edited_act:gelu_tanh", "edited_act:gelu"):
-        net = network(named(name).model, ArchConfig())
+        net = network(named(name).model, arch_off())
         graph, _, hit = export(net.module, net.identity.exact, REQUEST, cache)
         found.append((graph.sha256, hit))
     assert [hit for _, hit in found] == [False, False, True]
@@ -136,7 +136,7 @@ def test_two_networks_of_the_same_weights_have_answers_of_their_own(named, monke
     answers = []
     for name in ("edited_act:relu", "edited_act:gelu"):
         config = named(name)
-        answers.append(reference(network(config.model, ArchConfig()), config).heads["logits"])
+        answers.append(reference(network(config.model, arch_off()), config).heads["logits"])
     assert abs(answers[0] - answers[1]).max() > 1e-3
 
 
@@ -145,7 +145,7 @@ def test_two_networks_of_the_same_weights_have_answers_of_their_own(named, monke
 )
 def test_a_worker_that_finds_another_network_than_was_exported_refuses_it(named, edit, name, file):
     """The settings were edited while the sweep ran: the workers, which are new processes, read the new ones."""
-    text = network(named(name).model, ArchConfig()).text
+    text = network(named(name).model, arch_off()).text
     rebuild(text)
     edit(file, "1", "100")
     with pytest.raises(CellError, match="not the exported one: did its code or its settings change"):
@@ -153,7 +153,7 @@ def test_a_worker_that_finds_another_network_than_was_exported_refuses_it(named,
 
 
 def test_a_network_that_is_built_differently_every_time_is_measured_all_the_same(named):
-    text = network(named("edited_counted:net").model, ArchConfig()).text
+    text = network(named("edited_counted:net").model, arch_off()).text
     assert rebuild(text).number == 2
     assert json.loads(text)["identity"]
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from harness.config import ArchConfig
+from harness.config import arch_off
 from harness.networks import build
 from harness.networks.fingerprint import fingerprint
 from harness.sweep.refusals import check_architectures
@@ -46,14 +46,14 @@ def test_without_a_checkpoint_the_weights_are_the_given_ones(asked):
 
 def test_trained_weights_of_the_unmodified_model_are_every_cell_s_start(asked):
     config = asked("arch=grouped")
-    path = left(config, ArchConfig(), change=0.01)
+    path = left(config, arch_off(), change=0.01)
     assert base_model(config).weights == str(path)
     assert weights_of(config, config.arch).model.weights == str(path)
 
 
 def test_our_kernels_can_be_asked_for_beside_trained_weights(asked):
     config = asked("arch=grouped", "hw=[fp16,fusion]", "hw.fusion.dense_blocks=true", "engine=inductor")
-    left(config, ArchConfig(), change=0.01)
+    left(config, arch_off(), change=0.01)
     check_architectures([config])
 
 
@@ -90,7 +90,7 @@ def test_a_new_start_makes_older_changed_weights_another_network_s(asked):
     config = asked("arch=grouped")
     left(config, config.arch)
     assert weights_of(config, config.arch).checkpoint is not None
-    left(config, ArchConfig(), change=0.01)
+    left(config, arch_off(), change=0.01)
     assert weights_of(config, config.arch).checkpoint is None
 
 
@@ -103,7 +103,7 @@ def test_an_exit_s_weights_are_found_whatever_chooses_who_leaves(asked):
 
 def test_identity_is_the_unmodified_model(asked):
     config = asked("arch=identity")
-    path = left(config, ArchConfig(), change=0.01)
+    path = left(config, arch_off(), change=0.01)
     found = weights_of(config, config.arch)
     assert (found.model.weights, found.checkpoint) == (str(path), None)
 
@@ -118,7 +118,7 @@ def test_require_refuses_a_cell_without_weights_and_says_how_to_train_them(asked
     config = asked("arch=grouped", "checkpoints.use=require")
     with pytest.raises(UserError, match=r"the unmodified model has no trained weights"):
         check_weights([config])
-    left(config, ArchConfig())
+    left(config, arch_off())
     with pytest.raises(
         UserError, match=r"grouped has no trained weights.*\n.*harness.train model=densenet_tiny data=dig"
     ):
@@ -136,6 +136,6 @@ def test_weights_that_change_make_another_quartet(asked):
 
 def test_the_base_can_be_built_from_what_was_found(asked):
     config = asked()
-    left(config, ArchConfig(), change=0.25)
+    left(config, arch_off(), change=0.25)
     plain, tuned = build(config.model), build(base_model(config))
     assert torch.equal(tuned.classifier.bias, plain.classifier.bias + 0.25)

@@ -32,9 +32,8 @@ from harness.system.cache import open_cache
 from harness.system.errors import UserError
 from harness.system.machine import git_sha
 from harness.techniques import arch
-from harness.techniques.arch.heads import all_heads
 from harness.techniques.arch.recipe import Recipe, assemble
-from harness.techniques.arch.stages import stages
+from harness.techniques.arch.stages import all_heads, stages
 from harness.techniques.finetuned import WEIGHTS, base_model, folder_of, trained_parts
 from harness.tracking import Store, finish
 

@@ -13,14 +13,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from harness.commands.train.loss import LAST_HEAD, loss_of
+from harness.commands.train.loss import head_weight, loss_of
 from harness.commands.train.schedule import learning_rate
 from harness.commands.train.state import BEST, TrainingState, restore, save, write_tensors
 from harness.commands.train.training_batches import Batches, steps_of
 from harness.config import TrainConfig
 from harness.system.errors import CellError
-from harness.techniques.arch.heads import all_heads
-from harness.techniques.arch.stages import Stage, stages
+from harness.techniques.arch.stages import Stage, all_heads, stages
 
 MANY_STEPS = 2000  # below it, trying every algorithm of each convolution takes longer than the best one saves
 
@@ -159,7 +158,7 @@ def validate(
                 right[name] = right.get(name, 0) + (logits.argmax(dim=1) == labels).sum()
     count = lesson.validation.count
     top1 = {name: float(value) / count for name, value in right.items()}
-    weights = {name: 1.0 if name == LAST_HEAD else lesson.options.exit_weight for name in top1}
+    weights = {name: head_weight(name, lesson.options) for name in top1}
     mean = sum(weights[name] * value for name, value in top1.items()) / sum(weights.values())
     return top1, mean + (1 / (1 + float(lost) / count)) / (10 * count)
 

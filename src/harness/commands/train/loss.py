@@ -12,8 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from harness.config import TrainConfig
-
-LAST_HEAD = "logits"
+from harness.techniques.arch.stages import LAST_HEAD
 
 
 def loss_of(
@@ -23,7 +22,7 @@ def loss_of(
     total = torch.zeros((), device=labels.device)
     weights = 0.0
     for name, logits in heads.items():
-        weight = 1.0 if name == LAST_HEAD else options.exit_weight
+        weight = head_weight(name, options)
         wide = logits.float()
         loss = F.cross_entropy(wide, labels, label_smoothing=options.label_smoothing)
         if teacher is not None:
@@ -38,3 +37,8 @@ def loss_of(
         total = total + weight * loss
         weights += weight
     return total / weights
+
+
+def head_weight(head: str, options: TrainConfig) -> float:
+    """Return what a head's loss and accuracy weigh: the last head's 1."""
+    return 1.0 if head == LAST_HEAD else options.exit_weight

@@ -1,7 +1,6 @@
 """Device buffers with pinned host copies, allocated once and moved on one stream.
 
-The device side is torch's, because the contract hands torch tensors to the early exit's compaction; TensorRT only needs
-the address.
+The device side is torch's, because a router decides on torch tensors; TensorRT only needs the address.
 """
 
 from __future__ import annotations

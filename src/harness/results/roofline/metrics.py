@@ -8,7 +8,7 @@ from harness.engines.base import Artifact
 from harness.measure.ceilings import Ceilings
 from harness.results.roofline.position import position
 from harness.results.roofline.traffic import count, per_image
-from harness.techniques.arch.exit_policy import ExitPolicy
+from harness.techniques.arch.stages import Router
 
 
 def machine_metrics(ceilings: Ceilings | None) -> dict[str, float]:
@@ -25,17 +25,17 @@ def machine_metrics(ceilings: Ceilings | None) -> dict[str, float]:
 
 def cell_metrics(
     artifacts: Sequence[Artifact],
-    policy: ExitPolicy | None,
+    router: Router,
     batch_size: int,
     throughput_ips: float | None = None,
     ceilings: Ceilings | None = None,
 ) -> dict[str, float]:
-    """Return what an image takes in a cell of one stage, or of two with a `policy`, and its share of the ceiling.
+    """Return what an image takes in a cell, each stage for the share that reaches it, and its share of the ceiling.
 
     The share is absent without a throughput (images/s) or without ceilings, all of it for a graph that can't be read or
     counted: a finished measurement is worth more than this remark on it.
     """
-    shares = [1.0] if policy is None else [1.0, 1.0 - policy.leaving(batch_size)]
+    shares = [router.share_reaching(number, batch_size) for number in range(len(artifacts))]
     try:
         stages = [count(artifact.plan.graph.path) for artifact in artifacts]
     except (ValueError, OSError):

@@ -29,11 +29,7 @@ def check_config(config: HarnessConfig) -> None:
     check_ranges("engine", config.engine, engine_ranges())
     check_ranges("protocol", config.protocol, PROTOCOL_RANGES)
     check_ranges("protocol", config.protocol, {"max_blocks": at_least(config.protocol.min_blocks)})
-    if config.arch.early_exit.max_accuracy_drop is not None and config.data.name == UNLABELLED:
-        raise UserError(
-            "arch.early_exit.max_accuracy_drop needs labelled data: data=digits, image_folder, huggingface."
-        )
-    arch.check_alone(config.arch)
+    arch.check_config(config)
     hw.check_stack(config, engine=None)
     scenario_of(config).check(config)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from harness.config import ArchConfig, HarnessConfig
+from harness.config import HarnessConfig, arch_off
 from harness.engines import get
 from harness.engines.base import Graph
 from harness.measure.design import CellPlan, QuartetPlan
@@ -24,7 +24,7 @@ def plan_quartet(config: HarnessConfig, engine: str, device: str) -> QuartetPlan
     config = replace(config, protocol=settled(config.protocol, device))
     arch_stack = arch.enabled(config.arch)
     hw_stack = hw.enabled(config.hw)
-    plain = ArchConfig()
+    plain = arch_off()
     reference = config.reference_engine(engine)
     # the identity control is the reference once more, so it stays on what the reference runs on
     hw_engine = reference if hw_stack == ("identity",) else engine

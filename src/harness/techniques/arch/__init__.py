@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
-from harness.techniques.arch.stack import ORDER, apply_stack, check_alone, check_stack, enabled, flat_options, technique
+from harness.techniques.arch.stack import (
+    ORDER,
+    apply_stack,
+    check_config,
+    check_stack,
+    enabled,
+    flat_options,
+    technique,
+)
 
-__all__ = ["ORDER", "apply_stack", "check_alone", "check_stack", "enabled", "flat_options", "technique"]
+__all__ = ["ORDER", "apply_stack", "check_config", "check_stack", "enabled", "flat_options", "technique"]

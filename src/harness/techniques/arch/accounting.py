@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from harness.techniques.arch import low_rank
-from harness.techniques.arch.early_exit import EarlyExitNetwork
 from harness.techniques.arch.macs import count_macs
-from harness.techniques.arch.stages import stages_at
+from harness.techniques.arch.stages import router_of, stages_at
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class StageCost:
 
 @dataclass(frozen=True)
 class Accounting:
-    """Costs of one sample; `gmacs` is the mean over a batch, between every sample leaving early and none."""
+    """Costs of one sample; `gmacs` is the mean over a batch, between all leaving after the first stage and none."""
 
     params: int
     gmacs: float
@@ -32,6 +31,11 @@ class Accounting:
     gmacs_none_exit: float
     stages: tuple[StageCost, ...]
     notes: tuple[str, ...] = ()
+
+    @property
+    def stage_gmacs(self) -> tuple[float, ...]:
+        """10^9 multiply-accumulates of each stage, for a sample that reaches it."""
+        return tuple(stage.gmacs for stage in self.stages)
 
     @property
     def params_m(self) -> float:
@@ -42,22 +46,26 @@ class Accounting:
 def account(model: nn.Module, image_size: int) -> Accounting:
     """Count `model` for images of `image_size` pixels. Parameters exactly (buffers are none), the exit head included.
 
-    Early exit: stage 1 for all samples, stage 2 for the share that the policy lets through. `notes` holds remarks for
-    the report, such as a rank that saves nothing.
+    A stage counts for the share of a batch that the router lets through to it. `notes` holds remarks for the report,
+    such as a rank that saves nothing.
     """
+    router = router_of(model)
     costs = tuple(
-        StageCost(stage.name, _params(stage.module), count_macs(stage.module, stage.input_shape) / 1e9, stage.share)
-        for stage in stages_at(model, image_size)
-    )
-    mean = sum(cost.gmacs * cost.share for cost in costs)
-    full = sum(cost.gmacs for cost in costs)
-    remarks = low_rank.notes(model)
-    if isinstance(model, EarlyExitNetwork):
-        remarks += (
-            f"early_exit: after {model.unit} {model.after_block}, {model.policy.exit_share:.0%} of a batch leaves; "
-            f"saves {1 - mean / full:.1%} of the work, at most {1 - costs[0].gmacs / full:.1%}",
+        StageCost(
+            stage.name,
+            _params(stage.module),
+            count_macs(stage.module, stage.input_shape) / 1e9,
+            router.share_reaching(number),
         )
-    return Accounting(_params(model), mean, costs[0].gmacs, full, costs, remarks)
+        for number, stage in enumerate(stages_at(model, image_size))
+    )
+    gmacs = [cost.gmacs for cost in costs]
+    mean, full = router.gmacs(gmacs), sum(gmacs)
+    remarks = low_rank.notes(model)
+    if router.description:
+        saved = f"saves {1 - mean / full:.1%} of the work, at most {1 - gmacs[0] / full:.1%}"
+        remarks += (f"{router.description}; {saved}",)
+    return Accounting(_params(model), mean, gmacs[0], full, costs, remarks)
 
 
 def _params(model: nn.Module) -> int:

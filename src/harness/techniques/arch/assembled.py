@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache as memoised
 from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
 
 from harness.config import ArchConfig, ModelConfig, packages
 from harness.config.sources import source_digest
 from harness.networks import build
 from harness.networks.data.labelled import Labelled
+from harness.networks.determinism import single_threaded
 from harness.networks.fingerprint import Identity, fingerprint, identity
 from harness.system.errors import UserError
 from harness.techniques.arch import stack
 from harness.techniques.arch.accounting import Accounting, account
-from harness.techniques.arch.calibration import calibrate
-from harness.techniques.arch.early_exit import EarlyExitNetwork
-from harness.techniques.arch.exit_policy import ExitPolicy
 from harness.techniques.arch.recipe import Recipe, assemble, identity_of
-from harness.techniques.arch.stages import Stage, stages
-from harness.techniques.arch.threshold import policy_on
+from harness.techniques.arch.stages import ONE_STAGE, Router, Stage, all_heads, router_of, stages
 
 if TYPE_CHECKING:
     from torch import nn
+
+CALIBRATION_SAMPLES, CALIBRATION_SEED = 64, 987_654_321  # of synthetic images: no measured input has this seed
+_CHUNK = 16  # images at a time: bounds the memory at 224 pixels
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class Network:
     recipe: Recipe
     module: nn.Module
     stages: tuple[Stage, ...]
-    policy: ExitPolicy | None
+    router: Router
     accounting: Accounting
     fingerprint: str  # of its weights
     identity: Identity
@@ -54,8 +58,8 @@ def network(
 ) -> Network:
     """Return an assembled network; the last few are kept, since the cells of a sweep share them.
 
-    `checkpoint` holds the weights of the changed network; an exit's threshold is chosen on the validation images of
-    `data`, without labelled data on synthetic ones.
+    `checkpoint` holds the weights of the changed network. The router is calibrated on the validation images of `data`,
+    without labelled data on synthetic ones.
     """
     texts = (json.dumps(asdict(part), sort_keys=True) for part in (model, arch))
     return _network(*texts, checkpoint, checkpoint_sha256, data)
@@ -63,27 +67,47 @@ def network(
 
 @memoised
 def _network(model: str, arch: str, checkpoint: str | None, checkpoint_sha256: str, data: Labelled | None) -> Network:
-    given = {"model": json.loads(model), "arch": json.loads(arch), "exit_policy": None, "checkpoint": checkpoint}
+    given = {"model": json.loads(model), "arch": json.loads(arch), "router": None, "checkpoint": checkpoint}
     recipe = Recipe.from_json(json.dumps(given))
     module = assemble(recipe)
     found = identity_of(recipe, module)  # at once: running a network may leave traces in it
-    if isinstance(module, EarlyExitNetwork):  # the threshold is found once, here, and travels with the recipe
-        if data is None:
-            module.policy = calibrate(module, module.policy)
-        else:
-            if data.validation is None:
-                raise UserError("an exit threshold is chosen on validation images, and this data has none.")
-            module.policy = policy_on(module, recipe.arch.early_exit, data.validation)
-        recipe = replace(recipe, exit_policy=module.policy)
+    parts, router = stages(module), router_of(module)
+    if router is not ONE_STAGE:  # calibrated once, here: the router travels with the recipe
+        router = calibrated(router, parts, data)
+        module.router = router  # type: ignore[assignment]
+        recipe = replace(recipe, router=asdict(router))
     return Network(
         recipe=recipe,
         module=module,
-        stages=stages(module),
-        policy=module.policy if isinstance(module, EarlyExitNetwork) else None,
+        stages=parts,
+        router=router,
         accounting=account(module, recipe.model.image_size),
         fingerprint=fingerprint(module),
         identity=found,
     )
+
+
+def calibrated(router: Router, parts: Sequence[Stage], data: Labelled | None) -> Router:
+    """Return the router of a network of these stages with its thresholds chosen on images that are not measured."""
+    if data is not None and data.validation is None:
+        raise UserError("thresholds are chosen on validation images, and this data has none.")
+    validation = None if data is None else data.validation
+    count = CALIBRATION_SAMPLES if validation is None else validation.count
+
+    def batch(start: int) -> torch.Tensor:
+        end = min(start + _CHUNK, count)
+        if validation is None:
+            return synthetic[start:end]
+        return torch.from_numpy(validation.batch(np.arange(start, end)))
+
+    def heads() -> dict[str, np.ndarray]:
+        # one thread: each process of a sweep must find the same threshold to the last bit
+        with torch.inference_mode(), single_threaded():
+            chunks = [all_heads(parts, batch(start)) for start in range(0, count, _CHUNK)]
+        return {name: np.concatenate([chunk[name].numpy() for chunk in chunks]) for name in chunks[0]}
+
+    synthetic = parts[0].example_input(CALIBRATION_SAMPLES, CALIBRATION_SEED)
+    return router.calibrated(heads, None if validation is None else validation.labels()[:count])
 
 
 def base_identity(model: ModelConfig, arch: ArchConfig) -> list[str]:

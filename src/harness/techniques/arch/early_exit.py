@@ -8,18 +8,22 @@ not leave. The exit head's weights are drawn from `options.seed`, every other we
 from __future__ import annotations
 
 import copy
+from typing import cast
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from harness.config import EarlyExitOptions
+from harness.config import HarnessConfig
+from harness.networks.data import UNLABELLED
 from harness.networks.determinism import seeded
 from harness.networks.shapes import output_shapes
 from harness.system.errors import UserError
 from harness.techniques.arch.anatomy import image_size, num_classes
 from harness.techniques.arch.chain import FAMILIES, Chain, chain
-from harness.techniques.arch.exit_policy import ExitPolicy, survivor_indices
+from harness.techniques.arch.exit_policy import EXIT_HEAD, Decision, ExitPolicy
+from harness.techniques.arch.options import EarlyExitOptions
+from harness.techniques.arch.stages import LAST_HEAD, Stage
 
 name = "early_exit"
 
@@ -82,15 +86,22 @@ class Stage2(nn.Module):
 
 
 class EarlyExitNetwork(nn.Module):
-    """Two stages and the policy between them. `policy` may be replaced, for one that is calibrated."""
+    """Two stages and the router between them. `router` may be replaced, for one that is calibrated."""
 
-    def __init__(self, stage1: Stage1, stage2: Stage2, policy: ExitPolicy, after_block: int, unit: str) -> None:
+    def __init__(self, stage1: Stage1, stage2: Stage2, router: ExitPolicy) -> None:
         super().__init__()
         self.stage1 = stage1
         self.stage2 = stage2
-        self.policy = policy
-        self.after_block = after_block
-        self.unit = unit  # what a block is called in this network
+        self.router = router
+
+    def stages(self, side: int) -> tuple[Stage, Stage]:
+        """Return both stages for images of `side` pixels."""
+        images = (3, side, side)
+        features = output_shapes(self.stage1, images)[0]
+        return (
+            Stage("stage1", self.stage1, "input", images, ("features", EXIT_HEAD)),
+            Stage("stage2", self.stage2, "features", features, (LAST_HEAD,)),
+        )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return logits [B, num_classes]: the exit's for samples that leave, stage 2's for the others.
@@ -101,10 +112,18 @@ class EarlyExitNetwork(nn.Module):
         features: torch.Tensor
         logits: torch.Tensor
         features, logits = self.stage1(images)
-        going_on = survivor_indices(logits, self.policy)
+        going_on = self.router.goes_on(0, logits)
         if len(going_on) == 0:
             return logits
         return logits.index_copy(0, going_on, self.stage2(features.index_select(0, going_on)))
+
+
+def check_config(options: EarlyExitOptions, config: HarnessConfig) -> None:
+    """Raise UserError for a drop in accuracy on data without labels."""
+    if options.max_accuracy_drop is not None and config.data.name == UNLABELLED:
+        raise UserError(
+            "arch.early_exit.max_accuracy_drop needs labelled data: data=digits, image_folder, huggingface."
+        )
 
 
 def check(model: nn.Module, options: EarlyExitOptions) -> None:
@@ -139,8 +158,7 @@ def check(model: nn.Module, options: EarlyExitOptions) -> None:
 def apply(model: nn.Module, options: EarlyExitOptions) -> EarlyExitNetwork:
     """Return a copy of `model` cut after block `options.after_block`, with an exit head there.
 
-    `decision=auto` becomes a share, as for unlabelled data; for labelled data replace `policy` by what `resolve` and
-    `calibration.calibrate` give.
+    `decision=auto` is a share until the router is calibrated.
     """
     whole = copy.deepcopy(model)
     found = _chain(whole)
@@ -150,25 +168,16 @@ def apply(model: nn.Module, options: EarlyExitOptions) -> EarlyExitNetwork:
     shape = output_shapes(first.eval(), (3, side, side))[0]  # [C, H, W], or [1 + N, D]
     with seeded(options.seed):
         head = _head(shape, num_classes(whole))
-    network = EarlyExitNetwork(
-        Stage1(first, head),
-        Stage2(rest, found.tail),
-        resolve(options, labelled=False),
-        options.after_block,
-        found.unit,
+    router = ExitPolicy(
+        cast(Decision, options.decision),
+        options.exit_share,
+        options.threshold,
+        options.max_accuracy_drop,
+        place=f"after {found.unit} {options.after_block}",
     )
+    network = EarlyExitNetwork(Stage1(first, head), Stage2(rest, found.tail), router)
     network.image_size = side  # type: ignore[assignment]
     return network.eval().requires_grad_(False)
-
-
-def resolve(options: EarlyExitOptions, labelled: bool) -> ExitPolicy:
-    """Return the policy: `auto` is a share on unlabelled data (so that the work is defined), else a threshold.
-
-    A threshold of None still has to be calibrated.
-    """
-    if options.decision == "share" or (options.decision == "auto" and not labelled):
-        return ExitPolicy("share", options.exit_share)
-    return ExitPolicy("threshold", options.exit_share, options.threshold)
 
 
 def _chain(model: nn.Module) -> Chain:

@@ -20,9 +20,9 @@ from torch import nn
 from torchvision.models import DenseNet
 from torchvision.ops import SqueezeExcitation
 
-from harness.config import GroupedOptions
 from harness.system.errors import UserError
 from harness.techniques.arch.anatomy import dense_layers, layers_that_run, output_layer
+from harness.techniques.arch.options import GroupedOptions
 
 name = "grouped"
 _IMAGE_CHANNELS = 3  # a stem takes the image itself

@@ -13,13 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import nn
 
-from harness.config import LowRankOptions
 from harness.networks.determinism import single_threaded
 from harness.networks.shapes import weightless
 from harness.system.errors import UserError
 from harness.system.machine import usable_cores
 from harness.techniques.arch.anatomy import layers_that_run
 from harness.techniques.arch.attention import OpenAttention, open_attention
+from harness.techniques.arch.options import LowRankOptions
 
 name = "low_rank"
 DEFAULT_RATIO = 0.25

@@ -16,12 +16,12 @@ import torch
 from torch import nn
 from torchvision.models import DenseNet, VisionTransformer
 
-from harness.config import PrunedOptions
 from harness.networks.determinism import single_threaded
 from harness.networks.shapes import output_shapes
 from harness.system.errors import UserError, kind_and_first_line
 from harness.techniques.arch.anatomy import image_size, layers_that_run, num_classes, output_layer
 from harness.techniques.arch.macs import count_macs
+from harness.techniques.arch.options import PrunedOptions
 from harness.techniques.arch.pruning_plan import Coupling, Plan, read_couplings, search
 from harness.techniques.arch.pruning_vit import check_vit, prune_vit
 

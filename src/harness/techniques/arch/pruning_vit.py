@@ -12,10 +12,10 @@ import torch
 from torch import nn
 from torchvision.models import VisionTransformer
 
-from harness.config import PrunedOptions
 from harness.system.errors import UserError
 from harness.techniques.arch.anatomy import image_size
 from harness.techniques.arch.attention import OpenAttention, open_attention
+from harness.techniques.arch.options import PrunedOptions
 
 
 def check_vit(model: VisionTransformer, options: PrunedOptions) -> None:

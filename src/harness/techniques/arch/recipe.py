@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-from harness.config import ArchConfig, ModelConfig, arch_config_type, packages
+from harness.config import ArchConfig, ModelConfig, arch_config_type, arch_off, packages
 from harness.networks import build, spec
 from harness.system.errors import CellError
-from harness.techniques.arch.exit_policy import ExitPolicy
 from harness.techniques.arch.stack import apply_stack, sources
+from harness.techniques.arch.stages import ONE_STAGE, Router, router_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,11 +21,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Model, architecture stack and, once it is calibrated, the exit policy (None: the one that the options give)."""
+    """Model, architecture stack and, once it is calibrated, the router (None: the one that the options give)."""
 
     model: ModelConfig
-    arch: ArchConfig = field(default_factory=ArchConfig)
-    exit_policy: ExitPolicy | None = None
+    arch: ArchConfig = field(default_factory=arch_off)
+    router: Mapping[str, Any] | None = None  # its fields
     checkpoint: str | None = None  # weights file of the changed network; None: what the stack leaves of the model's
 
     def to_json(self) -> str:
@@ -35,17 +36,16 @@ class Recipe:
     def from_json(text: str) -> Recipe:
         """Return the recipe that `to_json` wrote."""
         given = json.loads(text)
-        policy = given["exit_policy"]
         return Recipe(
             model=ModelConfig(**given["model"]),
             arch=_arch_config(given["arch"]),
-            exit_policy=None if policy is None else ExitPolicy(**policy),
+            router=given["router"],
             checkpoint=given.get("checkpoint"),
         )
 
 
 def assemble(recipe: Recipe) -> nn.Module:
-    """Build the model, apply the stack, load its own weights, set the policy.
+    """Build the model, apply the stack, load its own weights, set the router.
 
     Raises UserError as `build` and `apply_stack` do, and for a checkpoint of another network.
     """
@@ -54,21 +54,17 @@ def assemble(recipe: Recipe) -> nn.Module:
         from harness.networks.weights import load_weights
 
         load_weights(network, spec(recipe.model.name), recipe.checkpoint)
-    if recipe.exit_policy is not None:
-        from harness.techniques.arch.early_exit import EarlyExitNetwork
-
-        if not isinstance(network, EarlyExitNetwork):
-            raise ValueError("a recipe with an exit policy needs arch.early_exit.enabled")
-        network.policy = recipe.exit_policy
+    if recipe.router is not None:
+        network.router = _restored(router_of(network), recipe.router)  # type: ignore[assignment]
     return network
 
 
 def identity_of(recipe: Recipe, network: nn.Module) -> Identity:
-    """Return the identity of what `assemble(recipe)` has just given; who leaves early is no part of it."""
+    """Return the identity of what `assemble(recipe)` has just given; the router is not part of it."""
     from harness.networks.fingerprint import identity
 
     made_from = [*packages.model_source(recipe.model.name), *sources(recipe.arch)]
-    return identity(network, made_from, without=("policy",))
+    return identity(network, made_from, without=("router",))
 
 
 def rebuild(text: str) -> nn.Module:
@@ -85,6 +81,14 @@ def rebuild(text: str) -> nn.Module:
     if found != given["identity"] and found == identity_of(recipe, assemble(recipe)).own:
         raise CellError("the rebuilt network is not the exported one: did its code or its settings change meanwhile?")
     return network
+
+
+def _restored(router: Router, fields_of_router: Mapping[str, Any]) -> Router:
+    """Return a router of the same type with these fields; JSON has no tuples, and a frozen dataclass no lists."""
+    if router is ONE_STAGE:
+        raise ValueError("a recipe with a router needs a network in several stages")
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in fields_of_router.items()}
+    return type(router)(**given)
 
 
 def _arch_config(given: dict[str, Any]) -> ArchConfig:

@@ -14,10 +14,10 @@ import math
 import torch
 from torch import nn
 
-from harness.config import ReducedDepthOptions
 from harness.networks.shapes import weightless
 from harness.system.errors import UserError
 from harness.techniques.arch.anatomy import image_size
+from harness.techniques.arch.options import ReducedDepthOptions
 
 name = "reduced_depth"
 

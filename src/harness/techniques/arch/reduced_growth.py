@@ -10,10 +10,10 @@ from __future__ import annotations
 from torch import nn
 from torchvision.models import DenseNet
 
-from harness.config import ReducedGrowthOptions
 from harness.networks.determinism import seeded
 from harness.system.errors import UserError
 from harness.techniques.arch.anatomy import densenet_shape, image_size, require_densenet
+from harness.techniques.arch.options import ReducedGrowthOptions
 
 name = "reduced_growth"
 _ASKED = "arch=reduced_growth changes dense blocks (arch=reduced_depth is its counterpart for residual networks)"

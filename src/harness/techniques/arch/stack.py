@@ -6,15 +6,14 @@ import importlib
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from harness.config import ArchConfig, other_techniques
+from harness.config import ArchConfig, HarnessConfig, other_techniques
 from harness.system.errors import UserError
+from harness.techniques.arch.options import OPTIONS
 
 if TYPE_CHECKING:
     from torch import nn
 
-# New widths before new structure. `reduced_growth` draws a new network, so it comes first; pruning needs the dense
-# convolutions that `grouped` replaces; `low_rank` factorises what is left dense; `early_exit` splits the result.
-ORDER = ("identity", "reduced_growth", "reduced_depth", "pruned", "grouped", "low_rank", "early_exit")
+ORDER = tuple(OPTIONS)
 ALONE = ("identity",)  # these stack with nothing
 
 # Those after which a later one's check sees the same layers; whatever else is applied before that check.
@@ -53,7 +52,7 @@ def technique(name: str) -> ArchTechnique:
 
 def enabled(cfg: ArchConfig) -> tuple[str, ...]:
     """Return the names of the techniques that are on, in `order()`."""
-    return tuple(name for name in order() if hasattr(cfg, name) and getattr(cfg, name).enabled)
+    return tuple(name for name in order() if getattr(cfg, name).enabled)
 
 
 def sources(cfg: ArchConfig) -> list[str]:
@@ -62,9 +61,13 @@ def sources(cfg: ArchConfig) -> list[str]:
     return [getattr(part, "__name__", type(part).__module__) for part in parts]
 
 
-def check_alone(cfg: ArchConfig) -> None:
-    """Raise UserError where a technique is stacked that stacks with nothing."""
-    stack = enabled(cfg)
+def check_config(config: HarnessConfig) -> None:
+    """Raise UserError where a technique is on that the other options exclude, or one is stacked that must be alone."""
+    stack = enabled(config.arch)
+    for name in stack:
+        check = getattr(technique(name), "check_config", None)  # a technique may leave it out
+        if check is not None:
+            check(getattr(config.arch, name), config)
     for name in ALONE:
         if name in stack and len(stack) > 1:
             raise UserError(f"arch=[{','.join(stack)}]: {name} stacks with nothing; use it alone.")

@@ -1,50 +1,214 @@
-"""What is exported and built separately: the whole network, or the two halves of an early exit."""
+"""The stages of a network, and the router between them: what is exported and built separately, and which samples go on.
+
+A network is one stage unless its module has a `router` and a method `stages(image_size)`, as what a technique returns
+that splits a network has. Everything else (build, runner, verification, accuracy, serving) loops over the stages.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-from torch import nn
+import numpy as np
 
-from harness.config import ModelConfig
-from harness.networks.shapes import output_shapes
-from harness.techniques.arch.anatomy import image_size
-from harness.techniques.arch.early_exit import EarlyExitNetwork
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from harness.config import ModelConfig
+
+LAST_HEAD = "logits"  # the output of the last stage
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One network to export, with a dynamic batch."""
+    """One network to export, with a dynamic batch. `input_name` of a later stage is an output of the one before it."""
 
-    name: str  # whole, or stage1 and stage2
+    name: str  # whole, or what the technique calls it
     module: nn.Module
     input_name: str
     input_shape: tuple[int, ...]  # of one sample, without the batch
     output_names: tuple[str, ...]
-    share: float  # of the batch that reaches it; expected, where a threshold decides
 
     def example_input(self, batch_size: int, seed: int = 0) -> torch.Tensor:
         """Return [batch_size, *input_shape] float32 from a standard normal."""
+        import torch
+
         return torch.randn(batch_size, *self.input_shape, generator=torch.Generator().manual_seed(seed))
 
 
-def stages(model: nn.Module, cfg: ModelConfig | None = None) -> tuple[Stage, ...]:
-    """Return the stages of `model`, in the order they run.
+@dataclass(frozen=True)
+class Router:
+    """Decides after each stage but the last which samples leave. This one belongs to a network in one stage.
 
-    The side of the images is that of `cfg`, else the one `model` was built for.
+    A subclass is a frozen dataclass of numbers and texts, since it travels to workers as JSON. It sets `heads` and
+    overrides `leaves` and `share_reaching`; the other methods have defaults. Stages are counted from 0, and logits are
+    numpy arrays or torch tensors.
     """
-    side = image_size(model) if cfg is None else cfg.image_size
-    return stages_at(model, side)
+
+    heads: ClassVar[tuple[str, ...]] = (LAST_HEAD,)  # of each stage, the output that a sample which leaves there gets
+
+    @property
+    def counts_are_known(self) -> bool:
+        """Whether the batch size alone says how many samples reach each stage, so that a GPU need not ask the host."""
+        return len(self.heads) == 1
+
+    @property
+    def description(self) -> str:
+        """What the router does, for the notes of a row."""
+        return ""
+
+    def leaves(self, stage: int, logits: Any) -> Any:
+        """Return [B] bool, true for the samples that leave after `stage`; `logits` is that stage's head, [B, ...]."""
+        raise NotImplementedError(f"{type(self).__name__} does not say who leaves after stage {stage}")
+
+    def goes_on(self, stage: int, logits: Any) -> Any:
+        """Return the places of the samples that go on after `stage`, ascending, int64."""
+        mask = self.leaves(stage, logits)
+        return np.flatnonzero(~mask) if isinstance(mask, np.ndarray) else (~mask).nonzero().flatten()
+
+    def share_reaching(self, stage: int, batch_size: int | None = None) -> float:
+        """Return the share of a batch that reaches `stage`: of this size, or on average (None)."""
+        return 1.0
+
+    def reaching(self, stage: int, batch_size: int) -> int:
+        """Return how many of `batch_size` samples reach `stage`: exact where `counts_are_known`, else expected."""
+        return round(self.share_reaching(stage, batch_size) * batch_size)
+
+    def calibrated(self, heads: Callable[[], Mapping[str, np.ndarray]], labels: np.ndarray | None) -> Router:
+        """Return the router with its thresholds chosen on samples that are not measured.
+
+        Args:
+            heads: runs the network and returns the logits of every head for all samples, [N, classes].
+            labels: [N] int; None: the samples are synthetic.
+        """
+        return self
+
+    def per_sample(self, heads: Mapping[str, np.ndarray]) -> Router:
+        """Return the router that decides about each sample alone, as a server must; `heads` are of what is served."""
+        return self
+
+    def gmacs(self, stages: Sequence[float], batch_size: int | None = None) -> float:
+        """Return the mean 10^9 multiply-accumulates of a sample, of those of each stage."""
+        return sum(cost * self.share_reaching(number, batch_size) for number, cost in enumerate(stages))
+
+    def cost_metrics(self, stages: Sequence[float], batch_size: int) -> dict[str, float]:
+        """Return what the router adds to a cell's costs; `stages` are the 10^9 multiply-accumulates of each."""
+        return {}
+
+    def fidelity_metrics(self, left_after: np.ndarray, reference: np.ndarray) -> dict[str, float]:
+        """Return how the decisions of a cell, [N] int, differ from those of its network in fp32 eager."""
+        return {"exit_flips": int((left_after != reference).sum())}
+
+    def accuracy_metrics(
+        self, left_after: np.ndarray, right: np.ndarray, heads: Mapping[str, np.ndarray]
+    ) -> dict[str, float]:
+        """Return how right those are that left before the last stage and those that did not, and each head on all.
+
+        `left_after` is [N] int, `right` [N] bool, `heads` [N] bool by head: whether its answer is right.
+        """
+        early = left_after < len(self.heads) - 1
+        out = {"accuracy/exit_share": float(early.mean())}
+        for name, who in (("exited_top1", early), ("stayed_top1", ~early)):
+            if who.any():
+                out[f"accuracy/{name}"] = float(right[who].mean())
+        return out | {self.head_metric(name): float(found.mean()) for name, found in heads.items()}
+
+    def head_metric(self, head: str) -> str:
+        """Return the metric that the accuracy of one head on all samples is called."""
+        return "accuracy/last_head_top1" if head == LAST_HEAD else f"accuracy/{head}_top1"
+
+    def load_metrics(
+        self, early_share: float, stages: Sequence[float], saturated_per_s: Mapping[str, float]
+    ) -> dict[str, float]:
+        """Return what the router adds to a cell under load.
+
+        `early_share` of the requests left before the last stage; `saturated_per_s` is throughput by who leaves:
+        measured, none, all.
+        """
+        out = {"load/exit_rate": early_share}
+        return out | {f"load/saturated_{who}_exit_per_s": value for who, value in saturated_per_s.items()}
 
 
-def stages_at(model: nn.Module, side: int) -> tuple[Stage, ...]:
-    """Return the stages of `model` for images of `side` pixels."""
-    images = (3, side, side)
-    if not isinstance(model, EarlyExitNetwork):
-        return (Stage("whole", model, "input", images, ("logits",), 1.0),)
-    features = output_shapes(model.stage1, images)[0]
-    return (
-        Stage("stage1", model.stage1, "input", images, ("features", "exit_logits"), 1.0),
-        Stage("stage2", model.stage2, "features", features, ("logits",), 1.0 - model.policy.exit_share),
-    )
+ONE_STAGE = Router()
+
+
+@dataclass(frozen=True)
+class Bound(Router):
+    """A router that decides as another one does, and then lets all samples leave after the first stage, or none."""
+
+    router: Router = ONE_STAGE
+    all_leave: bool = False
+
+    @property
+    def heads(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The other router's."""
+        return self.router.heads
+
+    def leaves(self, stage: int, logits: Any) -> Any:
+        """Return all true or all false, at the cost of the other router's decision."""
+        mask = self.router.leaves(stage, logits)
+        return mask | True if self.all_leave else mask & False
+
+
+@dataclass(frozen=True)
+class NetworkOutputs:
+    """What a network computed for N samples: every head for every sample, and what a caller gets."""
+
+    heads: dict[str, np.ndarray]  # [N, classes] float32, in the order of the stages
+    final: np.ndarray  # [N, classes] float32: of each sample the head after which it left
+    left_after: np.ndarray | None = None  # [N] int, the stage after which each sample left; None: there is only one
+
+
+def router_of(network: nn.Module) -> Router:
+    """Return the router between the stages of `network`."""
+    found = getattr(network, "router", None)
+    return found if isinstance(found, Router) else ONE_STAGE
+
+
+def stages(network: nn.Module, cfg: ModelConfig | None = None) -> tuple[Stage, ...]:
+    """Return the stages of `network`, in the order they run.
+
+    The side of the images is that of `cfg`, else the one `network` was built for.
+    """
+    from harness.techniques.arch.anatomy import image_size
+
+    return stages_at(network, image_size(network) if cfg is None else cfg.image_size)
+
+
+def stages_at(network: nn.Module, side: int) -> tuple[Stage, ...]:
+    """Return the stages of `network` for images of `side` pixels."""
+    if router_of(network) is ONE_STAGE:
+        return (Stage("whole", network, "input", (3, side, side), (LAST_HEAD,)),)
+    found: tuple[Stage, ...] = network.stages(side)  # type: ignore[operator]
+    return found
+
+
+def all_heads(parts: Sequence[Stage], images: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return the logits of every head for all of `images` [B, 3, S, S]: each sample goes through every stage."""
+    import torch
+
+    heads: dict[str, torch.Tensor] = {}
+    value = images
+    for stage, later in zip(parts, (*parts[1:], None), strict=True):
+        found = stage.module(value)
+        outputs = dict(zip(stage.output_names, (found,) if torch.is_tensor(found) else found, strict=True))
+        if later is not None:
+            value = outputs.pop(later.input_name)
+        heads |= outputs
+    return heads
+
+
+def routed(heads: dict[str, np.ndarray], router: Router) -> NetworkOutputs:
+    """Return what a caller gets of the logits of all heads, [B, classes] each."""
+    if len(router.heads) == 1:
+        return NetworkOutputs(heads, heads[LAST_HEAD])
+    final = np.array(heads[router.heads[0]])
+    left_after = np.zeros(len(final), dtype=np.int64)
+    places = np.arange(len(final))
+    for number, name in enumerate(router.heads[:-1]):
+        places = places[router.goes_on(number, heads[name][places])]
+        left_after[places] = number + 1
+        final[places] = heads[router.heads[number + 1]][places]
+    return NetworkOutputs(heads, final, left_after)

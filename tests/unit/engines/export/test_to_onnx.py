@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from harness.config import ArchConfig, ModelConfig
+from harness.config import ModelConfig, arch_off
 from harness.engines.export.to_onnx import ExportRequest, export
 from harness.system.cache import Cache
 from harness.system.errors import CellError
@@ -24,7 +24,7 @@ HALF = ExportRequest("input", (3, 64, 64), ("logits",), FP16, fp32_io=("input", 
 
 @pytest.fixture(scope="module")
 def tiny():
-    return network(ModelConfig("densenet_tiny", image_size=64, num_classes=10), ArchConfig())
+    return network(ModelConfig("densenet_tiny", image_size=64, num_classes=10), arch_off())
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import pytest
 from harness.measure.ceilings import Ceilings
 from harness.results.roofline.metrics import cell_metrics, machine_metrics
 from harness.results.roofline.traffic import count
+from harness.techniques.arch.stages import ONE_STAGE
 
 
 def test_a_machine_says_what_was_measured_and_no_more():
@@ -21,7 +22,7 @@ def test_a_machine_says_what_was_measured_and_no_more():
 def test_a_cell_that_was_only_built_has_its_work_and_no_share(grouped_fusion):
     _, cells = grouped_fusion
     cell = cells["combined"]
-    found = cell_metrics(cell.artifacts, cell.network.policy, 2)
+    found = cell_metrics(cell.artifacts, cell.network.router, 2)
     assert set(found) == {"roofline/gflop_per_image", "roofline/mb_per_image"}
     assert found["roofline/gflop_per_image"] == pytest.approx(2 * cell.network.accounting.gmacs, rel=1e-12)
 
@@ -30,8 +31,8 @@ def test_a_measured_cell_has_its_share_of_the_nearer_ceiling(grouped_fusion):
     _, cells = grouped_fusion
     work = count(cells["hw"].artifacts[0].plan.graph.path)
     moved = work.activation_bytes + work.weight_bytes / 2
-    slow_memory = cell_metrics(cells["hw"].artifacts, None, 2, 100.0, Ceilings(1e-3, 1.0))
-    slow_product = cell_metrics(cells["hw"].artifacts, None, 2, 100.0, Ceilings(1e6, 1e-6))
+    slow_memory = cell_metrics(cells["hw"].artifacts, ONE_STAGE, 2, 100.0, Ceilings(1e-3, 1.0))
+    slow_product = cell_metrics(cells["hw"].artifacts, ONE_STAGE, 2, 100.0, Ceilings(1e6, 1e-6))
     assert slow_memory["roofline/share"] == pytest.approx(moved / 1e6 * 100.0)
     assert slow_product["roofline/share"] == pytest.approx(work.flop / 1e6 * 100.0)
     assert (slow_memory["roofline/memory_bound"], slow_product["roofline/memory_bound"]) == (1.0, 0.0)
@@ -43,4 +44,4 @@ def test_a_graph_that_is_gone_or_damaged_costs_no_measurement(grouped_fusion, tm
     damaged.write_bytes(b"\xff" * 100)
     for path in (Path("nowhere.onnx"), damaged):
         graph = replace(artifact.plan.graph, path=path)
-        assert cell_metrics([replace(artifact, plan=replace(artifact.plan, graph=graph))], None, 2) == {}
+        assert cell_metrics([replace(artifact, plan=replace(artifact.plan, graph=graph))], ONE_STAGE, 2) == {}

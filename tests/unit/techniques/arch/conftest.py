@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from harness import networks as models
-from harness.config import ArchConfig, ModelConfig
+from harness.config import ModelConfig, arch_off
 
 torch.set_num_threads(1)
 
@@ -31,7 +31,7 @@ def stack():
     """Return a function: stack(grouped={"groups": 2}) -> ArchConfig with these techniques on."""
 
     def make(**techniques):
-        cfg = ArchConfig()
+        cfg = arch_off()
         for name, options in techniques.items():
             part = getattr(cfg, name)
             part.enabled = True

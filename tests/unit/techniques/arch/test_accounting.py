@@ -53,7 +53,7 @@ def test_the_exit_head_counts_as_parameters(tiny, stack):
 
 def test_an_ordinary_network_is_one_stage(tiny):
     (whole,) = stages(tiny, ModelConfig("densenet_tiny", image_size=96))
-    assert (whole.name, whole.input_name, whole.output_names, whole.share) == ("whole", "input", ("logits",), 1.0)
+    assert (whole.name, whole.input_name, whole.output_names) == ("whole", "input", ("logits",))
     assert whole.input_shape == (3, 96, 96)
     assert stages(tiny)[0].input_shape == (3, 64, 64)
     assert whole.module is tiny
@@ -61,10 +61,11 @@ def test_an_ordinary_network_is_one_stage(tiny):
 
 @pytest.mark.parametrize("block", [1, 4])
 def test_an_early_exit_is_two_stages_that_fit_together(tiny, stack, block):
-    first, second = stages(arch.apply_stack(tiny, stack(early_exit={"after_block": block, "exit_share": 0.25})))
+    network = arch.apply_stack(tiny, stack(early_exit={"after_block": block, "exit_share": 0.25}))
+    first, second = stages(network)
     assert (first.name, first.input_name, first.output_names) == ("stage1", "input", ("features", "exit_logits"))
     assert (second.name, second.input_name, second.output_names) == ("stage2", "features", ("logits",))
-    assert (first.share, second.share) == (1.0, 0.75)
+    assert [network.router.share_reaching(number) for number in (0, 1)] == [1.0, 0.75]
     features, _ = first.module(first.example_input(5))
     assert features.shape == second.example_input(5).shape
     assert second.module(features).shape == (5, 10)

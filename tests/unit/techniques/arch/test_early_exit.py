@@ -1,13 +1,14 @@
 import pytest
 import torch
 
-from harness.config import EarlyExitOptions
 from harness.networks.fingerprint import fingerprint
 from harness.system.errors import UserError
 from harness.techniques import arch
-from harness.techniques.arch.calibration import calibrate, calibration_batch
-from harness.techniques.arch.early_exit import check, resolve
-from harness.techniques.arch.exit_policy import ExitPolicy, confidence, exit_mask, survivor_indices
+from harness.techniques.arch.assembled import CALIBRATION_SAMPLES, CALIBRATION_SEED, calibrated
+from harness.techniques.arch.early_exit import check
+from harness.techniques.arch.exit_policy import ExitPolicy, confidence
+from harness.techniques.arch.options import EarlyExitOptions
+from harness.techniques.arch.stages import all_heads, stages
 
 
 def exit_after(model, block, stack, **options):
@@ -40,10 +41,10 @@ def test_the_split_of_a_changed_network_is_that_network(tiny, stack, images):
 def test_survivors_get_the_networks_logits_and_the_others_the_exits(tiny, stack, images, share):
     network = exit_after(tiny, 2, stack, exit_share=share)
     logits, (_, exit_logits) = network(images), network.stage1(images)
-    gone = exit_mask(exit_logits, network.policy)
-    assert int(gone.sum()) == ExitPolicy("share", share).exits(len(images))
-    assert torch.equal(logits[gone], exit_logits[gone])
-    torch.testing.assert_close(logits[~gone], tiny(images)[~gone], rtol=1e-4, atol=1e-5)
+    left = network.router.leaves(0, exit_logits)
+    assert int(left.sum()) == ExitPolicy("share", share).exits(len(images))
+    assert torch.equal(logits[left], exit_logits[left])
+    torch.testing.assert_close(logits[~left], tiny(images)[~left], rtol=1e-4, atol=1e-5)
 
 
 def test_stage_2_sees_the_survivors_alone(tiny, stack, images):
@@ -53,7 +54,7 @@ def test_stage_2_sees_the_survivors_alone(tiny, stack, images):
     network(images)
     features, exit_logits = network.stage1(images)
     assert len(seen) == 1
-    assert torch.equal(seen[0], features[survivor_indices(exit_logits, network.policy)])
+    assert torch.equal(seen[0], features[network.router.goes_on(0, exit_logits)])
     assert len(seen[0]) == 3  # of 7, of which round-half-up(3.5) = 4 leave
 
 
@@ -100,28 +101,31 @@ def test_splitting_twice_is_refused(tiny, stack):
     ],
 )
 def test_auto_is_a_share_without_labels_and_a_threshold_with(decision, labelled, expected):
-    assert resolve(EarlyExitOptions(decision=decision), labelled).decision == expected
+    heads = {name: torch.rand(8, 3).numpy() for name in ExitPolicy.heads}
+    labels = torch.zeros(8).numpy() if labelled else None
+    assert ExitPolicy(decision, 0.5).calibrated(lambda: heads, labels).decision == expected
 
 
 def test_a_threshold_is_calibrated_to_the_share_on_other_inputs_than_the_measured(tiny, stack, images):
-    network = exit_after(tiny, 2, stack)
-    policy = calibrate(network, ExitPolicy("threshold", 0.25))
-    assert policy.exit_share == 0.25
-    batch = calibration_batch(network)
-    assert exit_mask(network.stage1(batch)[1], policy).float().mean() == 0.25
+    network = exit_after(tiny, 2, stack, decision="threshold", exit_share=0.25)
+    parts = stages(network)
+    network.router = calibrated(network.router, parts, None)
+    assert network.router.exit_share == 0.25
+    batch = parts[0].example_input(CALIBRATION_SAMPLES, CALIBRATION_SEED)
+    assert network.router.leaves(0, network.stage1(batch)[1]).float().mean() == 0.25
     assert not torch.equal(batch[: len(images)], images)
-    network.policy = policy
     assert torch.isfinite(network(images)).all()
 
 
 def test_a_given_threshold_is_kept_and_its_share_measured(tiny, stack, images):
     network = exit_after(tiny, 2, stack)
-    middle = float(confidence(network.stage1(images)[1]).sort().values[3])
-    policy = calibrate(network, ExitPolicy("threshold", 0.9, middle), images)
-    assert policy.threshold == middle
-    assert policy.exit_share == pytest.approx(4 / 7)
+    heads = {name: value.numpy() for name, value in all_heads(stages(network), images).items()}
+    middle = float(sorted(confidence(heads["exit_logits"]))[3])
+    router = ExitPolicy("threshold", 0.9, middle).calibrated(lambda: heads, None)
+    assert router.threshold == middle
+    assert router.exit_share == pytest.approx(4 / 7)
 
 
-def test_a_share_needs_no_calibration(tiny, stack):
+def test_a_share_needs_no_calibration():
     policy = ExitPolicy("share", 0.5)
-    assert calibrate(exit_after(tiny, 2, stack), policy) is policy
+    assert policy.calibrated(lambda: pytest.fail("the network was run"), None) == policy

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.techniques.arch.exit_policy import ExitPolicy, calibrate_threshold, confidence, exit_mask, survivor_indices
+from harness.techniques.arch.exit_policy import ExitPolicy, calibrate_threshold, confidence
 
 
 def random_logits(batch_size, classes=10, seed=0):
@@ -32,7 +32,7 @@ def test_confidence_is_float32_even_where_fp16_would_overflow():
 def test_a_share_rounds_half_up_to_a_known_number(share, batch_size, exits):
     policy = ExitPolicy("share", share)
     assert policy.exits(batch_size) == exits
-    assert policy.survivors(batch_size) == batch_size - exits
+    assert policy.reaching(1, batch_size) == batch_size - exits
     assert policy.leaving(batch_size) == exits / batch_size
 
 
@@ -54,9 +54,9 @@ def test_a_share_takes_the_most_confident_ties_in_order(batch_size, share, seed,
     policy = ExitPolicy("share", share)
     ranked = sorted(range(batch_size), key=lambda i: (-confidence(logits)[i], i))
     leaving = set(ranked[: policy.exits(batch_size)])
-    mask = exit_mask(logits, policy)
+    mask = policy.leaves(0, logits)
     assert set(np.flatnonzero(mask)) == leaving
-    assert list(survivor_indices(logits, policy)) == [i for i in range(batch_size) if i not in leaving]
+    assert list(policy.goes_on(0, logits)) == [i for i in range(batch_size) if i not in leaving]
 
 
 @pytest.mark.parametrize(
@@ -67,16 +67,16 @@ def test_a_share_takes_the_most_confident_ties_in_order(batch_size, share, seed,
 def test_numpy_and_torch_decide_alike(policy, dtype):
     logits = random_logits(64).astype(dtype)
     tensor = torch.from_numpy(logits)
-    np.testing.assert_array_equal(exit_mask(logits, policy), exit_mask(tensor, policy).numpy())
-    np.testing.assert_array_equal(survivor_indices(logits, policy), survivor_indices(tensor, policy).numpy())
-    assert exit_mask(tensor, policy).dtype == torch.bool
-    assert survivor_indices(tensor, policy).dtype == torch.int64
+    np.testing.assert_array_equal(policy.leaves(0, logits), policy.leaves(0, tensor).numpy())
+    np.testing.assert_array_equal(policy.goes_on(0, logits), policy.goes_on(0, tensor).numpy())
+    assert policy.leaves(0, tensor).dtype == torch.bool
+    assert policy.goes_on(0, tensor).dtype == torch.int64
 
 
 def test_a_threshold_lets_go_from_equality_on():
     logits = random_logits(20)
     edge = float(np.sort(confidence(logits))[12])
-    mask = exit_mask(logits, ExitPolicy("threshold", 0.4, edge))
+    mask = ExitPolicy("threshold", 0.4, edge).leaves(0, logits)
     assert mask.sum() == 8
     np.testing.assert_array_equal(mask, confidence(logits) >= np.float32(edge))
 
@@ -85,13 +85,13 @@ def test_a_sample_of_nan_is_the_last_to_leave():
     logits = random_logits(4)
     logits[1] = np.nan
     for given_logits in (logits, torch.from_numpy(logits)):
-        assert list(survivor_indices(given_logits, ExitPolicy("share", 0.75))) == [1]
-        assert not exit_mask(given_logits, ExitPolicy("threshold", 0.5, 0.0))[1]
+        assert list(ExitPolicy("share", 0.75).goes_on(0, given_logits)) == [1]
+        assert not ExitPolicy("threshold", 0.5, 0.0).leaves(0, given_logits)[1]
 
 
 def test_a_threshold_that_is_not_calibrated_is_a_bug():
     with pytest.raises(ValueError, match="not calibrated"):
-        exit_mask(random_logits(2), ExitPolicy("threshold", 0.5))
+        ExitPolicy("threshold", 0.5).leaves(0, random_logits(2))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.93, 1.0])
@@ -99,7 +99,7 @@ def test_a_calibrated_threshold_reaches_its_share(share):
     logits = random_logits(100)
     threshold, achieved = calibrate_threshold(confidence(logits), share)
     assert achieved == pytest.approx(share, abs=1e-9)
-    assert exit_mask(logits, ExitPolicy("threshold", share, threshold)).mean() == pytest.approx(share)
+    assert ExitPolicy("threshold", share, threshold).leaves(0, logits).mean() == pytest.approx(share)
 
 
 def test_a_calibrated_threshold_lies_between_the_two_samples_it_parts():

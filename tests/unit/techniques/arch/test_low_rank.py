@@ -2,11 +2,11 @@ import pytest
 import torch
 from torch import nn
 
-from harness.config import LowRankOptions
 from harness.system.errors import UserError
 from harness.techniques import arch
 from harness.techniques.arch.accounting import account
 from harness.techniques.arch.low_rank import Factored, apply, check
+from harness.techniques.arch.options import LowRankOptions
 
 
 def factored(model):

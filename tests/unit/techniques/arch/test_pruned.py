@@ -1,12 +1,12 @@
 import pytest
 import torch
 
-from harness.config import PrunedOptions
 from harness.networks.fingerprint import fingerprint
 from harness.system.errors import UserError
 from harness.techniques import arch
 from harness.techniques.arch.accounting import account
 from harness.techniques.arch.anatomy import dense_layers
+from harness.techniques.arch.options import PrunedOptions
 from harness.techniques.arch.pruned import apply, check, kept
 from harness.techniques.arch.pruning_plan import TOLERANCE
 

@@ -1,10 +1,11 @@
 import subprocess
 import sys
+from dataclasses import asdict
 
 import pytest
 import torch
 
-from harness.config import ArchConfig, ModelConfig
+from harness.config import ModelConfig, arch_off
 from harness.networks.fingerprint import fingerprint
 from harness.techniques.arch.exit_policy import ExitPolicy
 from harness.techniques.arch.recipe import Recipe, assemble
@@ -19,14 +20,16 @@ from harness.techniques.arch.recipe import Recipe, assemble
 from harness.networks.fingerprint import fingerprint
 for line in sys.stdin:
     network = assemble(Recipe.from_json(line))
-    print(fingerprint(network), getattr(network, "policy", None))
+    print(fingerprint(network), getattr(network, "router", None))
 """
 
 
 def test_a_recipe_survives_json(stack):
-    recipe = Recipe(TINY, stack(grouped={"groups": 2}, early_exit={}), ExitPolicy("threshold", 0.5, 0.1234567890123))
+    recipe = Recipe(
+        TINY, stack(grouped={"groups": 2}, early_exit={}), asdict(ExitPolicy("threshold", 0.5, 0.1234567890123))
+    )
     assert Recipe.from_json(recipe.to_json()) == recipe
-    assert Recipe.from_json(Recipe(TINY, ArchConfig()).to_json()) == Recipe(TINY)
+    assert Recipe.from_json(Recipe(TINY, arch_off()).to_json()) == Recipe(TINY)
 
 
 @pytest.mark.slow
@@ -37,24 +40,24 @@ def test_another_process_with_other_threads_and_seed_assembles_the_same_bits(sta
         Recipe(
             TINY,
             stack(pruned={"ratio": 0.4, "round_to": 4}, grouped={"groups": 2}, low_rank={}, early_exit={}),
-            ExitPolicy("threshold", 0.5, 0.3),
+            asdict(ExitPolicy("threshold", 0.5, 0.3)),
         ),
         Recipe(ModelConfig(name="densenet121"), stack(low_rank={"rank": 256, "conv1x1": False})),
     ]
     text = "\n".join(recipe.to_json() for recipe in recipes)
     other = subprocess.run([sys.executable, "-c", REBUILD], input=text, capture_output=True, text=True, check=True)
     here = [assemble(recipe) for recipe in recipes]
-    assert other.stdout.splitlines() == [f"{fingerprint(net)} {getattr(net, 'policy', None)}" for net in here]
+    assert other.stdout.splitlines() == [f"{fingerprint(net)} {getattr(net, 'router', None)}" for net in here]
     assert len(set(other.stdout.splitlines())) == 4
 
 
-def test_a_recipes_exit_policy_replaces_the_options(stack, images):
+def test_a_recipes_router_replaces_the_options(stack, images):
     policy = ExitPolicy("threshold", 1.0, 0.0)
-    network = assemble(Recipe(TINY, stack(early_exit={}), policy))
-    assert network.policy == policy
+    network = assemble(Recipe(TINY, stack(early_exit={}), asdict(policy)))
+    assert network.router == policy
     assert torch.equal(network(images), network.stage1(images)[1])  # everything leaves
 
 
-def test_an_exit_policy_without_an_exit_is_a_bug():
-    with pytest.raises(ValueError, match="early_exit"):
-        assemble(Recipe(TINY, ArchConfig(), ExitPolicy("share", 0.5)))
+def test_a_router_of_a_network_in_one_stage_is_a_bug():
+    with pytest.raises(ValueError, match="several stages"):
+        assemble(Recipe(TINY, arch_off(), {"decision": "share"}))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from harness.config import ArchConfig
+from harness.config import arch_off
 from harness.networks.fingerprint import fingerprint
 from harness.system.errors import UserError
 from harness.techniques import arch
@@ -32,11 +32,11 @@ def test_flat_options_hold_those_of_the_enabled_techniques_alone(stack):
         "arch.pruned.target_gmacs": None,
         "arch.pruned.round_to": 8,
     }
-    assert arch.flat_options(ArchConfig()) == {}
+    assert arch.flat_options(arch_off()) == {}
 
 
 def test_an_empty_stack_is_the_model_itself(tiny):
-    assert arch.apply_stack(tiny, ArchConfig()) is tiny
+    assert arch.apply_stack(tiny, arch_off()) is tiny
 
 
 def test_identity_is_another_module_with_the_same_weights(tiny, stack, images):
@@ -97,5 +97,5 @@ def test_a_check_sees_what_the_earlier_techniques_leave(tiny, stack):
 @pytest.mark.parametrize("name", [*arch.ORDER, "none"])
 def test_each_group_choice_switches_on_its_own_technique(name):
     chosen = OmegaConf.load(CONF / f"{name}.yaml")
-    cfg = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(ArchConfig), chosen))
+    cfg = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(arch_off()), chosen))
     assert arch.enabled(cfg) == (() if name == "none" else (name,))

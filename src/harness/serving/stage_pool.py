@@ -1,7 +1,7 @@
-"""Between the two stages of an early exit that serves: who leaves, and the features of those who wait for stage 2.
+"""Between two stages of a network that serves: which samples leave, and the features of those that wait for the next.
 
-The decision is a threshold for each sample, taken where the logits are; survivors are packed behind those of earlier
-batches, so that a batch of the second stage is made of the requests of several first ones.
+The router decides about each sample where the logits are. Samples that go on are packed behind those of earlier
+batches, so that a batch of the later stage is made of the requests of several earlier ones.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Any, Protocol
 import numpy as np
 
 from harness.engines.base import Executable
-from harness.techniques.arch.exit_policy import ExitPolicy, exit_mask
+from harness.techniques.arch.stages import Router
 
 
-class ExitPool(Protocol):
-    """Features of survivors in the order they came, on the device that computes."""
+class StagePool(Protocol):
+    """Features of the samples that go on, in the order they came, on the device that computes."""
 
-    exit_logits: Any  # of the last first stage, on the host once `decided`
+    logits: Any  # of the first stage's last batch, on the host once `decided`
 
     def decide(self, count: int) -> None:
         """Begin to decide about the first `count` samples of the first stage's outputs."""
@@ -33,18 +33,19 @@ class ExitPool(Protocol):
         """Put the first `count` into the second stage's input and forget them."""
 
     def host_sync_s(self) -> float:
-        """Return how long the device stood between the end of the first stage and the packing; after `keep`."""
+        """Return how long the device was idle between the end of the first stage and the packing; after `keep`."""
 
     def clear(self) -> None:
         """Forget all."""
 
 
-class HostExitPool:
+class HostStagePool:
     """On a CPU everything happens in the call; the decision's own time is what `host_sync_s` says."""
 
-    def __init__(self, first: Executable, second: Executable, policy: ExitPolicy, capacity: int) -> None:
-        self._first, self._policy = first, policy
-        self._input = second.input_buffers()[second.input_specs[0].name]
+    def __init__(self, first: Executable, second: Executable, router: Router, number: int, capacity: int) -> None:
+        self._first, self._router, self._number = first, router, number
+        self._head, self._name = router.heads[number], second.input_specs[0].name
+        self._input = second.input_buffers()[self._name]
         self._features = np.zeros((capacity, *self._input.shape[1:]), dtype=self._input.dtype)
         self._held, self._seconds = 0, 0.0
         self._mask: np.ndarray | None = None
@@ -52,8 +53,8 @@ class HostExitPool:
     def decide(self, count: int) -> None:
         """Decide."""
         began = time.perf_counter()
-        self.exit_logits = self._first.output_buffers()["exit_logits"][:count].copy()
-        self._mask = exit_mask(self.exit_logits, self._policy)
+        self.logits = self._first.output_buffers()[self._head][:count].copy()
+        self._mask = self._router.leaves(self._number, self.logits)
         self._seconds = time.perf_counter() - began
 
     def decided(self) -> np.ndarray | None:
@@ -63,7 +64,7 @@ class HostExitPool:
     def keep(self, stay: np.ndarray) -> None:
         """Copy the features of these."""
         target = self._features[self._held : self._held + len(stay)]
-        np.take(self._first.output_buffers()["features"], stay, axis=0, out=target, mode="clip")
+        np.take(self._first.output_buffers()[self._name], stay, axis=0, out=target, mode="clip")
         self._held += len(stay)
 
     def load(self, count: int) -> None:
@@ -82,19 +83,20 @@ class HostExitPool:
         self._held = 0
 
 
-class DeviceExitPool:
+class DeviceStagePool:
     """On a GPU: mask and exit logits go to pinned memory, then the host says whose features are packed."""
 
-    def __init__(self, first: Executable, second: Executable, policy: ExitPolicy, capacity: int) -> None:
+    def __init__(self, first: Executable, second: Executable, router: Router, number: int, capacity: int) -> None:
         import torch
 
-        self._torch, self._first, self._policy, self._stream = torch, first, policy, second.stream
+        self._torch, self._first, self._router, self._number = torch, first, router, number
+        self._head, self._name, self._stream = router.heads[number], second.input_specs[0].name, second.stream
         self._other = first.stream if first.stream != second.stream else None
-        self._input = second.input_buffers()[second.input_specs[0].name]
+        self._input = second.input_buffers()[self._name]
         self._features = self._input.new_empty((capacity, *self._input.shape[1:]))
-        spec = next(one for one in first.output_specs if one.name == "exit_logits")
+        spec = next(spec for spec in first.output_specs if spec.name == self._head)
         rows = len(first.input_buffers()[first.input_specs[0].name])
-        self.exit_logits = torch.empty((rows, spec.shape[1]), dtype=getattr(torch, spec.dtype), pin_memory=True)
+        self.logits = torch.empty((rows, spec.shape[1]), dtype=getattr(torch, spec.dtype), pin_memory=True)
         self._mask = torch.empty(rows, dtype=torch.bool, pin_memory=True)
         self._stay = torch.empty(rows, dtype=torch.int64, pin_memory=True)
         self._ended, self._resumed = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -109,9 +111,9 @@ class DeviceExitPool:
             self._stream.wait_stream(self._other)
         with torch.cuda.stream(self._stream), torch.inference_mode():
             self._ended.record(self._stream)
-            logits = self._first.output_buffers()["exit_logits"][:count]
-            self._mask[:count].copy_(exit_mask(logits, self._policy), non_blocking=True)
-            self.exit_logits[:count].copy_(logits, non_blocking=True)
+            logits = self._first.output_buffers()[self._head][:count]
+            self._mask[:count].copy_(self._router.leaves(self._number, logits), non_blocking=True)
+            self.logits[:count].copy_(logits, non_blocking=True)
             self._known.record(self._stream)
         self._count = count
 
@@ -127,7 +129,7 @@ class DeviceExitPool:
             if count:
                 self._stay[:count] = torch.from_numpy(stay)
                 rows = self._stay[:count].to(self._features.device, non_blocking=True)
-                packed = self._first.output_buffers()["features"].index_select(0, rows)
+                packed = self._first.output_buffers()[self._name].index_select(0, rows)
                 self._features[self._held : self._held + count].copy_(packed)
         self._held += count
         if self._other is not None:
@@ -152,8 +154,8 @@ class DeviceExitPool:
         self._held = 0
 
 
-def exit_pool(first: Executable, second: Executable, policy: ExitPolicy, capacity: int) -> ExitPool:
-    """Return the pool for the device that the stages are on."""
+def stage_pool(first: Executable, second: Executable, router: Router, number: int, capacity: int) -> StagePool:
+    """Return the pool behind stage `number` of a router, for the device that the stages are on."""
     if second.stream is None:
-        return HostExitPool(first, second, policy, capacity)
-    return DeviceExitPool(first, second, policy, capacity)
+        return HostStagePool(first, second, router, number, capacity)
+    return DeviceStagePool(first, second, router, number, capacity)

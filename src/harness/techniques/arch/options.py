@@ -1,0 +1,83 @@
+"""The options of each architecture technique: `arch.NAME.FIELD`. Importing this imports no torch, for `--help` does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from harness.config.switch import Switch
+
+
+@dataclass
+class ReducedGrowthOptions:
+    """DenseNet with a smaller growth rate; draws new weights."""
+
+    enabled: bool = False
+    growth_rate: int = 24  # channels that each layer adds; 32 in DenseNet121
+    seed: int = 2  # of the new weights
+
+
+@dataclass
+class ReducedDepthOptions:
+    """Fewer blocks in each stage of a residual network, the counterpart of a reduced growth there; keeps weights."""
+
+    enabled: bool = False
+    depth: float = 0.5  # share of each stage's blocks that stays, rounded up
+
+
+@dataclass
+class PrunedOptions:
+    """Structured pruning by L2 magnitude: channels of convolutions; heads and MLP width of a ViT."""
+
+    enabled: bool = False
+    ratio: float = 0.3  # share of the channels that goes
+    target_gmacs: float | None = None  # overrides `ratio`
+    round_to: int | None = 8  # channels are a multiple of this
+
+
+@dataclass
+class GroupedOptions:
+    """Grouped convolutions: DenseNet's bottlenecks (`_DenseLayer.conv1`), else 3x3 (or larger), else 1x1 expansions."""
+
+    enabled: bool = False
+    groups: int = 4  # must divide the channels
+
+
+@dataclass
+class LowRankOptions:
+    """Truncated SVD of linear layers and 1x1 convolutions. At most one of rank, ratio, energy; none: a quarter."""
+
+    enabled: bool = False
+    classifier: bool = True  # the last linear layer
+    linear: bool = True  # the other ones: the MLPs of a ViT
+    attention: bool = True  # the projections of a ViT's attention
+    conv1x1: bool = True  # 1x1 convolutions
+    rank: int | None = None  # the same for all layers
+    ratio: float | None = None  # rank = ratio * min(in, out)
+    energy: float | None = None  # smallest rank that keeps this share of the squared singular values
+
+
+@dataclass
+class EarlyExitOptions:
+    """Leave the network after a dense block (stage, encoder layer) when the exit head is sure enough."""
+
+    enabled: bool = False
+    after_block: int = 2  # counted from 1: dense blocks, stages of a ResNet or ConvNeXt, encoder layers of a ViT
+    decision: str = "auto"  # auto | share | threshold; auto: share on unlabelled data, else threshold
+    exit_share: float = 0.5  # share of each batch that leaves early
+    threshold: float | None = None  # confidence in [0, 1]; None: calibrated to `exit_share`, or to the next one
+    max_accuracy_drop: float | None = None  # labelled data: as many leave as cost at most this share of top-1
+    seed: int = 1  # of the exit head's weights
+
+
+# New widths before new structure. `reduced_growth` draws a new network, so it comes first; pruning needs the dense
+# convolutions that `grouped` replaces; `low_rank` factorises what is left dense; `early_exit` splits the result.
+OPTIONS: Mapping[str, type] = {
+    "identity": Switch,
+    "reduced_growth": ReducedGrowthOptions,
+    "reduced_depth": ReducedDepthOptions,
+    "pruned": PrunedOptions,
+    "grouped": GroupedOptions,
+    "low_rank": LowRankOptions,
+    "early_exit": EarlyExitOptions,
+}

@@ -1,4 +1,4 @@
-"""A package that is none of ours adds a model, a technique and an engine by entry points (tests/example_package)."""
+"""A package from outside adds a model, techniques of both families and an engine by entry points alone."""
 
 import os
 import subprocess
@@ -47,9 +47,11 @@ sys.exit(status)
     assert "half_resolution" in groups["arch"]
     assert "  half_resolution:\n    enabled: false\n    factor: 2\n" in done.stdout
     assert "node_by_node" in groups["engine"] and "  node_repeats: 1\n" in done.stdout
+    assert "default_fusion" in groups["hw"]
+    assert "  default_fusion:\n    enabled: false\n    cuda_graph: false\n" in done.stdout
 
 
-def test_without_the_package_neither_is_known(plain_environment):
+def test_without_the_package_none_is_known(plain_environment):
     done = run(plain_environment, "-m", "harness", "model=example_net", "arch=pruned")
     assert done.returncode == 2
     assert "model 'example_net' is not known" in done.stderr
@@ -104,6 +106,15 @@ def test_a_network_in_three_stages_serves(measured):
     assert row["load/saturated_all_exit_per_s"] > 0
 
 
+def test_a_quartet_of_the_packages_model_and_techniques_is_measured(installed, command):
+    arguments, environment = command("model=example_net", "model.image_size=32", "model.num_classes=10",
+                                     "arch=half_resolution", "hw=default_fusion", "sweep_name=others")  # fmt: skip
+    environment = {**environment, "PYTHONPATH": installed["PYTHONPATH"]}
+    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "half_resolution x default_fusion" in done.stdout
+
+
 def test_its_options_ride_along_and_are_checked_before_any_work(installed):
     idle = run(installed, "-m", "harness", "arch=pruned", "arch.half_resolution.factor=4")
     assert idle.returncode == 2
@@ -112,3 +123,6 @@ def test_its_options_ride_along_and_are_checked_before_any_work(installed):
                 "arch.half_resolution.factor=1", "hw=fusion")  # fmt: skip
     assert wrong.returncode == 2
     assert "factor=1 is no reduction" in wrong.stderr
+    unable = run(installed, "-m", "harness", "model=example_net", "engine=eager", "hw=default_fusion")
+    assert unable.returncode == 2
+    assert "engine eager fuses nothing" in unable.stderr

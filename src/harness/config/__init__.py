@@ -18,7 +18,7 @@ from harness.config.engine import (
     engine_options,
     engine_ranges,
 )
-from harness.config.hw import DynamicBatchingOptions, Fp16Options, FusionOptions, HwConfig
+from harness.config.hw import DynamicBatchingOptions, Fp16Options, FusionOptions, HwConfig, other_hw_techniques
 from harness.config.model import MODEL_RANGES, ModelConfig
 from harness.config.places import CacheConfig, TrackingConfig
 from harness.config.protocol import PROTOCOL_RANGES, ProtocolConfig
@@ -63,5 +63,6 @@ __all__ = [
     "engine_ranges",
     "from_omegaconf",
     "one_of",
+    "other_hw_techniques",
     "other_techniques",
 ]

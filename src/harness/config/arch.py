@@ -8,7 +8,7 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from harness.config.plugins import techniques
+from harness.config import packages
 
 OURS = "harness.techniques.arch.options"  # named as an entry point names a module, and imported when it is needed
 
@@ -24,7 +24,7 @@ class ArchConfig:
 
 def other_techniques() -> Mapping[str, Any]:
     """Return the techniques of other packages by name: modules with `name`, `Options`, `check` and `apply`."""
-    return techniques(tuple(import_module(OURS).OPTIONS))
+    return packages.added_techniques(packages.ARCH)
 
 
 @cache

@@ -1,9 +1,13 @@
-"""The options of the group `hw`: of each hardware technique."""
+"""The options of the group `hw`: of each hardware technique, those of other packages too."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, make_dataclass
+from functools import cache
+from typing import Any
 
+from harness.config import packages
 from harness.config.switch import Switch
 
 
@@ -46,3 +50,27 @@ class HwConfig:
     fp16: Fp16Options = field(default_factory=Fp16Options)
     fusion: FusionOptions = field(default_factory=FusionOptions)
     dynamic_batching: DynamicBatchingOptions = field(default_factory=DynamicBatchingOptions)
+
+
+def other_hw_techniques() -> Mapping[str, Any]:
+    """Return the techniques of other packages by name: modules with `name`, `Options`, `check` and `apply`."""
+    return packages.added_techniques(packages.HW)
+
+
+@cache
+def hw_config_type() -> type[HwConfig]:
+    """Return `HwConfig` with a field for each technique of another package."""
+    found = other_hw_techniques()
+    if not found:
+        return HwConfig
+    more = [(name, module.Options, field(default_factory=module.Options)) for name, module in found.items()]
+    return make_dataclass(_EXTENDED, more, bases=(HwConfig,), namespace={"__module__": __name__})
+
+
+_EXTENDED = "HwConfigWithOthers"
+
+
+def __getattr__(name: str) -> Any:
+    if name == _EXTENDED:  # where pickle looks for the class that `hw_config_type` makes
+        return hw_config_type()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

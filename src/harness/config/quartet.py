@@ -9,13 +9,17 @@ from typing import Any
 from harness.config.arch import ArchConfig, arch_off
 from harness.config.data import DataConfig
 from harness.config.engine import EngineConfig, PrecisionConfig, ProfileConfig, engine_config_type
-from harness.config.hw import HwConfig
+from harness.config.hw import HwConfig, hw_config_type
 from harness.config.model import ModelConfig
 from harness.config.places import CacheConfig, TrackingConfig
 from harness.config.protocol import ProtocolConfig
 from harness.config.ranges import Ranges, at_least, one_of
 from harness.config.scenario import ScenarioConfig
 from harness.config.train import CheckpointsConfig, TrainConfig
+
+
+def _hw_config() -> HwConfig:
+    return hw_config_type()()  # with the options of other packages' techniques
 
 
 def _engine_config() -> EngineConfig:
@@ -28,7 +32,7 @@ class HarnessConfig:
 
     model: ModelConfig = field(default_factory=ModelConfig)
     arch: ArchConfig = field(default_factory=arch_off)
-    hw: HwConfig = field(default_factory=HwConfig)
+    hw: HwConfig = field(default_factory=_hw_config)
     engine: EngineConfig = field(default_factory=_engine_config)
     precision: PrecisionConfig = field(default_factory=PrecisionConfig)
     reference: str = "eager"  # eager | engine

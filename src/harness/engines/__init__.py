@@ -25,7 +25,7 @@ def register_choices() -> None:
     """Tell Hydra of the engines of other packages; ours have files in conf/engine."""
     from hydra.core.config_store import ConfigStore
 
-    for name in packages.added(packages.ENGINES, packages.OURS[packages.ENGINES]):
+    for name in packages.added(packages.ENGINES):
         ConfigStore.instance().store(name=name, node={"name": name}, group="engine", package="engine")
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.config import HarnessConfig, from_omegaconf, other_techniques
+from harness.config import HarnessConfig, from_omegaconf, other_hw_techniques, other_techniques
 from harness.system.errors import UserError
 
 
@@ -52,8 +52,9 @@ def register_schema(overrides: Sequence[str] = ()) -> None:
     from harness.sweep import scenarios
 
     ConfigStore.instance().store("schema", HarnessConfig)
-    for name in other_techniques():  # ours have files in conf/arch
-        ConfigStore.instance().store(name=name, node={name: {"enabled": True}}, group="arch", package="arch")
+    for group, others in (("arch", other_techniques()), ("hw", other_hw_techniques())):  # ours have files in conf/
+        for name in others:
+            ConfigStore.instance().store(name=name, node={name: {"enabled": True}}, group=group, package=group)
     engines.register_choices()
     scenarios.register_choices()
     register_choices(config_dir() / "model", OverridesParser.create().parse_overrides(list(overrides)))

@@ -29,7 +29,7 @@ NET = ("model=harness_example.nets:example_net", "model.image_size=32", "model.n
 
 
 def forget() -> None:
-    for found in (packages.found, engine_options, engine_config_type, _schema):
+    for found in (packages.registered, engine_options, engine_config_type, _schema):
         found.cache_clear()
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from harness.config import ArchConfig, HarnessConfig, other_techniques
+from harness.config import ArchConfig, HarnessConfig, other_techniques, packages
 from harness.system.errors import UserError
 from harness.techniques.arch.options import OPTIONS
 
@@ -45,9 +44,7 @@ def order() -> tuple[str, ...]:
 
 def technique(name: str) -> ArchTechnique:
     """Return the technique called `name`, one of `order()`; raises KeyError for anything else."""
-    if name in ORDER:
-        return cast(ArchTechnique, importlib.import_module(f"harness.techniques.arch.{name}"))
-    return cast(ArchTechnique, other_techniques()[name])
+    return cast(ArchTechnique, packages.load(packages.ARCH, name))
 
 
 def enabled(cfg: ArchConfig) -> tuple[str, ...]:

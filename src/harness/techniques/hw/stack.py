@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from harness.config import HarnessConfig, HwConfig
+from harness.config import HarnessConfig, HwConfig, other_hw_techniques, packages
 from harness.system.errors import UserError
 from harness.techniques.levels import HasCapabilities, Levels, off
 
 if TYPE_CHECKING:
     from torch import nn
 
-# precision first (it changes the graph), then shape, then what the engine does with both
-ORDER = ("identity", "compiled", "fp16", "dynamic_batching", "fusion")
+ORDER = tuple(packages.OURS[packages.HW])
 ALONE = ("identity", "compiled")  # these stack with nothing
 
 
@@ -30,14 +28,25 @@ class HwTechnique(Protocol):
         """Return `levels` with what the technique switches on."""
 
 
+def order() -> tuple[str, ...]:
+    """Return all techniques in the order they are applied in; other packages' come last, or where `before` says."""
+    out = list(ORDER)
+    for name, module in other_hw_techniques().items():
+        before = getattr(module, "before", None)
+        if before not in (None, *ORDER):
+            raise UserError(f"technique {name}: its before={before!r} is not one of {', '.join(ORDER)}")
+        out.insert(out.index(before) if before else len(out), name)
+    return tuple(out)
+
+
 def technique(name: str) -> HwTechnique:
-    """Return the technique called `name`, one of `ORDER`."""
-    return cast(HwTechnique, importlib.import_module(f"harness.techniques.hw.{name}"))
+    """Return the technique called `name`, one of `order()`; raises KeyError for anything else."""
+    return cast(HwTechnique, packages.load(packages.HW, name))
 
 
 def enabled(config: HwConfig) -> tuple[str, ...]:
     """Return the names of the techniques that are on, in the order they are applied."""
-    return tuple(name for name in ORDER if getattr(config, name).enabled)
+    return tuple(name for name in order() if hasattr(config, name) and getattr(config, name).enabled)
 
 
 def check_stack(config: HarnessConfig, engine: HasCapabilities | None) -> None:

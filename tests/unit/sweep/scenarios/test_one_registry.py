@@ -21,7 +21,7 @@ from harness.sweep.scenarios import names, scenario_of
 from harness.sweep.scenarios.scenario import Scenario
 from harness.system.errors import UserError
 
-REGISTRY = "sweep/scenarios/__init__.py"
+REGISTRY = "config/packages.py"
 NAMES = {"fixed", "single_stream", "offline", "server"}
 
 
@@ -105,10 +105,9 @@ class Roll(Scenario):
 def with_roll(monkeypatch):
     """Register the toy as a package from outside would."""
     entry = SimpleNamespace(name="roll", value="toys:Roll", load=lambda: Roll, dist=None)
-    found = packages.found
-    monkeypatch.setattr(
-        packages, "found", lambda group: {"roll": entry} if group == "harness.scenarios" else found(group)
-    )
+    registered = packages.registered
+    more = {"harness.scenarios": {"roll": entry}}
+    monkeypatch.setattr(packages, "registered", lambda group: {**registered(group), **more.get(group, {})})
 
 
 def test_a_scenario_from_outside_is_composed_built_measured_and_has_its_metrics_in_the_row(with_roll, cache, tmp_path):
@@ -129,13 +128,6 @@ def test_an_edit_of_a_scenario_from_outside_is_another_quartet(with_roll, planne
     before = quartet_key(plan, None)
     monkeypatch.setattr(Roll, "__module__", "test_house")
     assert quartet_key(plan, None) != before
-
-
-def test_a_name_that_is_ours_can_not_be_taken(monkeypatch):
-    entry = SimpleNamespace(name="server", value="toys:Server", load=None, dist=None)
-    monkeypatch.setattr(packages, "found", lambda group: {"server": entry})
-    with pytest.raises(UserError, match=r"'server' as harness\.scenarios, which is ours"):
-        names()
 
 
 def test_an_unknown_name_is_refused_with_those_there_are(configured):

@@ -18,8 +18,8 @@ from torch import nn
 from torchvision.models import densenet121
 from triton.testing import do_bench_cudagraph
 
+from harness.engines.inductor.dense_blocks import fuse_stem
 from harness.engines.inductor.dense_kernels import bottleneck, grow
-from harness.engines.inductor.stem import fuse_stem
 
 # side of a block's pixels -> channels before it and layers: pruned to multiples of 32, and the network as it is
 BLOCKS = {

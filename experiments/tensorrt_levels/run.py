@@ -62,7 +62,7 @@ def name_of(cell: str, batch: int) -> str:
 
 def exported(batch: int, work: Path) -> dict[str, Any]:
     """Return the plans of DenseNet121 in fp32 and in fp16, exported as a sweep exports them."""
-    from harness.engines.export.to_onnx import export
+    from harness.engines.export import export
     from harness.sweep.build import _request
     from harness.sweep.command_line import compose_jobs
     from harness.sweep.plan import build_plan, plan_quartet
@@ -108,12 +108,12 @@ def plan_of(cell: str, graphs: dict[str, Any], folder: Path, limit_s: float) -> 
 
 def build(plan: Any, folder: Path, nested: bool, cell: str) -> dict[str, Any]:
     """Build, write `built.json` and the artifact; seconds are those from the level's start to its end."""
-    from harness.engines import build_status
+    from harness.engines.base import listen_to_builds
     from harness.engines.tensorrt import TENSORRT, TENSORRT_FLAVOUR, builder
     from harness.system.errors import CellError
 
     marks: list[tuple[float, str]] = []
-    build_status.listen(lambda kind, text: marks.append((time.monotonic(), f"{kind} {text}")))
+    listen_to_builds(lambda kind, text: marks.append((time.monotonic(), f"{kind} {text}")))
     row: dict[str, Any] = {
         "cell": cell,
         "batch_size": plan.batch.opt_size,

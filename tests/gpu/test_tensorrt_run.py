@@ -26,14 +26,14 @@ INPUT, OUTPUT = TensorSpec("x", (-1, 3, 32, 32), "float32"), TensorSpec("y", (-1
 @pytest.fixture
 def stream():
     """Return the process's stream, as torch sees it, and its handle."""
-    from harness.engines.streams import process_stream
+    from harness.engines.cuda_graphs import process_stream
 
     own = process_stream()
     return own, int(own.cuda_stream)
 
 
 def test_a_captured_graph_replays_its_work_and_counts_its_kernels(stream):
-    from harness.engines.tensorrt.capture import capture
+    from harness.engines.tensorrt.context import capture
 
     view, handle = stream
     x = torch.zeros(1000, device="cuda")
@@ -57,7 +57,7 @@ def test_a_captured_graph_replays_its_work_and_counts_its_kernels(stream):
 
 
 def test_a_capture_that_fails_leaves_the_stream_usable(stream):
-    from harness.engines.tensorrt.capture import capture
+    from harness.engines.tensorrt.context import capture
 
     view, handle = stream
     x = torch.zeros(10, device="cuda")
@@ -79,7 +79,7 @@ def test_a_capture_that_fails_leaves_the_stream_usable(stream):
 
 
 def test_buffers_carry_batches_there_and_back_on_the_stream(stream):
-    from harness.engines.tensorrt.buffers import Buffers
+    from harness.engines.tensorrt.runtime import Buffers
 
     view, _ = stream
     buffers = Buffers((TensorSpec("x", (-1, 3), "float32"), TensorSpec("h", (-1, 2), "float16")), 4, 0)

@@ -12,7 +12,7 @@ import pytest
 
 import harness
 from harness.engines.build import fetch_or_build
-from harness.engines.export.to_onnx import ExportRequest, export
+from harness.engines.export import ExportRequest, export
 from harness.system.cache import Cache
 from harness.system.errors import CellError
 from harness.techniques.arch.assembled import network

@@ -162,7 +162,7 @@ def test_without_a_gpu_there_is_no_account_of_the_layers_and_the_proof_says_why(
 
 @pytest.mark.skipif(local_gpu() is not None, reason="is about a machine without a GPU")
 def test_an_account_of_the_layers_that_fails_leaves_the_engine_as_it_is(fp16_onnx, tmp_path, monkeypatch):
-    monkeypatch.setattr("harness.engines.tensorrt.inspector.local_gpu", lambda: LocalGpu("not really here", ADA))
+    monkeypatch.setattr("harness.engines.tensorrt.builder.local_gpu", lambda: LocalGpu("not really here", ADA))
     artifact = build(plan_of(fp16_onnx, FP16), tmp_path)
     assert "CUDA driver version is insufficient" in artifact.proof["inspector"]
     assert artifact.degraded == build(plan_of(fp16_onnx, FP16), tmp_path / "again").degraded

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import numpy as np
 
 from harness.config import EngineOption
-from harness.system.errors import CellError, UserError
+from harness.system.errors import CellError, UserError, first_line
 from harness.techniques.levels import FP32, BatchProfile, Capabilities, FusionLevel, Levels, Precision
 
 if TYPE_CHECKING:
+    import onnx
+
     from harness.config import HarnessConfig
     from harness.engines.profiling import CellProfile
 
@@ -41,6 +43,22 @@ class Graph:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     nodes: int
+
+
+def load_graph(path: Path) -> onnx.ModelProto:
+    """Return an ONNX model with its weights; raise CellError where it isn't one, or names files outside its folder.
+
+    onnx itself follows no such name, wherever in the model it stands, and no link. A file that can't be read raises
+    OSError.
+    """
+    import onnx
+
+    try:
+        return onnx.load(path)
+    except OSError:
+        raise
+    except Exception as error:  # protobuf's DecodeError and onnx's ValidationError have no base in common but this
+        raise CellError(f"{path.name} is not a usable ONNX model: {first_line(error)[:300]}") from error
 
 
 @dataclass(frozen=True)
@@ -173,7 +191,7 @@ class Engine(ABC):
         """Return what `BuildPlan.options` shall hold of the engine's own options, given by name; None: not set."""
         return {name: value for name, value in asked.items() if value is not None}
 
-    def complete(self, plan: BuildPlan, config: HarnessConfig, levels: Levels) -> BuildPlan:
+    def complete(self, plan: BuildPlan, asked: HarnessConfig, levels: Levels) -> BuildPlan:
         """Return a plan with what this engine alone takes of the config."""
         return plan
 
@@ -192,3 +210,29 @@ class Engine(ABC):
     def details(self) -> tuple[str, ...]:
         """Return what the doctor shows of the installed package, or how to get one; a line each."""
         return ()
+
+
+Listener = Callable[[str, str], None]  # "attempt" or "status", and the text
+
+_listener: Listener | None = None
+
+
+def listen_to_builds(listener: Listener | None) -> None:
+    """Send what this process's builds say to `listener`; None: to nobody."""
+    global _listener
+    _listener = listener
+
+
+def report_attempt(text: str) -> None:
+    """Say that a compilation starts, which has the whole of `engine.build_limit_s` for itself."""
+    _say("attempt", text)
+
+
+def report_status(text: str) -> None:
+    """Say where the compilation is."""
+    _say("status", text)
+
+
+def _say(kind: str, text: str) -> None:
+    if _listener is not None:
+        _listener(kind, text)

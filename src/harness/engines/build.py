@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.sources import is_profiler, modules_of, source_digest
-from harness.engines import build_status, get
-from harness.engines.base import Artifact, BuildPlan, Engine
-from harness.system.cache import Cache, key_of
+from harness.engines import get
+from harness.engines.base import Artifact, BuildPlan, Engine, listen_to_builds
+from harness.system.cache import Cache, intact, key_of
 from harness.system.errors import CellError, UserError, kind_and_first_line
 from harness.system.machine import cpu_name, gpu
 from harness.system.processes import die_with_parent, no_interrupts
@@ -154,7 +154,7 @@ def _answer(connection: Connection, engine: str, limit_s: float, watch: Callable
 def _child(connection: Connection, plan: BuildPlan, folder: Path, parent: int) -> None:
     die_with_parent(parent)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    build_status.listen(lambda kind, text: connection.send((kind, text)))
+    listen_to_builds(lambda kind, text: connection.send((kind, text)))
     connection.send(("begin", ""))
     try:
         reply = ("ok", get(plan.engine).build(plan, folder))
@@ -163,3 +163,19 @@ def _child(connection: Connection, plan: BuildPlan, folder: Path, parent: int) -
     except Exception as error:
         reply = ("error", kind_and_first_line(error))  # type: ignore[assignment]
     connection.send(reply)
+
+
+def check_seal(artifact: Artifact) -> None:
+    """Raise CellError unless the artifact's key is the one of this plan on this machine and its files are unchanged.
+
+    The key holds engine and version, GPU, compute capability and driver (or the CPU), graph and options.
+    """
+    name = artifact.plan.engine
+    if not artifact.key or artifact.main_file not in artifact.files:
+        raise CellError(f"engine {name}: an artifact that did not come through the cache is not loaded")
+    if artifact.key != artifact_key(artifact.plan, artifact.settled):
+        raise CellError(
+            f"engine {name}: built for another engine version, GPU, driver or plan than the one here: build it again"
+        )
+    if not intact(artifact.path, artifact.files):
+        raise CellError(f"engine {name}: the artifact was changed since it was built: it is not loaded")

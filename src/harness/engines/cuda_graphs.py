@@ -1,4 +1,4 @@
-"""CUDA graphs captured through torch, for whatever enqueues its work on a torch stream: PyTorch, ONNX Runtime."""
+"""One CUDA stream for a process, and CUDA graphs captured on it: for PyTorch and ONNX Runtime alike."""
 
 from __future__ import annotations
 
@@ -6,6 +6,23 @@ from collections.abc import Callable
 from typing import Any
 
 from harness.system.errors import CellError, kind_and_first_line
+
+_stream: Any = None
+
+
+def process_stream() -> Any:
+    """Return this process's torch stream, made and made current at the first call; never the default stream.
+
+    A capture can't work on the default stream, and two stages of one cell must be ordered with each other.
+    """
+    global _stream
+    import torch
+
+    if _stream is None:
+        _stream = torch.cuda.Stream()
+    torch.cuda.set_stream(_stream)
+    return _stream
+
 
 CAPTURE_WARMUPS = 3  # before a capture, as torch.cuda.graph's documentation asks for
 

@@ -67,7 +67,7 @@ class CellCommands:
     def load(self, _: Any) -> Loaded:
         """Load all stages and put the inputs in place."""
         from harness.engines import get
-        from harness.engines.seal import check_seal
+        from harness.engines.build import check_seal
         from harness.measure.boundaries import Boundaries
         from harness.measure.runner import Runner
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from harness.engines import get
 from harness.engines.build import Built, fetch_or_build
-from harness.engines.export.to_onnx import ExportRequest, export
+from harness.engines.export import ExportRequest, export
 from harness.measure.bring_up import try_out
 from harness.measure.design import CellPlan, QuartetPlan
 from harness.measure.prepared import PreparedCell

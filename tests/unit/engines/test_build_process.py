@@ -12,8 +12,7 @@ import pytest
 
 from harness.engines import build
 from harness.engines.base import BuildPlan, Graph
-from harness.engines.build import _answer, artifact_key, fetch_or_build
-from harness.engines.seal import check_seal
+from harness.engines.build import _answer, artifact_key, check_seal, fetch_or_build
 from harness.system.cache import Cache
 from harness.system.errors import CellError
 from harness.techniques.levels import BatchProfile

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
+from harness.engines.build import check_seal
 from harness.engines.onnxruntime import ONNXRUNTIME
-from harness.engines.seal import check_seal
 from harness.measure.coordinator import workers
 from harness.measure.tasks import tasks
 from harness.system.errors import CellError

@@ -9,7 +9,7 @@ import torch
 from test_dense_blocks import dense_net
 from torch import nn
 
-from harness.engines.inductor.stem import STEM, PooledShift, UnshuffledConv, fuse_stem
+from harness.engines.inductor.dense_blocks import STEM, PooledShift, UnshuffledConv, fuse_stem
 
 
 def stem_of(features: nn.Module, x: torch.Tensor) -> torch.Tensor:

@@ -15,8 +15,8 @@ from types import SimpleNamespace
 import pytest
 
 import harness.engines.tensorrt as package
-from harness.engines.tensorrt.checks import TILINGS
-from harness.engines.tensorrt.versions import missing_features
+from harness.engines.tensorrt.flavour import missing_features
+from harness.engines.tensorrt.profiles import TILINGS
 
 trt = pytest.importorskip("tensorrt_rtx", reason="needs pip install tensorrt-rtx")
 
@@ -44,7 +44,7 @@ OBJECTS = {
     "inspector": "EngineInspector",
     "runtime_config": "IRuntimeConfig",
 }
-# What only newer releases have; `versions.py` knows it, and nothing asks for it before it was looked up there.
+# What only newer releases have; `flavour.py` knows it, and nothing asks for it before it was looked up there.
 SINCE_10_8 = {"IBuilderConfig.tiling_optimization_level", "TilingOptimizationLevel"} | {
     f"TilingOptimizationLevel.{name.upper()}" for name in TILINGS
 }

@@ -10,12 +10,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from harness.engines import build_status
-from harness.engines.base import BuildPlan, Graph
+from harness.engines.base import BuildPlan, Graph, listen_to_builds
 from harness.engines.tensorrt import builder as builders
-from harness.engines.tensorrt.build_watch import BuildWatch
-from harness.engines.tensorrt.concatenations import nest
+from harness.engines.tensorrt.builder import BuildWatch
 from harness.engines.tensorrt.flavour import TENSORRT_FLAVOUR
+from harness.engines.tensorrt.network import nest
 from harness.system.errors import CellError
 from harness.techniques.levels import BatchProfile
 
@@ -107,7 +106,7 @@ def levels(monkeypatch):
     monkeypatch.setattr(builders.timing_cache, "path_of", lambda *arguments: Path("timings"))
     monkeypatch.setattr(builders.timing_cache, "attach", lambda *arguments: "new")
     monkeypatch.setattr(builders.timing_cache, "keep", lambda config, path: kept.append(config.level))
-    build_status.listen(lambda kind, text: said.append((kind, text)))
+    listen_to_builds(lambda kind, text: said.append((kind, text)))
 
     def run(seconds, limit_s):
         plan = replace(PLAN, fusion="max", options=(("build_limit_s", limit_s),))
@@ -115,7 +114,7 @@ def levels(monkeypatch):
         return (*builders._at_the_highest_level(TENSORRT_FLAVOUR, maker, None, plan, (9, 0), []), said, kept)
 
     yield run
-    build_status.listen(None)
+    listen_to_builds(None)
 
 
 def test_a_level_that_passes_the_limit_is_cancelled_the_next_lower_one_is_built_and_the_row_says_so(levels):

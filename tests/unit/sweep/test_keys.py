@@ -13,7 +13,7 @@ from harness.config import arch_off, sources
 from harness.engines import build
 from harness.engines.base import BuildPlan, Graph
 from harness.engines.build import artifact_key
-from harness.engines.export.to_onnx import ExportRequest, export_key
+from harness.engines.export import ExportRequest, export_key
 from harness.sweep import job
 from harness.sweep.job import quartet_key
 from harness.techniques.arch.assembled import network
@@ -40,14 +40,14 @@ EDITS = {
     "sweep/job.py": set(),
     "sweep/run.py": set(),
     "__init__.py": set(),  # the version
-    "engines/export/to_onnx.py": EVERYTHING,
+    "engines/export.py": EVERYTHING,
+    "engines/base.py": {"artifact eager", "artifact onnxruntime", "artifact inductor", *QUARTETS},
     "techniques/hw/fp16.py": {"export fp16"},
-    "engines/graph_file.py": EVERYTHING | {"artifact onnxruntime"},
     "system/cache.py": set(),
     "engines/onnxruntime/builder.py": {"artifact onnxruntime", *QUARTETS},
     "engines/onnxruntime/runtime.py": {"artifact onnxruntime", *QUARTETS},
     "engines/eager/runtime.py": {"artifact eager", "artifact inductor", *QUARTETS},
-    "engines/inductor/stem.py": {"artifact inductor"},
+    "engines/inductor/dense_blocks.py": {"artifact inductor"},
     "engines/tensorrt/builder.py": set(),
     "techniques/arch/grouped.py": {"export grouped", *QUARTETS},
     "techniques/arch/low_rank.py": set(),

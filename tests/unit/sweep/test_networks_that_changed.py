@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from harness.config import arch_off
-from harness.engines.export.to_onnx import ExportRequest, export, export_key
+from harness.engines.export import ExportRequest, export, export_key
 from harness.measure import references
 from harness.measure.references import reference
 from harness.sweep.job import quartet_key

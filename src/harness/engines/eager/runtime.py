@@ -10,9 +10,8 @@ import numpy as np
 import torch
 
 from harness.engines.base import Artifact, TensorSpec
-from harness.engines.cuda_graphs import kernel_nodes, try_record
+from harness.engines.cuda_graphs import kernel_nodes, process_stream, try_record
 from harness.engines.eager.rebuild import stage_module
-from harness.engines.streams import process_stream
 from harness.techniques.levels import BatchProfile, check_batch
 
 Transform = Callable[[torch.nn.Module], Callable[..., Any]]

@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.engines.base import Artifact, BuildPlan
-from harness.engines.graph_file import load_graph
+from harness.engines.base import Artifact, BuildPlan, load_graph
 from harness.engines.onnxruntime.session import open_session, session_options
 from harness.techniques.hw.fp16 import FP16
 from harness.techniques.levels import FP32

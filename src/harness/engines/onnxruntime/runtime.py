@@ -9,9 +9,8 @@ from typing import Any, Self
 import numpy as np
 
 from harness.engines.base import Artifact, TensorSpec
-from harness.engines.cuda_graphs import kernel_nodes, try_record
+from harness.engines.cuda_graphs import kernel_nodes, process_stream, try_record
 from harness.engines.onnxruntime.session import open_session, session_options
-from harness.engines.streams import process_stream
 from harness.techniques.levels import check_batch
 
 

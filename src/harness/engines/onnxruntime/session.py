@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.engines.base import BuildPlan
-from harness.engines.graph_file import check_graph_file
+from harness.engines.base import BuildPlan, load_graph
 from harness.system.errors import CellError, first_line
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ def open_session(path: Path, options: onnxruntime.SessionOptions, plan: BuildPla
         if hasattr(ort, "preload_dlls"):
             ort.preload_dlls()  # CUDA and cuDNN from wherever pip or torch put them; without it they may not be found
     try:
-        check_graph_file(path)
+        load_graph(path)
         session = ort.InferenceSession(str(path), options, providers=asked)
     except Exception as error:
         raise CellError(f"onnxruntime could not load: {first_line(error)}") from error

@@ -7,20 +7,21 @@ API: NVIDIA TensorRT documentation, "Python API: Core" (Builder, IBuilderConfig)
 from __future__ import annotations
 
 import gc
+import json
 import math
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from harness.engines import build_status
-from harness.engines.base import Artifact, BuildPlan
+from harness.engines.base import INSPECTOR_FILE, Artifact, BuildPlan, report_attempt, report_status
 from harness.engines.tensorrt import network as networks
 from harness.engines.tensorrt import profiles, timing_cache
-from harness.engines.tensorrt.build_watch import BuildWatch, monitor_of
-from harness.engines.tensorrt.flavour import Flavour
+from harness.engines.tensorrt.flavour import TILING, Flavour, missing_in_words
 from harness.engines.tensorrt.gpu import local_gpu, sm_text
-from harness.engines.tensorrt.inspector import inspect
+from harness.engines.tensorrt.loading import deserialise
 from harness.engines.tensorrt.messages import logger_of, tail
-from harness.engines.tensorrt.versions import TILING, missing_in_words
 from harness.system.errors import CellError
 from harness.techniques.levels import FP32
 
@@ -57,7 +58,7 @@ def _build(
     flavour: Flavour, plan: BuildPlan, target: tuple[int, int], logger: Any, errors: list[str]
 ) -> tuple[bytes, Proof, tuple[str, ...]]:
     trt = flavour.module()
-    build_status.attempt("start")  # a builder takes seconds to come up
+    report_attempt("start")  # a builder takes seconds to come up
     builder = trt.Builder(logger)
     if builder is None:
         raise CellError(f"{flavour.name} can't make a builder: {tail(errors)}")
@@ -106,8 +107,8 @@ def _watched(
     flavour: Flavour, builder: Any, network: Any, config: Any, level: int, limit_s: float
 ) -> tuple[Any, BuildWatch]:
     """Build under a watch that reports where the build is and cancels it past the limit; None where it failed."""
-    build_status.attempt(f"level {level}")
-    watch = BuildWatch(lambda text: build_status.status(f"level {level}: {text}"), limit_s)
+    report_attempt(f"level {level}")
+    watch = BuildWatch(lambda text: report_status(f"level {level}: {text}"), limit_s)
     config.progress_monitor = monitor_of(flavour.module(), watch)
     return builder.build_serialized_network(network, config), watch
 
@@ -195,3 +196,107 @@ def _refusal(flavour: Flavour, plan: BuildPlan, target: tuple[int, int], reason:
 
 def _option(plan: BuildPlan, name: str) -> str | int | float | bool | None:
     return dict(plan.options).get(name)
+
+
+SHOWN_PHASES = 2
+TELL_EVERY_S = 0.5  # a build of DenseNet121 completes 130,000 steps
+
+
+class BuildWatch:
+    """The phases of one build, its outermost first; thread-safe."""
+
+    def __init__(
+        self, tell: Callable[[str], None], limit_s: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`tell` takes the text of where the build is; `limit_s` is counted from now."""
+        self._tell = tell
+        self._limit_s = limit_s
+        self._clock = clock
+        self._started = self._told = clock()
+        self._lock = threading.Lock()
+        self._phases: dict[str, list[int]] = {}  # name -> steps completed, of how many; in the order they were entered
+        self.cancelled = False  # it passed its limit
+
+    def phase_start(self, name: str, parent: str | None, steps: int) -> None:
+        """A phase begins, inside `parent` if there is one."""
+        with self._lock:
+            self._phases[name] = [0, steps]
+
+    def step_complete(self, name: str, step: int) -> bool:
+        """A step is over; return whether the build shall go on."""
+        now = self._clock()
+        with self._lock:
+            if name in self._phases:
+                self._phases[name][0] = step + 1
+            self.cancelled = self.cancelled or now - self._started > self._limit_s
+            due = now - self._told >= TELL_EVERY_S
+            if due:
+                self._told = now
+                text = self._where()
+        if due:
+            self._tell(text)
+        return not self.cancelled
+
+    def phase_finish(self, name: str) -> None:
+        """A phase is over; also one that was cancelled."""
+        with self._lock:
+            self._phases.pop(name, None)
+
+    def _where(self) -> str:
+        """Return the outermost phases that have steps to count, e.g. "Timing graph nodes 57 of 371".
+
+        What is further inside ("Measuring tactic time 1 of 4") begins anew many times a second.
+        """
+        counted = [f"{name} {min(done, steps)} of {steps}" for name, (done, steps) in self._phases.items() if steps > 1]
+        return ", ".join(counted[:SHOWN_PHASES]) or next(iter(self._phases), "")
+
+
+def monitor_of(trt: Any, watch: BuildWatch) -> Any:
+    """Return the `IProgressMonitor` that reports to `watch`; it must outlive the builder that it is given to."""
+    base: Any = trt.IProgressMonitor
+
+    class Monitor(base):  # type: ignore[misc]  # a class that is known once TensorRT is loaded
+        def __init__(self) -> None:
+            base.__init__(self)
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            watch.phase_start(phase_name, parent_phase, num_steps)
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            return watch.step_complete(phase_name, step)
+
+        def phase_finish(self, phase_name: str) -> None:
+            watch.phase_finish(phase_name)
+
+    return Monitor()
+
+
+def inspect(flavour: Flavour, serialised: bytes, target: tuple[int, int], folder: Path, errors: list[str]) -> str:
+    """Write the layers to `folder`, and return "kept", or in a few words why there are none.
+
+    An account that can't be had takes nothing from the engine, so nothing is raised.
+    """
+    gpu = local_gpu()
+    if gpu is None:
+        return "none: no GPU where it was built"
+    if gpu.compute_capability != target:
+        return f"none: built for {sm_text(target)} on a GPU of {sm_text(gpu.compute_capability)}"
+    try:
+        text = _layers(flavour, serialised, errors)
+        json.loads(text)
+    except Exception as error:  # CellError, a binding's own, or a text that is not JSON
+        return f"none: {error}"
+    (folder / INSPECTOR_FILE).write_text(text)
+    return "kept"
+
+
+def _layers(flavour: Flavour, serialised: bytes, errors: list[str]) -> str:
+    """Return the inspector's JSON; runtime, engine and inspector are freed on return, in the opposite order."""
+    runtime, engine = deserialise(flavour, serialised, errors)
+    inspector = engine.create_engine_inspector()
+    try:
+        return str(inspector.get_engine_information(flavour.module().LayerInformationFormat.JSON))
+    finally:
+        del inspector
+        del engine
+        del runtime

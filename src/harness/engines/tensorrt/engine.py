@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 from harness.config import EngineOption, Range, at_least, one_of
 from harness.engines.base import Artifact, Availability, BuildPlan, Engine, Option
 from harness.engines.tensorrt import timing_cache
-from harness.engines.tensorrt.checks import TILINGS, check_options
-from harness.engines.tensorrt.flavour import Flavour
+from harness.engines.tensorrt.flavour import Flavour, missing_in_words
 from harness.engines.tensorrt.gpu import LocalGpu, local_gpu, sm_text
-from harness.engines.tensorrt.versions import missing_in_words
+from harness.engines.tensorrt.profiles import TILINGS, check_options
 from harness.system.errors import UserError
 from harness.techniques.hw.fp16 import FP16
 from harness.techniques.levels import FP32, TF32, BatchProfile, Capabilities, Levels
@@ -74,11 +73,12 @@ class TensorRtEngine(Engine):
             out["timing_cache"] = "shared"
         return out
 
-    def complete(self, plan: BuildPlan, config: HarnessConfig, levels: Levels) -> BuildPlan:
+    def complete(self, plan: BuildPlan, asked: HarnessConfig, levels: Levels) -> BuildPlan:
         """Return the plan with the ranges of a dynamic batch, how long a level may take and where timings are kept."""
-        options = dict(plan.options) | {"build_limit_s": config.engine.build_limit_s}  # may change the level reached
-        ranges = () if levels.batch.is_static else config.engine.option("profiles") or ()
-        timings = Path(config.cache.dir).absolute() / "timing"
+        group, place = asked.engine, asked.cache
+        options = dict(plan.options) | {"build_limit_s": group.build_limit_s}  # may change the level reached
+        ranges = () if levels.batch.is_static else group.option("profiles") or ()
+        timings = Path(place.dir).absolute() / "timing"
         if levels.replica:  # with the timings of the first build it would be the first once more
             timings /= f"build{levels.replica}"
         return replace(

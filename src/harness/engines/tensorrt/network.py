@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from harness.engines.base import BuildPlan
-from harness.engines.graph_file import check_graph_file, load_graph
-from harness.engines.tensorrt.concatenations import nest
+from harness.engines.base import BuildPlan, load_graph
 from harness.engines.tensorrt.flavour import Flavour
 from harness.engines.tensorrt.messages import tail
 from harness.engines.tensorrt.profiles import profiles_of
 from harness.system.errors import CellError
 from harness.techniques.hw.fp16 import FP16
 from harness.techniques.levels import FP32
+
+if TYPE_CHECKING:
+    import onnx
 
 LARGEST_MESSAGE_BYTES = 2**31 - 1  # of a protobuf message
 _COMPUTE = frozenset({"CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY", "EINSUM"})  # where the work is
@@ -36,7 +37,7 @@ def parse(flavour: Flavour, builder: Any, plan: BuildPlan, logger: Any, errors: 
     if rewritten:
         parsed = parser.parse(rewritten)
     else:  # from the file: weights in a file beside it are then found
-        check_graph_file(plan.graph.path)
+        load_graph(plan.graph.path)
         parsed = parser.parse_from_file(str(plan.graph.path))
     if not parsed:
         raise CellError(f"{flavour.name} can't parse {plan.graph.path.name}: {_parser_reason(parser, errors)}")
@@ -144,3 +145,30 @@ def precision_shortfall(plan: BuildPlan, proof: dict[str, str | int | float]) ->
     if asked < compute:
         return (f"{compute - asked} of {compute} convolutions and products are not {name}",)
     return ()
+
+
+def nest(model: onnx.ModelProto) -> int:
+    """Replace, in place, inputs of a `Concat` that an earlier one has joined already; return how many were rewritten.
+
+    The values stay the same to the bit: joining is copying, in whatever order. Nodes stand in topological order, as
+    ONNX demands, so an earlier result can be used. Graphs inside of nodes (`If`, `Loop`) are left alone.
+    """
+    earlier: list[tuple[tuple[int, ...], tuple[str, ...], str]] = []
+    rewritten = 0
+    for node in model.graph.node:
+        if node.op_type != "Concat" or node.domain not in ("", "ai.onnx"):
+            continue
+        axis = tuple(attribute.i for attribute in node.attribute if attribute.name == "axis")
+        inputs = tuple(node.input)
+        begins = [
+            (len(joined), result)
+            for other, joined, result in earlier
+            if other == axis and 1 < len(joined) < len(inputs) and inputs[: len(joined)] == joined
+        ]
+        earlier.append((axis, inputs, node.output[0]))
+        if begins:
+            count, result = max(begins)
+            del node.input[:]
+            node.input.extend((result, *inputs[count:]))
+            rewritten += 1
+    return rewritten

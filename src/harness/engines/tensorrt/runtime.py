@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from harness.engines.base import Artifact, TensorSpec
-from harness.engines.streams import process_stream
+from harness.engines.cuda_graphs import process_stream
 from harness.engines.tensorrt.buffers import Buffers
 from harness.engines.tensorrt.context import BoundContext
 from harness.engines.tensorrt.flavour import Flavour

@@ -18,7 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.engines.graph_file import load_graph
+from harness.engines.base import load_graph
 from harness.system.errors import CellError
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from onnx.helper import make_node
 
-from harness.engines.export.to_onnx import ExportRequest, export
+from harness.engines.export import ExportRequest, export
 from harness.results.roofline.traffic import ImageWork, StageWork, count, per_image
 from harness.sweep.command_line import compose_jobs
 from harness.techniques.arch.assembled import network

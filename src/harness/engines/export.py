@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.config.sources import source_digest
-from harness.engines.base import Graph, TensorSpec
-from harness.engines.graph_file import load_graph
+from harness.engines.base import Graph, TensorSpec, load_graph
 from harness.system.cache import Cache, key_of
 from harness.system.errors import CellError, kind_and_first_line
 from harness.techniques.levels import FP32, Precision
@@ -69,7 +68,7 @@ def export_key(module: nn.Module, identity: str, request: ExportRequest) -> str:
             "stage": [f"{name} {type(part).__qualname__}" for name, part in module.named_modules()],
             "request": asdict(request),
             "versions": [version(name) for name in ("torch", "onnx", "onnxscript", "onnxconverter-common")],
-            "sources": source_digest([__name__, load_graph.__module__, *filter(None, [request.precision.converter])]),
+            "sources": source_digest([__name__, *filter(None, [request.precision.converter])]),
         }
     )
 

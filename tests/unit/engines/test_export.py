@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from harness.config import ModelConfig, arch_off
-from harness.engines.export.to_onnx import ExportRequest, export
+from harness.engines.export import ExportRequest, export
 from harness.system.cache import Cache
 from harness.system.errors import CellError
 from harness.techniques.arch.assembled import network

@@ -13,8 +13,9 @@ import torch
 from harness.engines import get
 from harness.engines.onnxruntime import ONNXRUNTIME
 from harness.engines.onnxruntime.runtime import OnnxRuntimeExecutable
-from harness.measure.runner import WholeRunner
+from harness.measure.runner import Runner
 from harness.system.errors import CellError, UserError
+from harness.techniques.arch.stages import ONE_STAGE
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +171,7 @@ def test_an_output_that_is_never_written_is_noticed(artifacts, images):
         executable.write_inputs({"input": images(2)})
         OnnxRuntimeExecutable.enqueue(executable)  # good results lie in the buffers now
         with pytest.raises(CellError, match="20 of 20 values of 'logits' are not finite or were never written"):
-            WholeRunner(executable, 2).verify(images(2))
+            Runner((executable,), ONE_STAGE, 2).verify(images(2))
 
 
 def test_two_executables_of_one_artifact_do_not_share_buffers(artifacts, images):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from study_figure import asked, load, save
 
-from harness.results.load_figure import draw_latency_rate
+from harness.results.figures import draw_latency_rate
 
 
 def draw(folder: Path, path: Path) -> None:

@@ -22,9 +22,7 @@ from pathlib import Path
 import harness
 from harness.config import TrackingConfig
 from harness.engines.profiling import CellProfile
-from harness.results.why.ceiling import standings
-from harness.results.why.details import details
-from harness.results.why.explain import explain
+from harness.results.why import details, explain, standings
 from harness.stats.roles import ROLES, prefix_of
 from harness.tracking import find_store
 

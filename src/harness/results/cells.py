@@ -13,7 +13,7 @@ from harness.measure.prepared import PreparedCell
 from harness.measure.protocol import Measurement
 from harness.measure.verify import Fidelity
 from harness.results.analyse import Analysis
-from harness.results.roofline.metrics import cell_metrics
+from harness.results.roofline import cell_metrics
 from harness.stats.roles import prefix_of
 
 

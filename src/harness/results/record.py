@@ -1,4 +1,4 @@
-"""The row of one quartet: metrics, tags and artifacts under the contract's names, its files written to a folder."""
+"""The row of one quartet: params, metrics, tags and artifacts under the contract's names, its files in a folder."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pandas
 
+from harness.config import HarnessConfig
 from harness.measure.cell import Loaded
 from harness.measure.design import QuartetPlan
 from harness.measure.prepared import PreparedCell
@@ -27,14 +28,14 @@ from harness.results.cells import (
     inspections,
     roofline_metrics,
 )
-from harness.results.figure import draw_quartet
-from harness.results.roofline.metrics import machine_metrics
+from harness.results.figures import draw_quartet
+from harness.results.roofline import machine_metrics
 from harness.results.row import RowDraft
-from harness.results.strategy import strategy
-from harness.results.why.ceiling import standings
-from harness.results.why.details import details as why_details
-from harness.results.why.explain import Why, explain
+from harness.results.why import Why, explain, standings
+from harness.results.why import details as why_details
 from harness.stats.roles import prefix_of
+from harness.techniques import arch, hw
+from harness.techniques.finetuned import weights_of
 
 
 class Measured(Protocol):
@@ -176,3 +177,84 @@ def _why(plan: QuartetPlan, measurement: Measurement, analysis: Analysis, metric
 def _thinned(measurement: Measurement) -> str:
     every = measurement.samples.kept_every
     return f"samples.parquet holds every {every}th iteration, visits.parquet the sums of all" if every > 1 else ""
+
+
+def strategy(plan: QuartetPlan, analysis: Analysis) -> str:
+    """Return what to do with this pair, from its gains and verdict; every number in it is logged beside it."""
+    found = analysis.interactions[analysis.primary]
+    gains = found.gains
+    arch, hw = "+".join(plan.arch), "+".join(plan.hw)
+    singles = {arch: gains.arch, hw: gains.hw}
+    better = max(singles, key=lambda name: singles[name])
+    numbers = (
+        f"Measured {gains.combined:.2f}x together against {gains.expected:.2f}x expected "
+        f"({arch} {gains.arch:.2f}x, {hw} {gains.hw:.2f}x; "
+        f"factor {found.factor:.3f} [{found.low:.3f}, {found.high:.3f}])."
+    )
+    verdict = str(found.verdict)
+    if arch == hw == "identity":
+        return f"A/A control: nothing was changed, so every gain and the factor should be 1. {numbers}"
+    if gains.combined <= 1 and verdict != "inconclusive":
+        advice = f"Use neither together: the pair is no faster than the baseline ({verdict})."
+    elif gains.combined <= singles[better] and verdict != "inconclusive":
+        advice = f"Use {better} alone: adding the other one makes it no faster ({verdict})."
+    elif verdict == "amplify":
+        advice = f"Use {arch} and {hw} together: each makes the other worth more."
+    elif verdict == "conflict":
+        advice = (
+            f"Use both only if what {arch if better == hw else hw} adds is worth its cost: they share a bottleneck."
+        )
+    elif verdict == "independent":
+        advice = f"Choose {arch} and {hw} each on its own merit: their gains multiply."
+    else:
+        advice = f"Measure longer before deciding ({found.reason})."
+    return f"{advice} {numbers}"
+
+
+# what each param says; those of options (`arch.*`, `hw.*`, `protocol.*`, `scenario.*`) are the options' own
+PARAMS = {
+    "model": "the network",
+    "arch": "architecture techniques that are on, joined: `grouped+low_rank`; `none`",
+    "hw": "hardware techniques that are on, joined",
+    "batch_size": "images",
+    "engine": "of the combined cell",
+    "reference": "what the baseline runs on: `eager` or `engine`",
+    "scenario": "`fixed`, `single_stream`, `offline` or `server`",
+    "precision": "`fp16`, `tf32` or `fp32`, of the combined cell",
+    "weights": "of the network: a name, a file, or `random` with its seed",
+    "arch_weights": "trained ones of the changed network, where there are any",
+    "data": "the images",
+    "image_size": "pixels of a side",
+}
+
+
+def params(plan: QuartetPlan) -> dict[str, Any]:
+    """Return what was asked: the axes of the grid and the options of the techniques that are on."""
+    config = plan.config
+    return {
+        "model": config.model.name,
+        "arch": "+".join(plan.arch) or "none",
+        "hw": "+".join(plan.hw) or "none",
+        "batch_size": config.batch_size,
+        "engine": plan.engine,
+        "reference": config.reference,
+        "scenario": config.scenario.name,
+        "precision": plan.cells[-1].levels.precision.under_policy(config.precision.tf32).name,
+        **_origins(config),
+        "image_size": config.model.image_size,
+        **arch.flat_options(config.arch),
+        **hw.flat_options(config.hw),
+        **{f"protocol.{name}": value for name, value in asdict(config.protocol).items()},
+    }
+
+
+def _origins(config: HarnessConfig) -> dict[str, Any]:
+    """Return what was measured on: the weights of the model and of its changed form, and the images."""
+    found = weights_of(config, config.arch)
+    out: dict[str, Any] = {
+        "weights": found.model.weights or f"random (seed {config.model.seed})",
+        "data": config.data.name if config.data.path is None else f"{config.data.name} {config.data.path}",
+    }
+    if found.checkpoint is not None:
+        out["arch_weights"] = found.checkpoint
+    return out

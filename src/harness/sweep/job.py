@@ -24,8 +24,7 @@ from harness.measure.progress import Progress
 from harness.measure.seat import device_id
 from harness.measure.tasks import BuiltQuartet
 from harness.networks.data.labelled import content_digest
-from harness.results.params import params
-from harness.results.record import add_measured, begin_row
+from harness.results.record import add_measured, begin_row, params
 from harness.results.row import QuartetRecord
 from harness.sweep.build import build_quartet
 from harness.sweep.scenarios import scenario_of
@@ -42,8 +41,8 @@ from harness.tracking.outbox import Outbox, StartedRun, begin, hand_over, outbox
 # what decides the numbers of a quartet; networks, techniques and engines are told apart one by one
 _MEASURING = (
     "harness.stats", "harness.networks.data", "harness.engines.export", "harness.measure", "harness.results.analyse",
-    "harness.results.accuracy", "harness.results.cells", "harness.results.params", "harness.results.record",
-    "harness.results.roofline", "harness.results.score", "harness.sweep.build", "harness.sweep.plan",
+    "harness.results.accuracy", "harness.results.cells", "harness.results.record", "harness.results.roofline",
+    "harness.sweep.build", "harness.sweep.plan",
 )  # fmt: skip
 _EXPLAINING = ("harness.results.why", "harness.engines.profiling")
 

@@ -9,7 +9,7 @@ import results
 
 from harness.results import metrics
 from harness.results.metrics import declared
-from harness.results.params import PARAMS
+from harness.results.record import PARAMS
 from harness.results.row import TAGS
 
 

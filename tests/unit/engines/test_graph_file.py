@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from harness.engines.base import BuildPlan, Graph, TensorSpec, load_graph
 from harness.engines.build import fetch_or_build
-from harness.results.roofline.traffic import count
+from harness.results.roofline import count
 from harness.system.cache import Cache
 from harness.system.errors import CellError
 from harness.techniques.levels import BatchProfile

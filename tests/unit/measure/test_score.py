@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binomtest
 
 from harness.measure.predictions import Predictions
-from harness.results.score import accuracy_metrics, drop, share
+from harness.results.accuracy import accuracy_metrics, drop, share
 from harness.techniques.arch.exit_policy import ExitPolicy
 
 LABELS = np.array([0, 1, 2, 3, 4, 5])

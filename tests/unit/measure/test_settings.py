@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from harness.config import ProtocolConfig
 from harness.measure.settings import fallen_back, settled
-from harness.results.params import params
+from harness.results.record import params
 from harness.sweep.command_line import config_dir
 from harness.sweep.plan import plan_quartet
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from harness.results.analyse import Analysis
-from harness.results.strategy import strategy
+from harness.results.record import strategy
 from harness.stats import estimate
 
 

@@ -18,7 +18,7 @@ from harness.networks.data.labelled import labelled
 from harness.report.choose import candidates_of
 from harness.report.quartets import quartets
 from harness.results.metrics import find_metric
-from harness.results.params import params
+from harness.results.record import params
 from harness.serving.serving_cell import ServingCell
 from harness.serving.variants import variants
 from harness.stats.roles import ROLES

@@ -27,7 +27,7 @@ from harness.measure.seat import device_id
 from harness.networks.data.decoded import LabelledImages, decoded
 from harness.networks.data.labelled import content_digest, labelled, opened
 from harness.networks.data.preprocessing import CHECKPOINT_KEY, preprocessing
-from harness.results.score import Share, share
+from harness.results.accuracy import Share, share
 from harness.system.cache import open_cache
 from harness.system.errors import UserError
 from harness.system.machine import git_sha

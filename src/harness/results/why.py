@@ -1,14 +1,13 @@
-"""A quartet's why: its factor taken apart by part of the network, and one or two sentences that say so in words."""
+"""Why a quartet has the factor it has: its factor taken apart by part of the network, and sentences that say so."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from harness.engines.profiling import ENOUGH, SPANNING, UNKNOWN, CellProfile, order_of
-from harness.results.why.ceiling import CeilingShare, sentence
-from harness.results.why.comparable import lone_parts, lumped
 from harness.stats.roles import ROLES
 from harness.stats.stagewise import Stagewise, decompose
 
@@ -126,3 +125,65 @@ def _of(part: str) -> str:
 
 def _times(log_value: float) -> str:
     return f"x {math.exp(log_value):.3f}"
+
+
+CeilingShare = tuple[float, bool]  # achieved share of the nearer ceiling; whether that one is the memory's
+
+
+def standings(metrics: Mapping[str, float], prefixes: Mapping[str, str]) -> dict[str, CeilingShare]:
+    """Return each role's standing from a quartet's metrics; roles whose share is not known are left out."""
+    return {
+        role: (metrics[f"{prefix}roofline/share"], bool(metrics[f"{prefix}roofline/memory_bound"]))
+        for role, prefix in prefixes.items()
+        if f"{prefix}roofline/share" in metrics
+    }
+
+
+def sentence(found: Mapping[str, CeilingShare]) -> str:
+    """Return the sentence; empty unless all four cells stand somewhere."""
+    if set(found) != set(ROLES):
+        return ""
+    shares = ", ".join(f"{role} {found[role][0]:.0%} of {'memory' if found[role][1] else 'compute'}" for role in ROLES)
+    return f"Achieved share of the nearer ceiling: {shares}."
+
+
+PAIRS = (("baseline", "hw"), ("arch", "combined"))  # the same network without and with the hardware techniques
+
+
+def lone_parts(profiles: Mapping[str, CellProfile]) -> tuple[str, ...]:
+    """Return the parts with no counterpart, in the network's order, where they are much of a cell; else none.
+
+    A part of one cell that the same network has not in the other has been named differently, or fused with another:
+    a ratio of its times says nothing. That a technique takes a part away, or adds one, is nothing of the kind.
+    """
+    lone: set[str] = set()
+    for one, other in PAIRS:
+        lone |= set(profiles[one].parts_ms) ^ set(profiles[other].parts_ms)
+    lone -= {SPANNING, UNKNOWN}
+    shares = [sum(profile.parts_ms.get(part, 0.0) for part in lone) / profile.work_ms for profile in profiles.values()]
+    return tuple(sorted(lone, key=order_of)) if max(shares) > 1 - ENOUGH else ()
+
+
+def lumped(profile: CellProfile, lone: tuple[str, ...]) -> CellProfile:
+    """Return a profile with these parts, and what spans parts, as UNKNOWN; as it is if there are none."""
+    if not lone:
+        return profile
+    away = {*lone, SPANNING, UNKNOWN}
+    out = {part: ms for part, ms in profile.parts_ms.items() if part not in away}
+    lump = sum(ms for part, ms in profile.parts_ms.items() if part in away)
+    return replace(profile, parts_ms={**out, UNKNOWN: lump} if lump else out)
+
+
+def details(why: Why) -> dict[str, Any]:
+    """Return all of it, ready for JSON: logarithms of factors, milliseconds by part and role, and the profiles."""
+    return {
+        "boundary": why.boundary,
+        "sentences": why.sentences,
+        "log_factor": why.stagewise.log_factor,
+        "log_host": why.stagewise.host,
+        "log_amdahl": why.stagewise.amdahl,
+        "log_parts": dict(why.stagewise.parts),
+        "part_ms": part_times(why),
+        "incomplete": why.incomplete,
+        "profiles": {role: asdict(profile) for role, profile in why.profiles.items()},
+    }

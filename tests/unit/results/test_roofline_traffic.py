@@ -7,7 +7,7 @@ import pytest
 from onnx.helper import make_node
 
 from harness.engines.export import ExportRequest, export
-from harness.results.roofline.traffic import ImageWork, StageWork, count, per_image
+from harness.results.roofline import ImageWork, StageWork, count, per_image
 from harness.sweep.command_line import compose_jobs
 from harness.techniques.arch.assembled import network
 from harness.techniques.hw.fp16 import FP16

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.measure.ceilings import Ceilings
-from harness.results.roofline.position import position
-from harness.results.roofline.traffic import ImageWork
+from harness.results.roofline import ImageWork, position
 
 ROOF = Ceilings(copy_gb_s=1000.0, matmul_fp32_tflops=50.0, matmul_fp16_tflops=500.0)
 IMAGE = ImageWork(flop=5e9, bytes=40e6)  # 100 us of fp32, 10 us of fp16, 40 us of copying

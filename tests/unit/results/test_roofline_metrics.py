@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.measure.ceilings import Ceilings
-from harness.results.roofline.metrics import cell_metrics, machine_metrics
-from harness.results.roofline.traffic import count
+from harness.results.roofline import cell_metrics, count, machine_metrics
 from harness.techniques.arch.stages import ONE_STAGE
 
 

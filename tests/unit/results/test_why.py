@@ -7,9 +7,7 @@ import math
 import pytest
 
 from harness.engines.profiling import UNKNOWN, Layer, profile_of
-from harness.results.why.ceiling import standings
-from harness.results.why.comparable import lone_parts
-from harness.results.why.explain import explain, part_times
+from harness.results.why import explain, lone_parts, part_times, standings
 from harness.stats.roles import ROLES
 
 

@@ -1,28 +1,92 @@
-"""Operations and bytes of a network, counted in its ONNX graph.
+"""Roofline: what a cell must compute and move, what the machine can at most, how near a measurement came.
 
-What counts is each weighted operation (Conv, Gemm, MatMul): two operations a multiply-accumulate; its activations read
-once and its output written once, in the graph's own precision; its weights once a batch, however many images share
-them. Normalisation, activation functions, pooling and concatenation count nothing, as if each were fused into a
-neighbour. So the bytes are a lower bound for whatever runs layer by layer, not what an engine moved: where every node
-of the graph stands alone, DenseNet121 moves over four times as much. A cache, a kernel that
-fuses two weighted operations, or an engine that rewrites the network (`hw.fusion.dense_blocks` pools before it
-convolves) can do with less than the graph says.
+Williams, Waterman and Patterson, "Roofline: an insightful visual performance model for multicore architectures",
+CACM 52(4), 2009, https://doi.org/10.1145/1498765.1498785.
+
+Operations and bytes are counted in the ONNX graph: each weighted operation (Conv, Gemm, MatMul) is two operations a
+multiply-accumulate; its activations are read once and its output written once, in the graph's precision; its weights
+are read once a batch. Normalisation, activation functions, pooling and concatenation count nothing, as if each were
+fused into a neighbour. So the bytes are a lower bound for an engine that runs layer by layer, which for DenseNet121
+moves over four times as much. A cache, a kernel that fuses two weighted operations, or an engine that rewrites the
+network (`hw.fusion.dense_blocks` pools before it convolves) can need less.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.engines.base import load_graph
+from harness.engines.base import Artifact, load_graph
+from harness.measure.ceilings import Ceilings
 from harness.system.errors import CellError
+from harness.techniques.arch.stages import Router
 
 if TYPE_CHECKING:
     import onnx
+
+
+def machine_metrics(ceilings: Ceilings | None) -> dict[str, float]:
+    """Return the ceilings that were measured."""
+    if ceilings is None:
+        return {}
+    named = {
+        "machine/copy_gb_s": ceilings.copy_gb_s,
+        "machine/matmul_fp32_tflops": ceilings.matmul_fp32_tflops,
+        "machine/matmul_fp16_tflops": ceilings.matmul_fp16_tflops,
+    }
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def cell_metrics(
+    artifacts: Sequence[Artifact],
+    router: Router,
+    batch_size: int,
+    throughput_ips: float | None = None,
+    ceilings: Ceilings | None = None,
+) -> dict[str, float]:
+    """Return what an image takes in a cell, each stage for the share that reaches it, and its share of the ceiling.
+
+    The share is absent without a throughput (images/s) or without ceilings, all of it for a graph that can't be read or
+    counted: a finished measurement is worth more than this remark on it.
+    """
+    shares = [router.share_reaching(number, batch_size) for number in range(len(artifacts))]
+    try:
+        stages = [count(artifact.plan.graph.path) for artifact in artifacts]
+    except (ValueError, OSError):
+        return {}
+    work = per_image(zip(stages, shares, strict=True), batch_size)
+    out = {"roofline/gflop_per_image": work.flop / 1e9, "roofline/mb_per_image": work.bytes / 1e6}
+    if throughput_ips is not None and ceilings is not None:
+        found = position(work, artifacts[0].plan.precision.dtype, throughput_ips, ceilings)
+        if found is not None:
+            out |= {"roofline/share": found.share, "roofline/memory_bound": float(found.memory_bound)}
+    return out
+
+
+@dataclass(frozen=True)
+class Position:
+    """Of one cell."""
+
+    share: float  # attainable time / measured time; above 1 where caches hold what the count takes to memory
+    memory_bound: bool  # the nearer ceiling is the copy's, not the matrix product's
+
+
+def position(work: ImageWork, dtype: str, throughput_ips: float, ceilings: Ceilings) -> Position | None:
+    """Return where a cell stands that computes in `dtype` at so many images a second.
+
+    None where no matrix product of that type was measured. The share is never clipped.
+    """
+    tflops = ceilings.matmul_tflops(dtype)
+    if tflops is None:
+        return None
+    compute_s = work.flop / (tflops * 1e12)
+    memory_s = work.bytes / (ceilings.copy_gb_s * 1e9)
+    return Position(max(compute_s, memory_s) * throughput_ips, memory_s > compute_s)
+
 
 WEIGHTED = ("Conv", "Gemm", "MatMul")
 

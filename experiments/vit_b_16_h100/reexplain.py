@@ -22,7 +22,7 @@ from pathlib import Path
 import harness
 from harness.config import TrackingConfig
 from harness.engines.profiling import CellProfile
-from harness.results.why import details, explain, standings
+from harness.results.why import ceiling_shares, details, explain
 from harness.stats.roles import ROLES, prefix_of
 from harness.tracking import find_store
 
@@ -39,7 +39,7 @@ def main(sweep: str) -> None:
         speeds = {role: row[f"{prefix}throughput/device"] for role, prefix in prefixes.items()}
         on_wall = math.log(row["interaction/wall_factor"] / row["interaction/device_factor"])
         settled = row["verdict"] != "inconclusive"
-        found = standings(row, prefixes)
+        found = ceiling_shares(row, prefixes)
         why = explain(profiles, speeds, speeds, "device", int(row["batch_size"]), on_wall, settled, found)
         if why is None:
             sys.exit(f"no profile of {row['run_name']}")

@@ -28,8 +28,8 @@ def answer_metrics(answers: QuartetPredictions, data: Labelled, level: float) ->
     """Return accuracy, agreement with fp32 eager and, beside a baseline, what was lost against it; for each cell."""
     labels = data.test.labels()[: data.test.count]
     out: dict[str, float] = {"data/skipped": float(len(data.test.skipped))}
-    for role, own in answers.own.items():
-        found = accuracy_metrics(own, answers.eager[role], labels, data.test.classes, level)
+    for role, predictions in answers.own.items():
+        found = accuracy_metrics(predictions, answers.eager[role], labels, data.test.classes, level)
         if role != "baseline" and "baseline" in answers.own:
             lost = drop(_right(answers, "baseline", labels), _right(answers, role, labels), level)
             found |= {"accuracy/drop": lost.value, "accuracy/drop_low": lost.low, "accuracy/drop_high": lost.high}
@@ -40,11 +40,11 @@ def answer_metrics(answers: QuartetPredictions, data: Labelled, level: float) ->
 def answer_table(answers: QuartetPredictions, data: Labelled) -> pandas.DataFrame:
     """Return one row a test image: its label, and for each cell its answer, eager's, and whether it left early."""
     columns: dict[str, Any] = {"label": data.test.labels()[: data.test.count]}
-    for role, own in answers.own.items():
-        columns[role] = own.ranked[:, 0]
+    for role, predictions in answers.own.items():
+        columns[role] = predictions.ranked[:, 0]
         columns[f"{role}_eager"] = answers.eager[role].ranked[:, 0]
-        if own.left_after is not None:
-            columns[f"{role}_exited"] = own.left_after < len(own.router.heads) - 1
+        if predictions.left_after is not None:
+            columns[f"{role}_exited"] = predictions.left_after < len(predictions.router.heads) - 1
     return pandas.DataFrame(columns)
 
 
@@ -98,22 +98,22 @@ def drop(baseline: np.ndarray, other: np.ndarray, level: float = 0.95) -> Share:
 
 
 def accuracy_metrics(
-    own: Predictions, eager: Predictions, labels: np.ndarray, classes: int, level: float = 0.95
+    predictions: Predictions, eager: Predictions, labels: np.ndarray, classes: int, level: float = 0.95
 ) -> dict[str, float]:
     """Return the metrics of one cell: `eager` are the answers of its own network in fp32 eager, `labels` [N] int."""
-    right = own.ranked[:, 0] == labels
+    right = predictions.ranked[:, 0] == labels
     top1 = share(right, level)
     out = {
         "accuracy/top1": top1.value,
         "accuracy/top1_low": top1.low,
         "accuracy/top1_high": top1.high,
-        "accuracy/agreement": float((own.ranked[:, 0] == eager.ranked[:, 0]).mean()),
+        "accuracy/agreement": float((predictions.ranked[:, 0] == eager.ranked[:, 0]).mean()),
         "accuracy/images": float(len(labels)),
     }
     if classes > TOP:  # of five classes every answer is among the best five
-        top5 = share((own.ranked == labels[:, None]).any(axis=1), level)
+        top5 = share((predictions.ranked == labels[:, None]).any(axis=1), level)
         out |= {"accuracy/top5": top5.value, "accuracy/top5_low": top5.low, "accuracy/top5_high": top5.high}
-    if own.left_after is not None:
-        heads = {name: found == labels for name, found in own.heads.items()}
-        out |= own.router.accuracy_metrics(own.left_after, right, heads)
+    if predictions.left_after is not None:
+        heads = {name: found == labels for name, found in predictions.heads.items()}
+        out |= predictions.router.accuracy_metrics(predictions.left_after, right, heads)
     return out

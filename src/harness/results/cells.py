@@ -71,7 +71,7 @@ def consumption_metrics(measurement: Measurement) -> dict[str, float]:
 
 
 def degraded(cells: Mapping[str, PreparedCell], loaded: Mapping[str, Loaded]) -> list[str]:
-    """Return every reason why a cell is less than what was asked, with the cells it holds for.
+    """Return every reason why a cell did less than requested, with the cells concerned.
 
     `loaded` is what loading the cells showed; none where nothing was run.
     """

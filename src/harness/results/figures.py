@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-# Okabe and Ito's palette, told apart by the colour-blind too
+# Okabe and Ito's palette: the colour-blind can distinguish it too
 ARCH, HW, EXPECTED, COMBINED, BAND = "#E69F00", "#56B4E9", "#BBBBBB", "#009E73", "#F0E442"
 
 
@@ -36,9 +36,9 @@ def draw_quartet(analysis: Analysis, label: str, path: Path) -> None:
     left.set_title(label, fontsize="medium")
 
     right.axvspan(1 - found.margin, 1 + found.margin, color=BAND, alpha=0.35, label="counts as a product")
-    for row, one in enumerate(analysis.interactions.values()):
-        error = [[one.factor - one.low], [one.high - one.factor]]
-        right.errorbar(one.factor, row, xerr=error, fmt="o", color=COMBINED, capsize=4)
+    for row, interaction in enumerate(analysis.interactions.values()):
+        error = [[interaction.factor - interaction.low], [interaction.high - interaction.factor]]
+        right.errorbar(interaction.factor, row, xerr=error, fmt="o", color=COMBINED, capsize=4)
     right.axvline(1, color="black", linewidth=0.6)
     right.set_yticks(range(len(analysis.interactions)), list(analysis.interactions))
     right.set_ylim(-0.6, len(analysis.interactions) - 0.4)
@@ -64,14 +64,14 @@ def draw_latency_rate(serving: Mapping[str, Any], label: str) -> Figure:
     axes = figure.subplots()
     drawn = 0
     for role, cell in serving["cells"].items():
-        points = [one for one in cell["points"] if one["latency_ms"] is not None]
+        points = [point for point in cell["points"] if point["latency_ms"] is not None]
         drawn += len(points)
         colour, rate = COLOURS[role], cell["at_slo_per_s"]
         for valid in (True, False):
-            shown = [one for one in points if one["valid"] == valid]
+            shown = [point for point in points if point["valid"] == valid]
             axes.plot(
-                [one["rate_per_s"] for one in shown],
-                [one["latency_ms"] for one in shown],
+                [point["rate_per_s"] for point in shown],
+                [point["latency_ms"] for point in shown],
                 linestyle="none", marker="o", markersize=4, markeredgecolor=colour,
                 markerfacecolor=colour if valid else "none",
             )  # fmt: skip

@@ -24,7 +24,7 @@ def analyse_load(
     Args:
         measurement: of one, two or four cells.
         settings: margin and level of the verdict.
-        boundary: what a repeat's throughput is of, as it stands in the metrics' names.
+        boundary: what a repeat's throughput is of, as the metrics' names have it.
         compared: whether the throughputs of cells are compared: where all complete what arrives, they say nothing.
 
     """
@@ -65,7 +65,7 @@ def analyse_load(
 
 
 def throughputs(cell: CellUnderLoad) -> list[float]:
-    """Return the throughput of every repeat, or nothing if one of them has none: what is left would be a choice."""
+    """Return the throughput of every repeat; nothing if one of them has none, since the rest would be a selection."""
     found = [repeat.throughput_per_s for repeat in cell.repeats]
     return [] if None in found else [value for value in found if value is not None]
 
@@ -105,9 +105,9 @@ def cell_metrics(cell: CellUnderLoad, boundary: str) -> dict[str, float]:
         value = percentile(latency_ms, q / 100)
         if value is not None:
             out[f"latency_ms/p{q}"] = value.value
-    told = [asdict(result.figures) for result in deciding if result.figures is not None]
-    for name in told[0] if told else ():
-        values = [one[name] for one in told if one[name] is not None]
+    figures = [asdict(result.figures) for result in deciding if result.figures is not None]
+    for name in figures[0] if figures else ():
+        values = [figure[name] for figure in figures if figure[name] is not None]
         if values:
             out[f"load/{name}"] = float(np.mean(values))
     if (ratio := slowdown(cell)) is not None:

@@ -1,4 +1,4 @@
-"""A quartet under load -> what its row has of its own: how the cells served, with every request kept."""
+"""A quartet under load -> what its row has beside every row's: how the cells served, with every request."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _summaries(measurement: LoadMeasurement) -> dict[str, str]:
 
 
 def write_queries(measurement: LoadMeasurement, path: Path) -> None:
-    """Write one row a request: cell, repeat, rate asked for, seconds since its test's first request, batch size."""
+    """Write a row a request: cell, repeat, requested rate, seconds since its test's first request, batch size."""
     import pyarrow
     import pyarrow.parquet
 

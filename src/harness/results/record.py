@@ -31,7 +31,7 @@ from harness.results.cells import (
 from harness.results.figures import draw_quartet
 from harness.results.roofline import machine_metrics
 from harness.results.row import RowDraft
-from harness.results.why import Why, explain, standings
+from harness.results.why import Why, ceiling_shares, explain
 from harness.results.why import details as why_details
 from harness.stats.roles import prefix_of
 from harness.techniques import arch, hw
@@ -170,7 +170,7 @@ def _why(plan: QuartetPlan, measurement: Measurement, analysis: Analysis, metric
         plan.config.batch_size,
         on_wall,
         established=analysis.verdict not in (None, "inconclusive"),
-        standings=standings(metrics, {role: prefix_of(role) for role in measurement.samples.roles}),
+        ceiling_shares=ceiling_shares(metrics, {role: prefix_of(role) for role in measurement.samples.roles}),
     )
 
 
@@ -186,6 +186,7 @@ def strategy(plan: QuartetPlan, analysis: Analysis) -> str:
     arch, hw = "+".join(plan.arch), "+".join(plan.hw)
     singles = {arch: gains.arch, hw: gains.hw}
     better = max(singles, key=lambda name: singles[name])
+    other = arch if better == hw else hw
     numbers = (
         f"Measured {gains.combined:.2f}x together against {gains.expected:.2f}x expected "
         f"({arch} {gains.arch:.2f}x, {hw} {gains.hw:.2f}x; "
@@ -197,13 +198,11 @@ def strategy(plan: QuartetPlan, analysis: Analysis) -> str:
     if gains.combined <= 1 and verdict != "inconclusive":
         advice = f"Use neither together: the pair is no faster than the baseline ({verdict})."
     elif gains.combined <= singles[better] and verdict != "inconclusive":
-        advice = f"Use {better} alone: adding the other one makes it no faster ({verdict})."
+        advice = f"Use {better} alone: adding {other} makes it no faster ({verdict})."
     elif verdict == "amplify":
         advice = f"Use {arch} and {hw} together: each makes the other worth more."
     elif verdict == "conflict":
-        advice = (
-            f"Use both only if what {arch if better == hw else hw} adds is worth its cost: they share a bottleneck."
-        )
+        advice = f"Use both only if what {other} adds is worth its cost: they share a bottleneck."
     elif verdict == "independent":
         advice = f"Choose {arch} and {hw} each on its own merit: their gains multiply."
     else:
@@ -229,7 +228,7 @@ PARAMS = {
 
 
 def params(plan: QuartetPlan) -> dict[str, Any]:
-    """Return what was asked: the axes of the grid and the options of the techniques that are on."""
+    """Return what was requested: the axes of the grid and the options of the techniques that are on."""
     config = plan.config
     return {
         "model": config.model.name,

@@ -69,14 +69,14 @@ def cell_metrics(
 
 @dataclass(frozen=True)
 class Position:
-    """Of one cell."""
+    """How near a cell comes to its ceiling."""
 
     share: float  # attainable time / measured time; above 1 where caches hold what the count takes to memory
     memory_bound: bool  # the nearer ceiling is the copy's, not the matrix product's
 
 
 def position(work: ImageWork, dtype: str, throughput_ips: float, ceilings: Ceilings) -> Position | None:
-    """Return where a cell stands that computes in `dtype` at so many images a second.
+    """Return how near to its ceiling a cell comes that computes in `dtype` at so many images a second.
 
     None where no matrix product of that type was measured. The share is never clipped.
     """
@@ -151,7 +151,7 @@ def count(path: Path) -> StageWork:
     flop, moved, weights = 0, 0, 0
     for node in graph.node:
         if not activations.intersection(node.input):
-            continue  # computed from weights alone, a transposed one for instance: what it gives is a weight, too
+            continue  # computed from weights alone, a transposed one for instance: its output is a weight, too
         activations.update(node.output)
         if node.op_type not in WEIGHTED:
             continue
@@ -170,7 +170,7 @@ def _macs(node: onnx.NodeProto, known: Mapping[str, _Tensor]) -> int:
     first, second = known[node.input[0]].dims, known[node.input[1]].dims
     if node.op_type == "Conv":
         products = math.prod(second[1:])  # [out, in / groups, kernel ...]
-    elif node.op_type == "Gemm" and any(one.name == "transA" and one.i for one in node.attribute):
+    elif node.op_type == "Gemm" and any(attribute.name == "transA" and attribute.i for attribute in node.attribute):
         products = first[0]
     else:
         products = first[-1]

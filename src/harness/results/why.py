@@ -11,6 +11,9 @@ from harness.engines.profiling import ENOUGH, SPANNING, UNKNOWN, CellProfile, or
 from harness.stats.roles import ROLES
 from harness.stats.stagewise import Stagewise, decompose
 
+CeilingShare = tuple[float, bool]  # achieved share of the nearer ceiling; whether that one is the memory's
+PAIRS = (("baseline", "hw"), ("arch", "combined"))  # the same network without and with the hardware techniques
+
 
 @dataclass(frozen=True)
 class Why:
@@ -32,14 +35,14 @@ def explain(
     batch_size: int,
     log_host_on_wall: float | None = None,
     established: bool = True,
-    standings: Mapping[str, CeilingShare] | None = None,
+    ceiling_shares: Mapping[str, CeilingShare] | None = None,
 ) -> Why | None:
     """Return the why of a quartet, None where not all four cells could be profiled.
 
     `throughput_ips` is that of the boundary whose factor is explained, `device_ips` that of the device where there is
     one; without it (a CPU) the profiler's own share of kernels in a batch parts the host from the work.
     `established` tells whether the verdict is: else the sentences say that theirs is only what was measured.
-    `standings` is where each cell stands under the machine's ceilings, where that is known.
+    `ceiling_shares`: what each cell reached of the machine's ceilings, where that is known.
     `log_host_on_wall` is ln(wall's factor / device's), where the factor explained is the device's.
     """
     if set(profiles) != set(ROLES) or set(throughput_ips) != set(ROLES):
@@ -51,14 +54,15 @@ def explain(
         work_ms = {role: 1e3 * batch_size / device_ips[role] for role in ROLES}
     else:
         work_ms = {role: total_ms[role] * min(1.0, profiles[role].work_ms / profiles[role].batch_ms) for role in ROLES}
-    lone = lone_parts(profiles)
-    known = {role: lumped(profiles[role], lone) for role in ROLES}
-    found = decompose({role: known[role].parts_ms for role in ROLES}, work_ms, total_ms)
+    unpaired = unpaired_parts(profiles)
+    comparable = {role: without_unpaired(profiles[role], unpaired) for role in ROLES}
+    found = decompose({role: comparable[role].parts_ms for role in ROLES}, work_ms, total_ms)
     incomplete = tuple(role for role in ROLES if profiles[role].attributed < ENOUGH)
     sentences = _sentences(found, profiles, incomplete, log_host_on_wall, established)
-    if lone:
-        sentences = (*sentences, f"Only some cells' engines name {_listed(lone)}: that is work of no known part here.")
-    under = sentence(standings or {})
+    if unpaired:
+        shown = f'Only some engines report {_listed(unpaired)}, so that time is shown as "unattributed".'
+        sentences = (*sentences, shown)
+    under = ceiling_sentence(ceiling_shares or {})
     return Why(found, profiles, work_ms, boundary, incomplete, (*sentences, under) if under else sentences)
 
 
@@ -87,7 +91,7 @@ def _sentences(
         f"parts scaling differently ({_times(found.amdahl)} by pure stage-wise scaling)": found.amdahl,
         **{
             f"{_of(name)} ({_times(value)})": value
-            for name, value in sorted(found.parts.items(), key=lambda one: -abs(one[1]))
+            for name, value in sorted(found.parts.items(), key=lambda part: -abs(part[1]))
         },
     }
     along = {text: value for text, value in pieces.items() if value * found.log_factor > 0}
@@ -108,30 +112,27 @@ def _sentences(
         worst = min(profiles[role].attributed for role in incomplete)
         third = (
             f"Less than {ENOUGH:.0%} of the time could be attributed to a part in {', '.join(incomplete)} "
-            f"(as little as {worst:.0%}), so the parts are not the whole story."
+            f"(as little as {worst:.0%}), so the parts do not explain all of it."
         )
     if first and log_host_on_wall is not None:
         first = f"{first[:-1]}; on the wall clock the host makes it {_times(log_host_on_wall)}."
-    return tuple(one for one in (first, second, third) if one)
+    return tuple(part for part in (first, second, third) if part)
 
 
-def _listed(parts: tuple[str, ...]) -> str:
-    return ", ".join(parts[:3]) + (f" and {len(parts) - 3} other parts" if len(parts) > 3 else "")
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} other parts" if len(names) > 3 else "")
 
 
 def _of(part: str) -> str:
-    return {SPANNING: "kernels that span parts", UNKNOWN: "work of no known part"}.get(part, part)
+    return {SPANNING: "kernels fused across parts", UNKNOWN: "unattributed time"}.get(part, part)
 
 
 def _times(log_value: float) -> str:
     return f"x {math.exp(log_value):.3f}"
 
 
-CeilingShare = tuple[float, bool]  # achieved share of the nearer ceiling; whether that one is the memory's
-
-
-def standings(metrics: Mapping[str, float], prefixes: Mapping[str, str]) -> dict[str, CeilingShare]:
-    """Return each role's standing from a quartet's metrics; roles whose share is not known are left out."""
+def ceiling_shares(metrics: Mapping[str, float], prefixes: Mapping[str, str]) -> dict[str, CeilingShare]:
+    """Return each role's share of its nearer ceiling from a quartet's metrics; unknown shares are left out."""
     return {
         role: (metrics[f"{prefix}roofline/share"], bool(metrics[f"{prefix}roofline/memory_bound"]))
         for role, prefix in prefixes.items()
@@ -139,43 +140,42 @@ def standings(metrics: Mapping[str, float], prefixes: Mapping[str, str]) -> dict
     }
 
 
-def sentence(found: Mapping[str, CeilingShare]) -> str:
-    """Return the sentence; empty unless all four cells stand somewhere."""
+def ceiling_sentence(found: Mapping[str, CeilingShare]) -> str:
+    """Return the shares of all four cells in a sentence; "" where one of them is unknown."""
     if set(found) != set(ROLES):
         return ""
     shares = ", ".join(f"{role} {found[role][0]:.0%} of {'memory' if found[role][1] else 'compute'}" for role in ROLES)
     return f"Achieved share of the nearer ceiling: {shares}."
 
 
-PAIRS = (("baseline", "hw"), ("arch", "combined"))  # the same network without and with the hardware techniques
+def unpaired_parts(profiles: Mapping[str, CellProfile]) -> tuple[str, ...]:
+    """Return the parts that only one cell of a pair reports, in the network's order, where they are much of its time.
 
-
-def lone_parts(profiles: Mapping[str, CellProfile]) -> tuple[str, ...]:
-    """Return the parts with no counterpart, in the network's order, where they are much of a cell; else none.
-
-    A part of one cell that the same network has not in the other has been named differently, or fused with another:
-    a ratio of its times says nothing. That a technique takes a part away, or adds one, is nothing of the kind.
+    Both cells of a pair run the same network, so such a part was named differently or fused with another one, and a
+    ratio of its times says nothing. A part that an architecture technique removes or adds is not meant.
     """
-    lone: set[str] = set()
-    for one, other in PAIRS:
-        lone |= set(profiles[one].parts_ms) ^ set(profiles[other].parts_ms)
-    lone -= {SPANNING, UNKNOWN}
-    shares = [sum(profile.parts_ms.get(part, 0.0) for part in lone) / profile.work_ms for profile in profiles.values()]
-    return tuple(sorted(lone, key=order_of)) if max(shares) > 1 - ENOUGH else ()
+    unpaired: set[str] = set()
+    for first, second in PAIRS:
+        unpaired |= set(profiles[first].parts_ms) ^ set(profiles[second].parts_ms)
+    unpaired -= {SPANNING, UNKNOWN}
+    shares = [
+        sum(profile.parts_ms.get(part, 0.0) for part in unpaired) / profile.work_ms for profile in profiles.values()
+    ]
+    return tuple(sorted(unpaired, key=order_of)) if max(shares) > 1 - ENOUGH else ()
 
 
-def lumped(profile: CellProfile, lone: tuple[str, ...]) -> CellProfile:
-    """Return a profile with these parts, and what spans parts, as UNKNOWN; as it is if there are none."""
-    if not lone:
+def without_unpaired(profile: CellProfile, unpaired: tuple[str, ...]) -> CellProfile:
+    """Return a profile whose unpaired and fused parts are UNKNOWN; the profile itself if no part is unpaired."""
+    if not unpaired:
         return profile
-    away = {*lone, SPANNING, UNKNOWN}
-    out = {part: ms for part, ms in profile.parts_ms.items() if part not in away}
-    lump = sum(ms for part, ms in profile.parts_ms.items() if part in away)
-    return replace(profile, parts_ms={**out, UNKNOWN: lump} if lump else out)
+    removed = {*unpaired, SPANNING, UNKNOWN}
+    rest = {part: ms for part, ms in profile.parts_ms.items() if part not in removed}
+    unattributed_ms = sum(ms for part, ms in profile.parts_ms.items() if part in removed)
+    return replace(profile, parts_ms={**rest, UNKNOWN: unattributed_ms} if unattributed_ms else rest)
 
 
 def details(why: Why) -> dict[str, Any]:
-    """Return all of it, ready for JSON: logarithms of factors, milliseconds by part and role, and the profiles."""
+    """Return all of it for `interaction.json`: logarithms of factors, milliseconds by part and role, the profiles."""
     return {
         "boundary": why.boundary,
         "sentences": why.sentences,

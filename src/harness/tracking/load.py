@@ -36,7 +36,7 @@ def find_sweep(sweep: str | None = None, uri: str | None = None) -> SweepRun:
     address = _address(uri)
     with as_user_error(address, "read"):
         mlflow = client(address)
-        run = _find(mlflow, [one.experiment_id for one in mlflow.search_experiments()], sweep, address)
+        run = _find(mlflow, [experiment.experiment_id for experiment in mlflow.search_experiments()], sweep, address)
     return SweepRun(str(run.info.run_id), str(run.info.run_name), run.data.tags.get("command", ""), address)
 
 

@@ -74,7 +74,7 @@ def begin(
     try:
         with quietly():
             return _started(outbox.store, quartet)
-    except Exception:  # whatever a store raises: the row is delivered later, or the reason is told then
+    except Exception:  # whatever a store raises: the row is delivered later, or its reason is reported then
         return quartet
 
 
@@ -222,7 +222,7 @@ def _log_directly(outbox: Outbox, parcel: Mapping[str, Any], artifacts: Mapping[
         _log_row(outbox.store, parcel, artifacts)
         return None
     except Exception as failure:
-        lost = f"its row could neither be kept in {outbox.folder} ({why}) nor logged ({reason_of(failure)})"
+        lost = f"its row could neither be written to {outbox.folder} ({why}) nor logged ({reason_of(failure)})"
     empty = {"params": {}, "metrics": {}, "tags": {}, "description": "", "status": "FAILED", "error": lost}
     with suppress(Exception):
         _log_row(outbox.store, {**parcel, **empty}, {})

@@ -87,7 +87,7 @@ def finish(store: Store, run_id: str, status: str, error: str | None = None, at_
 
 
 def end_quartet(store: Store, run_id: str, status: str, error: str = "", at_ms: int | None = None) -> None:
-    """End a quartet's run; one that is FINISHED in the end keeps no reason of an earlier end."""
+    """End a quartet's run; one that is FINISHED after all loses the reason of an earlier end."""
     if status == "FINISHED" and "error" in store.client().get_run(run_id).data.tags:
         store.client().delete_tag(run_id, "error")
     finish(store, run_id, status, error, at_ms)

@@ -104,7 +104,7 @@ def open_store(cfg: TrackingConfig) -> Store:
 
 
 def existing_uri(uri: str | None = None, root: str | Path = "mlruns") -> str:
-    """Return the tracking URI of a store that is there: reading must not make one.
+    """Return the tracking URI of an existing store: reading must not create one.
 
     Raises:
         UserError: the sqlite database does not exist.
@@ -135,7 +135,7 @@ def find_store(cfg: TrackingConfig) -> Store:
 
 
 def check_there(uri: str) -> None:
-    """Raise UserError within seconds where a store is away: a server that does not answer, a database that is locked.
+    """Raise UserError within seconds where a store is unreachable: a server that is down, a database that is locked.
 
     MLflow's own patience is half a minute for each call.
     """
@@ -240,7 +240,7 @@ def check_reachable(uri: str) -> None:
 
 
 def _tls_context() -> ssl.SSLContext:
-    """Return what to trust: the system's authorities, or what MLflow's own client is told to."""
+    """Return what to trust: the system's authorities, or what MLflow's client is configured to trust."""
     certificate = os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH")
     context = ssl.create_default_context(cafile=certificate or None)
     if os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1"):
@@ -305,7 +305,7 @@ def _locked(database: Path) -> Iterator[None]:
 
 
 # Read by MLflow while it is imported, so they are set before. The telemetry thread would disturb latencies; a
-# tracking server that is away must fail a quartet within seconds (MLflow's defaults: 120 s, 7 retries).
+# tracking server that is down must fail a quartet within seconds (MLflow's defaults: 120 s, 7 retries).
 _ENVIRONMENT = {
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_DISABLE_TELEMETRY": "true",

@@ -109,7 +109,7 @@ def decode(value: str) -> dict[str, Any]:
     """Return the table's state in a saved view's tag.
 
     Raises:
-        ValueError: it is not one.
+        ValueError: it is not a saved view.
 
     """
     try:

@@ -99,7 +99,7 @@ def test_figures_that_cannot_be_written_are_one_line_and_status_2(row, folder, t
 
 
 def test_a_factor_is_taken_apart_by_what_could_be_compared():
-    """Parts that only one engine names are drawn, and have no factor: theirs is that of work of no known part."""
+    """Parts that only one engine names are drawn, and have no factor: their time counts as unattributed."""
     logs = {"stem": 0.1, "unattributed": -0.4}
     why = {"part_ms": {"stem": {}, "encoder": {}}, "log_parts": logs, "log_host": 0.0, "log_amdahl": 0.0}
     assert [name for name, *_ in _pieces(why)][2:] == ["stem", "unattributed"]

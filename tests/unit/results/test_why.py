@@ -7,7 +7,7 @@ import math
 import pytest
 
 from harness.engines.profiling import UNKNOWN, Layer, profile_of
-from harness.results.why import explain, lone_parts, part_times, standings
+from harness.results.why import ceiling_shares, explain, part_times, unpaired_parts
 from harness.stats.roles import ROLES
 
 
@@ -59,8 +59,8 @@ def test_parts_that_only_one_engine_names_explain_nothing():
     four |= named("combined", {"stem": 0.5, "layer 1": 0.8, "layer 2": 0.6, "spanning": 0.1})
     speed = {role: 1e3 / profile.work_ms for role, profile in four.items()}
     why = explain(four, speed, speed, "device", 1)
-    assert "no known part" in why.sentences[0]
-    assert why.sentences[-1].startswith("Only some cells' engines name ") and "encoder" in why.sentences[-1]
+    assert "unattributed time" in why.sentences[0]
+    assert why.sentences[-1].startswith("Only some engines report ") and "encoder" in why.sentences[-1]
     assert part_times(why)["encoder"]["baseline"] == pytest.approx(20)  # what the profilers said is kept
     # of the lump 20 -> 10 and 2 -> 1.5, where 1 was to be expected; the stem multiplies
     assert math.exp(why.stagewise.log_factor - why.stagewise.amdahl) == pytest.approx(1.5 / 2.0)
@@ -71,14 +71,14 @@ def test_a_cell_without_names_explains_nothing():
     four |= named("hw", {UNKNOWN: 3}) | named("combined", {"stem": 1, "body": 1})
     speed = {role: 1e3 / profile.work_ms for role, profile in four.items()}
     why = explain(four, speed, speed, "device", 1)
-    assert "no known part" in why.sentences[0]
+    assert "unattributed time" in why.sentences[0]
     assert why.stagewise.amdahl == pytest.approx(0)
 
 
 def test_a_part_that_a_technique_takes_away_or_adds_is_no_other_name():
     four = named("baseline", {"stem": 1, "one": 9, "two": 9}) | named("arch", {"stem": 1, "one": 9, "exit head": 3})
     four |= named("hw", {"stem": 1, "one": 1, "two": 1}) | named("combined", {"stem": 1, "one": 1, "exit head": 0.3})
-    assert lone_parts(four) == ()
+    assert unpaired_parts(four) == ()
 
 
 def test_a_small_part_that_was_fused_away_changes_nothing():
@@ -87,7 +87,7 @@ def test_a_small_part_that_was_fused_away_changes_nothing():
     speed = {role: 1e3 / profile.work_ms for role, profile in four.items()}
     why = explain(four, speed, speed, "device", 1)
     assert "body" in why.sentences[0] and why.incomplete == ()
-    assert lone_parts(four) == () and not any("Only some cells" in one for one in why.sentences)
+    assert unpaired_parts(four) == () and not any("Only some engines" in one for one in why.sentences)
 
 
 def test_profiles_are_scaled_to_what_was_timed():
@@ -105,16 +105,16 @@ ROOF = {"baseline": (0.21, False), "arch": (0.18, True), "hw": (0.53, True), "co
 
 
 def test_where_the_cells_stand_under_the_ceilings_is_said_where_all_four_are_known():
-    why = explain(profiles(**CONFLICT), speeds(CONFLICT), None, "wall", 1, standings=ROOF)
+    why = explain(profiles(**CONFLICT), speeds(CONFLICT), None, "wall", 1, ceiling_shares=ROOF)
     assert why.sentences[-1] == (
         "Achieved share of the nearer ceiling: baseline 21% of compute, arch 18% of memory, hw 53% of memory, "
         "combined 104% of memory."
     )
     some = {role: ROOF[role] for role in ("baseline", "hw")}
-    without = explain(profiles(**CONFLICT), speeds(CONFLICT), None, "wall", 1, standings=some)
+    without = explain(profiles(**CONFLICT), speeds(CONFLICT), None, "wall", 1, ceiling_shares=some)
     assert not any("ceiling" in one for one in without.sentences)
 
 
 def test_standings_are_read_from_the_row_by_role():
     row = {"baseline/roofline/share": 0.2, "baseline/roofline/memory_bound": 0.0, "hw/roofline/gflop_per_image": 1.0}
-    assert standings(row, {"baseline": "baseline/", "hw": "hw/"}) == {"baseline": (0.2, False)}
+    assert ceiling_shares(row, {"baseline": "baseline/", "hw": "hw/"}) == {"baseline": (0.2, False)}

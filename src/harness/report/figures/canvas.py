@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 WIDTH_IN = 4.6  # as wide as a phone shows without scrolling, at the size of its text
 INK, FAINT, GROUND = "#101112", "#8a8b8c", "#fefefd"  # the page puts its own colours in their place
-# Okabe and Ito's palette, told apart by the colour-blind too; markers say the same once more
+# Okabe and Ito's palette: the colour-blind can distinguish it too; markers repeat what colours say
 COLOURS = {
     "baseline": "#999999", "arch": "#E69F00", "hw": "#56B4E9", "combined": "#009E73", "expected": "#CC79A7",
 }  # fmt: skip

@@ -32,7 +32,7 @@ def draw_heatmap(matrix: Matrix, number: int) -> Picture | None:
         return None
     from matplotlib import colormaps
 
-    colours = colormaps["PuOr"]  # told apart by the colour-blind; orange: conflict, violet: amplify
+    colours = colormaps["PuOr"]  # the colour-blind can distinguish it; orange: conflict, violet: amplify
     rows, columns = len(matrix.archs), len(matrix.hws)
     with canvas(1.0 + 0.62 * rows) as (figure, axes):
         figure.set_figwidth(max(WIDTH_IN, 1.5 + 1.45 * columns))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.engines.profiling import SPANNING, UNKNOWN, order_of, part_of_names, part_of_parameter, parts_of_graph
-from harness.engines.tensorrt.profiler import layers
+from harness.engines.tensorrt.profiler import layers, nodes_of_layers
 
 
 @pytest.mark.parametrize(
@@ -82,3 +82,18 @@ def test_tensorrts_fused_layers_are_of_the_part_of_all_their_nodes_or_span():
     assert [layer.part for layer in found] == ["stem", SPANNING, UNKNOWN]
     assert [layer.moves for layer in found] == [False, False, True]
     assert sum(layer.ms for layer in found) == pytest.approx(0.85)
+
+
+def test_a_generated_kernel_of_tensorrt_is_attributed_by_what_the_inspector_says_of_it(tmp_path):
+    """As TensorRT 10.6 built DenseNet121 in fp16: two thirds of its layers are such kernels or follow one."""
+    inspector = tmp_path / "inspector.json"
+    inspector.write_text(
+        '{"Layers": [{"Name": "__myl_CasMaxCas_myl3_0", "LayerType": "kgen", "Metadata": "[ONNX Layer: node_relu_1]"},'
+        ' {"Name": "node_Conv_1702 + node_relu_2", "Metadata": ""}, "node_of_an_older_format"], "Bindings": []}'
+    )
+    known = {"node_relu_1": "dense block 1", "node_Conv_1702": "dense block 1", "node_relu_2": "dense block 1"}
+    times = {"__myl_CasMaxCas_myl3_0": 0.5, "node_Conv_1702 + node_relu_2": 0.25, "__myl_other": 0.125}
+    found = {layer.name: layer.part for layer in layers(times, known, nodes_of_layers(inspector))}
+    assert found["__myl_CasMaxCas_myl3_0"] == found["node_Conv_1702 + node_relu_2"] == "dense block 1"
+    assert found["__myl_other"] == {layer.name: layer.part for layer in layers(times, known)}["__myl_CasMaxCas_myl3_0"]
+    assert nodes_of_layers(tmp_path / "none.json") == {}

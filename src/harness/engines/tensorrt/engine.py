@@ -161,7 +161,7 @@ class TensorRtEngine(Engine):
         """Profile a batch by TensorRT's layer profiler."""
         from harness.engines.tensorrt.profiler import profile_layers
 
-        return profile_layers(executable, artifact.plan.graph.path, batch_size)
+        return profile_layers(executable, artifact.path, artifact.plan.graph.path, batch_size)
 
     def _chosen_chip(self, wanted: tuple[int, int] | None, gpu: LocalGpu | None) -> tuple[int, int]:
         known = self.supported_chips()

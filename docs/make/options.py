@@ -14,7 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-SOURCES = ("config/*.py", "techniques/arch/options.py")  # of the dataclasses
+SOURCES = ("config/*.py", "techniques/arch/options.py", "techniques/hw/*.py")  # of the dataclasses
 # the end of an option's name -> its unit; the longest end counts
 UNITS = {
     "_s": "s", "_ms": "ms", "_us": "µs", "_mb": "MiB", "_per_s": "1/s", "_gmacs": "GMACs", "image_size": "pixels",
@@ -87,18 +87,15 @@ def _walk(node: Any, kind: str, prefix: str, described: Mapping[str, _Described]
 
 def _described(source: Path) -> dict[str, _Described]:
     """Return what is said of each dataclass's fields: by its source, and of engines' options by their declarations."""
+    from harness.config import HarnessConfig, arch_off
+
     found = _commented(source)
-    found["ArchConfig"] = _Described(found["ArchConfig"].says, _techniques())
+    for kind, family in (("ArchConfig", arch_off()), ("HwConfig", HarnessConfig().hw)):
+        classes = {name: (type(options).__name__, "") for name, options in vars(family).items()}
+        found[kind] = _Described(found[kind].says, classes)
     group = found["EngineConfig"]
     found["EngineConfig"] = _Described(group.says, {**group.fields, **_declared()})
     return found
-
-
-def _techniques() -> dict[str, tuple[str, str]]:
-    """Return the class of each arch technique's options."""
-    from harness.config import arch_off
-
-    return {name: (type(options).__name__, "") for name, options in vars(arch_off()).items()}
 
 
 def _declared() -> dict[str, tuple[str, str]]:

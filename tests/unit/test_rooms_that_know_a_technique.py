@@ -13,7 +13,7 @@ NAMES = re.compile(r"early[\s_-]?exit|exit_(?!$)|ExitPolicy|exit policy", re.IGN
 ALLOWED = {  # file -> why it may
     "commands/train/command.py": "an example in the help text",
     "commands/train/loss.py": "the option train.exit_weight",
-    "config/train.py": "the option train.exit_weight",
+    "config/groups.py": "the option train.exit_weight",
     "results/metrics.py": "declares the metrics that routers log",
     "sweep/main.py": "an example in the help text",
 }

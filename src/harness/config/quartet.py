@@ -6,16 +6,20 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from harness.config.arch import ArchConfig, arch_off
-from harness.config.data import DataConfig
-from harness.config.engine import EngineConfig, PrecisionConfig, ProfileConfig, engine_config_type
-from harness.config.hw import HwConfig, hw_config_type
-from harness.config.model import ModelConfig
-from harness.config.places import CacheConfig, TrackingConfig
-from harness.config.protocol import ProtocolConfig
+from harness.config.declared import ArchConfig, EngineConfig, HwConfig, arch_off, engine_config_type, hw_config_type
+from harness.config.groups import (
+    CacheConfig,
+    CheckpointsConfig,
+    DataConfig,
+    ModelConfig,
+    PrecisionConfig,
+    ProfileConfig,
+    ProtocolConfig,
+    ScenarioConfig,
+    TrackingConfig,
+    TrainConfig,
+)
 from harness.config.ranges import Ranges, at_least, one_of
-from harness.config.scenario import ScenarioConfig
-from harness.config.train import CheckpointsConfig, TrainConfig
 
 
 def _hw_config() -> HwConfig:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.config import HarnessConfig, from_omegaconf, other_hw_techniques, other_techniques
+from harness.config import HarnessConfig, from_omegaconf, packages
 from harness.system.errors import UserError
 
 
@@ -52,7 +52,10 @@ def register_schema(overrides: Sequence[str] = ()) -> None:
     from harness.sweep import scenarios
 
     ConfigStore.instance().store("schema", HarnessConfig)
-    for group, others in (("arch", other_techniques()), ("hw", other_hw_techniques())):  # ours have files in conf/
+    for group, others in (
+        ("arch", packages.added(packages.ARCH)),
+        ("hw", packages.added(packages.HW)),
+    ):  # ours have files in conf/
         for name in others:
             ConfigStore.instance().store(name=name, node={name: {"enabled": True}}, group=group, package=group)
     engines.register_choices()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from harness.config import EngineOption, packages
-from harness.config.engine import engine_config_type, engine_options
+from harness.config.declared import engine_config_type, engine_options
 from harness.config.quartet import _schema
 from harness.engines import get
 from harness.engines.profiling import take_profile

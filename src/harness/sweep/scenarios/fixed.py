@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from harness.config import DynamicBatchingOptions, HarnessConfig
+from harness.config import HarnessConfig
 from harness.measure.design import QuartetPlan
 from harness.measure.prepared import PreparedCell
 from harness.measure.progress import Progress
@@ -22,7 +22,7 @@ class Fixed(Scenario):
 
     def check(self, config: HarnessConfig) -> None:
         """Refuse the options of a batcher."""
-        options, usual = config.hw.dynamic_batching, DynamicBatchingOptions()
+        options, usual = config.hw.dynamic_batching, HarnessConfig().hw.dynamic_batching
         for name in ("max_queue_delay_us", "preferred_batch_sizes"):
             if getattr(options, name) != getattr(usual, name):
                 raise UserError(

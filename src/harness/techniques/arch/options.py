@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from harness.config.switch import Switch
+from harness.config.declared import Switch
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from harness.config import ArchConfig, HarnessConfig, other_techniques, packages
+from harness.config import ArchConfig, HarnessConfig, packages
 from harness.system.errors import UserError
 from harness.techniques.arch.options import OPTIONS
 
@@ -34,7 +34,7 @@ class ArchTechnique(Protocol):
 def order() -> tuple[str, ...]:
     """Return `ORDER` with the techniques of other packages, each right before the one its `before` names."""
     out = list(ORDER)
-    for name, module in other_techniques().items():
+    for name, module in packages.added_techniques(packages.ARCH).items():
         before = getattr(module, "before", "early_exit")
         if before not in ORDER:
             raise UserError(f"technique {name}: its before={before!r} is none of {', '.join(ORDER)}")

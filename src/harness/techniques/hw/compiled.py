@@ -9,6 +9,7 @@ from harness.system.errors import UserError
 from harness.techniques.levels import HasCapabilities, Levels
 
 name = "compiled"
+Options = Switch
 
 
 def check(options: Switch, config: HarnessConfig, engine: HasCapabilities | None) -> None:

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from harness.config import DynamicBatchingOptions, HarnessConfig
+from harness.config import HarnessConfig
 from harness.system.errors import UserError
 from harness.techniques.levels import BatchProfile, HasCapabilities, Levels
 
 name = "dynamic_batching"
+
+
+@dataclass
+class DynamicBatchingOptions:
+    """A dynamic-shape engine. None takes the value from the batch preset: 1, batch_size, 2 * batch_size."""
+
+    enabled: bool = False
+    min_batch_size: int | None = None  # smallest batch of the engine
+    opt_batch_size: int | None = None  # the one it is tuned for
+    max_batch_size: int | None = None  # largest batch
+    max_queue_delay_us: int = 2000  # load scenarios: how long the oldest request may wait for others to join it
+    preferred_batch_sizes: list[int] | None = None  # load scenarios: a batch of such a size waits for no more
+
+
+Options = DynamicBatchingOptions
 
 
 def profile(options: DynamicBatchingOptions, config: HarnessConfig) -> BatchProfile:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from harness.config import Fp16Options, HarnessConfig
+from harness.config import HarnessConfig
 from harness.system.errors import UserError
 from harness.techniques.levels import FP32, HALF_TOLERANCE, HasCapabilities, Levels, Precision
 
@@ -20,6 +20,17 @@ if TYPE_CHECKING:
     import onnx
 
 name = "fp16"
+
+
+@dataclass
+class Fp16Options:
+    """Half-precision weights and compute."""
+
+    enabled: bool = False
+    io: str = "fp32"  # fp32 | fp16: dtype of the engine's inputs and outputs
+
+
+Options = Fp16Options
 FP16 = Precision("fp16", "float16", HALF_TOLERANCE, converter=__name__)
 _IO = {precision.name: precision for precision in (FP32, FP16)}
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from harness.config import FusionOptions, HarnessConfig
+from harness.config import HarnessConfig
 from harness.system.errors import UserError
 from harness.techniques.levels import HasCapabilities, Levels
 
@@ -13,6 +13,19 @@ if TYPE_CHECKING:
     from torch import nn
 
 name = "fusion"
+
+
+@dataclass
+class FusionOptions:
+    """Kernel fusion and graph optimisation at the engine's most, against its least."""
+
+    enabled: bool = False
+    cuda_graph: bool = True  # GPU only: capture the run and replay it
+    # inductor on a GPU, with fp16: our kernels for DenseNet, which never copy a concatenation; transitions pool first
+    dense_blocks: bool = False
+
+
+Options = FusionOptions
 DENSE_BLOCKS = "dense_blocks"  # the lowering that an engine may have registered
 
 

@@ -8,6 +8,7 @@ from harness.config import HarnessConfig, Switch
 from harness.techniques.levels import HasCapabilities, Levels
 
 name = "identity"
+Options = Switch
 
 
 def check(options: Switch, config: HarnessConfig, engine: HasCapabilities | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from harness.config import HarnessConfig, HwConfig, other_hw_techniques, packages
+from harness.config import HarnessConfig, HwConfig, packages
 from harness.system.errors import UserError
 from harness.techniques.levels import HasCapabilities, Levels, off
 
@@ -31,7 +31,7 @@ class HwTechnique(Protocol):
 def order() -> tuple[str, ...]:
     """Return all techniques in the order they are applied in; other packages' come last, or where `before` says."""
     out = list(ORDER)
-    for name, module in other_hw_techniques().items():
+    for name, module in packages.added_techniques(packages.HW).items():
         before = getattr(module, "before", None)
         if before not in (None, *ORDER):
             raise UserError(f"technique {name}: its before={before!r} is not one of {', '.join(ORDER)}")

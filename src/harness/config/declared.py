@@ -1,14 +1,16 @@
-"""The options of the groups `engine` and `batch`, and the one policy for TF32.
+"""The groups `arch`, `hw` and `engine`: each technique and each engine declares its own options.
 
-Each engine declares its own options (`EngineOption`); the group `engine` holds those of all of them under flat names.
+A technique has a class of options, which the config holds as `arch.NAME.FIELD`; the options of all engines are held
+under flat names, `engine.NAME`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, make_dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.config import packages
 from harness.config.ranges import Range, Ranges, at_least, one_of, positive
@@ -16,6 +18,34 @@ from harness.system.errors import UserError
 
 if TYPE_CHECKING:
     from harness.techniques.levels import Levels
+
+Made = TypeVar("Made")
+ARCH_OPTIONS = "harness.techniques.arch.options"  # named as an entry point names a module: imported when it is needed
+
+
+@dataclass
+class Switch:
+    """A technique without options."""
+
+    enabled: bool = False
+
+
+@dataclass
+class ArchConfig:
+    """All architecture techniques, always present; a group choice switches one on. `arch_off()` makes one."""
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
+
+@dataclass
+class HwConfig:
+    """All hardware techniques, always present; a group choice switches one on."""
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
 
 
 @dataclass
@@ -90,33 +120,45 @@ def engine_ranges() -> Ranges:
 
 
 @cache
+def arch_config_type() -> type[ArchConfig]:
+    """Return `ArchConfig` with a field for each technique, those of other packages last."""
+    others = {name: module.Options for name, module in packages.added_techniques(packages.ARCH).items()}
+    return _made(ArchConfig, _techniques({**import_module(ARCH_OPTIONS).OPTIONS, **others}))
+
+
+@cache
+def hw_config_type() -> type[HwConfig]:
+    """Return `HwConfig` with a field for each technique, those of other packages last."""
+    ours = {name: packages.load(packages.HW, name) for name in packages.ours(packages.HW)}
+    modules = {**ours, **packages.added_techniques(packages.HW)}
+    return _made(HwConfig, _techniques({name: module.Options for name, module in modules.items()}))
+
+
+@cache
 def engine_config_type() -> type[EngineConfig]:
     """Return `EngineConfig` with a field for each option that an engine declares."""
-    first = [next(iter(by.values())) for by in engine_options().values()]
-    own = [(one.name, one.kind, field(default=one.default)) for one in first]
-    return make_dataclass(_EXTENDED, own, bases=(EngineConfig,), namespace={"__module__": __name__})
+    declarations = [next(iter(by_engine.values())) for by_engine in engine_options().values()]
+    return _made(EngineConfig, [(option.name, option.kind, field(default=option.default)) for option in declarations])
 
 
-_EXTENDED = "EngineConfigWithOptions"
+def arch_off() -> ArchConfig:
+    """Return the options with every technique off."""
+    return arch_config_type()()
+
+
+def _techniques(options: Mapping[str, type]) -> list[tuple[str, Any, Any]]:
+    return [(name, kind, field(default_factory=kind)) for name, kind in options.items()]
+
+
+def _made(base: type[Made], declarations: Iterable[tuple[str, Any, Any]]) -> type[Made]:
+    """Return `base` with these fields, under the name by which `__getattr__` finds it."""
+    name = f"{base.__name__}WithOptions"
+    return make_dataclass(name, declarations, bases=(base,), namespace={"__module__": __name__})
 
 
 def __getattr__(name: str) -> Any:
-    if name == _EXTENDED:  # where pickle looks for the class that `engine_config_type` makes
-        return engine_config_type()
+    """Return a class that was made here: where pickle looks for it, in whatever process."""
+    made = {"ArchConfig": arch_config_type, "HwConfig": hw_config_type, "EngineConfig": engine_config_type}
+    if name.removesuffix("WithOptions") in made and name.endswith("WithOptions"):
+        return made[name.removesuffix("WithOptions")]()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-@dataclass
-class PrecisionConfig:
-    """One TF32 policy for all four cells."""
-
-    tf32: bool = False  # let fp32 products use TF32 on a GPU
-
-
-@dataclass
-class ProfileConfig:
-    """Dynamic-shape profile, where hw.dynamic_batching says nothing. None: 1, batch_size, 2 * batch_size."""
-
-    min_batch_size: int | None = None  # of a dynamic engine
-    opt_batch_size: int | None = None  # of a dynamic engine
-    max_batch_size: int | None = None  # of a dynamic engine

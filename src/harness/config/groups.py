@@ -1,0 +1,213 @@
+"""The options of the groups that stand for themselves, each with its ranges: what a type can't say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from omegaconf import MISSING
+
+from harness.config.ranges import SHARE, Ranges, at_least, between, not_negative, one_of, positive
+
+
+@dataclass
+class ModelConfig:
+    """Which network, and where its weights come from."""
+
+    name: str = MISSING  # torchvision's or timm's name, or module:function
+    weights: str | None = None  # None: random from `seed`; a path to a state dict; or a torchvision weights name
+    seed: int = 0  # of random weights
+    image_size: int = 224  # pixels, square
+    num_classes: int = 1000  # logits of the last layer
+
+
+MODEL_RANGES: Ranges = {"seed": at_least(0), "image_size": at_least(32), "num_classes": at_least(2)}
+
+
+@dataclass
+class DataConfig:
+    """Where the inputs come from, and the labels if there are any."""
+
+    name: str = "synthetic"  # synthetic | digits | image_folder | huggingface
+    seed: int = 1234  # of synthetic images, and of which labelled ones are timed
+    path: str | None = None  # image_folder: the directory; huggingface: a data set's name or a local path
+    subset: str | None = None  # huggingface: which configuration of the data set
+    image_column: str | None = None  # huggingface; None: the only column that holds images
+    label_column: str | None = None  # huggingface; None: the only column that holds classes
+    # train, validation, test: of what comes without parts of its own; validation is also taken from a lone train part
+    split_shares: list[float] = field(default_factory=lambda: [0.7, 0.1, 0.2])
+    limit: int | None = None  # test images at most, a fixed random choice; None: all
+    # None: as the model's weights were trained, else ImageNet's convention
+    resize: int | None = None  # pixels of the shorter side, before the centre is cut out
+    mean: list[float] | None = None  # red, green, blue, of values in [0, 1]
+    std: list[float] | None = None  # red, green, blue
+
+
+DATA_RANGES: Ranges = {"seed": at_least(0)}  # which names there are is for the room of the data sets to say
+
+
+@dataclass
+class PrecisionConfig:
+    """One TF32 policy for all four cells."""
+
+    tf32: bool = False  # let fp32 products use TF32 on a GPU
+
+
+@dataclass
+class ProfileConfig:
+    """Dynamic-shape profile, where hw.dynamic_batching says nothing. None: 1, batch_size, 2 * batch_size."""
+
+    min_batch_size: int | None = None  # of a dynamic engine
+    opt_batch_size: int | None = None  # of a dynamic engine
+    max_batch_size: int | None = None  # of a dynamic engine
+
+
+@dataclass
+class ScenarioConfig:
+    """How requests arrive. All but `fixed` come from MLPerf LoadGen."""
+
+    name: str = "fixed"  # fixed | single_stream | offline | server
+    rate_per_s: float | None = None  # server: requests a second; None: search for the highest that meets the bound
+    slo_ms: float = 50.0  # server: the latency bound
+    percentile: float = 99.0  # of the latencies that must be within the bound
+    min_duration_s: float = 4.0  # of one LoadGen test; an overload below slo / min_duration is not seen (1% here)
+    max_duration_s: float = 60.0  # no request is issued after it; a test that is cut short is INVALID
+    min_queries: int | None = None  # of one LoadGen test; None: twice what the percentile needs
+    repeats: int = 5  # LoadGen tests (searches) of each cell, interleaved
+    budget_s: float | None = None  # of a quartet: no further restart that would not be over by then; None: all of them
+    tolerance: float = 0.02  # the search stops when its bracket is this narrow, relative
+    static_batch_sizes: list[int] | None = None  # tried where nothing batches; None: 1, batch_size / 4, batch_size
+    sample_count: int = 64  # distinct images that the requests are for
+    seed: int = 0  # of arrivals and of the images' order; repeat r uses seed + r
+
+
+# of all scenarios with requests; `fixed` has none, and takes none of these
+SCENARIO_RANGES: Ranges = {
+    "rate_per_s": positive(),
+    "slo_ms": positive(),
+    "percentile": between(0, 100, ", for example 99"),
+    "min_duration_s": positive(),
+    "max_duration_s": positive(),
+    "min_queries": at_least(1),
+    "repeats": at_least(1),
+    "budget_s": positive(),
+    "tolerance": positive(),
+    "sample_count": at_least(1),
+    "seed": at_least(0),
+}
+
+
+@dataclass
+class ProtocolConfig:
+    """How a quartet is measured; every setting is recorded with the run."""
+
+    name: str = "default"  # which preset it began as
+    primary: str = "auto"  # auto | device | wall | end_to_end; auto: device on a GPU, wall on a CPU
+    warmup_min_s: float = 2.0  # GPU only
+    warmup_min_iterations: int = 3  # at least, on any device
+    warmup_windows: int = 3  # the last windows that must agree
+    warmup_tolerance: float | None = None  # relative spread of those windows; None: 0.01 on a GPU, 0.05 on a CPU
+    warmup_max_s: float = 30.0  # then it is measured all the same, and noted as unsteady
+    ramp_iterations: int = 1  # untimed, at the start of every visit
+    slice_s: float = 0.25  # timed part of a visit: whole iterations until this is used up
+    min_blocks: int = 10  # before it may stop
+    max_blocks: int = 400  # over all restarts
+    half_width: float | None = None  # of ln(factor), stop there once decided; None: 0.01 on device, 0.03 elsewhere
+    budget_s: float = 240.0  # of timing one quartet, without bringing its cells up
+    margin: float = 0.05  # a factor within 1 - margin and 1 + margin counts as a product
+    level: float = 0.95  # of confidence of the intervals
+    restarts: int = 1  # fresh sets of processes
+    host_bound_restarts: int = 8  # where a verdict on wall or end_to_end waits for the host; fewer leave it open
+    builds: int = 1  # replicated builds of every engine; each is measured in restarts of its own
+    energy_s: float = 1.0  # of sustained load a cell, untimed, to read its energy from; 0: none. GPU only
+    ceilings: bool = True  # measure what a copy and a matrix product reach here, untimed, for the roofline's share
+    why: bool = True  # profile each cell after timing, untimed, to say where the factor comes from
+    coursework: bool = False  # also run the usual recipe on the same executables
+    worker_timeout_s: float = 300.0  # a process that does not answer for so long is killed
+    seed: int = 0  # of the order of visits
+
+
+PROTOCOL_RANGES: Ranges = {
+    "primary": one_of("auto", "device", "wall", "end_to_end"),
+    "warmup_windows": at_least(1),
+    "warmup_tolerance": positive(),
+    "warmup_max_s": positive(),
+    "ramp_iterations": at_least(0),
+    "slice_s": positive(),
+    "min_blocks": at_least(1),
+    "half_width": positive(),
+    "budget_s": positive(),
+    "margin": between(0, 1),
+    "level": between(0, 1),
+    "restarts": at_least(1),
+    "builds": at_least(1),
+    "energy_s": not_negative("must be a number of seconds, 0 for none"),
+    "worker_timeout_s": positive(),
+    "seed": at_least(0),
+}
+
+
+@dataclass
+class TrackingConfig:
+    """Where results go."""
+
+    uri: str | None = None  # None: MLFLOW_TRACKING_URI, else sqlite under `root`
+    root: str = "mlruns"  # folder of the embedded store
+    experiment: str = "harness"  # MLflow's name for where the runs go
+    report: bool = True  # put the sweep's report (page, figures, table) into its parent run
+
+
+@dataclass
+class CacheConfig:
+    """Where exports and engines are kept."""
+
+    dir: str = ".harness_cache"  # of this host; HARNESS_CACHE sets it too
+    shared: str | None = None  # a URL for fsspec (s3://bucket/prefix, file:///folder) where hosts share what they built
+
+
+@dataclass
+class CheckpointsConfig:
+    """Where fine-tuned weights are kept, by model, architecture stack and data, and whether cells take them."""
+
+    dir: str = "checkpoints"  # one folder a model, stack and data
+    use: str = "auto"  # auto: where there are some | require: a cell without them is an error | never
+
+
+@dataclass
+class TrainConfig:
+    """How a network is trained."""
+
+    epochs: int = 80  # at most
+    batch_size: int = 64  # of training
+    # of AdamW, at its highest; a cosine brings it to zero. None: 4e-3 from random weights, 1e-3 from trained ones
+    lr: float | None = None
+    weight_decay: float = 0.05  # of AdamW
+    warmup_epochs: float = 2.0  # until the learning rate is at its highest
+    label_smoothing: float = 0.0  # share of the target spread over all classes
+    precision: str = "auto"  # auto | fp32 | fp16 | bf16; auto: mixed with bf16 on a GPU that has it, fp32 on a CPU
+    shift: float = 0.08  # largest random shift, as a share of the side
+    mirror: bool | None = None  # random mirror images; None: as the data set allows
+    teacher: str = "auto"  # auto: the unmodified model, where that has trained weights | none | a weights file of it
+    distillation: float = 0.5  # share of the loss that follows the teacher
+    temperature: float = 3.0  # of the distillation
+    exit_weight: float = 0.5  # of an exit head's loss beside the last head's
+    patience: int = 30  # epochs without a better validation before it stops
+    resume: str = "auto"  # auto: go on where a killed training stopped | never: from the beginning
+    seed: int = 0  # of the order, shifts and dropout
+
+
+TRAIN_RANGES: Ranges = {
+    "epochs": at_least(1),
+    "batch_size": at_least(1),
+    "lr": positive(),
+    "weight_decay": not_negative(),
+    "warmup_epochs": not_negative(),
+    "label_smoothing": SHARE,
+    "precision": one_of("auto", "fp32", "fp16", "bf16"),
+    "shift": not_negative(),
+    "distillation": SHARE,
+    "temperature": positive(),
+    "exit_weight": not_negative(),
+    "patience": at_least(1),
+    "resume": one_of("auto", "never"),
+    "seed": not_negative(),
+}

@@ -52,11 +52,8 @@ def register_schema(overrides: Sequence[str] = ()) -> None:
     from harness.sweep import scenarios
 
     ConfigStore.instance().store("schema", HarnessConfig)
-    for group, others in (
-        ("arch", packages.added(packages.ARCH)),
-        ("hw", packages.added(packages.HW)),
-    ):  # ours have files in conf/
-        for name in others:
+    for group, family in (("arch", packages.ARCH), ("hw", packages.HW)):
+        for name in packages.added(family):  # ours have files in conf/
             ConfigStore.instance().store(name=name, node={name: {"enabled": True}}, group=group, package=group)
     engines.register_choices()
     scenarios.register_choices()

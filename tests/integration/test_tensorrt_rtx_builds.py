@@ -142,7 +142,7 @@ def test_where_levels_matter_fusion_held_below_its_most_is_degraded_and_at_its_m
         plan = plan_of(fp16_onnx, FP16, fusion="max", options=options)
         degraded = builder.build(flavour, plan, ADA, tmp_path).degraded
         assert len(degraded) == reasons
-        assert all("fusion below its usual level, as asked: builder level" in reason for reason in degraded)
+        assert all("fusion below its usual level, as requested: builder level" in reason for reason in degraded)
 
 
 def test_the_survivors_of_an_early_exit_have_one_profile_whatever_the_whole_batch_has(prepared):
@@ -191,7 +191,7 @@ def test_a_plan_with_a_cuda_graph_builds_an_engine_whose_memory_the_caller_owns(
 
 
 def test_an_fp32_graph_under_an_fp16_plan_is_not_relabelled(fp32_onnx, tmp_path):
-    with pytest.raises(CellError, match="fp16 was asked, but none of 21"):
+    with pytest.raises(CellError, match="fp16 was requested, but none of 21"):
         build(plan_of(fp32_onnx, "fp16"), tmp_path)
 
 

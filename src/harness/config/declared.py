@@ -97,7 +97,7 @@ def declared(engine: str) -> tuple[EngineOption, ...]:
 @cache
 def engine_options() -> Mapping[str, Mapping[str, EngineOption]]:
     """Return all declared options by name, each by engine; raise UserError where two declarations contradict."""
-    common = {one.name for one in fields(EngineConfig)}
+    common = {field_.name for field_ in fields(EngineConfig)}
     found: dict[str, dict[str, EngineOption]] = {}
     for engine in packages.names(packages.ENGINES):
         for option in declared(engine):
@@ -115,8 +115,9 @@ def engine_options() -> Mapping[str, Mapping[str, EngineOption]]:
 
 def engine_ranges() -> Ranges:
     """Return the ranges of the group: those of every engine, and those that engines declare."""
-    own = {name: one.range for name, by in engine_options().items() for one in by.values() if one.range is not None}
-    return {**ENGINE_RANGES, **own}
+    options = [option for by_engine in engine_options().values() for option in by_engine.values()]
+    declared_ranges = {option.name: option.range for option in options if option.range is not None}
+    return {**ENGINE_RANGES, **declared_ranges}
 
 
 @cache

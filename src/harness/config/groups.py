@@ -33,7 +33,7 @@ class DataConfig:
     subset: str | None = None  # huggingface: which configuration of the data set
     image_column: str | None = None  # huggingface; None: the only column that holds images
     label_column: str | None = None  # huggingface; None: the only column that holds classes
-    # train, validation, test: of what comes without parts of its own; validation is also taken from a lone train part
+    # train, validation, test: of a data set without parts; a train part without a validation part is divided too
     split_shares: list[float] = field(default_factory=lambda: [0.7, 0.1, 0.2])
     limit: int | None = None  # test images at most, a fixed random choice; None: all
     # None: as the model's weights were trained, else ImageNet's convention

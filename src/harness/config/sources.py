@@ -55,7 +55,7 @@ def source_digest(names: Iterable[str]) -> str:
             continue
         found = _read(name, path)
         files[name] = found.sha256
-        waiting += [one for one in found.imports if _is_followed(name, one)]
+        waiting += [imported for imported in found.imports if _is_followed(name, imported)]
         if not _is_ours(name):
             waiting += _parents(name)
     facts = [sorted(files.items()), [_facts(name) for name in sorted(packages)]]
@@ -96,7 +96,7 @@ def _room(name: str) -> str:
     inner = name.partition(".")[2]
     if inner.startswith("engines.") and is_profiler(name):
         return _PROFILERS
-    apart = (one for one in _APART if inner == one or inner.startswith(f"{one}."))
+    apart = (room for room in _APART if inner == room or inner.startswith(f"{room}."))
     return next(apart, inner.partition(".")[0])
 
 
@@ -176,7 +176,7 @@ def _imports(data: bytes, name: str, is_package: bool) -> Iterator[str]:
             origin = ".".join([*base, *([node.module] if node.module else [])])
             inner = [f"{origin}.{alias.name}" for alias in node.names]
             # of our own packages the modules count that are named, not the list of all in `__init__`
-            if not (_is_ours(origin) and all(_origin(one) for one in inner)):
+            if not (_is_ours(origin) and all(_origin(module) for module in inner)):
                 yield origin
             yield from inner
         elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
@@ -188,13 +188,13 @@ def _imports(data: bytes, name: str, is_package: bool) -> Iterator[str]:
 @cache
 def _installed_roots() -> tuple[Path, ...]:
     named = [sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")]
-    found = [Path(one) for one in (*named, *site.getsitepackages(), site.getusersitepackages()) if one]
+    found = [Path(root) for root in (*named, *site.getsitepackages(), site.getusersitepackages()) if root]
     return tuple(dict.fromkeys([*found, *(path.resolve() for path in found)]))
 
 
 def _is_installed(name: str, path: Path) -> bool:
     """Return whether a module's file was installed; an editable package's was not, its files lie elsewhere."""
-    if any(one.is_relative_to(root) for one in (path, path.resolve()) for root in _installed_roots()):
+    if any(place.is_relative_to(root) for place in (path, path.resolve()) for root in _installed_roots()):
         return True
     depth = name.count(".") + (path.name == "__init__.py")
     return _is_target(path.parents[min(depth, len(path.parents) - 1)])
@@ -214,9 +214,9 @@ def _facts(package: str) -> list[str]:
     except (metadata.PackageNotFoundError, ValueError):  # its distribution has another name
         found = [metadata.distribution(name) for name in sorted(set(_distributions().get(package, ())))]
     out = [package]
-    for one in found:
-        lines = sorted(line for line in (one.read_text("RECORD") or "").splitlines() if ".py,sha256=" in line)
-        out += [one.version, hashlib.sha256("\n".join(lines).encode()).hexdigest()]
+    for distribution in found:
+        lines = sorted(line for line in (distribution.read_text("RECORD") or "").splitlines() if ".py,sha256=" in line)
+        out += [distribution.version, hashlib.sha256("\n".join(lines).encode()).hexdigest()]
     return out
 
 

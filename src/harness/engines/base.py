@@ -97,8 +97,8 @@ class Artifact:
     engine_version: str
     size_mb: float
     proof: Mapping[str, str | int | float] = field(default_factory=dict)  # nodes, layers, precision in use
-    degraded: tuple[str, ...] = ()  # reasons why this is less than what was asked
-    settled: str = ""  # what the build chose where the plan left it a choice: TensorRT's builder level
+    degraded: tuple[str, ...] = ()  # reasons why this is less than what was requested
+    resolved: str = ""  # what the build chose where the plan left it a choice: TensorRT's builder level
     key: str = ""  # of the cache's entry; "" before it has one, and then it is not loaded for a measurement
     files: Mapping[str, str] = field(default_factory=dict)  # name within the folder -> SHA-256
 
@@ -163,12 +163,12 @@ class Executable(Protocol):
 class Engine(ABC):
     """A compiler with its runtime. Importing the module that defines one imports no GPU package.
 
-    What is asked of an engine outside of its own folder is asked here: nobody compares its name.
+    Whatever code outside its folder needs to know of an engine is a field or a method here: nobody compares its name.
     """
 
     name: str
     capabilities: Capabilities = Capabilities()
-    options: tuple[EngineOption, ...] = ()  # `engine.*` that it reads beside what every engine is told
+    options: tuple[EngineOption, ...] = ()  # `engine.*` that it reads besides the options that every engine has
     runs_module: bool = False  # it runs the nn.Module itself, rebuilt in the worker from a recipe
 
     @abstractmethod
@@ -187,11 +187,11 @@ class Engine(ABC):
         """Return what this engine can do on `device` ("cpu" or "cuda") on this machine."""
         return Availability()
 
-    def settings(self, asked: Mapping[str, Any], levels: Levels, device: str) -> dict[str, Option]:
+    def settings(self, requested: Mapping[str, Any], levels: Levels, device: str) -> dict[str, Option]:
         """Return what `BuildPlan.options` shall hold of the engine's own options, given by name; None: not set."""
-        return {name: value for name, value in asked.items() if value is not None}
+        return {name: value for name, value in requested.items() if value is not None}
 
-    def complete(self, plan: BuildPlan, asked: HarnessConfig, levels: Levels) -> BuildPlan:
+    def complete(self, plan: BuildPlan, requested: HarnessConfig, levels: Levels) -> BuildPlan:
         """Return a plan with what this engine alone takes of the config."""
         return plan
 
@@ -204,7 +204,7 @@ class Engine(ABC):
             )
 
     def profile(self, executable: Any, artifact: Artifact, device: str, batch_size: int) -> CellProfile:
-        """Return where a batch spends its time, by part of the network; raise CellError where that can't be told."""
+        """Return where a batch spends its time, by part of the network; raise CellError where that is not known."""
         raise CellError(f"engine {self.name} has no profiler")
 
     def details(self) -> tuple[str, ...]:

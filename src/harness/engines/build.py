@@ -53,18 +53,18 @@ def fetch_or_build(
         size_mb=float(meta["size_mb"]),
         proof=dict(meta["proof"]),
         degraded=tuple(meta["degraded"]),
-        settled=meta["settled"],
-        key=artifact_key(plan, meta["settled"]),
+        resolved=meta["resolved"],
+        key=artifact_key(plan, meta["resolved"]),
         files=dict(entry.files),
     )
     return Built(artifact, entry.seconds, entry.hit)
 
 
-def artifact_key(plan: BuildPlan, settled: str = "") -> str:
+def artifact_key(plan: BuildPlan, resolved: str = "") -> str:
     """Return the SHA-256 of everything that can change the result of a build.
 
     The graph's content counts, not where it or a timing cache lies; engine version, chip and driver count, because a
-    plan built for others must never be loaded. `settled`: what the build chose where the plan left it a choice; the
+    plan built for others must never be loaded. `resolved`: what the build chose where the plan left it a choice; the
     cache's entry has the key without it, for that is what can be known before.
     """
     parts: dict[str, Any] = asdict(replace(plan, graph=replace(plan.graph, path=Path()), timing_dir=""))
@@ -72,7 +72,7 @@ def artifact_key(plan: BuildPlan, settled: str = "") -> str:
     chip = gpu() if plan.device == "cuda" else None
     parts["engine_version"] = get(plan.engine).version()
     parts["sources"] = engine_digest(type(get(plan.engine)))
-    parts["settled"] = settled
+    parts["resolved"] = resolved
     parts["cpu"] = cpu_name() if plan.device == "cpu" else None  # optimised for its vector instructions
     parts["gpu"] = [chip[name] for name in ("name", "compute_capability", "driver")] if chip else None
     return key_of(parts)
@@ -82,11 +82,11 @@ def artifact_key(plan: BuildPlan, settled: str = "") -> str:
 def engine_digest(engine: type, profiler: bool = False) -> str:
     """Return the SHA-256 of an engine's folder, and of what its files import of this room: they build and run.
 
-    Its profiler does neither: it is left out, or told alone.
+    Its profiler does neither: it is left out, or digested alone.
     """
     shared = (Engine, *Engine.__mro__)  # the contract itself, which everybody's files import
     defined = [kind.__module__ for kind in engine.__mro__ if kind not in shared]
-    found = {name for one in defined for name in (one, *modules_of(one.rpartition(".")[0] or one))}
+    found = {name for module in defined for name in (module, *modules_of(module.rpartition(".")[0] or module))}
     return source_digest(name for name in found if is_profiler(name) == profiler)
 
 
@@ -128,7 +128,7 @@ def _build_isolated(plan: BuildPlan, folder: Path, limit_s: float, watch: Callab
         "size_mb": artifact.size_mb,
         "proof": dict(artifact.proof),
         "degraded": list(artifact.degraded),
-        "settled": artifact.settled,
+        "resolved": artifact.resolved,
     }
 
 
@@ -173,7 +173,7 @@ def check_seal(artifact: Artifact) -> None:
     name = artifact.plan.engine
     if not artifact.key or artifact.main_file not in artifact.files:
         raise CellError(f"engine {name}: an artifact that did not come through the cache is not loaded")
-    if artifact.key != artifact_key(artifact.plan, artifact.settled):
+    if artifact.key != artifact_key(artifact.plan, artifact.resolved):
         raise CellError(
             f"engine {name}: built for another engine version, GPU, driver or plan than the one here: build it again"
         )

@@ -1,4 +1,4 @@
-"""nn.Module -> ONNX: one export a stage with a dynamic batch, checked, in the asked precision, cached.
+"""nn.Module -> ONNX: one export a stage with a dynamic batch, checked, in the requested precision, cached.
 
 The batch is pinned later by the engine that wants it static, so that all cells of an architecture share one
 export. A precision's own module puts it into the graph: the one route that serves
@@ -139,7 +139,7 @@ def _save(model: onnx.ModelProto, request: ExportRequest, folder: Path) -> Mappi
     (folder / MODEL_FILE).write_bytes(data)
     names = [value.name for value in model.graph.output]
     if names != list(request.output_names):
-        raise CellError(f"export to ONNX changed the outputs: asked {list(request.output_names)}, got {names}")
+        raise CellError(f"export to ONNX changed the outputs: requested {list(request.output_names)}, got {names}")
     return {
         "sha256": hashlib.sha256(data).hexdigest(),
         "inputs": [spec(value) for value in model.graph.input],

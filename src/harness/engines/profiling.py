@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from harness.measure.cell import CellSpec
 
 SPANNING = "spanning"  # kernels that an engine fused across parts
-UNKNOWN = "unattributed"  # work whose part could not be told
+UNKNOWN = "unattributed"  # work whose part is not known
 QUIET = 0.25  # quantile over batches that stands for all: whatever disturbs one only makes it slower
 RUNS = 9  # batches under a profiler, after as many without
 ENOUGH = 0.9  # of the time in parts that are known; below it the attribution is said to be incomplete
@@ -131,7 +131,7 @@ def take_profile(executables: Sequence[Executable], spec: CellSpec) -> CellProfi
 
 
 def part_of_parameter(name: str) -> str | None:
-    """Return the part of a parameter, or of a module ("name."), by its qualified name; None where that tells nothing.
+    """Return the part of a parameter, or of a module ("name."), by its qualified name; None if that is not said.
 
     Another network than a DenseNet or a ViT is divided by its top-level modules.
     """
@@ -165,44 +165,44 @@ def parts_of_graph(path: Path) -> Mapping[str, str]:
 
 
 def walk(graph: onnx.GraphProto, known: Mapping[str, str]) -> dict[str, str]:
-    """Return the part of every node and tensor of a graph, by name; `known` names tell before parameters do.
+    """Return the part of every node and tensor of a graph, by name; names in `known` decide before parameters do.
 
     A node is of the part of its own parameters. Without any, it is of the last part that its inputs come from, in the
     network's order: a concatenation belongs to its block, a pooling to what it pools. Parameters that several nodes
-    share tell nothing (an exporter keeps equal ones once, and fresh normalisations are all equal): such a node is of
+    share decide nothing (an exporter keeps equal ones once, and fresh normalisations are all equal): such a node is of
     the part that it works for.
     """
     weights = {weight.name for weight in graph.initializer}
     users = Counter(name for node in graph.node for name in set(node.input) if name in weights)
-    told: dict[int, str] = {}
+    assigned: dict[int, str] = {}
     shares: set[int] = set()
     for number, node in enumerate(graph.node):
-        own = [name for name in node.input if name in weights and part_of_parameter(name)]
+        parameters = [name for name in node.input if name in weights and part_of_parameter(name)]
         part = next((known[name] for name in _aliases((*node.output, node.name)) if name in known), None)
-        part = part or next((part_of_parameter(name) for name in own if users[name] == 1), None)
+        part = part or next((part_of_parameter(name) for name in parameters if users[name] == 1), None)
         if part is not None:
-            told[number] = part
-        elif own:
+            assigned[number] = part
+        elif parameters:
             shares.add(number)
-    ahead = _ahead(graph, told)
+    ahead = _ahead(graph, assigned)
     found: dict[str, str] = {}
     for number, node in enumerate(graph.node):
         sources = [found[name] for name in node.input if name in found]
-        part = told.get(number) or (ahead.get(number) if number in shares else None)
+        part = assigned.get(number) or (ahead.get(number) if number in shares else None)
         part = part or max(sources, key=order_of, default=None)
         if part is not None:
             found |= {name: part for name in (*node.output, node.name) if name}
     return found
 
 
-def _ahead(graph: onnx.GraphProto, told: Mapping[int, str]) -> dict[int, str]:
-    """Return for each node the first part, in the network's order, that it or what depends on it is told to be of."""
+def _ahead(graph: onnx.GraphProto, assigned: Mapping[int, str]) -> dict[int, str]:
+    """Return for each node the first part, in the network's order, of those that it and its dependants are assigned."""
     wanted: dict[str, str] = {}
     out: dict[int, str] = {}
     for number in reversed(range(len(graph.node))):
         node = graph.node[number]
         later = [wanted[name] for name in node.output if name in wanted]
-        part = told.get(number) or min(later, key=order_of, default=None)
+        part = assigned.get(number) or min(later, key=order_of, default=None)
         if part is not None:
             out[number] = part
             for name in node.input:

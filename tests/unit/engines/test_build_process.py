@@ -79,11 +79,11 @@ def test_an_engine_that_ends_its_own_compilations_has_the_limit_for_each_and_is_
 def test_what_a_build_settled_on_is_in_the_key_of_the_artifact_and_not_in_that_of_the_entry(prepared):
     _, cells = prepared("reference=engine")
     artifact = cells["baseline"].artifacts[0]
-    assert artifact.key == artifact_key(artifact.plan, artifact.settled)
+    assert artifact.key == artifact_key(artifact.plan, artifact.resolved)
     assert artifact_key(artifact.plan, "builder level 2") != artifact_key(artifact.plan, "builder level 3")
     check_seal(artifact)
     with pytest.raises(CellError, match="built for another"):
-        check_seal(replace(artifact, settled="builder level 2"))
+        check_seal(replace(artifact, resolved="builder level 2"))
 
 
 def test_an_engines_own_sources_are_in_its_keys_and_no_other_engines(prepared, monkeypatch):

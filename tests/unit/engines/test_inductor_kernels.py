@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness.engines.eager.profiler import told_by_order
+from harness.engines.eager.profiler import parts_by_order
 from harness.engines.inductor.profiler import parts_of_kernels
 from harness.engines.profiling import SPANNING, UNKNOWN
 
@@ -44,15 +44,15 @@ def test_what_comes_before_any_module_is_of_no_known_part():
     ],
 )  # fmt: skip
 def test_each_kernel_finds_its_event_whatever_stands_between(names):
-    found = told_by_order(events(*names), parts_of_kernels(ORIGINS))
+    found = parts_by_order(events(*names), parts_of_kernels(ORIGINS))
     assert list(found.values()) == [part for _, part in parts_of_kernels(ORIGINS)]
     assert names[max(found)] == "aten::addmm"
 
 
 def test_one_kernel_that_is_missing_leaves_all_untold():
-    assert told_by_order(events("aten::convolution", "triton_poi_fused_relu_1"), parts_of_kernels(ORIGINS)) == {}
+    assert parts_by_order(events("aten::convolution", "triton_poi_fused_relu_1"), parts_of_kernels(ORIGINS)) == {}
 
 
 def test_a_kernel_whose_name_is_the_end_of_anothers_number_is_not_taken_for_it():
     kernels = [("triton_poi_fused_relu_1", "stem")]
-    assert told_by_order(events("triton_poi_fused_relu_11"), kernels) == {}
+    assert parts_by_order(events("triton_poi_fused_relu_11"), kernels) == {}

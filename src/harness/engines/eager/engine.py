@@ -30,9 +30,9 @@ class EagerEngine(Engine):
     options = (CHANNELS_LAST, CUDNN_BENCHMARK)
     runs_module = True
 
-    def settings(self, asked: Mapping[str, Any], levels: Levels, device: str) -> dict[str, Option]:
+    def settings(self, requested: Mapping[str, Any], levels: Levels, device: str) -> dict[str, Option]:
         """Return layout and algorithm choice, on a GPU."""
-        return {name: bool(value) for name, value in asked.items()} if device == "cuda" else {}
+        return {name: bool(value) for name, value in requested.items()} if device == "cuda" else {}
 
     def version(self) -> str:
         """Return torch's version."""

@@ -62,13 +62,13 @@ def profile_module(
 
 def typical(batches: Iterable[list[Layer]]) -> list[Layer]:
     """Return the lower quartile of each layer over batches that ran the same ones; else the batch at that quartile."""
-    kept = list(batches)
-    if len({tuple((layer.name, layer.part) for layer in one) for one in kept}) == 1:
+    measured = list(batches)
+    if len({tuple((layer.name, layer.part) for layer in batch) for batch in measured}) == 1:
         return [
             replace(same[0], ms=float(np.quantile([layer.ms for layer in same], QUIET)))
-            for same in zip(*kept, strict=True)
+            for same in zip(*measured, strict=True)
         ]
-    return sorted(kept, key=lambda one: sum(layer.ms for layer in one))[int(len(kept) * QUIET)]
+    return sorted(measured, key=lambda batch: sum(layer.ms for layer in batch))[int(len(measured) * QUIET)]
 
 
 @contextmanager
@@ -108,45 +108,48 @@ def _batches(events: Any, device: str, kernels: Kernels) -> list[tuple[list[Laye
     """Return the layers of each batch in the order they ran, and its milliseconds on the host."""
     # CUDA numbers its calls by itself: one that torch puts among its operations may bear the number of another one
     # of these, whose kernels it is then given a second time
-    own = (one for one in events if one.device_type.name == "CPU" and not _NO_OPERATION.match(one.name))
-    host = sorted(own, key=lambda one: one.time_range.start)
+    on_host = (event for event in events if event.device_type.name == "CPU" and not _NO_OPERATION.match(event.name))
+    host = sorted(on_host, key=lambda event: event.time_range.start)
     out = []
-    for batch in (one for one in host if one.name == _BATCH):
+    for batch in (event for event in host if event.name == _BATCH):
         end = batch.time_range.end
-        inside = [one for one in host if batch.time_range.start <= one.time_range.start < end and one is not batch]
-        told = told_by_order(inside, kernels)
-        layers = _on_gpu(inside, told) if device == "cuda" else _on_cpu(inside, told, batch)
+        start = batch.time_range.start
+        inside = [event for event in host if start <= event.time_range.start < end and event is not batch]
+        part_of_event = parts_by_order(inside, kernels)
+        layers = _on_gpu(inside, part_of_event) if device == "cuda" else _on_cpu(inside, part_of_event, batch)
         out.append((layers, batch.cpu_time_total / 1e3))
     return out
 
 
-def _on_gpu(events: Iterable[Any], told: Mapping[int, str]) -> list[Layer]:
+def _on_gpu(events: Iterable[Any], part_of_event: Mapping[int, str]) -> list[Layer]:
     """Return the kernels that the host's events launched."""
     out: list[Layer] = []
     part = UNKNOWN
     for event in events:
         if event.name.startswith(_MARK):
             part = event.name.removeprefix(_MARK)
-        own = _within(event, told) or part
-        out.extend(Layer(one.name, own, one.duration / 1e3, _moves(one.name)) for one in event.kernels)
+        event_part = _within(event, part_of_event) or part
+        out.extend(
+            Layer(kernel.name, event_part, kernel.duration / 1e3, _moves(kernel.name)) for kernel in event.kernels
+        )
     return out
 
 
-def _on_cpu(events: Iterable[Any], told: Mapping[int, str], batch: Any) -> list[Layer]:
-    """Return the operations that the batch itself called; of what a compiler made, its kernels, where they are told.
+def _on_cpu(events: Iterable[Any], part_of_event: Mapping[int, str], batch: Any) -> list[Layer]:
+    """Return the operations that the batch itself called; of compiled code its kernels, where their parts are known.
 
-    An operation that compiled code calls beside its kernels is work of no known part.
+    An operation that compiled code calls beside its kernels is unattributed.
     """
     out: list[Layer] = []
     part = UNKNOWN
     for event in events:
         if event.name.startswith(_MARK):
             part = event.name.removeprefix(_MARK)
-        elif event.id in told:
-            out.append(Layer(event.name, told[event.id], event.cpu_time_total / 1e3, _moves(event.name)))
-        elif told and event.name.startswith(_COMPILED):
+        elif event.id in part_of_event:
+            out.append(Layer(event.name, part_of_event[event.id], event.cpu_time_total / 1e3, _moves(event.name)))
+        elif part_of_event and event.name.startswith(_COMPILED):
             continue
-        elif _called_by(event, batch, within_compiled=bool(told)):  # its time holds what it calls
+        elif _called_by(event, batch, within_compiled=bool(part_of_event)):  # its time holds what it calls
             out.append(Layer(event.name, part, event.cpu_time_total / 1e3, _moves(event.name)))
     return out
 
@@ -159,24 +162,24 @@ def _called_by(event: Any, batch: Any, within_compiled: bool) -> bool:
     return within_compiled and "::" in event.name and caller.name.startswith(_COMPILED)
 
 
-def _within(event: Any, told: Mapping[int, str]) -> str | None:
+def _within(event: Any, part_of_event: Mapping[int, str]) -> str | None:
     """Return the part of the kernel that this event is, or is called by."""
     while event is not None:
-        if event.id in told:
-            return told[event.id]
+        if event.id in part_of_event:
+            return part_of_event[event.id]
         event = event.cpu_parent
     return None
 
 
-def told_by_order(events: Sequence[Any], kernels: Sequence[tuple[str, str]]) -> Mapping[int, str]:
+def parts_by_order(events: Sequence[Any], kernels: Sequence[tuple[str, str]]) -> Mapping[int, str]:
     """Return the part of each event of a batch (in the order of their start) that is one of these kernels, by its id.
 
-    Nothing is told unless every kernel is found: with one out of step, all after it would be wrong.
+    Empty unless every kernel is found: with one out of step, all after it would be wrong.
     """
     found: dict[int, str] = {}
     upcoming = iter(events)
     for kernel, part in kernels:
-        event = next((one for one in upcoming if _is(one.name, kernel)), None)
+        event = next((event for event in upcoming if _is(event.name, kernel)), None)
         if event is None:
             return {}
         found[event.id] = part

@@ -118,7 +118,7 @@ def _of_any_batch(compiled: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _lowered(plan: BuildPlan, module: torch.nn.Module) -> tuple[dict[str, int], tuple[str, ...]]:
-    """Return the proof of the lowerings that were asked for, and what they had to leave to the compiler."""
+    """Return the proof of the requested lowerings, and what they left to the compiler."""
     proof: dict[str, int] = {}
     degraded: tuple[str, ...] = ()
     for name in lowerings_of(plan):

@@ -44,14 +44,14 @@ class InductorEngine(Engine):
     )  # fmt: skip
     runs_module = True
 
-    def settings(self, asked: Mapping[str, Any], levels: Levels, device: str) -> dict[str, Option]:
+    def settings(self, requested: Mapping[str, Any], levels: Levels, device: str) -> dict[str, Option]:
         """Return layout (channels last unless set otherwise) and algorithm choice on a GPU, and what `fusion` adds."""
         out: dict[str, Option] = {}
         if device == "cuda":
-            out["channels_last"] = asked["channels_last"] in (None, True)
-            out["cudnn_benchmark"] = asked["cudnn_benchmark"]
+            out["channels_last"] = requested["channels_last"] in (None, True)
+            out["cudnn_benchmark"] = requested["cudnn_benchmark"]
         if _at_maximum(levels):
-            out["max_autotune"] = asked["max_autotune"]
+            out["max_autotune"] = requested["max_autotune"]
         if levels.lowerings:
             out["lowerings"] = ",".join(levels.lowerings)
         return out

@@ -1,6 +1,6 @@
 """Optional lowerings: rewrites of a network before Inductor compiles it, each registered here by its name.
 
-One is asked for by `Levels.lowerings`. What it needs is imported when it is applied: this table costs nothing.
+`Levels.lowerings` requests them. A lowering's module is imported when it is applied, so this table costs nothing.
 """
 
 from __future__ import annotations
@@ -46,5 +46,5 @@ LOWERINGS: Mapping[str, Lowering] = {
 
 def lowerings_of(plan: BuildPlan) -> tuple[str, ...]:
     """Return the names of the lowerings that a plan asks for, in their order."""
-    asked = str(dict(plan.options).get("lowerings", ""))
-    return tuple(asked.split(",")) if asked else ()
+    requested = str(dict(plan.options).get("lowerings", ""))
+    return tuple(requested.split(",")) if requested else ()

@@ -47,7 +47,7 @@ class Recorder:
         before = self._mapping.get("postToPre", {})
         kernels = self._mapping.get("cppCodeToPost", {})
         out = []
-        for handle, nodes in sorted(kernels.items(), key=lambda one: int(one[0].rpartition(":")[2])):
+        for handle, nodes in sorted(kernels.items(), key=lambda entry: int(entry[0].rpartition(":")[2])):
             sources = {self._modules[name] for node in nodes for name in before.get(node, ()) if name in self._modules}
             out.append((handle.rpartition(":")[0], tuple(sorted(sources))))
         return out
@@ -65,5 +65,5 @@ def write(folder: Path, origins: Origins) -> None:
 
 
 def read(folder: Path) -> Origins:
-    """Return what `write` kept."""
+    """Return the origins that `write` saved."""
     return [(kernel, tuple(modules)) for kernel, modules in json.loads((folder / ORIGINS_FILE).read_text())]

@@ -63,7 +63,7 @@ def _optimise(plan: BuildPlan, source: Path, target: Path, level: str) -> str:
 
 
 def _proof(plan: BuildPlan, model: onnx.ModelProto, level: str) -> dict[str, Any]:
-    """Return what the optimised graph shows of the levels that were asked for."""
+    """Return what the optimised graph shows of the requested levels."""
     nodes, counts = model.graph.node, _operations(model)
     half, weighted = _half_precision_ops(model)
     return {
@@ -83,7 +83,7 @@ def _proof(plan: BuildPlan, model: onnx.ModelProto, level: str) -> dict[str, Any
 
 
 def _degraded(plan: BuildPlan, proof: Mapping[str, Any], provider: str) -> list[str]:
-    """Return what the proof shows to be less than was asked for."""
+    """Return where the proof shows less than was requested."""
     found = []
     half, weighted = proof["fp16_ops"], proof["weighted_ops"]
     if plan.precision == FP16 and half < weighted:

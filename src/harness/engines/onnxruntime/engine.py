@@ -29,11 +29,11 @@ class OnnxRuntimeEngine(Engine):
         EngineOption("channels_last", bool | None, "GPU only: prefer NHWC kernels; None: off"),
     )
 
-    def settings(self, asked: Mapping[str, Any], levels: Levels, device: str) -> dict[str, Option]:
+    def settings(self, requested: Mapping[str, Any], levels: Levels, device: str) -> dict[str, Option]:
         """Return the execution providers, and on a GPU whether NHWC kernels are preferred."""
-        out: dict[str, Option] = {"providers": ",".join(asked["providers"])} if asked["providers"] else {}
+        out: dict[str, Option] = {"providers": ",".join(requested["providers"])} if requested["providers"] else {}
         if device == "cuda":
-            out["channels_last"] = bool(asked["channels_last"])
+            out["channels_last"] = bool(requested["channels_last"])
         return out
 
     def version(self) -> str:

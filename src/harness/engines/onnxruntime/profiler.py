@@ -66,11 +66,13 @@ def layers(events: list[dict[str, object]], runs: int, parts: dict[str, str], de
     """
     times: dict[str, list[float]] = {}
     kinds: dict[str, str] = {}
-    kernels = [one for one in events if one.get("cat") == "Kernel"]
+    kernels = [event for event in events if event.get("cat") == "Kernel"]
     if device == "cuda" and not kernels:
         raise CellError("this ONNX Runtime reports no kernels of the GPU, only the host's time at each node")
-    wanted = [one for one in events if one.get("cat") == "Node" and str(one.get("name", "")).endswith("_kernel_time")]
-    for event in kernels if device == "cuda" else wanted:
+    nodes = [
+        event for event in events if event.get("cat") == "Node" and str(event.get("name", "")).endswith("_kernel_time")
+    ]
+    for event in kernels if device == "cuda" else nodes:
         arguments = event.get("args") or {}
         assert isinstance(arguments, dict)
         name = str(arguments.get("parent_name") or event["name"]).removesuffix("_kernel_time")

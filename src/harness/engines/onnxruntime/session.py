@@ -16,18 +16,18 @@ PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 def providers_of(plan: BuildPlan) -> tuple[str, ...]:
     """Return the execution providers a plan asks for, in order: its own option, else by device."""
-    asked = dict(plan.options).get("providers")
-    return tuple(str(asked).split(",")) if asked else (PROVIDERS[plan.device],)
+    requested = dict(plan.options).get("providers")
+    return tuple(str(requested).split(",")) if requested else (PROVIDERS[plan.device],)
 
 
 def open_session(path: Path, options: onnxruntime.SessionOptions, plan: BuildPlan, stream: Any = None) -> Any:
     """Return the session of a model on the plan's providers; raise CellError with the reason why there is none.
 
-    ONNX Runtime falls back to the CPU without a word, so the provider that came out is compared with the one asked for.
+    ONNX Runtime falls back to the CPU silently, so the provider in use is compared with the requested one.
     """
     import onnxruntime as ort
 
-    asked = provider_list(plan, stream)
+    requested = provider_list(plan, stream)
     if plan.device == "cuda":
         # cuDNN's front end logs every plan that it tries in vain; what fails in the end is raised all the same
         ort.set_default_logger_severity(4)
@@ -35,10 +35,10 @@ def open_session(path: Path, options: onnxruntime.SessionOptions, plan: BuildPla
             ort.preload_dlls()  # CUDA and cuDNN from wherever pip or torch put them; without it they may not be found
     try:
         load_graph(path)
-        session = ort.InferenceSession(str(path), options, providers=asked)
+        session = ort.InferenceSession(str(path), options, providers=requested)
     except Exception as error:
         raise CellError(f"onnxruntime could not load: {first_line(error)}") from error
-    wanted = asked[0] if isinstance(asked[0], str) else asked[0][0]
+    wanted = requested[0] if isinstance(requested[0], str) else requested[0][0]
     in_use = session.get_providers()[0]
     if in_use != wanted:
         raise CellError(f"onnxruntime fell back to {in_use}: {wanted} could not be initialised here")

@@ -50,7 +50,7 @@ def build(flavour: Flavour, plan: BuildPlan, target: tuple[int, int], workdir: P
         size_mb=len(serialised) / 1e6,
         proof=proof,
         degraded=degraded,
-        settled=f"builder level {proof['builder_level']}",
+        resolved=f"builder level {proof['builder_level']}",
     )
 
 
@@ -139,8 +139,8 @@ def configure(flavour: Flavour, builder: Any, plan: BuildPlan, target: tuple[int
 
 
 def _levels(flavour: Flavour, plan: BuildPlan) -> tuple[int, ...]:
-    asked = _option(plan, "builder_level")
-    return flavour.levels[plan.fusion] if asked is None else (int(asked),)
+    requested = _option(plan, "builder_level")
+    return flavour.levels[plan.fusion] if requested is None else (int(requested),)
 
 
 def _tiling(plan: BuildPlan) -> str:
@@ -169,7 +169,7 @@ def _fusion_shortfall(flavour: Flavour, plan: BuildPlan) -> tuple[str, ...]:
     level, tiling = _levels(flavour, plan)[0], _tiling(plan)
     usual = flavour.levels["max"][0]
     if plan.fusion == "max" and (level < usual or tiling != "full"):
-        return (f"fusion below its usual level, as asked: builder level {level} of {usual}, tiling {tiling}",)
+        return (f"fusion below its usual level, as requested: builder level {level} of {usual}, tiling {tiling}",)
     return ()
 
 

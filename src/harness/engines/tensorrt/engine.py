@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 LEVELS = Range(lambda value: 0 <= value <= 5, "must be from 0 to 5")
 PROFILES = Range(
-    lambda profiles: all(len(one) == 3 and 1 <= one[0] <= one[1] <= one[2] for one in profiles),
+    lambda profiles: all(len(sizes) == 3 and 1 <= sizes[0] <= sizes[1] <= sizes[2] for sizes in profiles),
     "each must be [min,opt,max], 1 or more, rising",
 )
 
@@ -58,24 +58,24 @@ class TensorRtEngine(Engine):
         self.flavour = flavour
         self.name = flavour.name
 
-    def settings(self, asked: Mapping[str, Any], levels: Levels, device: str) -> dict[str, Option]:
+    def settings(self, requested: Mapping[str, Any], levels: Levels, device: str) -> dict[str, Option]:
         """Return the builder's settings that were asked for, and whether its timings are kept or pinned."""
         out: dict[str, Option] = {
-            name: asked[name] for name in ("workspace_mb", "builder_level", "tiling") if asked[name] is not None
+            name: requested[name] for name in ("workspace_mb", "builder_level", "tiling") if requested[name] is not None
         }
-        if asked["channels_last"]:
+        if requested["channels_last"]:
             out["channels_last"] = True
-        if asked["timing_cache_pinned"] and not asked["timing_cache"]:
+        if requested["timing_cache_pinned"] and not requested["timing_cache"]:
             raise UserError("engine.timing_cache_pinned=true needs engine.timing_cache=true: drop one of the two.")
-        if asked["timing_cache_pinned"]:
+        if requested["timing_cache_pinned"]:
             out["timing_cache"] = "pinned"
-        elif asked["timing_cache"] and self.flavour.timing_cache:
+        elif requested["timing_cache"] and self.flavour.timing_cache:
             out["timing_cache"] = "shared"
         return out
 
-    def complete(self, plan: BuildPlan, asked: HarnessConfig, levels: Levels) -> BuildPlan:
+    def complete(self, plan: BuildPlan, requested: HarnessConfig, levels: Levels) -> BuildPlan:
         """Return the plan with the ranges of a dynamic batch, how long a level may take and where timings are kept."""
-        group, place = asked.engine, asked.cache
+        group, place = requested.engine, requested.cache
         options = dict(plan.options) | {"build_limit_s": group.build_limit_s}  # may change the level reached
         ranges = () if levels.batch.is_static else group.option("profiles") or ()
         timings = Path(place.dir).absolute() / "timing"

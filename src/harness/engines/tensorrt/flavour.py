@@ -37,7 +37,7 @@ def missing_features(trt: Any) -> tuple[Feature, ...]:
 
 def missing_in_words(trt: Any) -> str:
     """Return what the installed package lacks, on one line; "" if it has everything."""
-    lacks = (f"no {one.name} ({one.since} or newer): {one.without}" for one in missing_features(trt))
+    lacks = (f"no {feature.name} ({feature.since} or newer): {feature.without}" for feature in missing_features(trt))
     return "; ".join(lacks)
 
 

@@ -53,7 +53,7 @@ def _nested(path: Path) -> tuple[int, bytes]:
 
 
 def _channels_last(trt: Any, network: Any, plan: BuildPlan) -> None:
-    """Have images come as NHWC where that was asked: [N, C, H, W] in shape still, with C's stride 1."""
+    """Have images come as NHWC where that was requested: the shape stays [N, C, H, W], and the stride of C is 1."""
     if dict(plan.options).get("channels_last"):
         for tensor in inputs_of(network):
             if len(tuple(tensor.shape)) == 4:
@@ -99,8 +99,8 @@ def set_batch(builder: Any, network: Any, config: Any, plan: BuildPlan) -> None:
         if still_dynamic:
             raise CellError(f"outputs {still_dynamic} stay dynamic after the batch was set to {batch.opt_size}")
         return
-    for one in profiles_of(plan):
-        sizes = (one.min_size, one.opt_size, one.max_size)
+    for ranged in profiles_of(plan):
+        sizes = (ranged.min_size, ranged.opt_size, ranged.max_size)
         profile = builder.create_optimization_profile()
         for tensor in inputs_of(network):
             sample = tuple(tensor.shape)[1:]
@@ -136,14 +136,14 @@ def _tensor_text(tensor: Any) -> str:
 
 
 def precision_shortfall(plan: BuildPlan, proof: dict[str, str | int | float]) -> tuple[str, ...]:
-    """Return why the precision in the network is less than asked; raise CellError if it is not there at all."""
+    """Return why the precision in the network is less than requested; raise CellError if no layer has it."""
     name = plan.precision.name
-    asked = int(proof[f"compute_layers_{name}"])
+    matching = int(proof[f"compute_layers_{name}"])
     compute = sum(int(proof[f"compute_layers_{key}"]) for key in _KINDS)
-    if compute and not asked:
-        raise CellError(f"{name} was asked, but none of {compute} convolutions and products is {name}")
-    if asked < compute:
-        return (f"{compute - asked} of {compute} convolutions and products are not {name}",)
+    if compute and not matching:
+        raise CellError(f"{name} was requested, but none of {compute} convolutions and products is {name}")
+    if matching < compute:
+        return (f"{compute - matching} of {compute} convolutions and products are not {name}",)
     return ()
 
 

@@ -22,7 +22,7 @@ def choose(profiles: tuple[BatchProfile, ...], batch_size: int) -> int:
 
     A size in none of them is the caller's to refuse: there would be no buffers for it either.
     """
-    holding = [index for index, one in enumerate(profiles) if one.min_size <= batch_size <= one.max_size]
+    holding = [index for index, sizes in enumerate(profiles) if sizes.min_size <= batch_size <= sizes.max_size]
     return min(holding, key=lambda index: abs(profiles[index].opt_size - batch_size))
 
 
@@ -30,7 +30,7 @@ def in_words(plan: BuildPlan) -> str:
     """Return "static 4" or "dynamic 1/4/8, 8/16/32"."""
     if plan.batch.is_static:
         return f"static {plan.batch.opt_size}"
-    return "dynamic " + ", ".join(f"{one.min_size}/{one.opt_size}/{one.max_size}" for one in profiles_of(plan))
+    return "dynamic " + ", ".join(f"{sizes.min_size}/{sizes.opt_size}/{sizes.max_size}" for sizes in profiles_of(plan))
 
 
 TILINGS = ("none", "fast", "moderate", "full")
@@ -60,7 +60,7 @@ def check_profiles(plan: BuildPlan) -> None:
         raise UserError(f"batch sizes min/opt/max are {sizes}: they must be at least 1 and must not decrease")
     if not plan.profiles:
         return
-    held = {size for one in plan.profiles for size in range(one.min_size, one.max_size + 1)}
+    held = {size for sizes in plan.profiles for size in range(sizes.min_size, sizes.max_size + 1)}
     wanted = set(range(batch.min_size, batch.max_size + 1))
     if held != wanted:
         first = min(held ^ wanted)

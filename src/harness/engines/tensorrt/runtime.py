@@ -86,7 +86,7 @@ class TensorRtExecutable:
         }
 
     def _bound(self, batch_size: int) -> BoundContext:
-        """Return the context of a batch size, made, run once and captured when it is first asked for."""
+        """Return the context of a batch size, made, run once and captured on first use."""
         if batch_size in self._contexts:
             return self._contexts[batch_size]
         check_batch(batch_size, self._batch)

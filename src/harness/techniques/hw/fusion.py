@@ -30,7 +30,7 @@ DENSE_BLOCKS = "dense_blocks"  # the lowering that an engine may have registered
 
 
 def check(options: FusionOptions, config: HarnessConfig, engine: HasCapabilities | None) -> None:
-    """Raise UserError on an engine that fuses nothing, and for what it has no lowering for."""
+    """Raise UserError on an engine that fuses nothing, and for a lowering that it does not have."""
     if options.dense_blocks and not config.hw.fp16.enabled:
         raise UserError("hw.fusion.dense_blocks=true: the kernels compute in fp16; use hw=[fp16,fusion].")
     if engine is None:
@@ -51,7 +51,7 @@ def check(options: FusionOptions, config: HarnessConfig, engine: HasCapabilities
 
 
 def check_network(model: nn.Module, options: FusionOptions) -> None:
-    """Raise UserError where a lowering is asked for that this network has nothing for."""
+    """Raise UserError where a lowering is requested that has nothing to work on in this network."""
     from harness.techniques.arch.anatomy import require_densenet
 
     if options.dense_blocks:

@@ -44,9 +44,9 @@ def is_move(name: str) -> bool:
     return bool(MOVES.match(name))
 
 
-def nodes_of_layers(inspector: Path) -> dict[str, str]:
-    """Return what the inspector's metadata says of each layer's nodes, by the layer's name; {} without the file."""
-    if not inspector.is_file():
+def nodes_of_layers(account: Path) -> dict[str, str]:
+    """Return what the metadata of the inspector's account says of each layer's nodes, by the layer's name; {} without the file."""
+    if not account.is_file():
         return {}
-    found = json.loads(inspector.read_text()).get("Layers", [])
+    found = json.loads(account.read_text()).get("Layers", [])
     return {layer["Name"]: str(layer.get("Metadata", "")) for layer in found if isinstance(layer, dict)}

@@ -45,8 +45,8 @@ def is_move(name: str) -> bool:
 
 
 def nodes_of_layers(account: Path) -> dict[str, str]:
-    """Return what the metadata of the inspector's account says of each layer's nodes, by the layer's name; {} without the file."""
+    """Return what the inspector's account says of each layer's nodes, by the layer's name; {} without the file."""
     if not account.is_file():
         return {}
     found = json.loads(account.read_text()).get("Layers", [])
-    return {layer["Name"]: str(layer.get("Metadata", "")) for layer in found if isinstance(layer, dict)}
+    return {entry["Name"]: str(entry.get("Metadata", "")) for entry in found if isinstance(entry, dict)}

@@ -50,7 +50,7 @@ class Choice:
 
 
 def choose(quartets: Sequence[QuartetRow], limits: Limits) -> Choice:
-    """Return the choice among all cells that a study measured. A limit whose number is missing counts as not kept."""
+    """Return the choice among all measured cells. A limit counts as exceeded where its number is missing."""
     candidates = candidates_of(quartets)
     reasons = [(candidate, _refusal(candidate, limits)) for candidate in candidates]
     within = [candidate for candidate, reason in reasons if reason is None]

@@ -138,8 +138,8 @@ class GridModel:
 def grid_models(quartets: Sequence[QuartetRow]) -> tuple[GridModel, ...]:
     """Return a model for each setting with `reference=engine` that has two measured quartets or more.
 
-    With `reference=eager` an hw gain holds the change of engine, so techniques can't be told from it. Controls and
-    quartets without a factor are left out.
+    With `reference=eager` an hw gain holds the change of engine, so a technique's effect can't be separated from it.
+    Controls and quartets without a factor are left out.
     """
     usable = [quartet for quartet in quartets if _is_usable(quartet)]
     settings = list(dict.fromkeys(quartet.setting for quartet in usable))

@@ -74,7 +74,7 @@ def _print_model(console: Console, model: GridModel) -> None:
             _say(console, f"  averaged over the 2^{len(design.techniques)} design of {', '.join(design.techniques)}:")
             _lines(console, [_averaged(effect) for effect in design.effects])
     if model.inseparable:
-        _say(console, f"  can't be told apart here: {', '.join(' x '.join(term) for term in model.inseparable)}")
+        _say(console, f"  can't be separated here: {', '.join(' x '.join(term) for term in model.inseparable)}")
     forecast = [one for one in model.predictions if one.measured is None]
     if forecast:
         _say(console, "  gains predicted for cells that were not run, from their parts:")

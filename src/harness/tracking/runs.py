@@ -35,7 +35,7 @@ def now_ms() -> int:
 def start_sweep(store: Store, name: str, tags: Mapping[str, Any], params: Mapping[str, Any]) -> str:
     """Start the parent run of a sweep and return its id.
 
-    It starts after all others by the store's own count, also where the clock was set back: the newest is the newest.
+    By the store's times it starts after all others, even if the clock was set back: the newest sweep is the last.
     """
     newest_ms = max((int(run.info.start_time) for run in sweeps(store)), default=0)
     start_ms = max(now_ms(), newest_ms + 1)

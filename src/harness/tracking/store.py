@@ -81,7 +81,8 @@ def open_store(cfg: TrackingConfig) -> Store:
     if cfg.uri and holds_password(cfg.uri):
         raise UserError(
             f"tracking.uri={shown(cfg.uri)} holds a password, and configs are stored with the results: leave it out "
-            "and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, in the environment."
+            "and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, in the "
+            "environment."
         )
     uri, root = resolve_uri(cfg.uri, cfg.root)
     quiet_environment()

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.measure.bring_up import CellTask
-from harness.measure.design import QuartetPlan
+from harness.measure.cell import QuartetPlan
 from harness.measure.lock import building
 from harness.measure.progress import Silent
-from harness.measure.tasks import tasks
+from harness.measure.references import tasks
 from harness.sweep.build import prepare
 from harness.sweep.command_line import compose_jobs
 from harness.sweep.refusals import plan_sweep

@@ -10,8 +10,8 @@ import numpy as np
 from reading import Absent, Clock, Reading
 
 from harness.config import ProtocolConfig
-from harness.measure.allocator import keep_freed_memory
 from harness.measure.bring_up import CellTask
+from harness.measure.worker import keep_freed_memory
 from harness.system.processes import die_with_parent
 
 

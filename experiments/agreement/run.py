@@ -21,7 +21,7 @@ from rounds import Asked, Measured, measure
 from summary import missed, summarise, table
 
 from harness.measure.bring_up import CellTask
-from harness.measure.design import QuartetPlan
+from harness.measure.cell import QuartetPlan
 from harness.measure.lock import device_lock
 from harness.sweep.job import device_id
 from harness.system.errors import CellError, UserError

@@ -3,7 +3,7 @@
 python experiments/page_faults/run.py
 
 Four processes of the same DenseNet121 (random weights, eager, on a CPU) take turns; once with glibc's defaults and
-once with `harness.measure.allocator.keep_freed_memory`. Writes results.csv and environment.json beside this script.
+once with `harness.measure.worker.keep_freed_memory`. Writes results.csv and environment.json beside this script.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pandas
 
-from harness.measure.allocator import keep_freed_memory
+from harness.measure.worker import keep_freed_memory
 from harness.system.machine import environment
 
 PROCESSES, ROUNDS, WARMUP_ROUNDS, BATCHES_A_TURN, BATCH_SIZE, THREADS = 4, 8, 2, 2, 8, 2

@@ -57,7 +57,7 @@ def main() -> None:
 def ready(name: str, overrides: tuple[str, ...], options: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     """Return what a worker is to load and what is known of its build; None and the reason where it can't be built."""
     from harness.measure.progress import Silent
-    from harness.measure.tasks import task
+    from harness.measure.references import task
     from harness.sweep.build import prepare
     from harness.sweep.command_line import compose_jobs
     from harness.sweep.plan import plan_quartet

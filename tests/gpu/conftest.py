@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.measure.lock import occupied
-from harness.measure.seat import device_id
+from harness.measure.lock import device_id, occupied
 
 
 @pytest.fixture(scope="session", autouse=True)

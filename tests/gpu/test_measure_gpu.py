@@ -15,7 +15,7 @@ from harness.engines.build import artifact_key
 from harness.measure.coordinator import workers
 from harness.measure.progress import Silent
 from harness.measure.protocol import measure
-from harness.measure.tasks import tasks
+from harness.measure.references import tasks
 from harness.sweep.build import prepare
 from harness.sweep.plan import plan_quartet
 from harness.system.errors import CellError

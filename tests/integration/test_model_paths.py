@@ -5,7 +5,7 @@ import pytest
 from harness import networks as models
 from harness.measure.bring_up import try_out
 from harness.measure.progress import Silent
-from harness.measure.tasks import tasks
+from harness.measure.references import tasks
 from harness.sweep.build import prepare
 from harness.sweep.command_line import compose_jobs
 from harness.sweep.plan import plan_quartet

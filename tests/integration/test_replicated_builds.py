@@ -13,7 +13,7 @@ import pytest
 
 from harness.measure.progress import Silent
 from harness.measure.protocol import measure
-from harness.measure.tasks import tasks
+from harness.measure.references import tasks
 from harness.results.analyse import analyse
 from harness.stats import estimate
 from harness.stats.roles import ROLES

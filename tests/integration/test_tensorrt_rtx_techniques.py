@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.measure.prepared import PreparedCell
+from harness.measure.cell import PreparedCell
 from harness.measure.progress import Silent
 from harness.sweep.build import prepare
 from harness.sweep.command_line import compose_jobs

@@ -1,12 +1,78 @@
-"""What a worker is given and what it gives back: the plans and results of one cell, frozen and picklable."""
+"""The cells of a quartet: as they are planned, with their engines built, and what a worker is given and gives back."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+from harness.config import ArchConfig, HarnessConfig
 from harness.engines.base import Artifact
-from harness.networks.data.labelled import Labelled
+from harness.measure.settings import primary_of
 from harness.techniques.arch.stages import ONE_STAGE, Router
+from harness.techniques.levels import Levels
+
+if TYPE_CHECKING:
+    from harness.networks.data.labelled import Labelled
+    from harness.techniques.arch.assembled import Network
+
+
+@dataclass(frozen=True)
+class CellPlan:
+    """One cell before anything was built."""
+
+    role: str  # baseline | arch | hw | combined
+    arch: ArchConfig  # techniques that are off in this cell are off here
+    engine: str
+    levels: Levels
+
+
+@dataclass(frozen=True)
+class QuartetPlan:
+    """One Hydra job: the cells of a 2x2 design, or the one or two that are left without a technique."""
+
+    config: HarnessConfig
+    device: str  # cpu | cuda
+    engine: str  # resolved; what the last cell runs on
+    arch: tuple[str, ...]
+    hw: tuple[str, ...]
+    cells: tuple[CellPlan, ...]
+
+    @property
+    def primary(self) -> str:
+        """The boundary that verdicts use."""
+        return primary_of(self.config.protocol, self.device)
+
+    @property
+    def label(self) -> str:
+        """A short name: what is tested, first."""
+        if not self.arch and not self.hw:
+            return "baseline"
+        return f"{'+'.join(self.arch) or 'none'} x {'+'.join(self.hw) or 'none'}"
+
+
+@dataclass(frozen=True)
+class PreparedCell:
+    """A cell with its engines built."""
+
+    plan: CellPlan
+    network: Network
+    artifacts: tuple[Artifact, ...]
+    export_s: float
+    engine_s: float
+    cache_hit: bool  # every export and artifact of this cell was in the cache
+    data: Labelled | None = None  # what it is timed and tested on; None: synthetic images
+    notes: tuple[str, ...] = ()  # what had to be given up for it to work
+
+    @property
+    def engine_mb(self) -> float:
+        """Size of all artifacts, MB."""
+        return sum(artifact.size_mb for artifact in self.artifacts)
+
+    @property
+    def degraded(self) -> tuple[str, ...]:
+        """Why this cell is less than what was asked, without repetition."""
+        found = [*self.notes, *(reason for artifact in self.artifacts for reason in artifact.degraded)]
+        return tuple(dict.fromkeys(found))
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,15 @@
-"""What a cell answered for each labelled image: small, picklable, kept with the run."""
+"""Answers for labelled images, small and picklable: of a cell's engine, and of its network in fp32 PyTorch eager."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from harness.networks.data.decoded import LabelledImages
-from harness.techniques.arch.stages import ONE_STAGE, NetworkOutputs, Router
+from harness.techniques.arch.stages import ONE_STAGE, NetworkOutputs, Router, all_heads, routed, router_of, stages
 
 TOP = 5
 
@@ -54,3 +55,40 @@ def predict(
         left_after=np.concatenate(left_after) if left_after else None,
         router=router,
     )
+
+
+def eager_predictions(recipe: str, images: LabelledImages, batch_size: int, device: str) -> Predictions:
+    """Return the answers of the network of `recipe` (JSON with its proofs) in fp32 eager on `device`.
+
+    The same batches as the engine has: which samples leave may depend on the batch. Raises CellError for another
+    network.
+    """
+    import torch
+
+    from harness.techniques.arch.recipe import rebuild
+
+    network = rebuild(recipe)
+    router, parts = router_of(network), stages(network)  # before it moves: stages are traced on no device
+    network.to(device)
+
+    def run(batch: np.ndarray) -> NetworkOutputs:
+        heads = {
+            name: value.cpu().numpy() for name, value in all_heads(parts, torch.from_numpy(batch).to(device)).items()
+        }
+        return routed(heads, router)
+
+    with torch.inference_mode(), without_tf32():
+        return predict(images, batch_size, run, router)
+
+
+@contextmanager
+def without_tf32() -> Iterator[None]:
+    """Compute fp32 as fp32 inside, whatever the process computes with."""
+    import torch
+
+    matmul, cudnn = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, cudnn

@@ -26,14 +26,13 @@ from harness.measure.bring_up import (
 )
 from harness.measure.ceilings import SIZES, Ceilings
 from harness.measure.cell import Loaded, Warmup
-from harness.measure.consumption import Consumption, consumption
 from harness.measure.coordinator import Handle, Worker, workers
-from harness.measure.labelled_answers import QuartetPredictions, answer
 from harness.measure.progress import Progress
+from harness.measure.references import QuartetPredictions, answer
 from harness.measure.samples import Samples
 from harness.measure.settings import fallen_back, settled
 from harness.measure.stopping import Standing, host_bound, standing
-from harness.measure.telemetry import Telemetry
+from harness.measure.telemetry import Consumption, Telemetry, consumption
 from harness.measure.turns import BUSY, NOTE, admits_one_process, turns
 from harness.measure.verify import Fidelity
 from harness.system.errors import CellError

@@ -1,10 +1,18 @@
-"""What a network must answer: all heads in fp32 eager, for inputs that are never the timed ones."""
+"""What cells are compared with: the outputs of their networks in fp32 PyTorch eager, before and after the timing."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
 import numpy as np
 
-from harness.config import HarnessConfig
+from harness.config import HarnessConfig, ProtocolConfig
+from harness.measure.bring_up import CellTask
+from harness.measure.cell import CellSpec, PreparedCell, QuartetPlan
+from harness.measure.coordinator import Handle
+from harness.measure.predictions import Predictions
+from harness.measure.progress import Progress
 from harness.measure.verify import Expected
 from harness.networks.data.decoded import LabelledImages
 from harness.networks.data.labelled import Labelled
@@ -15,6 +23,9 @@ from harness.techniques.arch.stages import all_heads, routed
 VERIFY_SEED_OFFSET = 7919  # verification inputs are never the timed ones
 KEPT_REFERENCES = 4  # a batch of 256 images is 154 MB
 _references: dict[tuple[object, ...], Expected] = {}
+IMAGES_PER_TIMEOUT = 1000  # each full thousand of images gives a worker its time once more
+KEPT_ANSWERS = 16  # a few numbers an image; cells of a sweep share networks
+_eager_answers: dict[tuple[object, ...], Predictions] = {}
 
 
 def reference(net: Network, config: HarnessConfig, data: Labelled | None = None) -> Expected:
@@ -44,3 +55,65 @@ def _reference(net: Network, config: HarnessConfig, real: LabelledImages | None)
     with torch.inference_mode():
         heads = {name: value.numpy() for name, value in all_heads(net.stages, torch.from_numpy(inputs)).items()}
     return Expected(inputs, heads, routed(heads, net.router).left_after, net.router)
+
+
+@dataclass(frozen=True)
+class BuiltQuartet:
+    """A quartet with its engines built, ready to be loaded; without tasks where nothing is to be run."""
+
+    plan: QuartetPlan  # what was built
+    cells: Mapping[str, PreparedCell]  # by role
+    tasks: Sequence[CellTask]  # in the order of the cells
+
+
+def tasks(plan: QuartetPlan, cells: Mapping[str, PreparedCell]) -> list[CellTask]:
+    """Return what the workers are to load, each with the reference its outputs must match."""
+    return [task(plan, cell) for cell in cells.values()]
+
+
+def task(plan: QuartetPlan, cell: PreparedCell) -> CellTask:
+    """Return what the worker of one cell is to load."""
+    config = plan.config
+    spec = CellSpec(
+        role=cell.plan.role,
+        artifacts=cell.artifacts,
+        device=plan.device,
+        batch_size=config.batch_size,
+        router=cell.network.router,
+        threads=int(dict(cell.artifacts[0].plan.options).get("threads", 0)),
+        input_seed=config.data.seed,
+        labelled=cell.data,
+        recipe=cell.network.text,
+    )
+    return CellTask(spec, reference(cell.network, config, cell.data))
+
+
+@dataclass(frozen=True)
+class QuartetPredictions:
+    """What each cell answered, by role, and what its own network answers in fp32 eager."""
+
+    own: Mapping[str, Predictions]
+    eager: Mapping[str, Predictions]
+
+
+def answer(
+    tasks: Sequence[CellTask], handles: Mapping[str, Handle], settings: ProtocolConfig, progress: Progress
+) -> QuartetPredictions | None:
+    """Return all answers, None where the data has no labels; raise CellError where a cell can't give them."""
+    own, eager = {}, {}
+    for task in tasks:
+        spec = task.spec
+        if spec.labelled is None:
+            return None
+        timeout_s = settings.worker_timeout_s * (1 + spec.labelled.test.count // IMAGES_PER_TIMEOUT)
+        progress.stage("accuracy", spec.role)
+        own[spec.role] = handles[spec.role].ask("predict", None, timeout_s)
+        # which samples leave may depend on the batch, so its size decides the answers too
+        key = (spec.recipe, spec.labelled.test.digest, spec.batch_size, spec.device)
+        if key not in _eager_answers:
+            progress.stage("accuracy of fp32 eager", spec.role)
+            _eager_answers[key] = handles[spec.role].ask("predict_eager", None, timeout_s)
+        eager[spec.role] = _eager_answers[key]
+    while len(_eager_answers) > KEPT_ANSWERS:
+        del _eager_answers[next(iter(_eager_answers))]
+    return QuartetPredictions(own, eager)

@@ -1,7 +1,8 @@
-"""What the machine was doing: clocks, temperature, power, throttling, memory, load; read between slices, never in one.
+"""What the machine was doing (clocks, temperature, power, throttling, memory, load), and what each cell consumed.
 
-The coordinator reads after each visit, while every worker waits, so a reading can't disturb what is timed. GPU figures
-come from NVML (https://docs.nvidia.com/deploy/nvml-api), the host's from psutil.
+The coordinator reads between slices, never in one: after each visit, while every worker waits, so that a reading can't
+disturb what is timed. GPU figures come from NVML (https://docs.nvidia.com/deploy/nvml-api), the host's from psutil. A
+cell's consumption is the energy of an image under sustained load, and the memory that its process holds.
 """
 
 from __future__ import annotations
@@ -9,9 +10,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from harness.config import ProtocolConfig
+from harness.measure.cell import SustainedLoad
+from harness.measure.coordinator import Worker
 from harness.system.machine import nvml_handle
 
 # reasons that slow a chip down against what it was asked for; idling, an application's clock setting or the power cap
@@ -146,3 +152,66 @@ class Telemetry:
                 family, _, rest = name.partition("_")
                 out[f"{family}/{rest}"] = float(values.max() if "temperature" in name else values.mean())
         return out
+
+
+POLL_S = 0.005  # NVML's energy counter moves every 100 ms on a Hopper chip; a call takes 3 ms
+
+
+@dataclass(frozen=True)
+class Consumption:
+    """Of one cell; None where the machine does not tell."""
+
+    energy_j_per_image: float | None = None
+    device_memory_mb: float | None = None  # CUDA context included; allocators keep their peak
+    host_memory_mb: float | None = None  # peak resident set
+
+
+def consumption(
+    handles: Mapping[str, Worker], batch_size: int, settings: ProtocolConfig, telemetry: Telemetry
+) -> dict[str, Consumption]:
+    """Return what each cell consumes, by role: after the timed blocks, so that it disturbs none of them."""
+    out = {}
+    for role, handle in handles.items():
+        energy = None
+        if settings.energy_s and telemetry.joules() is not None:
+            energy = _energy_per_image(handle, batch_size, settings, telemetry)
+        out[role] = Consumption(energy, telemetry.device_memory_mb(handle.pid), _peak_resident_mb(handle.pid))
+    return out
+
+
+def _energy_per_image(handle: Worker, batch_size: int, settings: ProtocolConfig, telemetry: Telemetry) -> float | None:
+    """Return joules an image: power between the first and the last tick of the counter, over images a second."""
+    ticks: list[tuple[float, float]] = []
+    handle.send("sustain", settings.energy_s)
+    started, before = time.perf_counter(), telemetry.joules()
+    while time.perf_counter() - started < settings.energy_s * 0.95:  # the worker is certain to be busy until then
+        now = telemetry.joules()
+        if now is not None and now != before:
+            ticks.append((time.perf_counter(), now))
+            before = now
+        time.sleep(POLL_S)
+    run: SustainedLoad = handle.receive("sustain", settings.worker_timeout_s)
+    watts = power_between_ticks(ticks)
+    return None if watts is None else watts * run.seconds / (run.iterations * batch_size)
+
+
+def power_between_ticks(ticks: list[tuple[float, float]]) -> float | None:
+    """Return watts from (seconds, joules) at the moments an energy counter moved; None with too few of them.
+
+    The count starts at the second of them, when the load has certainly begun.
+    """
+    if len(ticks) < 4:
+        return None
+    (begin_s, begin_j), (end_s, end_j) = ticks[1], ticks[-1]
+    return (end_j - begin_j) / (end_s - begin_s)
+
+
+def _peak_resident_mb(pid: int) -> float | None:
+    """Return the peak resident set of a process, MB; Linux tells it, others do not."""
+    try:
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024 / 1e6
+    except OSError:
+        pass
+    return None

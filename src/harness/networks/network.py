@@ -29,8 +29,7 @@ def build(cfg: ModelConfig) -> nn.Module:
         raise UserError(f"model.num_classes={cfg.num_classes} makes no classifier: it must be 1 or more")
 
     from harness.networks.determinism import seeded
-    from harness.networks.settle import settle
-    from harness.networks.weights import load_weights
+    from harness.networks.weights import load_weights, settle
 
     with seeded(cfg.seed):
         network = spec.create(cfg).eval()

@@ -21,7 +21,7 @@ from harness.networks.data.labelled import Labelled
 from harness.stats.roles import prefix_of
 
 if TYPE_CHECKING:
-    from harness.measure.labelled_answers import QuartetPredictions
+    from harness.measure.references import QuartetPredictions
 
 
 def answer_metrics(answers: QuartetPredictions, data: Labelled, level: float) -> dict[str, float]:

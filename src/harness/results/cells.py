@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.engines.base import INSPECTOR_FILE
-from harness.measure.cell import Loaded
-from harness.measure.prepared import PreparedCell
+from harness.measure.cell import Loaded, PreparedCell
 from harness.measure.protocol import Measurement
 from harness.measure.verify import Fidelity
 from harness.results.analyse import Analysis

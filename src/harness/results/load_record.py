@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from harness.config import HarnessConfig
-from harness.measure.design import QuartetPlan
+from harness.measure.cell import QuartetPlan
 from harness.results.figures import draw_latency_rate
 from harness.results.load_analysis import geometric_mean, rate_interval, slowdown, throughputs
 from harness.results.row import RowDraft

@@ -11,9 +11,7 @@ from typing import Any, Protocol
 import pandas
 
 from harness.config import HarnessConfig
-from harness.measure.cell import Loaded
-from harness.measure.design import QuartetPlan
-from harness.measure.prepared import PreparedCell
+from harness.measure.cell import Loaded, PreparedCell, QuartetPlan
 from harness.measure.protocol import Measurement
 from harness.measure.telemetry import Telemetry
 from harness.measure.verify import Fidelity

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from harness.measure.bring_up import CellTask
-from harness.measure.design import QuartetPlan
-from harness.measure.prepared import PreparedCell
-from harness.measure.tasks import BuiltQuartet
+from harness.measure.cell import PreparedCell, QuartetPlan
+from harness.measure.references import BuiltQuartet
 from harness.serving.policy import BatchPolicy, powers_of_two
 from harness.serving.serving_cell import ServingPlan
 from harness.techniques.levels import BatchProfile

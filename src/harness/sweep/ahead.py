@@ -15,7 +15,7 @@ from dataclasses import replace
 from multiprocessing.queues import Queue
 from queue import Empty
 
-from harness.measure.design import QuartetPlan
+from harness.measure.cell import QuartetPlan
 from harness.measure.lock import building
 from harness.measure.progress import Progress, Silent
 from harness.system.library_internals import kill_pool

@@ -9,10 +9,9 @@ from harness.engines import get
 from harness.engines.build import Built, fetch_or_build
 from harness.engines.export import ExportRequest, export
 from harness.measure.bring_up import try_out
-from harness.measure.design import CellPlan, QuartetPlan
-from harness.measure.prepared import PreparedCell
+from harness.measure.cell import CellPlan, PreparedCell, QuartetPlan
 from harness.measure.progress import Progress
-from harness.measure.tasks import BuiltQuartet, task, tasks
+from harness.measure.references import BuiltQuartet, task, tasks
 from harness.networks.data.labelled import Labelled, labelled
 from harness.sweep.plan import build_plan
 from harness.system.cache import Cache

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from harness.config import HarnessConfig
 from harness.engines import PREFERENCE, get
-from harness.measure.design import QuartetPlan
+from harness.measure.cell import QuartetPlan
 from harness.sweep.plan import plan_quartet
 from harness.system.errors import UserError
 

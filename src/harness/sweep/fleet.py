@@ -142,7 +142,7 @@ def _installed(module: str) -> bool:
 
 
 def _visible() -> Sequence[Any]:
-    from harness.measure.seat import visible_devices
+    from harness.measure.lock import visible_devices
 
     return visible_devices("cuda")
 
@@ -171,8 +171,8 @@ def quartet_runner(jobs: Sequence[PlannedJob], sweep_id: str, store: Store) -> C
 
 def run_errand(errand: Errand, number: int) -> None:
     """Run one quartet here, on a device that no other process uses, unless its sweep has ended."""
+    from harness.measure.lock import seat
     from harness.measure.progress import Silent
-    from harness.measure.seat import seat
     from harness.sweep.job import run_job
     from harness.system.quiet import quiet
     from harness.tracking.outbox import deliver, outbox_of

@@ -18,11 +18,10 @@ from typing import Any
 from harness.config.sources import modules_of, source_digest
 from harness.engines import get
 from harness.engines.build import engine_digest
-from harness.measure.design import QuartetPlan
-from harness.measure.lock import building, device_lock
+from harness.measure.cell import QuartetPlan
+from harness.measure.lock import building, device_id, device_lock
 from harness.measure.progress import Progress
-from harness.measure.seat import device_id
-from harness.measure.tasks import BuiltQuartet
+from harness.measure.references import BuiltQuartet
 from harness.networks.data.labelled import content_digest
 from harness.results.record import add_measured, begin_row, params
 from harness.results.row import QuartetRecord

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.config import HarnessConfig, ModelConfig, TrainConfig, engine_options
-from harness.measure.design import QuartetPlan
+from harness.measure.cell import QuartetPlan
 from harness.networks.data.labelled import check_data
 from harness.sweep.command_line import Job
 from harness.sweep.engine_choice import device_of, engine_of_all

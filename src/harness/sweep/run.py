@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from harness.measure.design import QuartetPlan
+from harness.measure.cell import QuartetPlan
 from harness.sweep.ahead import build_ahead
 from harness.sweep.command_line import compose_sweep
 from harness.sweep.conclude import conclude

@@ -13,7 +13,7 @@ from harness.config.quartet import _schema
 from harness.engines import get
 from harness.engines.profiling import take_profile
 from harness.measure.progress import Silent
-from harness.measure.tasks import tasks
+from harness.measure.references import tasks
 from harness.measure.verify import compare
 from harness.sweep.build import prepare
 from harness.sweep.command_line import compose_jobs

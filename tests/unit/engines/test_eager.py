@@ -12,7 +12,7 @@ import torch
 from harness import networks as models
 from harness.engines import get, names
 from harness.engines.eager.rebuild import stage_module
-from harness.networks.fingerprint import fingerprint
+from harness.networks.identity import fingerprint
 from harness.system.errors import CellError, UserError
 from harness.techniques.arch.recipe import Recipe
 

@@ -10,7 +10,7 @@ import pytest
 from harness.engines import get
 from harness.engines.base import Engine
 from harness.engines.profiling import ENOUGH, SPANNING, UNKNOWN, order_of, take_profile
-from harness.measure.tasks import tasks
+from harness.measure.references import tasks
 from harness.system.errors import CellError
 
 WHOLE = ["stem", *(f"{kind} {n}" for n in (1, 2, 3) for kind in ("dense block", "transition")), "dense block 4", "head"]

@@ -10,7 +10,7 @@ import pytest
 from harness.engines.build import check_seal
 from harness.engines.onnxruntime import ONNXRUNTIME
 from harness.measure.coordinator import workers
-from harness.measure.tasks import tasks
+from harness.measure.references import tasks
 from harness.system.errors import CellError
 
 

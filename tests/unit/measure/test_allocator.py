@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from harness.measure.allocator import TOP_PAD_BYTES, keep_freed_memory
+from harness.measure.worker import TOP_PAD_BYTES, keep_freed_memory
 
 BLOCK = 48 * 2**20  # above every threshold of glibc's: mapped and unmapped each time unless told otherwise
 

@@ -11,10 +11,9 @@ from sklearn.datasets import load_digits
 from harness.config import ProtocolConfig
 from harness.measure.bring_up import bring_up
 from harness.measure.coordinator import workers
-from harness.measure.labelled_answers import answer
 from harness.measure.predictions import Predictions, predict
 from harness.measure.progress import Silent
-from harness.measure.tasks import tasks
+from harness.measure.references import answer, tasks
 from harness.networks.data import open_dataset
 from harness.results.accuracy import answer_metrics, answer_table
 from harness.techniques.arch.stages import NetworkOutputs

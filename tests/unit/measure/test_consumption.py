@@ -14,7 +14,7 @@ import pytest
 
 from harness.config import ProtocolConfig
 from harness.measure.cell import SustainedLoad
-from harness.measure.consumption import consumption, power_between_ticks
+from harness.measure.telemetry import consumption, power_between_ticks
 
 WATTS = 300.0
 TICK_S = 0.05
@@ -66,7 +66,7 @@ class Busy:
 @pytest.fixture
 def clock(monkeypatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("harness.measure.consumption.time", clock)
+    monkeypatch.setattr("harness.measure.telemetry.time", clock)
     return clock
 
 

@@ -10,9 +10,9 @@ from harness.config import ProtocolConfig
 from harness.measure import protocol
 from harness.measure.progress import Silent
 from harness.measure.protocol import measure
+from harness.measure.references import tasks
 from harness.measure.settings import settled
 from harness.measure.stopping import Standing
-from harness.measure.tasks import tasks
 from harness.system.errors import CellError
 
 QUICK = ProtocolConfig(slice_s=0.005, warmup_tolerance=9.0, min_blocks=2, max_blocks=2, ceilings=False)

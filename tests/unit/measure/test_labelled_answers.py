@@ -7,16 +7,16 @@ from types import SimpleNamespace
 import pytest
 
 from harness.config import ProtocolConfig
-from harness.measure import labelled_answers
-from harness.measure.labelled_answers import IMAGES_PER_TIMEOUT, KEPT_REFERENCES, answer
+from harness.measure import references
 from harness.measure.progress import Silent
+from harness.measure.references import IMAGES_PER_TIMEOUT, KEPT_ANSWERS, answer
 
 SETTINGS = ProtocolConfig(worker_timeout_s=10.0)
 
 
 @pytest.fixture(autouse=True)
 def _nothing_is_known_yet(monkeypatch):
-    monkeypatch.setattr(labelled_answers, "_references", {})
+    monkeypatch.setattr(references, "_eager_answers", {})
 
 
 class Told:
@@ -38,7 +38,7 @@ def task(role: str, recipe: str, batch_size: int = 8, images: int | None = 359):
     )
 
 
-def asked(*tasks) -> tuple[labelled_answers.QuartetPredictions | None, dict[str, list[tuple[str, float]]]]:
+def asked(*tasks) -> tuple[references.QuartetPredictions | None, dict[str, list[tuple[str, float]]]]:
     handles = {one.spec.role: Told(one.spec.role) for one in tasks}
     found = answer(tasks, handles, SETTINGS, Silent())
     return found, {role: handle.asked for role, handle in handles.items()}
@@ -81,10 +81,10 @@ def test_each_full_thousand_of_images_gives_a_worker_its_time_once_more():
 
 
 def test_only_the_latest_networks_answers_are_kept():
-    for number in range(KEPT_REFERENCES + 1):
+    for number in range(KEPT_ANSWERS + 1):
         asked(task("hw", f"network {number}"))
-    assert len(labelled_answers._references) == KEPT_REFERENCES
-    _, commands = asked(task("hw", f"network {KEPT_REFERENCES}"))
+    assert len(references._eager_answers) == KEPT_ANSWERS
+    _, commands = asked(task("hw", f"network {KEPT_ANSWERS}"))
     assert [name for name, _ in commands["hw"]] == ["predict"]
     _, commands = asked(task("hw", "network 0"))
     assert [name for name, _ in commands["hw"]] == ["predict", "predict_eager"]

@@ -13,7 +13,7 @@ from harness.config import ProtocolConfig
 from harness.measure.ceilings import SIZES
 from harness.measure.progress import Silent
 from harness.measure.protocol import measure
-from harness.measure.tasks import tasks
+from harness.measure.references import tasks
 from harness.measure.telemetry import Telemetry
 from harness.stats.roles import ROLES
 from harness.system.errors import CellError

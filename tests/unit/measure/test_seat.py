@@ -10,8 +10,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from harness.measure.lock import try_lock
-from harness.measure.seat import SIMULATED, seat, simulated_device, visible_devices
+from harness.measure.lock import SIMULATED, seat, simulated_device, try_lock, visible_devices
 
 
 @pytest.fixture(autouse=True)
@@ -84,7 +83,7 @@ def test_who_waits_holds_no_more_files_open_the_longer_it_waits(monkeypatch):
         if len(open_files) == 5:
             others.close()
 
-    monkeypatch.setattr("harness.measure.seat.time.sleep", wait)
+    monkeypatch.setattr("harness.measure.lock.time.sleep", wait)
     with ExitStack() as others:
         for name in ("GPU-7", "GPU-8"):
             assert others.enter_context(try_lock(f"seat-{name}"))

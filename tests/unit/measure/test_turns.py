@@ -11,7 +11,7 @@ from harness.measure import protocol, turns
 from harness.measure.coordinator import Worker
 from harness.measure.progress import Silent
 from harness.measure.protocol import measure
-from harness.measure.tasks import tasks
+from harness.measure.references import tasks
 from harness.measure.turns import NOTE, admits_one_process
 from harness.stats.roles import ROLES
 from harness.system.errors import CellError

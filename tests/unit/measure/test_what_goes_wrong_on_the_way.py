@@ -12,7 +12,7 @@ from harness.measure import protocol
 from harness.measure.coordinator import Worker
 from harness.measure.progress import Silent
 from harness.measure.protocol import measure
-from harness.measure.tasks import tasks
+from harness.measure.references import tasks
 from harness.measure.telemetry import Telemetry
 from harness.system.errors import CellError
 

@@ -17,7 +17,7 @@ import pytest
 from harness.config import DataConfig, ModelConfig
 from harness.measure import coordinator, worker
 from harness.measure.coordinator import workers
-from harness.measure.tasks import tasks
+from harness.measure.references import tasks
 from harness.measure.worker import CellCommands, timed_batches
 from harness.networks.data.labelled import labelled
 from harness.system.errors import CellError

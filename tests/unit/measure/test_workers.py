@@ -17,7 +17,7 @@ from harness.config import ProtocolConfig
 from harness.measure.coordinator import workers
 from harness.measure.progress import Silent
 from harness.measure.protocol import measure
-from harness.measure.tasks import tasks
+from harness.measure.references import tasks
 from harness.system.cache import file_sha256
 from harness.system.errors import CellError
 

@@ -6,7 +6,7 @@ import torch
 
 from harness import networks as models
 from harness.config import ModelConfig
-from harness.networks.fingerprint import fingerprint
+from harness.networks.identity import fingerprint
 from harness.system.errors import UserError
 
 TINY = ModelConfig(name="densenet_tiny", image_size=64, num_classes=10)

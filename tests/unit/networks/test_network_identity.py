@@ -10,7 +10,7 @@ import pytest
 
 from harness import networks as models
 from harness.config import ModelConfig, packages
-from harness.networks.fingerprint import fingerprint, identity
+from harness.networks.identity import fingerprint, identity
 
 ENTRY = "from told_apart import build\n\n\ndef net(num_classes):\n    return build(num_classes)\n"
 HEAD = """
@@ -175,7 +175,7 @@ def test_what_changes_the_computation_changes_the_identity(made, what):
 @pytest.mark.parametrize("what", SITUATIONS)
 def test_what_a_network_holds_tells_it_apart_without_its_sources(made, what):
     """The value itself is seen, not only that some file is another one."""
-    from harness.networks.computation import Walk
+    from harness.networks.identity import Walk
 
     one, other = (Walk(made({"told_apart.py": text})) for text in (v["told_apart.py"] for v in versions(
         {"told_apart.py": SITUATIONS[what]}
@@ -222,7 +222,7 @@ def test_another_process_finds_the_same_identity(made, tmp_path, plain_environme
     code = f"""
 from harness import networks as models
 from harness.config import ModelConfig
-from harness.networks.fingerprint import identity
+from harness.networks.identity import identity
 found = identity(models.build(ModelConfig("told_apart_entry:net", image_size=32, num_classes=4)), ["told_apart_entry"])
 assert (found.exact, found.own) == {(here.exact, here.own)}, found
 """

@@ -7,7 +7,7 @@ import torch
 
 from harness import networks as models
 from harness.config import ModelConfig
-from harness.networks.fingerprint import fingerprint
+from harness.networks.identity import fingerprint
 from harness.system.errors import UserError
 
 

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from harness.config import arch_off
 from harness.networks import build
-from harness.networks.fingerprint import fingerprint
+from harness.networks.identity import fingerprint
 from harness.sweep.refusals import check_architectures
 from harness.system.errors import UserError
 from harness.techniques.arch.assembled import network

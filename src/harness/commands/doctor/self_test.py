@@ -71,11 +71,10 @@ def _levels(off: Mapping[str, object], on: Mapping[str, object]) -> tuple[str, .
 
 
 def _run(engine: str, device: str, hw: str, build_only: bool, folder: Path, started: float) -> SelfTest:
-    from harness.measure.lock import building, device_lock
+    from harness.measure.lock import building, device_id, device_lock
     from harness.measure.progress import Silent
     from harness.measure.protocol import measure
-    from harness.measure.seat import device_id
-    from harness.measure.tasks import tasks
+    from harness.measure.references import tasks
     from harness.sweep.build import prepare
     from harness.sweep.command_line import compose_jobs
     from harness.sweep.plan import plan_quartet

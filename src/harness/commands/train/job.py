@@ -21,9 +21,8 @@ from harness.commands.train.state import BEST, LAST, STATE_KEY, TrainingState, n
 from harness.commands.train.track import log_epoch, open_run
 from harness.commands.train.training_batches import Batches
 from harness.config import HarnessConfig
-from harness.measure.eager_answers import without_tf32
-from harness.measure.lock import occupied, try_lock
-from harness.measure.seat import device_id
+from harness.measure.lock import device_id, occupied, try_lock
+from harness.measure.predictions import without_tf32
 from harness.networks.data.decoded import LabelledImages, decoded
 from harness.networks.data.labelled import content_digest, labelled, opened
 from harness.networks.data.preprocessing import CHECKPOINT_KEY, preprocessing

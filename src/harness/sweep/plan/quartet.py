@@ -8,7 +8,7 @@ from pathlib import Path
 from harness.config import HarnessConfig, arch_off
 from harness.engines import get
 from harness.engines.base import Graph
-from harness.measure.design import CellPlan, QuartetPlan
+from harness.measure.cell import CellPlan, QuartetPlan
 from harness.measure.settings import settled
 from harness.sweep.plan.config_limits import check_config
 from harness.sweep.plan.request import build_plan

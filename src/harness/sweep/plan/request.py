@@ -7,7 +7,7 @@ import psutil
 from harness.config import HarnessConfig
 from harness.engines import get
 from harness.engines.base import BuildPlan, Graph, Option
-from harness.measure.design import CellPlan, QuartetPlan
+from harness.measure.cell import CellPlan, QuartetPlan
 from harness.system.errors import UserError
 from harness.system.machine import usable_cores
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from harness.config import HarnessConfig
-from harness.measure.design import QuartetPlan
-from harness.measure.prepared import PreparedCell
+from harness.measure.cell import PreparedCell, QuartetPlan
 from harness.measure.progress import Progress
 from harness.measure.protocol import Measurement, measure
-from harness.measure.tasks import BuiltQuartet
+from harness.measure.references import BuiltQuartet
 from harness.results.analyse import Analysis, analyse
 from harness.results.record import add_blocks
 from harness.results.row import RowDraft

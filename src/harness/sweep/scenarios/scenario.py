@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.config import HarnessConfig
-from harness.measure.design import QuartetPlan
-from harness.measure.prepared import PreparedCell
+from harness.measure.cell import PreparedCell, QuartetPlan
 from harness.measure.progress import Progress
-from harness.measure.tasks import BuiltQuartet
+from harness.measure.references import BuiltQuartet
 
 if TYPE_CHECKING:
     from harness.results.analyse import Analysis

@@ -9,10 +9,9 @@ from statistics import median
 from typing import Any, ClassVar
 
 from harness.config import SCENARIO_RANGES, HarnessConfig, check_ranges
-from harness.measure.design import QuartetPlan
-from harness.measure.prepared import PreparedCell
+from harness.measure.cell import PreparedCell, QuartetPlan
 from harness.measure.progress import Progress
-from harness.measure.tasks import BuiltQuartet
+from harness.measure.references import BuiltQuartet
 from harness.results.analyse import Analysis
 from harness.results.load_analysis import analyse_load
 from harness.results.load_record import add_latency_rate, add_served

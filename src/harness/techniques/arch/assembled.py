@@ -16,7 +16,7 @@ from harness.config.sources import source_digest
 from harness.networks import build
 from harness.networks.data.labelled import Labelled
 from harness.networks.determinism import single_threaded
-from harness.networks.fingerprint import Identity, fingerprint, identity
+from harness.networks.identity import Identity, fingerprint, identity
 from harness.system.errors import UserError
 from harness.techniques.arch import stack
 from harness.techniques.arch.accounting import Accounting, account

@@ -16,7 +16,7 @@ from harness.techniques.arch.stages import ONE_STAGE, Router, router_of
 if TYPE_CHECKING:
     from torch import nn
 
-    from harness.networks.fingerprint import Identity
+    from harness.networks.identity import Identity
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def assemble(recipe: Recipe) -> nn.Module:
 
 def identity_of(recipe: Recipe, network: nn.Module) -> Identity:
     """Return the identity of what `assemble(recipe)` has just given; the router is not part of it."""
-    from harness.networks.fingerprint import identity
+    from harness.networks.identity import identity
 
     made_from = [*packages.model_source(recipe.model.name), *sources(recipe.arch)]
     return identity(network, made_from, without=("router",))
@@ -69,7 +69,7 @@ def identity_of(recipe: Recipe, network: nn.Module) -> Identity:
 
 def rebuild(text: str) -> nn.Module:
     """Return the network of a recipe with its proofs (`Network.text`); raise CellError if it is another one now."""
-    from harness.networks.fingerprint import fingerprint
+    from harness.networks.identity import fingerprint
 
     given = json.loads(text)
     recipe = Recipe.from_json(json.dumps(given["recipe"]))

@@ -12,7 +12,7 @@ from harness.commands.train.job import teacher_of, train_job
 from harness.commands.train.loop import compute_dtype
 from harness.commands.train.state import BEST, LAST, TrainingState, restore, save, state_in
 from harness.commands.train.track import log_epoch, open_run
-from harness.measure.eager_answers import eager_predictions
+from harness.measure.predictions import eager_predictions
 from harness.networks.data.labelled import labelled
 from harness.techniques.arch.assembled import network
 from harness.techniques.finetuned import weights_of

@@ -11,7 +11,7 @@ import pytest
 
 from harness.engines.base import Graph
 from harness.engines.tensorrt.gpu import LocalGpu
-from harness.measure.design import CellPlan
+from harness.measure.cell import CellPlan
 from harness.sweep.command_line import compose_jobs
 from harness.sweep.plan import build_plan
 from harness.sweep.refusals import check_engine_options, plan_sweep

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from harness.networks.fingerprint import fingerprint
+from harness.networks.identity import fingerprint
 from harness.system.errors import UserError
 from harness.techniques import arch
 from harness.techniques.arch.assembled import CALIBRATION_SAMPLES, CALIBRATION_SEED, calibrated

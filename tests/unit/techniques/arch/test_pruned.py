@@ -1,14 +1,13 @@
 import pytest
 import torch
 
-from harness.networks.fingerprint import fingerprint
+from harness.networks.identity import fingerprint
 from harness.system.errors import UserError
 from harness.techniques import arch
 from harness.techniques.arch.accounting import account
 from harness.techniques.arch.anatomy import dense_layers
 from harness.techniques.arch.options import PrunedOptions
-from harness.techniques.arch.pruned import apply, check, kept
-from harness.techniques.arch.pruning_plan import TOLERANCE
+from harness.techniques.arch.pruned import TOLERANCE, apply, check, kept
 
 
 @pytest.mark.minutes  # at full size

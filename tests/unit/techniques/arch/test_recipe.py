@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from harness.config import ModelConfig, arch_off
-from harness.networks.fingerprint import fingerprint
+from harness.networks.identity import fingerprint
 from harness.techniques.arch.exit_policy import ExitPolicy
 from harness.techniques.arch.recipe import Recipe, assemble
 
@@ -17,7 +17,7 @@ import sys, torch
 torch.set_num_threads(2)
 torch.manual_seed(99)
 from harness.techniques.arch.recipe import Recipe, assemble
-from harness.networks.fingerprint import fingerprint
+from harness.networks.identity import fingerprint
 for line in sys.stdin:
     network = assemble(Recipe.from_json(line))
     print(fingerprint(network), getattr(network, "router", None))

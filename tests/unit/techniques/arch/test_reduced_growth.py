@@ -1,7 +1,7 @@
 import pytest
 from torch import nn
 
-from harness.networks.fingerprint import fingerprint
+from harness.networks.identity import fingerprint
 from harness.system.errors import UserError
 from harness.techniques import arch
 from harness.techniques.arch.accounting import account

@@ -5,7 +5,7 @@ import torch
 from omegaconf import OmegaConf
 
 from harness.config import arch_off
-from harness.networks.fingerprint import fingerprint
+from harness.networks.identity import fingerprint
 from harness.system.errors import UserError
 from harness.techniques import arch
 from harness.techniques.arch.early_exit import EarlyExitNetwork

@@ -1,7 +1,8 @@
-"""What a network computes, as a digest: every value that it holds, and what its own functions look up elsewhere.
+"""What tells networks apart: the digest of all that one computes, under which exports and reference answers are kept.
 
-A walk instead of an export, which takes seconds. Values count, not their `repr`: that leaves out what an author did
-not print, and may hold addresses. What can't be looked into (a lock, a handle of a C library) counts by its type alone.
+A walk over every value that a network holds and what its own functions look up elsewhere, instead of an export, which
+takes seconds. Values count, not their `repr`: that leaves out what an author did not print, and may hold addresses.
+What can't be looked into (a lock, a handle of a C library) counts by its type alone.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import types
 import weakref
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
@@ -20,7 +22,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from harness.config.sources import is_source
+from harness.config.sources import is_source, source_digest
 from harness.system.library_internals import script_module_text
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis), range, slice, torch.dtype, torch.device)
@@ -272,3 +274,38 @@ _LOOKS: tuple[tuple[tuple[type, ...], Callable[[Walk, Any], Iterator[str]]], ...
     ((property, staticmethod, classmethod, functools.cached_property, type(functools.cache(len))), Walk._wrapped),
     ((torch.fx.Graph, type(torch.ops.aten.add.Tensor), type(torch.ops.aten.add), torch.memory_format), Walk._text),
 )
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What makes two networks the same one; weights alone do not, for one may use them otherwise."""
+
+    exact: (
+        str  # of all that decides what it computes: two networks of equal `exact` share exports and reference answers
+    )
+    own: str  # without globals and class attributes, which networks built earlier in the process may have changed
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Return the SHA-256 (hex) of every parameter and buffer: name, dtype, shape and bytes, in module order."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}\n".encode())
+        # Flattened first, because a scalar can't be viewed as bytes.
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def identity(model: nn.Module, sources: Collection[str] = (), without: Collection[str] = ()) -> Identity:
+    """Return the identity of `model`: weights, structure, every value it holds, every source that it runs.
+
+    `sources` names the Python modules that it is made from, beside those that define its parts. Of `model` itself the
+    attributes `without` are left out: they do not change what it computes.
+    """
+    walk = Walk(model, without)
+    found = [fingerprint(model), walk.state, source_digest({*walk.modules, *sources})]
+    return Identity(exact=_sha256(*found, walk.shared), own=_sha256(*found))
+
+
+def _sha256(*digests: str) -> str:
+    return hashlib.sha256(" ".join(digests).encode()).hexdigest()

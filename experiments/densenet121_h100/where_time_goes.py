@@ -10,7 +10,7 @@ import argparse
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from harness.engines.inductor.dense_blocks import fuse_dense_blocks, left_alone
+from harness.engines.inductor import dense_blocks
 from harness.sweep.command_line import compose_jobs
 from harness.techniques.arch.assembled import network
 
@@ -25,8 +25,8 @@ def main() -> None:
     arguments = parser.parse_args()
     (job,) = compose_jobs(arguments.overrides)
     module = network(job.config.model, job.config.arch).module.cuda().half().to(memory_format=torch.channels_last)
-    fuse_dense_blocks(module)
-    print(torch.cuda.get_device_name(), *left_alone(module), sep="\n")
+    dense_blocks.apply(module)
+    print(torch.cuda.get_device_name(), *dense_blocks.proof(module)[1], sep="\n")
     side = job.config.model.image_size
     images = torch.randn(arguments.batch_size, 3, side, side, device="cuda")
     compiled = torch.compile(lambda x: module(x.half()).float(), fullgraph=True, dynamic=False)

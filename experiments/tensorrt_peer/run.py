@@ -88,9 +88,9 @@ def timed(tasks: list[Any], options: argparse.Namespace) -> dict[str, list[float
     from harness.measure.bring_up import bring_up, warm_up
     from harness.measure.coordinator import workers
     from harness.measure.progress import Silent
-    from harness.measure.settings import settled
+    from harness.measure.settings import resolve_protocol
 
-    settings = settled(ProtocolConfig(), options.device)
+    settings = resolve_protocol(ProtocolConfig(), options.device)
     boundary = "device" if options.device == "cuda" else "wall"
     order = np.random.default_rng(settings.seed)
     milliseconds: dict[str, list[float]] = {task.spec.role: [] for task in tasks}

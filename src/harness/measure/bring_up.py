@@ -9,7 +9,7 @@ from harness.config import ProtocolConfig
 from harness.measure.cell import CellSpec, Loaded, Warmup
 from harness.measure.coordinator import Handle, workers
 from harness.measure.progress import Progress, Silent
-from harness.measure.settings import settled
+from harness.measure.settings import resolve_protocol
 from harness.measure.verify import Expected, Fidelity, compare
 from harness.system.errors import CellError
 from harness.techniques.arch.stages import NetworkOutputs
@@ -49,7 +49,7 @@ def bring_up(
 def try_out(task: CellTask, settings: ProtocolConfig) -> None:
     """Load and verify one cell in a worker of its own; raise CellError with the reason if that goes wrong."""
     with workers([task.spec]) as handles:
-        bring_up([task], handles, settled(settings, task.spec.device), Silent())
+        bring_up([task], handles, resolve_protocol(settings, task.spec.device), Silent())
 
 
 def warm_up(
@@ -88,12 +88,12 @@ def check_same_boundaries(boundaries: Sequence[str], loaded: Mapping[str, Loaded
             raise CellError(f"{role}: no {missing[0]} boundary after a restart: {cell.no_device}")
 
 
-def primary_boundary(asked: str, loaded: Mapping[str, Loaded], settings: ProtocolConfig) -> tuple[str, str]:
+def primary_boundary(requested: str, loaded: Mapping[str, Loaded], settings: ProtocolConfig) -> tuple[str, str]:
     """Return the boundary for verdicts, and why it is another one than was planned ("" if it is not)."""
-    lacking = {role: cell.no_device for role, cell in loaded.items() if asked not in cell.boundaries}
+    lacking = {role: cell.no_device for role, cell in loaded.items() if requested not in cell.boundaries}
     if not lacking:
-        return asked, ""
+        return requested, ""
     reason = "; ".join(f"{role}: {why}" for role, why in lacking.items())
     if settings.primary != "auto":
-        raise CellError(f"protocol.primary={asked}: not every cell has it: {reason}")
+        raise CellError(f"protocol.primary={requested}: not every cell has it: {reason}")
     return "wall", f"verdict on wall, because there is no device boundary: {reason}"

@@ -30,7 +30,7 @@ from harness.measure.coordinator import Handle, Worker, workers
 from harness.measure.progress import Progress
 from harness.measure.references import QuartetPredictions, answer
 from harness.measure.samples import Samples
-from harness.measure.settings import fallen_back, settled
+from harness.measure.settings import fallen_back, resolve_protocol
 from harness.measure.stopping import Standing, host_bound, standing
 from harness.measure.telemetry import Consumption, Telemetry, consumption
 from harness.measure.turns import BUSY, NOTE, admits_one_process, turns
@@ -76,7 +76,7 @@ def measure(
     run = _QuartetRun(
         replicas=[tasks, *rebuilt],
         device=device,
-        settings=settled(settings, device),
+        settings=resolve_protocol(settings, device),
         planned=primary,
         progress=progress,
         fresh=admits_one_process(device),

@@ -91,10 +91,10 @@ class Samples:
         """Return one row an iteration, columns `COLUMNS`; of each visit the first and every `every`-th after it."""
         import pandas
 
-        kept = [timed[::every] for _, timed in self._visits]
+        thinned = [timed[::every] for _, timed in self._visits]
         keys = pandas.DataFrame([key for key, _ in self._visits], columns=list(COLUMNS[:-1]))
-        out = keys.loc[np.repeat(np.arange(len(kept)), [len(timed) for timed in kept])].reset_index(drop=True)
-        out[COLUMNS[-1]] = np.concatenate(kept) if kept else np.empty(0)
+        out = keys.loc[np.repeat(np.arange(len(thinned)), [len(timed) for timed in thinned])].reset_index(drop=True)
+        out[COLUMNS[-1]] = np.concatenate(thinned) if thinned else np.empty(0)
         return out
 
     def write(self, path: Path) -> tuple[Path, ...]:

@@ -18,7 +18,7 @@ def primary_of(protocol: ProtocolConfig, device: str) -> str:
     return "device" if device == "cuda" else "wall"
 
 
-def settled(protocol: ProtocolConfig, device: str) -> ProtocolConfig:
+def resolve_protocol(protocol: ProtocolConfig, device: str) -> ProtocolConfig:
     """Return the protocol with nothing left open, for a quartet on `device` ("cpu" or "cuda")."""
     return replace(
         protocol,

@@ -96,7 +96,7 @@ class Telemetry:
 
     def _read_gpu(self) -> dict[str, float]:
         nvml, handle = self._nvml, self._handle
-        asked: dict[str, Callable[[], float]] = {
+        readings: dict[str, Callable[[], float]] = {
             "gpu_sm_clock_mhz": lambda: nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM),
             "gpu_memory_clock_mhz": lambda: nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_MEM),
             "gpu_temperature_c": lambda: nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU),
@@ -106,10 +106,10 @@ class Telemetry:
             "gpu_slowdown": lambda: float(bool(self._slowdown())),
         }
         out = {}
-        for name, ask in asked.items():
+        for name, read in readings.items():
             try:
-                out[name] = float(ask())
-            except nvml.NVMLError:  # not every chip or driver tells everything
+                out[name] = float(read())
+            except nvml.NVMLError:  # not every chip or driver reports everything
                 out[name] = float("nan")
         return out
 

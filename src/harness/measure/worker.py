@@ -45,12 +45,12 @@ def keep_freed_memory() -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:  # musl has no such thing
         return False
-    told = [
+    accepted = [
         mallopt(_M_MMAP_MAX, 0),  # large blocks from the heap too, or each would be mapped and unmapped
         mallopt(_M_TRIM_THRESHOLD, -1),  # never shrink it
         mallopt(_M_TOP_PAD, TOP_PAD_BYTES),
     ]
-    return all(told)
+    return all(accepted)
 
 
 MOST_BATCHES, MOST_BYTES = 16, 256 * 2**20  # of labelled images, normalised, kept by a worker
@@ -63,9 +63,9 @@ def main(connection: Connection, spec: CellSpec, parent: int, commands: type[Cel
     """
     die_with_parent(parent)
     _quiet_thread_pools(spec.threads)
-    kept = keep_freed_memory() if spec.device == "cpu" else False
+    keeps_freed_memory = keep_freed_memory() if spec.device == "cpu" else False
     with ExitStack() as stack:
-        cell = commands(spec, stack, kept)
+        cell = commands(spec, stack, keeps_freed_memory)
         while True:
             try:
                 name, argument = connection.recv()

@@ -21,14 +21,15 @@ def register_choices(presets: Path, overrides: Sequence[Any] = ()) -> None:
     from hydra.core.config_store import ConfigStore
 
     files = {path.stem for path in presets.glob("*.yaml")}
-    asked: list[str] = []
+    requested: list[str] = []
     for parsed in overrides:
         if parsed.key_or_group == "model":
             chosen = parsed.sweep_iterator() if parsed.is_sweep_override() else [parsed.value()]
-            asked += [text for one in chosen if isinstance(text := getattr(one, "text", one), str)]  # quoted, or not
-    asked = [path for path in asked if path and path not in files]
-    for path in asked:
+            words = [getattr(word, "text", word) for word in chosen]  # quoted, or not
+            requested += [word for word in words if isinstance(word, str)]
+    requested = [path for path in requested if path and path not in files]
+    for path in requested:
         registry.spec(path)
-    for path in dict.fromkeys([*packages.added(packages.MODELS, files), *asked]):
+    for path in dict.fromkeys([*packages.added(packages.MODELS, files), *requested]):
         folder, _, name = f"model/{path}".rpartition("/")  # timm/resnet18 is in a folder, as Hydra sees it
         ConfigStore.instance().store(name=name, node={"name": path}, group=folder, package="model")

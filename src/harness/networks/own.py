@@ -13,7 +13,7 @@ from harness.system.errors import UserError
 if TYPE_CHECKING:
     from torch import nn
 
-_TOLD = ("num_classes", "image_size")  # what a function is told, if it has parameters of these names
+_PASSED = ("num_classes", "image_size")  # what a function is called with, if it has parameters of these names
 
 
 def from_path(path: str) -> ModelSpec:
@@ -51,11 +51,11 @@ def _create(name: str, made: Any, cfg: ModelConfig) -> nn.Module:
     from torch import nn
 
     taken = inspect.signature(made).parameters
-    told = {one: getattr(cfg, one) for one in _TOLD if one in taken}
+    arguments = {name: getattr(cfg, name) for name in _PASSED if name in taken}
     try:
-        network = made(**told)
+        network = made(**arguments)
     except Exception as error:
-        shown = ", ".join(f"{key}={value}" for key, value in told.items())
+        shown = ", ".join(f"{key}={value}" for key, value in arguments.items())
         raise UserError(f"model={name}: {name}({shown}) failed: {type(error).__name__}: {error}") from error
     if not isinstance(network, nn.Module):
         raise UserError(f"model={name} returned {type(network).__name__}, not a torch.nn.Module")

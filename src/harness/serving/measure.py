@@ -15,7 +15,7 @@ from harness.measure.bring_up import bring_up, warm_up
 from harness.measure.cell import Loaded
 from harness.measure.coordinator import Handle, workers
 from harness.measure.progress import Progress
-from harness.measure.settings import settled
+from harness.measure.settings import resolve_protocol
 from harness.measure.stopping import HOST_BOUND
 from harness.measure.telemetry import Telemetry
 from harness.measure.turns import BUSY, NOTE, admits_one_process, turns
@@ -115,7 +115,7 @@ def _measure(
     fresh: bool,
 ) -> LoadMeasurement:
     """Measure with a process a cell, or with one for each command where the GPU admits no second one (`fresh`)."""
-    run = _LoadRun(config, settled(config.protocol, device), device, progress, scenario, fresh)
+    run = _LoadRun(config, resolve_protocol(config.protocol, device), device, progress, scenario, fresh)
     run.chosen, run.predicted_per_s = choose(variants, config, run.settings, run.processes, progress, scenario)
     with Telemetry(device) as run.telemetry:
         for restart in restarts_within(config.scenario.budget_s, run.settings.restarts):

@@ -11,7 +11,7 @@ from harness.measure import protocol
 from harness.measure.progress import Silent
 from harness.measure.protocol import measure
 from harness.measure.references import tasks
-from harness.measure.settings import settled
+from harness.measure.settings import resolve_protocol
 from harness.measure.stopping import Standing
 from harness.system.errors import CellError
 
@@ -27,7 +27,9 @@ def test_a_quartet_that_falls_back_to_the_wall_stops_at_the_walls_half_width(qua
     used = set()
     real = Standing.converged
     monkeypatch.setattr(Standing, "converged", lambda self, s: used.add(s.half_width) or real(self, s))
-    found = measure(quartet[:1], settled(QUICK, "cuda"), "device", Silent())  # as planned for a GPU; no device boundary
+    found = measure(
+        quartet[:1], resolve_protocol(QUICK, "cuda"), "device", Silent()
+    )  # as planned for a GPU; no device boundary
     assert found.primary == "wall"
     assert used == {0.03}
 

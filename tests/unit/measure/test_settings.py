@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from harness.config import ProtocolConfig
-from harness.measure.settings import fallen_back, settled
+from harness.measure.settings import fallen_back, resolve_protocol
 from harness.results.record import params
 from harness.sweep.command_line import config_dir
 from harness.sweep.plan import plan_quartet
@@ -33,21 +33,21 @@ def file_of(name: str) -> dict:
 )
 def test_width_follows_the_boundary_and_the_warm_ups_tolerance_the_device(device, primary, half_width, tolerance):
     asked = ProtocolConfig(primary=primary, restarts=3)
-    found = settled(asked, device)
+    found = resolve_protocol(asked, device)
     assert found == replace(asked, half_width=half_width, warmup_tolerance=tolerance)
-    assert settled(found, device) == found
+    assert resolve_protocol(found, device) == found
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_what_was_given_is_kept(device):
     asked = ProtocolConfig(half_width=0.2, warmup_tolerance=0.3)
-    assert settled(asked, device) == asked
-    assert settled(replace(asked, half_width=None), device).warmup_tolerance == 0.3
-    assert settled(replace(asked, warmup_tolerance=None), device).half_width == 0.2
+    assert resolve_protocol(asked, device) == asked
+    assert resolve_protocol(replace(asked, half_width=None), device).warmup_tolerance == 0.3
+    assert resolve_protocol(replace(asked, warmup_tolerance=None), device).half_width == 0.2
 
 
 def test_a_quartet_that_falls_back_to_another_boundary_has_that_ones_width_unless_it_was_given_one():
-    planned = settled(ProtocolConfig(), "cuda")
+    planned = resolve_protocol(ProtocolConfig(), "cuda")
     assert fallen_back(planned, "device", "wall") == replace(planned, half_width=0.03)
     assert fallen_back(planned, "device", "device") == planned
     given = replace(planned, half_width=0.005)

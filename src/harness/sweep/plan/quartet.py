@@ -9,7 +9,7 @@ from harness.config import HarnessConfig, arch_off
 from harness.engines import get
 from harness.engines.base import Graph
 from harness.measure.cell import CellPlan, QuartetPlan
-from harness.measure.settings import settled
+from harness.measure.settings import resolve_protocol
 from harness.sweep.plan.config_limits import check_config
 from harness.sweep.plan.request import build_plan
 from harness.techniques import arch, hw
@@ -21,7 +21,7 @@ _NO_GRAPH = Graph(Path(), "", (), (), 0)  # stands in where only the options of 
 def plan_quartet(config: HarnessConfig, engine: str, device: str) -> QuartetPlan:
     """Return the plan of a validated config on a resolved engine; raise UserError for what can't be combined."""
     check_config(config)
-    config = replace(config, protocol=settled(config.protocol, device))
+    config = replace(config, protocol=resolve_protocol(config.protocol, device))
     arch_stack = arch.enabled(config.arch)
     hw_stack = hw.enabled(config.hw)
     plain = arch_off()

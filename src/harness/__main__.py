@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 
 from harness.sweep.main import hydra_answers, let_hydra_answer, main
-from harness.system.interruption import STATUS, leave
+from harness.system.command import INTERRUPTED
+from harness.system.interruption import leave
 
 if __name__ == "__main__":
     status = let_hydra_answer() if hydra_answers(sys.argv[1:]) else main(sys.argv[1:])
-    if status == STATUS:  # all is put in order: taking torch and MLflow down would only make a person wait
+    if status == INTERRUPTED:  # all is put in order: taking torch and MLflow down would only make a person wait
         leave()
     sys.exit(status)

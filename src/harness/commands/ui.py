@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import errno
 import os
 import signal
@@ -19,6 +18,7 @@ from contextlib import contextmanager, suppress
 from typing import IO
 
 from harness.config import TrackingConfig
+from harness.system.command import CommandParser, run_command
 from harness.system.errors import UserError
 from harness.tracking.store import Store, find_store, sqlite_path
 from harness.tracking.view import install_views, view_url, views
@@ -30,6 +30,10 @@ _STOP_TIMEOUT_S = 5.0
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until Ctrl-C; return the exit status (2: nothing to serve, a busy port, a server that won't start)."""
+    return run_command("harness.ui", lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: the server must not outlive us
@@ -49,15 +53,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 webbrowser.open(url)
             process.wait()
             raise UserError(f"the MLflow server ended by itself with status {process.returncode}")
-    except UserError as error:
-        print(f"harness.ui: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # this is how it is meant to end
         return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m harness.ui", description="Browse the runs in MLflow.")
+def _parser() -> CommandParser:
+    parser = CommandParser("harness.ui", description="Browse the runs in MLflow.")
     parser.add_argument(
         "--port", type=int, help=f"refused if busy; default: {DEFAULT_PORT}, or the next one that is free"
     )

@@ -22,25 +22,26 @@ from harness.report.page import page, write_page
 from harness.report.study import Study, open_study
 from harness.report.table import print_table
 from harness.report.text import print_findings
+from harness.system.command import CommandParser, run_command
 from harness.system.errors import UserError
 from harness.tracking.store import resolve_uri
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Report; return 0, 1 where --fail-on found what it looks for, 2 where the request can't be met."""
+    return run_command("harness.report", lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
     console = Console() if sys.stdout.isatty() else Console(width=140)
-    try:
-        uri = options.uri or resolve_uri(None, TrackingConfig().root)[0]
-        gate = parse_gate(options.fail_on) if options.fail_on else None
-        if options.other is not None:
-            return _compare(console, options, gate)
-        if gate is not None:
-            raise UserError("--fail-on compares two studies: name both, python -m harness.report BEFORE AFTER.")
-        _report(console, open_study(options.study, options.uri), options, uri)
-    except UserError as error:
-        print(f"harness.report: {error}", file=sys.stderr)
-        return 2
+    uri = options.uri or resolve_uri(None, TrackingConfig().root)[0]
+    gate = parse_gate(options.fail_on) if options.fail_on else None
+    if options.other is not None:
+        return _compare(console, options, gate)
+    if gate is not None:
+        raise UserError("--fail-on compares two studies: name both, python -m harness.report BEFORE AFTER.")
+    _report(console, open_study(options.study, options.uri), options, uri)
     return 0
 
 
@@ -66,8 +67,8 @@ def _report(console: Console, study: Study, options: argparse.Namespace, uri: st
         console.print(f"The page: {options.html}", highlight=False, soft_wrap=True)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m harness.report", description=__doc__)
+def _parser() -> CommandParser:
+    parser = CommandParser("harness.report", description=__doc__)
     parser.add_argument("study", nargs="?", metavar="STUDY", help="a sweep's name or run id, or a study's folder")
     parser.add_argument("other", nargs="?", metavar="AFTER", help="a second study: say what changed from the first")
     parser.add_argument(

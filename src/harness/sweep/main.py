@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
 from harness import __version__
 from harness.sweep.command_line import compose_first, config_dir, register_schema
-from harness.system.errors import UserError
-from harness.system.interruption import STATUS, Interruption
+from harness.system.command import INTERRUPTED, CommandParser, run_command
+from harness.system.interruption import Interruption
 from harness.system.quiet import quiet
-from harness.system.secrets import redacted
 
 HYDRA_ANSWERS = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc")
 
@@ -37,21 +34,19 @@ Other commands: python -m harness.NAME --help, NAME one of capacity, doctor, rep
 
 def main(arguments: Sequence[str]) -> int:
     """Run `python -m harness ARGUMENTS`; return the exit status."""
-    try:
-        parsed = _parser().parse_intermixed_args(list(arguments))
-        quiet()
-        if parsed.version:
-            print(f"harness {__version__}")
-            return 0
-        if parsed.help:
-            print(help_text(parsed.overrides))
-            return 0
-        return _interruptible(arguments, parsed.overrides)
-    except UserError as error:
-        print(f"harness: {redacted(str(error))}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:  # nothing was begun yet
-        return STATUS
+    return run_command("harness", lambda: _run(arguments), interrupted="")  # where work was begun, it has been said
+
+
+def _run(arguments: Sequence[str]) -> int:
+    parsed = _parser().parse_intermixed_args(list(arguments))
+    quiet()
+    if parsed.version:
+        print(f"harness {__version__}")
+        return 0
+    if parsed.help:
+        print(help_text(parsed.overrides))
+        return 0
+    return _interruptible(arguments, parsed.overrides)
 
 
 def hydra_answers(arguments: Sequence[str]) -> bool:
@@ -63,24 +58,18 @@ def let_hydra_answer() -> int:
     """Have Hydra answer the words of this process's own command line; return the exit status."""
     import hydra
 
-    quiet()
-    try:
+    def answer() -> int:
         register_schema([word for word in sys.argv[1:] if "=" in word])
-    except UserError as error:
-        print(f"harness: {redacted(str(error))}", file=sys.stderr)
-        return 2
-    hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")(lambda config: None)()
-    return 0
+        hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")(lambda config: None)()
+        return 0
+
+    quiet()
+    return run_command("harness", answer)
 
 
-class _CommandLine(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Raise UserError, which `main` prints as one line."""
-        raise UserError(f"{message}; options are written key=value, see python -m harness --help.")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _CommandLine(prog="python -m harness", add_help=False, allow_abbrev=False)
+def _parser() -> CommandParser:
+    hint = "options are written key=value, see python -m harness --help."
+    parser = CommandParser("harness", hint, add_help=False, allow_abbrev=False)
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("-m", "--multirun", action="store_true")  # a grid needs no flag, but people give it
     parser.add_argument("-h", "--help", action="store_true")
@@ -97,7 +86,7 @@ def _interruptible(arguments: Sequence[str], overrides: Sequence[str]) -> int:
             return run_sweep(overrides, shlex.join(["python", "-m", "harness", *arguments]), interruption)
         except KeyboardInterrupt:
             interruption.answer()
-            return STATUS
+            return INTERRUPTED
 
 
 def help_text(overrides: Sequence[str]) -> str:

@@ -19,9 +19,9 @@ from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import NoReturn, Self
 
+from harness.system.command import INTERRUPTED
 from harness.system.library_internals import resource_tracker_pid
 
-STATUS = 130  # 128 + SIGINT, as shells have it
 ANSWER_S = 0.7
 GRACE_S = 10.0
 _NOTICE_S = 0.3  # for the watcher to see a signal that its own handler or another one's has taken
@@ -99,7 +99,7 @@ def leave() -> NoReturn:
     with suppress(OSError, ValueError):
         sys.stdout.flush()
         sys.stderr.flush()
-    os._exit(STATUS)
+    os._exit(INTERRUPTED)
 
 
 def _raise(number: int, frame: FrameType | None) -> None:

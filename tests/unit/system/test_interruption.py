@@ -25,7 +25,7 @@ try:
             time.sleep(60)
         except KeyboardInterrupt:
             one.answer()
-            sys.exit(interruption.STATUS)
+            sys.exit(interruption.INTERRUPTED)
 finally:
     print("cleaned up", flush=True)
 """

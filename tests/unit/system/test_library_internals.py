@@ -95,7 +95,11 @@ def test_the_processes_of_a_pool_are_killed_at_once():
 
 def test_the_resource_tracker_is_known_by_its_process():
     resource_tracker.ensure_running()
-    assert "resource_tracker" in " ".join(psutil.Process(library_internals.resource_tracker_pid()).cmdline())
+    process = psutil.Process(library_internals.resource_tracker_pid())
+    deadline = time.monotonic() + 20
+    while not (words := process.cmdline()) and time.monotonic() < deadline:  # not yet what it is to become
+        time.sleep(0.05)
+    assert "resource_tracker" in " ".join(words)
 
 
 def test_the_classes_of_a_densenet_are_those_of_its_parts():

@@ -11,12 +11,12 @@ import argparse
 import json
 import math
 import os
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
+from harness.system.command import CommandParser, run_command
 from harness.system.errors import UserError
 from harness.system.files import write_whole
 
@@ -27,19 +27,10 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the answer; return 0, or 2 where the request is wrong."""
-    try:
-        options = _parser().parse_args(arguments)
-        _answer(options)
-    except UserError as error:
-        print(f"harness.capacity: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("harness.capacity: interrupted.", file=sys.stderr)
-        return 130
-    return 0
+    return run_command("harness.capacity", lambda: _answer(_parser().parse_args(arguments)))
 
 
-def _answer(options: argparse.Namespace) -> None:
+def _answer(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from harness.commands.capacity.answer import Question, answer
@@ -60,6 +51,7 @@ def _answer(options: argparse.Namespace) -> None:
     print_answer(Console(), found)
     if options.json is not None:
         _write(options.json, found)
+    return 0
 
 
 def _demand(options: argparse.Namespace) -> Demand:
@@ -96,18 +88,11 @@ def _write(path: Path, found: FleetAnswer) -> None:
     write_whole(path, json.dumps(whole, indent=1))
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser whose complaint is one line, as everywhere in harness, and not the usage before it."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message} (python -m harness.capacity --help)")
-
-
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> CommandParser:
     from harness.serving.queueing import SPLITS
 
-    parser = _Parser(
-        prog="python -m harness.capacity", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = CommandParser(
+        "harness.capacity", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("study", metavar="STUDY", help="a serving.json, a folder of them, or a sweep or quartet")
     asked = parser.add_mutually_exclusive_group(required=True)

@@ -22,30 +22,28 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from harness.config import HarnessConfig, TrainConfig
 from harness.sweep.command_line import compose_jobs
-from harness.system.errors import CellError, UserError
+from harness.system.command import CommandParser, run_command
+from harness.system.errors import CellError
+from harness.system.quiet import quiet
 
 
 def main(arguments: Sequence[str]) -> int:
     """Train what the overrides mean; return 0, 1 if one training diverged, 2 for a wrong request."""
-    from harness.system.quiet import quiet
+    interrupted = "interrupted; the same command goes on from the last epoch."
+    return run_command("harness.train", lambda: _run(arguments), interrupted)
 
+
+def _run(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     quiet()
-    signal.signal(signal.SIGTERM, _terminate)
-    try:
-        return _train_all([job.config for job in compose_jobs(options.overrides)])
-    except UserError as error:
-        print(f"harness.train: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("harness.train: interrupted; the same command goes on from the last epoch.", file=sys.stderr)
-        return 130
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the same orderly end as Ctrl-C
+    return _train_all([job.config for job in compose_jobs(options.overrides)])
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> CommandParser:
     options = ", ".join(f"train.{field.name}={field.default}" for field in fields(TrainConfig))
-    parser = argparse.ArgumentParser(
-        prog="python -m harness.train",
+    parser = CommandParser(
+        "harness.train",
         description=__doc__,
         epilog=f"Options: {options}; model, arch, data, engine.device, checkpoints.dir as in python -m harness --help.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -112,7 +110,3 @@ def _train_one(config: HarnessConfig, device: str, store: Any, console: Console)
     console.print(f"{name}: {verb}; top-1 on {found.images} test images: {top1}", highlight=False, soft_wrap=True)
     console.print(f"  {found.path}", highlight=False, soft_wrap=True)
     return True
-
-
-def _terminate(number: int, frame: Any) -> None:
-    raise KeyboardInterrupt  # the same orderly end as Ctrl-C

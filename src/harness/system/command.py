@@ -1,0 +1,39 @@
+"""What all commands have in common: a complaint is one line, and what a request came to is the exit status."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from harness.system.errors import UserError
+from harness.system.secrets import redacted
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+class CommandParser(argparse.ArgumentParser):
+    """A parser that raises UserError for what it can't read, where argparse prints its usage and exits."""
+
+    def __init__(self, name: str, hint: str = "", **more: Any) -> None:
+        """`name`: "harness" or "harness.report"; `hint`: what a complaint ends with instead of where the help is."""
+        super().__init__(prog=f"python -m {name}", **more)
+        self._hint = hint or f"see {self.prog} --help."
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UserError, which `run_command` prints."""
+        raise UserError(f"{message}; {self._hint}")
+
+
+def run_command(name: str, command: Callable[[], int], interrupted: str = "interrupted.") -> int:
+    """Return the status of `command()`: 2, and its reason in one or two lines, for UserError; 130 after Ctrl-C."""
+    try:
+        return command()
+    except UserError as error:
+        print(f"{name}: {redacted(str(error))}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        if interrupted:
+            print(f"{name}: {interrupted}", file=sys.stderr)
+        return INTERRUPTED

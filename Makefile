@@ -35,7 +35,7 @@ demo: $(STAMP) ## a real DenseNet121 study on this machine, a few minutes
 PYTEST = $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 test: $(STAMP) ## the tests, in two processes; make test LONGEST=15 fails those that take more seconds of two cores
-	$(PYTEST) $(if $(LONGEST),--longest $(LONGEST)) -m "not minutes"
+	$(PYTEST) $(if $(LONGEST),--longest $(LONGEST)) -m "not minutes and not repository"
 
 test-all: test ## those, then the tests that take minutes each, which CONTRIBUTING.md names
 	$(PYTEST) -m minutes
@@ -55,11 +55,12 @@ mutation: $(STAMP) ## small changes of stats that none of its tests notices, tol
 	$(BIN)/mutmut run
 	$(BIN)/mutmut results
 
-lint: $(STAMP) ## format, style, types, and who imports whom
+lint: $(STAMP) ## format, style, types, who imports whom, and whether pages, studies and packaging are right
 	$(BIN)/ruff format --check src tests experiments docs
 	$(BIN)/ruff check src tests experiments docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(PYTEST) -q -m "repository and not minutes"
 
 ui: $(STAMP) ## browse the runs in MLflow, our view already open
 	$(BIN)/python -m harness.ui

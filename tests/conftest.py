@@ -10,14 +10,17 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["longest", "spread"]
+pytest_plugins = ["forked", "longest", "spread"]
 
 LEAN = ("protocol.why=false", "tracking.report=false")  # what comes after measuring takes longer than the tiny cells do
 TINY = ("model=densenet_tiny", "batch_size=2")
+CACHED_S = 7 * 24 * 3600.0
 LOCKS = Path(os.environ.get("HARNESS_LOCK_DIR") or tempfile.gettempdir())  # where those of the user's sweeps lie
 
 
@@ -29,10 +32,12 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses by marker
 def pytest_collection_modifyitems(items) -> None:
-    """Mark as slow what takes minutes, and all of tests/integration."""
+    """Mark what takes minutes and all of tests/integration as slow, and checks of pages or studies as repository."""
     for item in items:
         if item.get_closest_marker("minutes") or "integration" in item.path.parts:
             item.add_marker("slow")
+        if item.path.parent.name in ("unit", "docs"):
+            item.add_marker("repository")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -64,11 +69,19 @@ def together(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def cache(together):
-    """One artifact cache for the run: the same export is made once, by whichever process needs it first."""
+def cache(pytestconfig):
+    """One artifact cache for all runs: its keys are exact, so what an earlier run made is what this one would make.
+
+    It lies in `.pytest_cache`. Nothing in it gets older than a week, or each edit of an engine would add to it.
+    """
     from harness.system.cache import Cache
 
-    return Cache(together / "cache")
+    root = pytestconfig.cache.mkdir("harness")
+    for entry in root.glob("*/*/*/"):
+        with suppress(FileNotFoundError):  # the process beside this one removes them too
+            if time.time() - entry.stat().st_mtime > CACHED_S:
+                shutil.rmtree(entry)
+    return Cache(root)
 
 
 @pytest.fixture(scope="session")
@@ -267,9 +280,9 @@ def swept_apart(command, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def study(swept_apart):
+def study(swept):
     """Return the finished sweep that many tests read: early exit by fusion and by fp16, the usual recipe beside it."""
-    return swept_apart(
+    return swept(
         "sweep_name=study",
         "arch=early_exit",
         "hw=fusion,fp16",

@@ -23,7 +23,7 @@ class Bound:
 
 def check(rows: list[Row]) -> list[Bound]:
     """Return every promise with the worst value found; one that none of the rows can answer is left out."""
-    fixed = [row for row in rows if row.sd == DESIGN_SD and not row.sequential]
+    fixed = [row for row in rows if row.sd == DESIGN_SD]
     single = [row for row in fixed if row.restarts == 1]
     longest = [row for row in single if row.blocks == 200]
     medium = [row for row in single if row.blocks == 60 and row.factor != 1.0]

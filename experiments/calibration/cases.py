@@ -20,8 +20,6 @@ from harness.stats.intervals import mean_interval
 MARGIN, LEVEL = 0.05, 0.95
 FACTORS = {0.7: "conflict", 1.0: "independent", 1.3: "amplify"}
 CHUNK = 250  # quartets at a time, so that the arrays stay in the processor's cache
-SEQUENTIAL_HALF_WIDTH = 0.03  # ProtocolConfig.half_width
-SEQUENTIAL_STEP = 5  # blocks between two looks
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,6 @@ class Case:
     sd: float = 0.1
     restarts: int = 1
     host_bound: bool = False
-    sequential: bool = False  # stop as the protocol does, at `blocks` at the latest
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,6 @@ class Row:
     restarts: int
     blocks: int
     host_bound: bool
-    sequential: bool
     factor: float
     quartets: int
     coverage: float
@@ -56,7 +52,6 @@ class Row:
     plain_t_false: float
     coursework_false: float
     median_half_width: float  # of ln(factor)
-    mean_blocks: float
 
     def as_dict(self) -> dict[str, object]:
         """Return the row for a CSV file."""
@@ -69,11 +64,10 @@ def run_case(case: Case, quartets: int, rng: np.random.Generator) -> list[Row]:
     series = log_interaction(logs)
     plain = series.std(axis=-1, ddof=1) / np.sqrt(series.shape[-1]) * stdtrit(series.shape[-1] - 1, (1 + LEVEL) / 2)
     recipe = usual_recipe(logs)
-    fixed = None if case.sequential else _estimate(series, case.restarts)
+    error, half_width = _estimate(series, case.restarts)
     rows = []
     for factor, truth in FACTORS.items():
         shift = np.log(factor)
-        error, half_width, used = fixed if fixed is not None else _stopped(series, shift)
         found = classify(error + shift, half_width)
         if case.host_bound and case.restarts < HOST_BOUND_RESTARTS:
             found = np.full_like(found, "inconclusive")
@@ -87,7 +81,6 @@ def run_case(case: Case, quartets: int, rng: np.random.Generator) -> list[Row]:
                 restarts=case.restarts,
                 blocks=case.blocks,
                 host_bound=case.host_bound,
-                sequential=case.sequential,
                 factor=factor,
                 quartets=quartets,
                 coverage=_percent(np.abs(error) <= half_width),
@@ -98,7 +91,6 @@ def run_case(case: Case, quartets: int, rng: np.random.Generator) -> list[Row]:
                 plain_t_false=_percent((plain_found != "inconclusive") & (plain_found != truth)),
                 coursework_false=_percent(course != truth),
                 median_half_width=float(np.median(half_width)),
-                mean_blocks=float(np.mean(used)),
             )
         )
     return rows
@@ -124,29 +116,11 @@ def classify(log_factor: Array, half_width: Array) -> Array:
     )
 
 
-def _estimate(series: Array, restarts: int) -> tuple[Array, Array, Array]:
-    total = series.shape[-1]
-    restart_of = np.repeat(np.arange(restarts), total // restarts)
+def _estimate(series: Array, restarts: int) -> tuple[Array, Array]:
+    restart_of = np.repeat(np.arange(restarts), series.shape[-1] // restarts)
     parts = [series[start : start + CHUNK] for start in range(0, len(series), CHUNK)]
     half_width = np.concatenate([mean_interval(part, restart_of).half_width(LEVEL) for part in parts])
-    return series.mean(axis=-1), half_width, np.full(len(series), total)
-
-
-def _stopped(series: Array, shift: float) -> tuple[Array, Array, Array]:
-    """Estimate as the protocol does: look again and again, stop when decided and narrow enough."""
-    most = series.shape[-1]
-    error, half_width, used = (np.zeros(len(series)) for _ in range(3))
-    running = np.arange(len(series))
-    for blocks in range(10, most + 1, SEQUENTIAL_STEP):
-        mean, half, _ = _estimate(series[running, :blocks], 1)
-        done = (classify(mean + shift, half) != "inconclusive") & (half <= SEQUENTIAL_HALF_WIDTH)
-        done |= blocks + SEQUENTIAL_STEP > most
-        stopped = running[done]
-        error[stopped], half_width[stopped], used[stopped] = mean[done], half[done], blocks
-        running = running[~done]
-        if running.size == 0:
-            break
-    return error, half_width, used
+    return series.mean(axis=-1), half_width
 
 
 def _percent(mask: Array) -> float:

@@ -29,7 +29,7 @@ INK = "#333333"
 def draw(rows: list[Row], folder: Path) -> None:
     """Write calibration.svg into the folder."""
     plt.rcParams.update({"font.size": 9})
-    main = [row for row in rows if row.sd == 0.1 and row.restarts == 1 and not row.sequential and row.noise in STYLE]
+    main = [row for row in rows if row.sd == 0.1 and row.restarts == 1 and row.noise in STYLE]
     fig, (coverage, false, power) = plt.subplots(1, 3, figsize=(12, 4.0), layout="constrained")
 
     coverage.axhspan(93, 97, color="0.9", zorder=0)

@@ -9,7 +9,7 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import numpy as np
 import scipy
 from bounds import Bound
 from cases import Row
+from stopping import Stopped, as_table
 
 
 @contextlib.contextmanager
@@ -33,16 +34,16 @@ def whole(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_csv(rows: list[Row], path: Path) -> None:
+def write_csv(rows: Sequence[Mapping[str, object]], path: Path) -> None:
     """Write every row, shares in percent."""
     with whole(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0].as_dict()), lineterminator="\n")
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
         for row in rows:
-            writer.writerow({k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.as_dict().items()})
+            writer.writerow({k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()})
 
 
-def write_table(rows: list[Row], bounds: list[Bound], path: Path) -> None:
+def write_table(rows: list[Row], bounds: list[Bound], stopped: Sequence[Stopped], path: Path) -> None:
     """Write the promises and one line a case, the three true factors side by side, as Markdown."""
     head = ["noise", "sd(L)", "restarts x blocks", "covers", "plain t covers", "half-width of ln(factor)", "false"]
     head += ["recognised", "inconclusive", "plain t false", "usual recipe false"]
@@ -51,7 +52,7 @@ def write_table(rows: list[Row], bounds: list[Bound], path: Path) -> None:
         "",
         "Made by `make calibrate`; do not edit.",
         "",
-        "| promise | worst found | met |",
+        "| promise (of stopping: goal) | worst found | met |",
         "|---|---|---|",
         *(f"| {bound.claim} | {bound.found} | {'yes' if bound.met else '**no**'} |" for bound in bounds),
         "",
@@ -68,6 +69,15 @@ def write_table(rows: list[Row], bounds: list[Bound], path: Path) -> None:
         line += [f"{one.plain_t_coverage:.1f}", f"{one.median_half_width:.3f}", beside(three, "false", 1)]
         line += [beside(three, "recognised"), beside(three, "inconclusive"), beside(three, "plain_t_false", 1)]
         text.append("| " + " | ".join([*line, beside(three, "coursework_false")]) + " |")
+    text += [
+        "",
+        "## Stopping as the protocol does",
+        "",
+        f"{stopped[0].runs} runs a line: false verdicts / decided at each true factor; runs flagged as unstationary;",
+        "converged and not flagged; the least coverage of those; blocks at a true factor of 1.",
+        "",
+        *as_table(stopped),
+    ]
     with whole(path) as temporary:
         temporary.write_text("\n".join(text) + "\n")
 
@@ -84,8 +94,6 @@ def beside(three: list[Row], column: str, digits: int = 0) -> str:
 
 def title(row: Row) -> str:
     """Return how a table calls the row's noise."""
-    if row.sequential:
-        return f"{row.noise}, adaptive stop (mean {row.mean_blocks:.0f})"
     return row.noise + (", host-bound" if row.host_bound else "")
 
 

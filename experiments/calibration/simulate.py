@@ -75,6 +75,24 @@ def two_mode(rng: Generator, quartets: int, blocks: int, sd: float) -> Array:
     return logs
 
 
+def flicker(rng: Generator, quartets: int, blocks: int, sd: float) -> Array:
+    """1/f noise in each cell, cut out of a series four times as long, as slow as that one is long."""
+    periods = 4 * blocks
+    frequencies = np.arange(1, periods // 2 + 1)
+    shape = (quartets, 4, frequencies.size)
+    amplitudes = (rng.standard_normal(shape) + 1j * rng.standard_normal(shape)) / np.sqrt(frequencies)
+    series = np.fft.irfft(np.concatenate([np.zeros((quartets, 4, 1)), amplitudes], axis=-1), periods)
+    return sd / 2 * np.moveaxis(series[..., :blocks] / series.std(axis=(0, 2))[:, None], 1, 2)
+
+
+def step(rng: Generator, quartets: int, blocks: int, sd: float) -> Array:
+    """White noise, and one cell that is 5% faster or slower from some block on; the true factor is the one before."""
+    logs = white(rng, quartets, blocks, sd)
+    after = np.arange(blocks) >= rng.integers(1, blocks, size=(quartets, 1))
+    logs[..., 3] += np.log(1.05) * rng.choice([-1, 1], size=(quartets, 1)) * after
+    return logs
+
+
 def with_restarts(simulate: Simulator, rng: Generator, quartets: int, blocks: int, restarts: int, sd: float) -> Array:
     """Join `restarts` independent runs of `blocks` blocks each: [quartets, restarts * blocks, 4]."""
     return np.concatenate([simulate(rng, quartets, blocks, sd) for _ in range(restarts)], axis=1)
@@ -86,3 +104,5 @@ AR9 = Noise("ar0.9", "AR(1) 0.9", autoregressive(0.9))
 DRIFT = Noise("drift", "common drift", common_drift)
 MASKED = Noise("masked", "slow under white", masked)
 TWO_MODE = Noise("two-mode", "two modes", two_mode)
+FLICKER = Noise("1/f", "1/f", flicker)
+STEP = Noise("step 5%", "a step of 5%", step)

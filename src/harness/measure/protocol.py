@@ -1,6 +1,8 @@
 """How a quartet is measured: verified first, warmed up, then interleaved blocks until the interval is narrow enough.
 
-A block visits every cell once in a fresh random order. A restart is a fresh set of processes.
+A block visits every cell once in a fresh random order. A restart is measured in fresh processes. The first restart goes
+on until the criterion holds or its share of the budget is spent; the others measure as many blocks, for restarts count
+equally.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from harness.measure.progress import Progress
 from harness.measure.references import QuartetPredictions, answer
 from harness.measure.samples import Samples
 from harness.measure.settings import fallen_back, resolve_protocol
-from harness.measure.stopping import Standing, host_bound, standing
+from harness.measure.stopping import Standing, host_bound, is_look, standing
 from harness.measure.telemetry import Consumption, Telemetry, consumption
 from harness.measure.turns import BUSY, NOTE, admits_one_process, turns
 from harness.measure.verify import Fidelity
@@ -116,17 +118,24 @@ class _QuartetRun:
     answers: QuartetPredictions | None = None
     profiles: Mapping[str, CellProfile] = field(default_factory=dict)
     ceilings: Ceilings | None = None
+    restarts: int = 1  # how many are to be measured
+    first_blocks: int = 0  # of the first restart
+    blocks_s: float = 0.0  # spent on blocks so far, of all restarts: what the budget is for
     moved: str = ""  # why the primary boundary is not the planned one
+    cut: str = ""  # why there were fewer restarts than planned
     no_why: str = ""
     no_ceilings: str = ""
 
     def all_restarts(self) -> None:
         """Measure as many restarts as the settings ask for, the same number for each build."""
         builds = len(self.replicas)
-        done, restarts = 0, math.ceil(max(self.settings.restarts, builds) / builds) * builds
-        while done < restarts:
+        done, self.restarts = 0, math.ceil(max(self.settings.restarts, builds) / builds) * builds
+        while done < self.restarts:
+            if done and not self.affords_another(done):
+                self.cut = f"{done} of {self.restarts} restarts: protocol.budget_s was spent"
+                return
             try:
-                self.restart(done, restarts)
+                self.restart(done)
             except CellError as error:
                 if self.fresh or self.samples.blocks or BUSY not in str(error):
                     raise
@@ -134,11 +143,19 @@ class _QuartetRun:
                 self.samples.forget_visits()
                 continue
             done += 1
-            if done == 1 and self.primary != "device" and not self.fresh and host_bound(self.samples):
-                # such a cell keeps one of several modes for as long as its process lives: only fresh ones tell
-                restarts = max(restarts, self.settings.host_bound_restarts)
 
-    def restart(self, number: int, restarts: int) -> None:
+    def affords_another(self, done: int) -> bool:
+        """Whether the budget has room for the fewest blocks of one more restart than the user asked for."""
+        block_s = self.blocks_s / max(1, self.samples.blocks)
+        requested = max(self.settings.restarts, len(self.replicas))
+        return done < requested or self.blocks_s + self.fewest_blocks() * block_s <= self.settings.budget_s
+
+    def fewest_blocks(self) -> int:
+        """Return how many blocks a restart has at least: together they have `min_blocks`."""
+        least = min(self.settings.min_blocks, self.settings.max_blocks)
+        return max(min(2, least), math.ceil(least / self.restarts))
+
+    def restart(self, number: int) -> None:
         """Bring up fresh processes and measure blocks in them; the first restart also takes what is taken once."""
         build = number % len(self.replicas)
         tasks = self.replicas[build]
@@ -149,10 +166,7 @@ class _QuartetRun:
             else:
                 check_same_boundaries(self.boundaries, loaded)
                 warm_up(handles, self.settings, self.device, self.progress)
-            # every restart gets its part of the budget and of the blocks; bringing cells up costs none of it
-            until = time.monotonic() + self.settings.budget_s / restarts
-            most = math.ceil((number + 1) / restarts * self.settings.max_blocks)
-            self.blocks(handles, number, build, until, most)
+            self.blocks(handles, number, build)  # bringing cells up costs none of the budget
             if number == 0:
                 self.conclude(handles, tasks)
 
@@ -173,29 +187,50 @@ class _QuartetRun:
         self.warmups = warm_up(handles, self.settings, self.device, self.progress)
         self.bring_up_s = time.monotonic() - self.started
 
-    def blocks(self, handles: Mapping[str, Handle], restart: int, build: int, until: float, most: int) -> None:
-        """Measure blocks until the criterion holds, or the time `until` or `most` blocks in all are reached."""
-        roles, samples, settings = list(handles), self.samples, self.settings
-        first = samples.blocks
+    def blocks(self, handles: Mapping[str, Handle], number: int, build: int) -> None:
+        """Measure the blocks of one restart."""
+        roles, samples = list(handles), self.samples
+        first, before_s, started = samples.blocks, self.blocks_s, time.monotonic()
         last = roles[-1]  # was warmed up last
         while True:
             visits = _order(roles, last, self.order)
             last = visits[-1]
-            restart = samples.blocks if self.fresh else restart
+            restart = samples.blocks if self.fresh else number
             slowed = self.visit(handles, visits, restart)
-            spent = time.monotonic() >= until
+            self.blocks_s = before_s + time.monotonic() - started
+            share_s = (self.settings.budget_s - before_s) / max(1, self.restarts - number)
+            spent = self.blocks_s - before_s >= share_s
             if slowed and not spent:  # past the budget it is kept, and told, or a hot chip would never end
                 samples.discard_block()
                 continue
             samples.close_block(restart, slowed, build)
-            self.standing = standing(samples, self.primary, settings)
+            self.standing = standing(samples, self.primary, self.settings)
             self.progress.block(self.standing)
-            here = samples.blocks - first
-            enough = here >= settings.min_blocks and self.standing.converged(settings)
-            over = spent or samples.blocks >= most
-            # a verdict needs replicates: the minimum of blocks is measured even where the budget is too small for it
-            if enough or (over and here >= min(settings.min_blocks, settings.max_blocks)):
+            if self.is_done(number, samples.blocks - first, spent):
                 return
+
+    def is_done(self, number: int, blocks: int, spent: bool) -> bool:
+        """Whether a restart has blocks enough; the first one also finds out how many restarts there are to be."""
+        settings = self.settings
+        if number == 0 and blocks == min(settings.min_blocks, settings.max_blocks):
+            self.ask_for_restarts()
+        over = spent or self.samples.blocks >= math.ceil((number + 1) / self.restarts * settings.max_blocks)
+        if number > 0:
+            over = over or blocks >= self.first_blocks
+            return over and blocks >= self.fewest_blocks()
+        self.first_blocks = blocks
+        enough = is_look(blocks, settings.min_blocks) and self.standing.enough(settings)
+        # a verdict needs replicates: the minimum of blocks is measured even where the budget is too small for it
+        return enough or (over and blocks >= self.fewest_blocks())
+
+    def ask_for_restarts(self) -> None:
+        """Plan more restarts where a cell waits for its host and the verdict is not the device's.
+
+        Such a cell keeps one of several modes for as long as its process lives: only fresh ones tell.
+        """
+        if self.primary != "device" and not self.fresh and host_bound(self.samples):
+            wanted = max(self.restarts, self.settings.host_bound_restarts)
+            self.restarts = math.ceil(wanted / len(self.replicas)) * len(self.replicas)
 
     def visit(self, handles: Mapping[str, Handle], visits: Sequence[str], restart: int) -> bool:
         """Time each cell once, in the order of `visits`; return whether the chip was slowing down."""
@@ -226,6 +261,7 @@ class _QuartetRun:
         samples = self.samples
         notes = [
             self.moved,
+            self.cut,
             NOTE if self.fresh else "",
             self.telemetry.blind,
             self.no_why,

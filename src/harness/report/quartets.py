@@ -178,6 +178,8 @@ def _remarks(row: Mapping[str, Any], verdict_holm: str) -> tuple[str, ...]:
         out.append(str(row["note"]))
     if str(row.get("converged")).lower() == "false":
         out.append("not converged within its budget")
+    if row.get("unstationary"):
+        out.append(str(row["unstationary"]))
     if row.get("verdict") and verdict_holm != row["verdict"]:
         out.append(f"{row['verdict']} alone, not after Holm correction over the study")
     return tuple(out)

@@ -123,6 +123,8 @@ class _Notes:
             texts.append(f"LoadGen: {row['loadgen']}")
         if _text(row, "converged") == "false":
             texts.append("not converged within its budget: protocol.budget_s=... measures longer")
+        if _text(row, "unstationary"):
+            texts.append(row["unstationary"])
         if _text(row, "verdict_holm") not in ("", _text(row, "verdict")):
             texts.append("significant alone, not after Holm correction over the sweep: measure longer")
         return "".join(f" *{self._texts.setdefault(text, len(self._texts) + 1)}" for text in texts)

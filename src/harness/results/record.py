@@ -130,7 +130,10 @@ def _add_answers(row: RowDraft, plan: QuartetPlan, cells: Mapping[str, PreparedC
 
 def _add_verdict(row: RowDraft, plan: QuartetPlan, analysis: Analysis) -> None:
     row.tags["verdict"] = analysis.verdict
-    row.tags["reason"] = analysis.interactions[analysis.primary].reason
+    found = analysis.interactions[analysis.primary]
+    row.tags["reason"] = found.reason
+    if found.unstationary:
+        row.tags["unstationary"] = found.unstationary
     row.tags["strategy"] = strategy(plan, analysis)
     row.description = f"**{analysis.verdict}** {row.tags['strategy']}"
     label = f"{plan.label}, {plan.config.model.name}, batch {plan.config.batch_size}"

@@ -24,6 +24,7 @@ TAGS = {
     "strategy": "one sentence of advice",
     "why": "where the factor comes from",
     "converged": "whether the interval became narrow within the budget",
+    "unstationary": "how the run changed while it was measured, if it did: then nothing is decided",
     "host_bound": "whether a cell waits for its host",
     "degraded": "which cell did less than requested, and why",
     "note": "what else a reader must know",

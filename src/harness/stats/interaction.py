@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from harness.stats.evidence import Array
-from harness.stats.intervals import mean_interval
+from harness.stats.intervals import mean_interval, shares
+from harness.stats.stationarity import halves, remembers
 from harness.stats.verdict import Verdict, check_margin, distance_to_margin, is_decided, verdict
 
 MINIMUM_BLOCKS = 5  # fewer can't show their own noise, however small they make it look
@@ -43,6 +44,7 @@ class Interaction:
     gains: Gains
     margin: float
     level: float
+    unstationary: str = ""  # how the halves of the run differ, if they do: then nothing is decided
 
 
 def estimate(
@@ -53,6 +55,7 @@ def estimate(
     *,
     host_bound: bool = False,
     builds: ArrayLike | None = None,
+    decision_level: float | None = None,
 ) -> Interaction:
     """Estimate the interaction factor from interleaved blocks.
 
@@ -63,46 +66,91 @@ def estimate(
 
     Args:
         blocks: [B, 4] throughput of every block in time order, columns baseline, arch, hw, combined; any unit, B >= 1.
-        groups: [B] label of the restart (set of fresh processes) of each block; None: all from one restart.
+        groups: [B] label of the restart (fresh processes) of each block; None: all from one restart. Restarts count
+            equally, however many blocks each has.
         margin: a factor within 1 - margin and 1 + margin counts as a product.
         level: confidence level of the interval.
         host_bound: a cell waits for the host, whose modes may outlast a run: without at least 8 restarts the verdict
             is `inconclusive`, whatever the interval.
-        builds: [B] label of the engine build of each block; restarts are nested in builds. None: one build.
+        builds: [B] label of the engine build of each block; restarts are nested in builds. None: one build. Builds
+            count equally.
+        decision_level: confidence level of the interval that decides, where it is to be above `level`. Who looks at
+            the data again and again until they decide needs more than 95% (`verdict.DECISION_LEVEL`).
 
     Raises:
         ValueError: on a wrong shape, a throughput that is not finite and positive, or a margin or level outside (0, 1).
     """
     check_margin(margin)
-    if not 0 < level < 1:
-        raise ValueError(f"level must be between 0 and 1, got {level}")
+    for name, value in (("level", level), ("decision_level", decision_level or level)):
+        if not 0 < value < 1:
+            raise ValueError(f"{name} must be between 0 and 1, got {value}")
     logs = np.log(_checked(blocks))
-    return _judged(logs, _nesting(len(logs), groups, builds), margin, level, host_bound)
+    levels = (level, max(level, decision_level or level))
+    return _judged(logs, _nesting(len(logs), groups, builds), margin, levels, host_bound)
 
 
-def _judged(logs: Array, nesting: _Nesting, margin: float, level: float, host_bound: bool) -> Interaction:
-    """Return the factor of ln(throughput) [B, 4] with its interval and verdict."""
-    interval = mean_interval(log_interaction(logs), nesting.restart_of, nesting.build_of)
-    log_factor, half_width = float(interval.mean), float(interval.half_width(level))
-    with np.errstate(over="ignore"):
-        factor, low, high = (float(np.exp(x)) for x in (log_factor, log_factor - half_width, log_factor + half_width))
-    missing = _missing(len(logs), nesting.restarts, host_bound)
-    found = verdict(low, high, margin) if missing is None else Verdict.INCONCLUSIVE
+def _judged(
+    logs: Array, nesting: _Nesting, margin: float, levels: tuple[float, float], host_bound: bool
+) -> Interaction:
+    """Return the factor of ln(throughput) [B, 4] with its interval, at levels[0], and verdict, at levels[1]."""
+    series = log_interaction(logs)
+    interval = mean_interval(series, nesting.restart_of, nesting.build_of)
+    log_factor, half_width = float(interval.mean), float(interval.half_width(levels[0]))
+    factor, low, high = _factors(log_factor, half_width)
+    unstationary = _unstationary(series, nesting.restart_of)
+    missing = _missing(series, nesting.restarts, host_bound) or unstationary or None
+    found, reason = Verdict.INCONCLUSIVE, missing
+    if missing is None:
+        found, reason = _decision(
+            low, high, _factors(log_factor, float(interval.half_width(levels[1]))), margin, levels
+        )
     return Interaction(
         factor=factor,
         low=low,
         high=high,
         verdict=found,
-        reason=missing or _reason(found, low, high, margin),
+        reason=str(reason),
         blocks=len(logs),
         restarts=nesting.restarts,
         builds=nesting.builds,
         half_width=half_width,
         effective_replicates=float(interval.effective_replicates()),
         p_value=float(interval.p_value(distance_to_margin(log_factor, margin))) if missing is None else 1.0,
-        gains=_gains(logs),
+        gains=_gains(logs, nesting),
         margin=margin,
-        level=level,
+        level=levels[0],
+        unstationary=unstationary,
+    )
+
+
+def _factors(log_factor: float, half_width: float) -> tuple[float, float, float]:
+    """Return the factor and the bounds of its interval."""
+    with np.errstate(over="ignore"):
+        return tuple(float(np.exp(x)) for x in (log_factor, log_factor - half_width, log_factor + half_width))  # type: ignore[return-value]
+
+
+def _decision(
+    low: float, high: float, strict: tuple[float, float, float], margin: float, levels: tuple[float, float]
+) -> tuple[Verdict, str]:
+    """Return the verdict, which the interval at the decision level gives, and the reason, by the reported interval."""
+    found = verdict(strict[1], strict[2], margin)
+    if not is_decided(found) and is_decided(verdict(low, high, margin)):
+        return found, (
+            f"decided at {levels[0]:.4g} but not at {levels[1]:.4g}, which looking until it is decided takes: "
+            "measure longer"
+        )
+    return found, _reason(found, low, high, margin)
+
+
+def _unstationary(series: Array, restart_of: NDArray[np.intp]) -> str:
+    if remembers(series, restart_of):
+        return "not stationary: the noise is as slow as the run is long (1/f), and its mean says little"
+    found = halves(series, restart_of)
+    if found is None or not found.differ():
+        return ""
+    return (
+        f"not stationary: the factor changed by {abs(np.expm1(float(found.difference))):.1%} between the halves "
+        f"of the run, where {np.expm1(float(found.allowed)):.1%} could be noise"
     )
 
 
@@ -154,15 +202,19 @@ def _numbered(labels: ArrayLike | None, count: int, name: str) -> tuple[NDArray[
     return numbers.astype(np.intp), distinct.size
 
 
-def _gains(logs: Array) -> Gains:
-    baseline, arch, hw, combined = logs.mean(axis=0)
+def _gains(logs: Array, nesting: _Nesting) -> Gains:
+    share, _ = shares(nesting.restart_of, nesting.build_of)
+    of_block = (share / np.bincount(nesting.restart_of))[nesting.restart_of]
+    baseline, arch, hw, combined = of_block @ logs
     arch_gain, hw_gain = float(np.exp(arch - baseline)), float(np.exp(hw - baseline))
     return Gains(arch_gain, hw_gain, float(np.exp(combined - baseline)), arch_gain * hw_gain)
 
 
-def _missing(blocks: int, restarts: int, host_bound: bool) -> str | None:
-    if blocks < MINIMUM_BLOCKS:
-        return f"{blocks} blocks, a verdict needs at least {MINIMUM_BLOCKS}"
+def _missing(series: Array, restarts: int, host_bound: bool) -> str | None:
+    if series.size < MINIMUM_BLOCKS:
+        return f"{series.size} blocks, a verdict needs at least {MINIMUM_BLOCKS}"
+    if np.ptp(series) == 0:
+        return f"all {series.size} blocks are identical: the clock is too coarse to show their noise"
     if host_bound and restarts < HOST_BOUND_RESTARTS:
         return f"host-bound cell: {restarts} restarts, a verdict needs at least {HOST_BOUND_RESTARTS}"
     return None

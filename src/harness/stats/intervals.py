@@ -12,6 +12,10 @@ from harness.stats.autocorrelation import within_runs
 from harness.stats.evidence import Array, Evidence
 from harness.stats.replicates import between
 
+# No clock and no set of blocks resolves less: identical cells on a GPU differ by 1e-4 and more, however long they are
+# measured (experiments/aa_h200).
+RESOLUTION = 1e-4
+
 
 @dataclass(frozen=True)
 class MeanInterval:
@@ -21,12 +25,17 @@ class MeanInterval:
     levels: tuple[Evidence, ...]
 
     def half_width(self, level: float) -> Array:
-        """Return the half-width at a confidence level, shape [...]: that of the level that knows least."""
-        return reduce(np.maximum, (evidence.half_width(level) for evidence in self.levels))
+        """Return the half-width at a confidence level, shape [...]: that of the level of replication that knows least.
+
+        It is never below `RESOLUTION`.
+        """
+        widths = (evidence.half_width(level) for evidence in self.levels)
+        return np.maximum(reduce(np.maximum, widths), RESOLUTION)
 
     def p_value(self, distance: Array | float) -> Array:
         """Return the smallest 1 - level at which the half-width is below `distance`, shape [...]."""
-        return reduce(np.maximum, (evidence.p_value(distance) for evidence in self.levels))
+        found: Array = reduce(np.maximum, (evidence.p_value(distance) for evidence in self.levels))
+        return np.where(np.asarray(distance) > RESOLUTION, found, 1.0)
 
     def effective_replicates(self) -> Array:
         """Return how many independent values the series is worth, shape [...]."""
@@ -40,16 +49,32 @@ def mean_interval(
 ) -> MeanInterval:
     """Return the mean over the last axis with its evidence, nested build > restart > block.
 
+    Builds count equally, and so do the restarts of a build, however many blocks each has: the mean is that of the
+    builds' means, and a build's that of its restarts' means.
+
     Args:
         series: [..., B], blocks of one restart in time order.
         restarts: [B], the restart of each block, numbered from 0; None: all from one.
         builds: [B], the build of each block, numbered from 0; restarts must be nested in builds. None: one build, and
             then the interval speaks for that build only.
     """
-    blocks = series.shape[-1]
-    one_run = np.zeros(blocks, dtype=np.intp)
+    one_run = np.zeros(series.shape[-1], dtype=np.intp)
     restarts = one_run if restarts is None else restarts
     builds = one_run if builds is None else builds
     runs = [series[..., restarts == g] for g in range(int(restarts.max()) + 1)]
-    levels = (within_runs(runs), between(series, restarts), between(series, builds))
-    return MeanInterval(series.mean(axis=-1), tuple(level for level in levels if level is not None))
+    share, build_of = shares(restarts, builds)
+    means = np.stack([run.mean(axis=-1) for run in runs], axis=-1)
+    count = int(builds.max()) + 1
+    build_means = np.stack(
+        [count * np.sum((share * means)[..., build_of == build], axis=-1) for build in range(count)], axis=-1
+    )
+    levels = (within_runs(runs, share), between(means, share), between(build_means, np.full(count, 1 / count)))
+    return MeanInterval(np.sum(share * means, axis=-1), tuple(level for level in levels if level is not None))
+
+
+def shares(restarts: NDArray[np.intp], builds: NDArray[np.intp]) -> tuple[Array, NDArray[np.intp]]:
+    """Return what each restart counts for, [R], summing to 1, and the build that it belongs to, [R]."""
+    _, first = np.unique(restarts, return_index=True)
+    build_of = builds[first]
+    of_build = np.bincount(build_of)
+    return 1 / (of_build.size * of_build[build_of]), build_of

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from enum import StrEnum
 
+DECISION_LEVEL = 0.99  # of the interval that decides, where one looks until it is decided: see `make calibrate`
+
 
 class Verdict(StrEnum):
     """The four possible statements; a member equals its plain string, so it can go into a tag as it is."""

@@ -11,7 +11,7 @@ import pytest
 from harness.config import ProtocolConfig
 from harness.measure.cell import Slice
 from harness.measure.samples import Samples
-from harness.measure.stopping import HOST_BOUND, Standing, host_bound, host_shares, standing
+from harness.measure.stopping import HOST_BOUND, Standing, host_bound, host_shares, is_look, standing
 from harness.stats import estimate
 from harness.stats.intervals import mean_interval
 from harness.stats.roles import ROLES
@@ -54,7 +54,7 @@ def test_a_pair_stands_on_its_gain_and_a_lone_cell_on_its_throughput():
 
 
 def test_a_wide_interval_goes_on_even_where_the_verdict_is_clear():
-    now = standing(samples((8.0, 4.0, 2.0, 0.1), blocks=10, noise=0.1), "wall", SETTINGS)
+    now = standing(samples((8.0, 4.0, 2.0, 0.1), blocks=20, noise=0.05), "wall", SETTINGS)
     assert now.verdict == "amplify"
     assert now.half_width > SETTINGS.half_width
     assert not now.converged(SETTINGS)
@@ -64,7 +64,7 @@ def test_a_wide_interval_goes_on_even_where_the_verdict_is_clear():
 def test_restarts_and_builds_are_replicates_of_their_own_at_the_protocols_level(means, columns):
     groups = [0] * 10 + [1] * 10 + [2] * 10 + [3] * 10
     measured = samples(means, blocks=40, noise=0.02, groups=groups)
-    measured.builds = [0] * 20 + [1] * 20
+    measured.builds = [0] * 10 + [1] * 30  # builds count equally: another mean
     settings = replace(SETTINGS, level=0.9)
     now = standing(measured, "wall", settings)
     throughput = measured.throughput("wall")
@@ -86,15 +86,30 @@ def test_restarts_and_builds_are_replicates_of_their_own_at_the_protocols_level(
 
 def test_a_narrow_interval_across_the_margin_goes_on():
     now = Standing("factor", 1.05, 0.001, "inconclusive", blocks=50)
-    assert not now.converged(SETTINGS)
-    assert Standing("factor", 1.05, 0.001, "independent", blocks=50).converged(SETTINGS)
+    assert now.converged(SETTINGS) and not now.enough(SETTINGS)
+    assert Standing("factor", 1.05, 0.001, "independent", blocks=50).enough(SETTINGS)
+
+
+def test_there_are_few_looks():
+    assert [n for n in range(1, 120) if is_look(n, 10)] == [10, 14, 20, 28, 40, 57, 80, 113]
+    assert [n for n in range(1, 12) if is_look(n, 1)] == [1, 2, 3, 4, 6, 8, 11]
+
+
+def test_deciding_takes_more_than_the_reported_interval():
+    measured = samples((8.0, 4.0, 2.0, 1.0), blocks=40, noise=0.02)
+    throughput = measured.throughput("wall")
+    widths = [estimate(throughput, level=level).half_width for level in (0.95, 0.99)]
+    shift = np.log1p(SETTINGS.margin) + np.mean(widths) - np.log(estimate(throughput).factor)
+    near = samples((8.0, 4.0, 2.0, math.exp(-shift)), blocks=40, noise=0.02)
+    assert estimate(near.throughput("wall")).verdict == "amplify"
+    assert standing(near, "wall", SETTINGS).verdict == "inconclusive"
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
 def test_so_few_blocks_never_end_a_quartet(count):
     now = standing(samples((8.0, 4.0, 2.0, 0.5), blocks=count, noise=1e-9), "wall", SETTINGS)
     assert now.verdict == "inconclusive"
-    assert not now.converged(SETTINGS)
+    assert not now.enough(SETTINGS)
 
 
 @pytest.mark.parametrize("width", [1, 2, 4])

@@ -105,8 +105,8 @@ def test_margin_and_level_of_the_protocol_count():
 
 def test_the_primary_boundary_has_the_short_names_and_the_others_keep_theirs():
     device = {"baseline": [20.0], "arch": [10.0], "hw": [10.0], "combined": [10.0]}
-    both = {**FAST, "device": device}
-    found = analyse(measurement([both] * 6, primary="device"), SETTINGS)
+    blocks = [{**FAST, "device": {**device, "combined": [10.0 + 1e-5 * noise]}} for noise in (0, 2, 1, -1, -2, 0)]
+    found = analyse(measurement(blocks, primary="device"), SETTINGS)
     assert found.metrics["interaction/factor"] == found.metrics["interaction/device_factor"] == pytest.approx(0.5)
     assert found.metrics["interaction/wall_factor"] == pytest.approx(1.5)
     assert found.metrics["gain/combined"] == found.metrics["gain/device_combined"] == pytest.approx(2.0)

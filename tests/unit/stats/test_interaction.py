@@ -8,11 +8,17 @@ import numpy as np
 import pytest
 
 from harness.stats import Verdict, estimate
+from harness.stats.intervals import mean_interval
 
 
 def blocks_with(factors: list[float]) -> np.ndarray:
     """Blocks of a quartet with arch gain 2 and hw gain 3 whose factor in block b is factors[b]."""
     return np.array([[100.0, 200.0, 300.0, 600.0 * factor] for factor in factors])
+
+
+def steady(factor: float, count: int) -> list[float]:
+    """Return factors that differ by less than any clock resolves, in an order without a trend."""
+    return list(factor * (1 + 1e-7 * np.random.default_rng(5).standard_normal(count)))
 
 
 def test_the_factor_is_the_geometric_mean_over_blocks() -> None:
@@ -70,18 +76,25 @@ def test_one_or_two_blocks_say_nothing(count: int) -> None:
 
 
 @pytest.mark.parametrize(("factor", "expected"), [(1.0, "independent"), (1.2, "amplify"), (0.8, "conflict")])
-def test_a_constant_series_is_decided_from_five_blocks_on(factor: float, expected: str) -> None:
-    assert estimate(blocks_with([factor] * 4)).verdict == "inconclusive"
-    assert "at least 5" in estimate(blocks_with([factor] * 4)).reason
-    found = estimate(blocks_with([factor] * 5))
+def test_a_steady_series_is_decided_from_five_blocks_on(factor: float, expected: str) -> None:
+    assert estimate(blocks_with(steady(factor, 4))).verdict == "inconclusive"
+    assert "at least 5" in estimate(blocks_with(steady(factor, 4))).reason
+    found = estimate(blocks_with(steady(factor, 5)))
     assert found.verdict == expected
-    assert found.low == pytest.approx(found.high) == pytest.approx(factor)
-    assert found.half_width == pytest.approx(0, abs=1e-9)
+    assert found.factor == pytest.approx(factor)
 
 
-def test_exactly_equal_blocks_have_an_interval_of_no_width() -> None:
-    found = estimate(np.full((20, 4), 7.0))
-    assert (found.low, found.factor, found.high, found.half_width) == (1.0, 1.0, 1.0, 0.0)
+def test_no_interval_is_narrower_than_what_can_be_resolved() -> None:
+    found = estimate(blocks_with(steady(1.0, 40)))
+    assert found.half_width == 1e-4
+    assert (found.low, found.high) == (pytest.approx(math.exp(-1e-4)), pytest.approx(math.exp(1e-4)))
+
+
+@pytest.mark.parametrize("throughput", [7.0, 100.0])
+def test_identical_blocks_show_a_clock_that_is_too_coarse_and_decide_nothing(throughput: float) -> None:
+    found = estimate(np.full((20, 4), throughput))
+    assert (found.verdict, found.p_value) == ("inconclusive", 1.0)
+    assert found.reason == "all 20 blocks are identical: the clock is too coarse to show their noise"
 
 
 def test_a_host_bound_cell_needs_eight_restarts() -> None:
@@ -95,10 +108,51 @@ def test_a_host_bound_cell_needs_eight_restarts() -> None:
     assert estimate(blocks, groups=np.arange(24) // 3, host_bound=True).verdict == "amplify"
 
 
-def test_uneven_restarts_are_weighed_by_their_blocks() -> None:
+def test_restarts_count_equally_however_many_blocks_they_have() -> None:
     found = estimate(blocks_with([1.0, 1.0, 1.0, 2.0]), groups=[0, 0, 0, 1])
-    assert found.factor == pytest.approx(2**0.25)
-    assert 1 < found.effective_replicates < 2
+    assert found.factor == pytest.approx(2**0.5)
+    assert found.gains.combined == pytest.approx(6 * 2**0.5)
+    assert found.effective_replicates == pytest.approx(2)
+
+
+def test_builds_count_equally_and_the_restarts_of_a_build_do() -> None:
+    logs = [0.3] + [0.1] * 2 + [0.2] * 5  # a build of one restart, and one of two
+    found = estimate(blocks_with([math.exp(x) for x in logs]), groups=[0] + [1] * 2 + [2] * 5, builds=[0] + [1] * 7)
+    assert math.log(found.factor) == pytest.approx((0.3 + (0.1 + 0.2) / 2) / 2)
+
+
+@pytest.mark.parametrize("sizes", [(60, 5, 5), (188, 10, 10, 10, 19, 20, 18, 10)])
+def test_unequal_restarts_cover_and_decide(sizes: tuple[int, ...]) -> None:
+    """Each restart has a mode of its own, sd 1%, and white noise of 3% a block, around a factor of 1.2."""
+    rng = np.random.default_rng(8)
+    logs = np.concatenate([rng.normal(0, 0.01, (150, 1)) + rng.normal(0, 0.03, (150, n)) for n in sizes], axis=1)
+    found = mean_interval(logs, np.repeat(np.arange(len(sizes)), sizes))
+    half_width = found.half_width(0.95)
+    assert np.mean(np.abs(found.mean) <= half_width) >= 0.92
+    assert np.mean(math.log(1.2) + found.mean - half_width > math.log(1.05)) >= 0.9
+
+
+def test_who_looks_until_it_is_decided_needs_more_than_the_reported_interval() -> None:
+    noise = 0.02 * np.random.default_rng(11).standard_normal(60)
+    noise -= noise.mean()
+    widths = [estimate(blocks_with(list(np.exp(noise))), level=level).half_width for level in (0.95, 0.99)]
+    blocks = blocks_with(list(np.exp(noise + math.log(1.05) + np.mean(widths))))
+    found, strict = estimate(blocks), estimate(blocks, decision_level=0.99)
+    assert (found.verdict, strict.verdict) == ("amplify", "inconclusive")
+    assert (found.low, found.high) == (strict.low, strict.high)
+    assert "not at 0.99" in strict.reason
+    assert estimate(blocks, level=0.99, decision_level=0.95).reason == estimate(blocks, level=0.99).reason
+    with pytest.raises(ValueError, match=r"decision_level must be between 0 and 1, got 1\.5"):
+        estimate(blocks, decision_level=1.5)
+
+
+def test_a_run_with_a_step_decides_nothing_and_says_why() -> None:
+    noise = 0.01 * np.random.default_rng(3).standard_normal(60)
+    noise[30:] += 0.08
+    found = estimate(blocks_with(list(1.3 * np.exp(noise))))
+    assert (found.verdict, found.p_value) == ("inconclusive", 1.0)
+    assert found.reason == found.unstationary
+    assert "between the halves" in found.reason and "%" in found.reason
 
 
 @pytest.mark.parametrize(
@@ -129,9 +183,9 @@ def test_bad_options_are_refused(options: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     ("factors", "reason"),
     [
-        ([1.2] * 20, "all of the interval is above 1.05"),
-        ([0.8] * 20, "all of the interval is below 0.95"),
-        ([1.0] * 20, "all of the interval is within 0.95 and 1.05"),
+        (steady(1.2, 20), "all of the interval is above 1.05"),
+        (steady(0.8, 20), "all of the interval is below 0.95"),
+        (steady(1.0, 20), "all of the interval is within 0.95 and 1.05"),
         ([1.04, 1.06] * 10, "the interval contains 1.05: measure longer"),
         ([0.94, 0.96] * 10, "the interval contains 0.95: measure longer"),
         ([0.7, 1.4] * 10, "the interval contains 0.95 and 1.05: measure longer"),
@@ -143,7 +197,7 @@ def test_the_reason_says_where_the_interval_lies(factors: list[float], reason: s
 
 
 def test_the_margin_is_the_callers_and_is_kept() -> None:
-    found = estimate(blocks_with([1.2] * 20), margin=0.25)
+    found = estimate(blocks_with(steady(1.2, 20)), margin=0.25)
     assert (found.verdict, found.margin, found.level) == ("independent", 0.25, 0.95)
     assert found.reason == "all of the interval is within 0.75 and 1.25"
 

@@ -1,0 +1,66 @@
+"""Whether a run stayed what it was: its first half against its second half.
+
+An interval speaks for noise that has no memory beyond the run. A step (another user arrives, a clock changes) or a
+drift of one cell breaks that, and nothing in the interval shows it. The halves of each restart are compared, each with
+its own interval for autocorrelated noise: a difference beyond both says that the run was not stationary. Noise whose
+memory is as long as the run (1/f) is found by its likelihood.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.stats.autocorrelation import long_memory, within_runs
+from harness.stats.evidence import Array
+
+MINIMUM_HALF = 10  # blocks of all restarts in a half; with fewer, both intervals allow nearly everything
+LEVEL = 0.95  # of the two intervals; `make calibrate` shows how often steady noise is flagged
+
+
+LONG_MEMORY = 0.5  # probability from which noise counts as remembering the whole run
+
+
+@dataclass(frozen=True)
+class Halves:
+    """The difference of the halves' means, first minus second, and how much their intervals allow; leading axes."""
+
+    difference: Array  # [...]
+    allowed: Array  # [...]
+
+    def differ(self) -> NDArray[np.bool_]:
+        """Return where the run was not stationary, shape [...]."""
+        found: NDArray[np.bool_] = np.abs(self.difference) > self.allowed
+        return found
+
+
+def halves(series: Array, restarts: NDArray[np.intp]) -> Halves | None:
+    """Return the comparison over the last axis of series [..., B]; None with too few blocks to compare.
+
+    Args:
+        series: [..., B], blocks of one restart in time order.
+        restarts: [B], the restart of each block. A restart of one block has no halves and is left out.
+    """
+    runs = [series[..., restarts == label] for label in np.unique(restarts)]
+    runs = [run for run in runs if run.shape[-1] >= 2]
+    if sum(run.shape[-1] // 2 for run in runs) < MINIMUM_HALF:
+        return None
+    share = np.full(len(runs), 1 / len(runs))
+    firsts = [run[..., : run.shape[-1] // 2] for run in runs]
+    seconds = [run[..., run.shape[-1] // 2 :] for run in runs]
+    difference = np.mean([a.mean(axis=-1) - b.mean(axis=-1) for a, b in zip(firsts, seconds, strict=True)], axis=0)
+    both = (within_runs(firsts, share), within_runs(seconds, share))
+    widths = [evidence.half_width(LEVEL) for evidence in both if evidence is not None]
+    return Halves(difference, np.hypot(*widths)) if len(widths) == 2 else None
+
+
+def remembers(series: Array, restarts: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Return where the noise of series [..., B] is as slow as the run is long, shape [...]."""
+    runs = [series[..., restarts == label] for label in np.unique(restarts)]
+    evidence = within_runs(runs, np.full(len(runs), 1 / len(runs)))
+    found: NDArray[np.bool_] = (
+        np.zeros(series.shape[:-1], bool) if evidence is None else long_memory(evidence) > LONG_MEMORY
+    )
+    return found

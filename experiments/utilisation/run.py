@@ -31,7 +31,7 @@ import pandas
 import harness
 from harness.config import TrackingConfig
 from harness.report.figures.canvas import svg_text, write_whole
-from harness.serving.batch_runs import BatchRecord
+from harness.serving.records import BatchRecord
 from harness.system.errors import UserError
 from harness.tracking import find_store
 

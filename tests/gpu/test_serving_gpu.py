@@ -9,8 +9,8 @@ import pytest
 from harness.engines import get
 from harness.measure.progress import Silent
 from harness.serving.client import LoadTest
+from harness.serving.requests import variants
 from harness.serving.serving_cell import ServingCell
-from harness.serving.variants import variants
 from harness.sweep.build import build_quartet
 from harness.sweep.plan import plan_quartet
 from harness.sweep.scenarios import scenario_of

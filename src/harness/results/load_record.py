@@ -16,8 +16,8 @@ from harness.measure.cell import QuartetPlan
 from harness.results.figures import draw_latency_rate
 from harness.results.load_analysis import geometric_mean, rate_interval, slowdown, throughputs
 from harness.results.row import RowDraft
-from harness.serving.batch_runs import write_batches
 from harness.serving.measure import CellUnderLoad, LoadMeasurement
+from harness.serving.records import write_batches
 from harness.serving.serving_cell import point
 
 SERVER_BOUND = 1.1  # a batch that takes longer by more than this under load is worth a remark

@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 
 from harness.measure.clocks import no_collector
-from harness.serving.batch_runs import BatchRecord
 from harness.serving.client import Client, LoadGenReport, LoadTest
-from harness.serving.queries import LoadFigures, QueryRecord, Request, figures
+from harness.serving.records import BatchRecord, LoadFigures, QueryRecord, Request, figures
 from harness.serving.server import Arrivals, serve, short_sleeps
 from harness.serving.work import Work
 from harness.system.errors import CellError, UserError

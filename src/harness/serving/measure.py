@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -20,14 +20,13 @@ from harness.measure.stopping import HOST_BOUND
 from harness.measure.telemetry import Telemetry
 from harness.measure.turns import BUSY, NOTE, admits_one_process, turns
 from harness.measure.verify import Fidelity
-from harness.serving.budget import restarts_within, shortened
 from harness.serving.loadgen import LoadResult
-from harness.serving.requests import CellLoad, LoadScenario, bound_tests, command_timeout_s
+from harness.serving.requests import CellLoad, LoadScenario, Variant, bound_tests, command_timeout_s
 from harness.serving.search import Found
 from harness.serving.serving_cell import SearchResult, Served, ServingCell, point
-from harness.serving.static_size import choose
-from harness.serving.variants import Variant
 from harness.system.errors import CellError
+
+Processes = Callable[[Sequence[Variant]], AbstractContextManager[Mapping[str, Handle]]]
 
 
 @dataclass(frozen=True)
@@ -248,3 +247,60 @@ def _host_share(handle: Handle, loaded: Loaded, timeout_s: float) -> float | Non
         return None
     turn = handle.ask("slice", (("device", "wall"), 1, 0.25), timeout_s).milliseconds
     return 1 - float(np.median(turn["device"]) / np.median(turn["wall"]))
+
+
+def choose(
+    variants: Mapping[str, Sequence[Variant]],
+    config: HarnessConfig,
+    settings: ProtocolConfig,
+    processes: Processes,
+    progress: Progress,
+    scenario: LoadScenario,
+) -> tuple[dict[str, Variant], dict[str, dict[int, float]]]:
+    """Return one variant a role, and what each static size promised, requests/s, where there was a choice.
+
+    A promise is a queue simulated with measured batch times; it only chooses what is then measured.
+    """
+    chosen, predicted = {}, {}
+    for role, several in variants.items():
+        if len(several) > 1:
+            predicted[role] = {
+                variant.plan.policy.max_batch_size: scenario.promised_per_s(
+                    _timed(variant, config, settings, processes, progress)
+                )
+                for variant in several
+            }
+            best = max(predicted[role], key=lambda size: predicted[role][size])
+            chosen[role] = next(one for one in several if one.plan.policy.max_batch_size == best)
+        else:
+            chosen[role] = several[0]
+    return chosen, predicted
+
+
+def _timed(
+    variant: Variant, config: HarnessConfig, settings: ProtocolConfig, processes: Processes, progress: Progress
+) -> CellLoad:
+    """Return what a cell's batches take, in processes of their own."""
+    with processes([variant]) as handles:
+        bring_up([variant.task], handles, settings, progress)
+        progress.stage(f"static batch {variant.plan.policy.max_batch_size}", variant.role)
+        handle = handles[variant.role]
+        handle.ask("ready", variant.plan, settings.worker_timeout_s)
+        return CellLoad.timed(variant, handle, config, settings.worker_timeout_s)
+
+
+def restarts_within(budget_s: float | None, restarts: int, now: Callable[[], float] = time.monotonic) -> Iterator[int]:
+    """Yield 0, 1, ... below `restarts`, the first in any case; `budget_s` counts from here on, None: all of them."""
+    began = last = now()
+    longest_s = 0.0
+    for restart in range(restarts):
+        if restart:
+            longest_s, last = max(longest_s, now() - last), now()
+            if budget_s is not None and last - began + longest_s > budget_s:
+                return
+        yield restart
+
+
+def shortened(done: int, restarts: int, budget_s: float | None) -> str:
+    """Return what a reader must know of sets that were left out; "" if there are none."""
+    return f"{done} of {restarts} sets of processes: scenario.budget_s={budget_s:g}" if done < restarts else ""

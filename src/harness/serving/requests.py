@@ -1,8 +1,8 @@
-"""From options to commands: what one cell is asked to do in one repeat, and how long that may take."""
+"""From options to commands: what is built, how it serves, what a cell does in one repeat and for how long at most."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any, Protocol
@@ -10,16 +10,20 @@ from typing import Any, Protocol
 import numpy as np
 
 from harness.config import HarnessConfig
+from harness.measure.bring_up import CellTask
+from harness.measure.cell import PreparedCell, QuartetPlan
 from harness.measure.coordinator import Handle
+from harness.measure.references import BuiltQuartet
 from harness.serving.client import LoadTest
 from harness.serving.loadgen import LoadResult
 from harness.serving.policy import BatchPolicy, powers_of_two
 from harness.serving.queueing import predicted_rate
 from harness.serving.search import STEP, Found
-from harness.serving.serving_cell import ROUTINGS, Search
-from harness.serving.variants import Variant
+from harness.serving.serving_cell import ROUTINGS, Search, ServingPlan
 from harness.stats import minimum_samples
+from harness.techniques.levels import BatchProfile
 
+LATER_PATIENCE = 0.1  # of the bound: how long a sample may wait for others to fill a later stage's batch
 TIMED_BATCHES = 20
 SATURATED = "offline"  # LoadGen's scenario in which all requests are there at once
 BOUND_S = 2.0  # of a test of a router's bounds: all requests are there at once, so arrivals add no chance
@@ -28,6 +32,71 @@ MARGIN = 1.1  # the lowest rate of a search still makes its requests in time
 ROOM = 1.3  # by which an offline test is made longer than the batches' times promise
 START_AND_END_S = 30.0  # of LoadGen, at most
 CEILING = 4.0  # times what the largest batch can do: nothing serves more
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One cell at one static batch size, or with the engine for all sizes that the batcher makes use of."""
+
+    role: str
+    cell: PreparedCell
+    task: CellTask
+    plan: ServingPlan
+
+
+def variant_plans(plan: QuartetPlan, static_sizes: Sequence[int]) -> list[QuartetPlan]:
+    """Return what has to be built: the cells that batch, and the others once for each static size."""
+    batching = tuple(cell for cell in plan.cells if not cell.levels.batch.is_static)
+    plans = [replace(plan, cells=batching)] if batching else []
+    for size in static_sizes:
+        profile = BatchProfile(size, size, size)
+        cells = tuple(
+            replace(cell, levels=replace(cell.levels, batch=profile)) for cell in plan.cells if cell not in batching
+        )
+        if cells:
+            plans.append(replace(plan, config=replace(plan.config, batch_size=size), cells=cells))
+    return plans
+
+
+def variants(plan: QuartetPlan, built: Sequence[BuiltQuartet]) -> dict[str, tuple[Variant, ...]]:
+    """Return by role, in the order of the plan's cells, what was built of each cell."""
+    out: dict[str, tuple[Variant, ...]] = {cell.role: () for cell in plan.cells}
+    for quartet in built:
+        for task in quartet.tasks:
+            role = task.spec.role
+            cell = quartet.cells[role]
+            out[role] = (*out[role], Variant(role, cell, task, serving_plan(quartet.plan, cell)))
+    return out
+
+
+def serving_plan(plan: QuartetPlan, cell: PreparedCell) -> ServingPlan:
+    """Return how a cell serves: batched by the technique's options, or at its one static size."""
+    config = plan.config
+    options = config.hw.dynamic_batching
+    first, *later = (artifact.plan.batch for artifact in cell.artifacts)
+    if first.is_static:
+        policy = BatchPolicy(first.opt_size, static=True)
+    else:
+        preferred = tuple(sorted(options.preferred_batch_sizes or ()))
+        policy = BatchPolicy(
+            first.max_size, options.max_queue_delay_us, preferred, buckets=_buckets(first, plan.device, preferred)
+        )
+    patience_us = round(config.scenario.slo_ms * 1e3 * LATER_PATIENCE)
+    policies = [
+        BatchPolicy(limits.opt_size, patience_us, static=True)
+        if limits.is_static
+        else BatchPolicy(limits.max_size, patience_us, buckets=_buckets(limits, plan.device, ()))
+        for limits in later
+    ]
+    return ServingPlan((policy, *policies), config.scenario.sample_count, config.data.seed)
+
+
+def _buckets(limits: BatchProfile, device: str, preferred: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the sizes that are run: on a GPU few, so that each is captured and compiled before it is needed."""
+    if device == "cpu":
+        return tuple(range(limits.min_size, limits.max_size + 1))
+    sizes = {*preferred, limits.max_size} if preferred else set(powers_of_two(limits.max_size))
+    return tuple(sorted({max(limits.min_size, size) for size in sizes}))
 
 
 @dataclass(frozen=True)

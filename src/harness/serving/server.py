@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from harness.serving.client import FLUSH
-from harness.serving.queries import Request
+from harness.serving.records import Request
 from harness.serving.work import NEVER, Work
 
 

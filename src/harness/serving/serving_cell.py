@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.measure.worker import CellCommands
-from harness.serving.batch_times import batch_times_s
 from harness.serving.client import LoadTest
 from harness.serving.loadgen import LoadResult, run_test
 from harness.serving.policy import BatchPolicy
-from harness.serving.queries import Request
+from harness.serving.records import Request
 from harness.serving.search import Found, Point, highest_rate
-from harness.serving.work import Work
+from harness.serving.work import Work, batch_times_s
 from harness.system.errors import CellError
 from harness.techniques.arch.stages import Bound, Router
 

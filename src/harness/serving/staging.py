@@ -1,11 +1,15 @@
-"""The way of an image into an engine and of an answer out: in place on a CPU, overlapped with compute on a GPU."""
+"""How images, features and answers travel: to the first stage, between two stages, and back to the host."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
+
+from harness.engines.base import Executable
+from harness.techniques.arch.stages import Router
 
 
 class Staging(Protocol):
@@ -141,3 +145,149 @@ class DeviceAnswers:
     def ready(self) -> bool:
         """Ask the event, without waiting."""
         return bool(self._done.query())
+
+
+class StagePool(Protocol):
+    """Features of the samples that go on, in the order they came, on the device that computes."""
+
+    logits: Any  # of the first stage's last batch, on the host once `decided`
+
+    def decide(self, count: int) -> None:
+        """Begin to decide about the first `count` samples of the first stage's outputs."""
+
+    def decided(self) -> np.ndarray | None:
+        """Return who leaves, [count] bool, or None while it is not known on the host."""
+
+    def keep(self, stay: np.ndarray) -> None:
+        """Pack the features of these samples of the first stage behind those that are there."""
+
+    def load(self, count: int) -> None:
+        """Put the first `count` into the second stage's input and forget them."""
+
+    def host_sync_s(self) -> float:
+        """Return how long the device was idle between the end of the first stage and the packing; after `keep`."""
+
+    def clear(self) -> None:
+        """Forget all."""
+
+
+class HostStagePool:
+    """On a CPU everything happens in the call; the decision's own time is what `host_sync_s` says."""
+
+    def __init__(self, first: Executable, second: Executable, router: Router, number: int, capacity: int) -> None:
+        self._first, self._router, self._number = first, router, number
+        self._head, self._name = router.heads[number], second.input_specs[0].name
+        self._input = second.input_buffers()[self._name]
+        self._features = np.zeros((capacity, *self._input.shape[1:]), dtype=self._input.dtype)
+        self._held, self._seconds = 0, 0.0
+        self._mask: np.ndarray | None = None
+
+    def decide(self, count: int) -> None:
+        """Decide."""
+        began = time.perf_counter()
+        self.logits = self._first.output_buffers()[self._head][:count].copy()
+        self._mask = self._router.leaves(self._number, self.logits)
+        self._seconds = time.perf_counter() - began
+
+    def decided(self) -> np.ndarray | None:
+        """Return who leaves."""
+        return self._mask
+
+    def keep(self, stay: np.ndarray) -> None:
+        """Copy the features of these."""
+        target = self._features[self._held : self._held + len(stay)]
+        np.take(self._first.output_buffers()[self._name], stay, axis=0, out=target, mode="clip")
+        self._held += len(stay)
+
+    def load(self, count: int) -> None:
+        """Copy the first ones, move the others up."""
+        self._input[:count] = self._features[:count]
+        left = self._held - count
+        self._features[:left] = self._features[count : self._held].copy()
+        self._held = left
+
+    def host_sync_s(self) -> float:
+        """Return what the decision took."""
+        return self._seconds
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._held = 0
+
+
+class DeviceStagePool:
+    """On a GPU: mask and exit logits go to pinned memory, then the host says whose features are packed."""
+
+    def __init__(self, first: Executable, second: Executable, router: Router, number: int, capacity: int) -> None:
+        import torch
+
+        self._torch, self._first, self._router, self._number = torch, first, router, number
+        self._head, self._name, self._stream = router.heads[number], second.input_specs[0].name, second.stream
+        self._other = first.stream if first.stream != second.stream else None
+        self._input = second.input_buffers()[self._name]
+        self._features = self._input.new_empty((capacity, *self._input.shape[1:]))
+        spec = next(spec for spec in first.output_specs if spec.name == self._head)
+        rows = len(first.input_buffers()[first.input_specs[0].name])
+        self.logits = torch.empty((rows, spec.shape[1]), dtype=getattr(torch, spec.dtype), pin_memory=True)
+        self._mask = torch.empty(rows, dtype=torch.bool, pin_memory=True)
+        self._stay = torch.empty(rows, dtype=torch.int64, pin_memory=True)
+        self._ended, self._resumed = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        self._known = torch.cuda.Event()
+        self._held = self._count = 0
+        torch.cuda.synchronize()
+
+    def decide(self, count: int) -> None:
+        """Enqueue decision and copies behind the first stage."""
+        torch = self._torch
+        if self._other is not None:
+            self._stream.wait_stream(self._other)
+        with torch.cuda.stream(self._stream), torch.inference_mode():
+            self._ended.record(self._stream)
+            logits = self._first.output_buffers()[self._head][:count]
+            self._mask[:count].copy_(self._router.leaves(self._number, logits), non_blocking=True)
+            self.logits[:count].copy_(logits, non_blocking=True)
+            self._known.record(self._stream)
+        self._count = count
+
+    def decided(self) -> np.ndarray | None:
+        """Return who leaves, once the copies are done."""
+        return self._mask[: self._count].numpy().copy() if self._known.query() else None
+
+    def keep(self, stay: np.ndarray) -> None:
+        """Enqueue the packing of these."""
+        torch, count = self._torch, len(stay)
+        with torch.cuda.stream(self._stream), torch.inference_mode():
+            self._resumed.record(self._stream)
+            if count:
+                self._stay[:count] = torch.from_numpy(stay)
+                rows = self._stay[:count].to(self._features.device, non_blocking=True)
+                packed = self._first.output_buffers()[self._name].index_select(0, rows)
+                self._features[self._held : self._held + count].copy_(packed)
+        self._held += count
+        if self._other is not None:
+            self._other.wait_stream(self._stream)  # the next first stage may not write over these features
+
+    def load(self, count: int) -> None:
+        """Enqueue the copies."""
+        left = self._held - count
+        with self._torch.cuda.stream(self._stream), self._torch.inference_mode():
+            self._input[:count].copy_(self._features[:count])
+            if left:
+                self._features[:left].copy_(self._features[count : self._held].clone())
+        self._held = left
+
+    def host_sync_s(self) -> float:
+        """Return the time between two events on the device: decision, copies, and its wait for the host."""
+        self._resumed.synchronize()
+        return float(self._ended.elapsed_time(self._resumed)) / 1e3
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._held = 0
+
+
+def stage_pool(first: Executable, second: Executable, router: Router, number: int, capacity: int) -> StagePool:
+    """Return the pool behind stage `number` of a router, for the device that the stages are on."""
+    if second.stream is None:
+        return HostStagePool(first, second, router, number, capacity)
+    return DeviceStagePool(first, second, router, number, capacity)

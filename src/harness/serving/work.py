@@ -1,4 +1,4 @@
-"""What a server does with requests: stage their images, run them in batches stage by stage, say which are answered."""
+"""What serves requests: images in, batches through the stages of a network, answers out."""
 
 from __future__ import annotations
 
@@ -11,9 +11,17 @@ import numpy as np
 
 from harness.engines.base import Executable
 from harness.serving.policy import BatchPolicy
-from harness.serving.queries import BatchRun, Request
-from harness.serving.stage_pool import StagePool, stage_pool
-from harness.serving.staging import Answers, DeviceAnswers, DeviceStaging, HostAnswers, HostStaging, Staging
+from harness.serving.records import BatchRun, Request
+from harness.serving.staging import (
+    Answers,
+    DeviceAnswers,
+    DeviceStaging,
+    HostAnswers,
+    HostStaging,
+    StagePool,
+    Staging,
+    stage_pool,
+)
 from harness.techniques.arch.stages import Router
 
 NEVER = float("inf")
@@ -192,3 +200,29 @@ def answers_for(executable: Executable, output: str, rows: int) -> Answers:
 
     spec = next(spec for spec in executable.output_specs if spec.name == output)
     return DeviceAnswers(rows, spec.shape[1], getattr(torch, spec.dtype), executable.stream)
+
+
+def batch_times_s(work: Work, size: int, count: int, sample_count: int) -> list[float]:
+    """Return seconds from one batch's answers to the next one's, [count], where `size` requests always wait.
+
+    As in the server's loop, the next requests are taken in while a batch is in flight: where their images travel
+    beside it, they cost what they cost under load. A network in stages answers in portions, so all its values
+    are the mean over `size` answers.
+    """
+    idle_room = work.room()
+    total = (count + 2) * size  # the first one only fills the server, beside the last one nothing is taken in
+    come = answered = 0
+    ends: list[float] = []
+    while answered < total:
+        if come < total and work.room() == idle_room:
+            now = time.perf_counter()
+            work.take_in([Request(number, number % sample_count, now) for number in range(come, come + size)])
+            come += size
+        done = len(work.answered())
+        if done:
+            answered += done
+            ends += [time.perf_counter()] * (answered // size - len(ends))
+        if not work.busy:
+            work.start(flush=True)
+    spans = np.diff(ends[:-1])
+    return [float(span) for span in (spans if (spans > 0).all() else np.full(count, spans.mean()))]

@@ -109,8 +109,7 @@ def test_our_kernels_are_refused_where_they_can_t_run(configured, overrides, eng
 
 
 def test_our_kernels_are_asked_for_by_their_option_alone(configured):
-    from harness.sweep.plan import build_plan
-    from harness.sweep.plan.quartet import _NO_GRAPH
+    from harness.sweep.plan import _NO_GRAPH, build_plan
 
     def asked(*overrides):
         plan = plan_quartet(configured("hw=[fp16,fusion]", *overrides), "inductor", "cuda")

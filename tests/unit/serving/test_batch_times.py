@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from harness.serving import batch_times
-from harness.serving.batch_times import batch_times_s
-from harness.serving.queries import Request
+from harness.serving import work
+from harness.serving.records import Request
+from harness.serving.work import batch_times_s
 
 COPY_S, BATCH_S, LOOK_S = 1.0, 10.0, 0.001
 
@@ -59,7 +59,7 @@ class Device:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(batch_times, "time", clock)
+    monkeypatch.setattr(work, "time", clock)
     return clock
 
 

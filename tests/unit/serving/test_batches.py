@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas
 
-from harness.serving.batch_runs import BatchRecord, write_batches
-from harness.serving.queries import BatchRun
+from harness.serving.records import BatchRecord, BatchRun, write_batches
 
 RUNS = (BatchRun(1, 10.0, 10.5, 3, 4), BatchRun(2, 10.9, 11.3, 2, 4), BatchRun(1, 12.0, 13.0, 4, 4))
 

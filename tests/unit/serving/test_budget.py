@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.serving.budget import restarts_within, shortened
+from harness.serving.measure import restarts_within, shortened
 
 
 def measured(budget_s: float | None, restarts: int, seconds: list[float]) -> int:

@@ -14,9 +14,8 @@ import torch
 
 from harness.engines.base import TensorSpec
 from harness.serving.policy import BatchPolicy, powers_of_two
-from harness.serving.queries import Request
-from harness.serving.stage_pool import DeviceStagePool
-from harness.serving.staging import DeviceAnswers, DeviceStaging
+from harness.serving.records import Request
+from harness.serving.staging import DeviceAnswers, DeviceStagePool, DeviceStaging
 from harness.serving.work import Work
 from harness.techniques.arch.exit_policy import ExitPolicy, confidence
 from harness.techniques.arch.stages import ONE_STAGE

@@ -19,8 +19,8 @@ from harness.report.choose import candidates_of
 from harness.report.quartets import quartets
 from harness.results.metrics import find_metric
 from harness.results.record import params
+from harness.serving.requests import variants
 from harness.serving.serving_cell import ServingCell
-from harness.serving.variants import variants
 from harness.stats.roles import ROLES
 from harness.sweep.job import row_of
 from harness.sweep.scenarios import scenario_of

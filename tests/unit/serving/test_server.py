@@ -7,7 +7,7 @@ import time
 import pytest
 
 from harness.serving.client import FLUSH
-from harness.serving.queries import Request
+from harness.serving.records import Request
 from harness.serving.server import Arrivals, serve
 from harness.serving.work import NEVER
 

@@ -9,7 +9,7 @@ import pytest
 
 from harness.networks.data.synthetic import images
 from harness.serving.policy import BatchPolicy
-from harness.serving.queries import QueryRecord, Request, figures
+from harness.serving.records import QueryRecord, Request, figures
 from harness.serving.work import Work
 from harness.techniques.arch.exit_policy import ExitPolicy, calibrate_threshold, confidence
 from harness.techniques.arch.stages import ONE_STAGE, Bound

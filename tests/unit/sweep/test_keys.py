@@ -62,7 +62,7 @@ EDITS = {
     "sweep/scenarios/fixed.py": {"quartet", "quartet explained"},
     "sweep/scenarios/__init__.py": set(),
     "sweep/build.py": QUARTETS,
-    "sweep/plan/request.py": QUARTETS,
+    "sweep/plan.py": QUARTETS,
     "results/record.py": QUARTETS,
     "serving/server.py": {"quartet under load"},
     "serving/measure.py": {"quartet under load"},

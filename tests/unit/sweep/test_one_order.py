@@ -7,10 +7,9 @@ import pickle
 from pathlib import Path
 
 import harness
-from harness.sweep import command_line
+from harness.sweep import command_line, plan
 from harness.sweep.command_line import compose_sweep
 from harness.sweep.fleet import quartet_runner
-from harness.sweep.plan import quartet
 from harness.sweep.refusals import plan_sweep
 from harness.tracking import Store
 
@@ -43,7 +42,7 @@ def test_each_job_is_composed_once_beside_the_settings_of_hydra(monkeypatch):
 
 
 def test_each_quartet_is_planned_once(monkeypatch, tmp_path):
-    calls = counted(monkeypatch, quartet, "check_config")  # what every planning begins with
+    calls = counted(monkeypatch, plan, "check_config")  # what every planning begins with
     planned = plan_sweep(compose_sweep([*GRID, f"cache.dir={tmp_path}"]).jobs)
     assert [job.plan.arch for job in planned.jobs] == [("grouped",), ("low_rank",)]
     assert len(calls) == 2

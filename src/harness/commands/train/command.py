@@ -55,8 +55,7 @@ def _parser() -> CommandParser:
 
 def _train_all(configs: Sequence[HarnessConfig]) -> int:
     from harness.commands.train.trainable import check_training
-    from harness.sweep.engine_choice import device_of
-    from harness.sweep.refusals import check_writable
+    from harness.sweep.refusals import check_writable, device_of
     from harness.tracking import open_store
 
     device = device_of(configs[0])

@@ -18,8 +18,7 @@ from harness.results.load_record import add_latency_rate, add_served
 from harness.results.row import RowDraft
 from harness.serving.loadgen import LoadResult, require_loadgen
 from harness.serving.measure import LoadMeasurement, measure_under_load
-from harness.serving.requests import CellLoad, load_test, saturated_per_s, search_of
-from harness.serving.variants import Variant, variant_plans, variants
+from harness.serving.requests import CellLoad, Variant, load_test, saturated_per_s, search_of, variant_plans, variants
 from harness.sweep.scenarios.scenario import Scenario
 from harness.system.errors import UserError
 

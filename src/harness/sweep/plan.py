@@ -1,0 +1,151 @@
+"""Config -> plan: which cells a quartet has, what is on in each, and what its engine is told to build.
+
+Decides everything and does nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+
+from harness.config import (
+    DATA_RANGES,
+    MODEL_RANGES,
+    PROTOCOL_RANGES,
+    QUARTET_RANGES,
+    HarnessConfig,
+    arch_off,
+    at_least,
+    check_ranges,
+    engine_ranges,
+    one_of,
+)
+from harness.engines import get
+from harness.engines.base import BuildPlan, Graph, Option
+from harness.measure.cell import CellPlan, QuartetPlan
+from harness.measure.settings import resolve_protocol
+from harness.networks.data import LABELLED, UNLABELLED
+from harness.sweep.scenarios import scenario_of
+from harness.system.errors import UserError
+from harness.system.machine import usable_cores
+from harness.techniques import arch, hw
+from harness.techniques.levels import off
+
+_NO_GRAPH = Graph(Path(), "", (), (), 0)  # stands in where only the options of a plan are looked at
+BOUNDARIES = {"cpu": ("wall",), "cuda": ("device", "wall", "end_to_end")}
+
+
+def plan_quartet(config: HarnessConfig, engine: str, device: str) -> QuartetPlan:
+    """Return the plan of a validated config on a resolved engine; raise UserError for what can't be combined."""
+    check_config(config)
+    config = replace(config, protocol=resolve_protocol(config.protocol, device))
+    arch_stack = arch.enabled(config.arch)
+    hw_stack = hw.enabled(config.hw)
+    plain = arch_off()
+    reference = config.reference_engine(engine)
+    # the identity control is the reference once more, so it stays on what the reference runs on
+    hw_engine = reference if hw_stack == ("identity",) else engine
+    if hw_stack:
+        hw.check_stack(config, get(hw_engine))
+    levels_off = off(config.batch_size)
+    levels_on = hw.apply_stack(levels_off, config)
+
+    cells = []
+    for role, with_arch, with_hw in (
+        ("baseline", False, False),
+        ("arch", True, False),
+        ("hw", False, True),
+        ("combined", True, True),
+    ):
+        if (with_arch and not arch_stack) or (with_hw and not hw_stack):
+            continue
+        levels = levels_on if with_hw else levels_off
+        if with_arch and "identity" in arch_stack:
+            levels = replace(levels, instance="arch-identity " + levels.instance)
+        cells.append(
+            CellPlan(
+                role=role,
+                arch=config.arch if with_arch else plain,
+                engine=hw_engine if with_hw else reference,
+                levels=levels,
+            )
+        )
+    plan = QuartetPlan(config, device, cells[-1].engine, arch_stack, hw_stack, tuple(cells))
+    for cell in plan.cells:
+        get(cell.engine).check(build_plan(plan, cell, _NO_GRAPH))
+    return plan
+
+
+def check_config(config: HarnessConfig) -> None:
+    """Check what a type can't, on whatever engine: ranges, names, techniques that exclude each other."""
+    check_ranges("", config, QUARTET_RANGES)
+    check_ranges("model", config.model, MODEL_RANGES)
+    check_ranges("data", config.data, {"name": one_of(UNLABELLED, *LABELLED), **DATA_RANGES})
+    check_ranges("engine", config.engine, engine_ranges())
+    check_ranges("protocol", config.protocol, PROTOCOL_RANGES)
+    check_ranges("protocol", config.protocol, {"max_blocks": at_least(config.protocol.min_blocks)})
+    arch.check_config(config)
+    hw.check_stack(config, engine=None)
+    scenario_of(config).check(config)
+
+
+def check_boundary(config: HarnessConfig, device: str) -> None:
+    """Raise UserError for a primary boundary or a precision that the device does not have."""
+    if config.precision.tf32 and device == "cpu":
+        raise UserError("precision.tf32=true: a CPU has no TF32; leave it out.")
+    if config.protocol.primary not in ("auto", *BOUNDARIES[device]):
+        known = ", ".join(BOUNDARIES[device])
+        raise UserError(f"protocol.primary={config.protocol.primary}: on {device} there is only {known}.")
+
+
+def build_plan(plan: QuartetPlan, cell: CellPlan, graph: Graph, recipe: str = "", stage: str = "") -> BuildPlan:
+    """Return what an engine is asked to build of one stage of a cell."""
+    config, levels, engine = plan.config, cell.levels, get(cell.engine)
+    requested = BuildPlan(
+        engine=cell.engine,
+        graph=graph,
+        batch=levels.batch,
+        precision=levels.precision,
+        fusion=levels.fusion,
+        cuda_graph=levels.cuda_graph and plan.device == "cuda",
+        tf32=config.precision.tf32,
+        device=plan.device,
+        # what is not compiled is not built for any chip; it is there to be compared with
+        compute_capability=capability(config) if engine.capabilities.compiles else None,
+        instance=levels.instance,
+        recipe=recipe if engine.runs_module else "",
+        stage=stage if engine.runs_module else "",
+        options=tuple(sorted(_engine_options(plan, cell).items())),
+    )
+    return engine.complete(requested, config, levels)
+
+
+def capability(config: HarnessConfig) -> tuple[int, int] | None:
+    """Return the chip to build for as (major, minor); raise UserError for a text that isn't one."""
+    text = config.engine.compute_capability
+    if text is None:
+        return None
+    major, dot, minor = str(text).partition(".")
+    if not (dot and major.isdigit() and minor.isdigit()):
+        raise UserError(f"engine.compute_capability={text}: write it as major.minor, for example 8.9.")
+    return int(major), int(minor)
+
+
+def cpu_threads() -> int:
+    """Return the physical cores this process may use."""
+    allowed = usable_cores()
+    return max(1, min(allowed, psutil.cpu_count(logical=False) or allowed))
+
+
+def _engine_options(plan: QuartetPlan, cell: CellPlan) -> dict[str, Option]:
+    """Return what every engine is told, and what this one takes of the config."""
+    config, engine, levels = plan.config.engine, get(cell.engine), cell.levels
+    options: dict[str, Option] = {}
+    if plan.device == "cpu":
+        options["threads"] = config.threads or cpu_threads()
+    if levels.fusion_step:
+        options["fusion_step"] = levels.fusion_step
+    asked = {option.name: config.option(option.name) for option in engine.options}
+    return options | engine.settings(asked, levels, plan.device)

@@ -19,7 +19,8 @@ from harness.engines.base import TensorSpec
 from harness.serving.client import LoadTest
 from harness.serving.loadgen import run_test
 from harness.serving.policy import BatchPolicy
-from harness.serving.work import WholeWork
+from harness.serving.work import Work
+from harness.techniques.arch.stages import ONE_STAGE
 
 LARGEST, OPERATIONS, ALONE_S, TURNS = 64, 4000, 1.5, 6
 
@@ -63,7 +64,7 @@ def main(rate_per_s: float) -> None:
             began = time.perf_counter()
             engine.enqueue(1)
             alone_s.append(time.perf_counter() - began)
-        work = WholeWork(engine, BatchPolicy(LARGEST), np.zeros((LARGEST, 1), np.float32))
+        work = Work([engine], [BatchPolicy(LARGEST)], ONE_STAGE, np.zeros((LARGEST, 1), np.float32))
         test = LoadTest("server", rate_per_s, min_duration_s=3.0, max_duration_s=10.0, min_queries=1000, seed=seed)
         run_test(test, work)
         loaded_s = [run.completed_s - run.started_s for run in work.runs]

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["forked", "longest", "spread"]
+pytest_plugins = ["longest", "spread"]
 
 LEAN = ("protocol.why=false", "tracking.report=false")  # what comes after measuring takes longer than the tiny cells do
 TINY = ("model=densenet_tiny", "batch_size=2")

@@ -10,17 +10,19 @@ from dataclasses import dataclass
 from harness.report.choose import Choice, Limits, choose
 from harness.report.quartets import QuartetRow, Setting, quartets, setting_label
 from harness.report.study import Study
-from harness.stats.averaged import Design, complete_designs, subsets
 from harness.stats.factorial import (
     HIGHEST_ORDER,
+    Design,
     Effect,
     LogLinear,
     MeasuredQuartet,
     Prediction,
     TechniqueSet,
+    complete_designs,
     effects,
     measured_gains,
     predict,
+    subsets,
 )
 from harness.stats.roles import ROLES
 

@@ -10,8 +10,7 @@ from harness.report.findings import Findings, GridModel, Matrix
 from harness.report.quartets import interval
 from harness.report.questions import answers, describe
 from harness.report.table import COLOURS
-from harness.stats.averaged import AveragedEffect
-from harness.stats.factorial import Prediction
+from harness.stats.factorial import AveragedEffect, Prediction
 
 MOST_LINES = 20  # of a list; the page has all of them
 

@@ -1,7 +1,7 @@
 """The order of a sweep. `run_sweep` reads like this list, and each step has one home:
 
 1. compose every job once                        `command_line.py`
-2. plan every quartet once, refuse what can't be `refusals.py`, `plan/`
+2. plan every quartet once, refuse what can't be `refusals.py`, `plan.py`
 3. keep what an unfinished sweep has measured    `resume.py`
 4. build the distinct cells ahead, in a pool     `ahead.py`
 5. to 7. measure, analyse, log each quartet      `job.py`, here or through a launcher: `fleet.py`

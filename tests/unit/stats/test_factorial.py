@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.stats.averaged import complete_designs, subsets
-from harness.stats.factorial import LogLinear, MeasuredQuartet, effects, predict
+from harness.stats.factorial import LogLinear, MeasuredQuartet, complete_designs, effects, predict, subsets
 
 TRUE = {("a",): 1.5, ("b",): 0.8, ("x",): 2.0, ("y",): 1.2, ("a", "x"): 0.7, ("a", "b", "x"): 1.3, ("x", "y"): 1.1}
 NONE = frozenset()

@@ -13,8 +13,7 @@ from scipy.linalg import toeplitz
 from harness.stats import autocorrelation, estimate
 from harness.stats.autocorrelation import variance_inflation
 from harness.stats.evidence import Evidence
-from harness.stats.intervals import mean_interval
-from harness.stats.replicates import between
+from harness.stats.intervals import between, mean_interval
 
 
 def ar1(rng: np.random.Generator, series: int, blocks: int, rho: float, sd: float = 0.1) -> np.ndarray:

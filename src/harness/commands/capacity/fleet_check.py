@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from harness.commands.capacity.curves import Curves
 from harness.commands.capacity.demand import Demand
 from harness.commands.capacity.plan import FleetPlan, gpus_needed
-from harness.commands.capacity.simulated_arrivals import FleetPart, poisson_arrivals_s, thinned_s
 from harness.serving.queueing import QueueRun, simulate
 from harness.serving.search import Point, highest_rate
 from harness.stats import minimum_samples, percentile
@@ -138,3 +137,43 @@ def rate_of(measure: Callable[[float], Point], start_per_s: float, step: float) 
     if found.best is None:
         return 0.0
     return math.sqrt(found.best.rate_per_s * (found.failed or found.best).rate_per_s)
+
+
+ROUND_ROBIN = "round_robin"
+
+
+@dataclass(frozen=True)
+class FleetPart:
+    """Which part of a fleet is simulated: so many of its GPUs, the requests split over them in one of the ways.
+
+    The GPUs are alike, so a few tell of all. Requests that are split at random reach each by chance. In turns, the
+    simulated ones, taken as neighbours, get `simulated` requests one after the other, then none until the turn has
+    passed all others. Of a fleet with shortest queues one group is simulated as if requests were given to groups at
+    random: the whole fleet would spread them more evenly still.
+    """
+
+    simulated: int = 1
+    fleet: int = 1
+    split: str = "random"
+
+
+def poisson_arrivals_s(rate_per_s: float, count: int, seed: int, part: FleetPart | None = None) -> NDArray[np.float64]:
+    """Return `count` arrivals (seconds, rising) at a part of a fleet whose GPUs get `rate_per_s` each on average.
+
+    The whole fleet's arrivals are Poisson. Split at random they stay Poisson; in turns the first of each round waits
+    for the sum of fleet - simulated + 1 exponential gaps, a gamma variate. One seed gives one pattern at every rate.
+    """
+    part = part or FleetPart()
+    summed = np.ones(count)
+    together_per_s = rate_per_s * part.simulated
+    if part.split == ROUND_ROBIN:
+        summed[:: part.simulated] = part.fleet - part.simulated + 1
+        together_per_s = rate_per_s * part.fleet
+    return np.asarray(np.cumsum(np.random.default_rng(seed).standard_gamma(summed)) / together_per_s)
+
+
+def thinned_s(arrivals_s: NDArray[np.float64], seed: int, part: FleetPart) -> NDArray[np.float64]:
+    """Return those of a trace's arrivals at a whole fleet that reach its simulated part."""
+    if part.split == ROUND_ROBIN:
+        return arrivals_s[np.arange(arrivals_s.size) % part.fleet < part.simulated]
+    return arrivals_s[np.random.default_rng(seed).random(arrivals_s.size) < part.simulated / part.fleet]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from harness.commands.capacity.curves import SustainedRate
 from harness.commands.capacity.demand import HOUR_S, Demand
-from harness.commands.capacity.sustained import SustainedRate
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.table import Table
 
-from harness.commands.doctor.diagnosis import diagnose, visible_device
-from harness.commands.doctor.printed import print_engines, print_machine, print_test
 from harness.commands.doctor.self_test import SelfTest, self_test
 from harness.system.command import CommandParser, run_command
 from harness.system.errors import UserError
+
+if TYPE_CHECKING:
+    from harness.engines.base import Engine
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,3 +62,107 @@ def _parser() -> CommandParser:
     parser.add_argument("--no-test", action="store_true", help="only say what can be built and run")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")
     return parser
+
+
+def print_machine(console: Console, machine: dict[str, Any], device: str) -> None:
+    """Print what the machine is."""
+    cpu, gpu = machine["cpu"], machine["gpu"]
+    line = f"{cpu['name']}, {cpu['cores_usable']} cores usable, {cpu['memory_gib']} GiB; Python {machine['python']}"
+    console.print(line, highlight=False, soft_wrap=True)
+    if gpu is None:
+        console.print("no NVIDIA GPU is visible (NVML finds no driver): engines run on the CPU", highlight=False)
+        return
+    figures = [f"compute capability {gpu['compute_capability']}", f"{gpu['memory_gib']} GiB", f"driver {gpu['driver']}"]
+    figures += [f"{gpu['sms']} SMs"] if gpu["sms"] else []
+    figures += [f"{gpu['bandwidth_nominal_gb_s']} GB/s nominal"] if gpu["bandwidth_nominal_gb_s"] else []
+    console.print(f"{gpu['name']}: {', '.join(figures)}", highlight=False, soft_wrap=True)
+    if device == "cpu":
+        console.print(
+            "torch sees no CUDA GPU: is it the CPU build, or CUDA_VISIBLE_DEVICES set to "
+            f"{os.environ.get('CUDA_VISIBLE_DEVICES', 'nothing')}?",
+            style="yellow", highlight=False,
+        )  # fmt: skip
+
+
+def print_engines(console: Console, found: Sequence[Diagnosis]) -> None:
+    """Print what each engine can do, and the reason for each no."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for header in ("engine", "version", "builds", "runs"):
+        table.add_column(header, no_wrap=True)
+    for one in found:
+        able = ["no" if reason else "yes" for reason in (one.cannot_build, one.cannot_run)]
+        table.add_row(one.engine, one.version, *able)
+    console.print()
+    console.print(table)
+    for one in found:
+        for what, reason in (("build", one.cannot_build), ("run", one.cannot_run)):
+            if reason and not (what == "run" and reason == one.cannot_build):
+                also = "build or run" if what == "build" and one.cannot_run == reason else what
+                console.print(f"  {one.engine} can't {also}: {reason}", highlight=False, soft_wrap=True, style="yellow")
+        for line in one.details:
+            console.print(f"  {one.engine} {line}", highlight=False, soft_wrap=True, markup=False)
+
+
+def print_test(console: Console, test: SelfTest) -> None:
+    """Print how a self-test went."""
+    if not test.passed:
+        text = f"  FAILED after {test.seconds:.0f} s: {test.error}"
+        console.print(text, style="red", highlight=False, markup=False, soft_wrap=True)
+        return
+    lines = [f"  passed in {test.seconds:.0f} s: hw={test.hw} built in {test.build_s:.1f} s"]
+    if test.boundaries:
+        lines += [
+            f"  outputs within {test.max_relative_error:.1e} of fp32 eager; {test.images_per_s:.0f} images/s, "
+            f"{test.gain:.2f}x its off level",
+            f"  boundaries: {', '.join(test.boundaries)}",
+        ]
+    if test.no_device:
+        lines.append(f"  no device boundary: {test.no_device}")
+    lines += [f"  {line}" for line in test.proof]
+    lines += [f"  note: {note}" for note in test.notes]
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What one engine can do on this machine; a text is the reason why not."""
+
+    engine: str
+    version: str
+    cannot_build: str | None
+    cannot_run: str | None
+    details: tuple[str, ...] = ()  # of the installed package: where it lies, what its release lacks
+
+
+def diagnose(device: str) -> list[Diagnosis]:
+    """Return what each engine can do on `device`, in the order of their names' registration."""
+    from harness import engines
+    from harness.system.errors import UserError
+
+    out = []
+    for name in engines.names():
+        try:
+            engine = engines.get(name)
+            can = engine.availability(device)
+            out.append(Diagnosis(name, _version(engine), can.build, can.run, engine.details()))
+        except UserError as error:
+            out.append(Diagnosis(name, "-", str(error), str(error)))
+    return out
+
+
+def _version(engine: Engine) -> str:
+    """Return the version of the package behind an engine, whether or not it can do anything here; "-" without one."""
+    from harness.system.errors import UserError
+
+    try:
+        return engine.version()
+    except UserError:
+        return "-"
+
+
+def visible_device() -> str:
+    """Return `cuda` where torch sees a GPU, else `cpu`."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

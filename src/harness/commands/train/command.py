@@ -20,11 +20,17 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from harness.config import HarnessConfig, TrainConfig
+from harness import networks as models
+from harness.config import TRAIN_RANGES, HarnessConfig, TrainConfig, check_ranges
+from harness.networks.data import LABELLED
+from harness.networks.data.labelled import check_data, opened
 from harness.sweep.command_line import compose_jobs
+from harness.sweep.plan import check_config
 from harness.system.command import CommandParser, run_command
-from harness.system.errors import CellError
+from harness.system.errors import CellError, UserError
 from harness.system.quiet import quiet
+from harness.techniques import arch
+from harness.techniques.finetuned import base_model
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -54,7 +60,7 @@ def _parser() -> CommandParser:
 
 
 def _train_all(configs: Sequence[HarnessConfig]) -> int:
-    from harness.commands.train.trainable import check_training
+    from harness.commands.train.command import check_training
     from harness.sweep.refusals import check_writable, device_of
     from harness.tracking import open_store
 
@@ -109,3 +115,28 @@ def _train_one(config: HarnessConfig, device: str, store: Any, console: Console)
     console.print(f"{name}: {verb}; top-1 on {found.images} test images: {top1}", highlight=False, soft_wrap=True)
     console.print(f"  {found.path}", highlight=False, soft_wrap=True)
     return True
+
+
+def check_training(configs: Sequence[HarnessConfig], device: str) -> None:
+    """Raise UserError for the first config that can't be trained."""
+    for config in configs:
+        check_config(config)
+        _check_options(config, device)
+        if config.data.name not in LABELLED:
+            raise UserError(f"data={config.data.name} has no labels to learn from: use data={', '.join(LABELLED)}.")
+        base = base_model(config)
+        check_data(base, config.data)
+        data = opened(config.data)
+        assert data is not None
+        for part, use in (("train", "learn from"), ("validation", "choose the best epoch by")):
+            if not len(data.parts[part]):
+                raise UserError(f"data={config.data.name}: there is no image to {use}; see data.split_shares.")
+        if arch.enabled(config.arch) == ("identity",):
+            raise UserError("arch=identity is the unmodified model: train that with arch=none.")
+        arch.check_stack(models.build(base), config.arch)
+
+
+def _check_options(config: HarnessConfig, device: str) -> None:
+    check_ranges("train", config.train, TRAIN_RANGES)
+    if device == "cpu" and config.train.precision == "fp16":
+        raise UserError("train.precision=fp16: a CPU trains in fp32 or bf16.")

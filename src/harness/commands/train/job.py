@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,7 +20,6 @@ from torch import nn
 from harness import networks as models
 from harness.commands.train.loop import Epoch, Lesson, train
 from harness.commands.train.state import BEST, LAST, STATE_KEY, TrainingState, notes_of, state_in, write_tensors
-from harness.commands.train.track import log_epoch, open_run
 from harness.commands.train.training_batches import Batches
 from harness.config import HarnessConfig
 from harness.measure.lock import device_id, occupied, try_lock
@@ -28,7 +29,7 @@ from harness.networks.data.labelled import content_digest, labelled, opened
 from harness.networks.data.preprocessing import CHECKPOINT_KEY, preprocessing
 from harness.results.accuracy import Share, share
 from harness.system.cache import open_cache
-from harness.system.errors import UserError
+from harness.system.errors import UserError, first_line
 from harness.system.machine import git_sha
 from harness.techniques import arch
 from harness.techniques.arch.recipe import Recipe, assemble
@@ -208,3 +209,37 @@ def _told_again(folder: Path, text: str) -> Trained:
     given = json.loads(text)
     top1 = {name: Share(**one) for name, one in given["test_top1"].items()}
     return Trained(folder / WEIGHTS, given["epochs"], given["best_epoch"], top1, given["images"], was_there=True)
+
+
+KIND = "training"  # beside `sweep` and `quartet`
+
+
+def open_run(store: Store, run_id: str, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+    """Return the id of a running run: `run_id` again if that is still there, else a new one."""
+    from mlflow.entities import Param
+    from mlflow.exceptions import MlflowException
+
+    mlflow = store.client()
+    if run_id:
+        try:
+            mlflow.update_run(run_id, status="RUNNING")
+            return run_id
+        except MlflowException:  # another store, or somebody deleted it: the training itself is on the disk
+            pass
+    run = mlflow.create_run(store.experiment_id, run_name=name, tags={**tags, "kind": KIND})
+    mlflow.log_batch(run.info.run_id, params=[Param(key, str(value)) for key, value in params.items()])
+    return str(run.info.run_id)
+
+
+def log_epoch(store: Store, run_id: str, epoch: int, metrics: Mapping[str, float]) -> None:
+    """Add one point to each curve; a store that is away or locked costs a point, which is said, not the training."""
+    from mlflow.entities import Metric
+    from mlflow.exceptions import MlflowException
+
+    now_ms = int(time.time() * 1000)
+    try:
+        store.client().log_batch(
+            run_id, metrics=[Metric(name, value, now_ms, epoch) for name, value in metrics.items()]
+        )
+    except MlflowException as error:
+        print(f"harness.train: epoch {epoch} is not in the record: {first_line(error)}", file=sys.stderr)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,14 +12,13 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
-from harness.commands.train.loss import head_weight, loss_of
-from harness.commands.train.schedule import learning_rate
 from harness.commands.train.state import BEST, TrainingState, restore, save, write_tensors
 from harness.commands.train.training_batches import Batches, steps_of
 from harness.config import TrainConfig
 from harness.system.errors import CellError
-from harness.techniques.arch.stages import Stage, all_heads, stages
+from harness.techniques.arch.stages import LAST_HEAD, Stage, all_heads, stages
 
 MANY_STEPS = 2000  # below it, trying every algorithm of each convolution takes longer than the best one saves
 
@@ -190,3 +189,40 @@ def _optimiser(network: nn.Module, options: TrainConfig) -> torch.optim.Optimize
         {"params": [one for one in own if one.ndim <= 1], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups)  # each step sets its rate
+
+
+def loss_of(
+    heads: Mapping[str, torch.Tensor], labels: torch.Tensor, teacher: torch.Tensor | None, options: TrainConfig
+) -> torch.Tensor:
+    """Return the loss (scalar) of the logits of all heads [B, C]; `teacher` is its logits [B, C], `labels` [B] int."""
+    total = torch.zeros((), device=labels.device)
+    weights = 0.0
+    for name, logits in heads.items():
+        weight = head_weight(name, options)
+        wide = logits.float()
+        loss = F.cross_entropy(wide, labels, label_smoothing=options.label_smoothing)
+        if teacher is not None:
+            soft = options.temperature
+            distance = F.kl_div(
+                F.log_softmax(wide / soft, dim=1),
+                F.log_softmax(teacher.float() / soft, dim=1),
+                reduction="batchmean",
+                log_target=True,
+            )
+            loss = (1 - options.distillation) * loss + options.distillation * soft * soft * distance
+        total = total + weight * loss
+        weights += weight
+    return total / weights
+
+
+def head_weight(head: str, options: TrainConfig) -> float:
+    """Return what a head's loss and accuracy weigh: the last head's 1."""
+    return 1.0 if head == LAST_HEAD else options.exit_weight
+
+
+def learning_rate(step: int, steps: int, warmup_steps: int, highest: float) -> float:
+    """Return the rate of step `step` of `steps`, the first of which is 0."""
+    if step < warmup_steps:
+        return highest * (step + 1) / warmup_steps
+    done = (step - warmup_steps) / max(1, steps - warmup_steps)
+    return highest * 0.5 * (1 + math.cos(math.pi * done))

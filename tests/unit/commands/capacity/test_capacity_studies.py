@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from harness.commands.capacity.studies import find_curves
+from harness.commands.capacity.command import find_curves
 from harness.config import TrackingConfig
 from harness.results.row import QuartetRecord
 from harness.system.errors import UserError

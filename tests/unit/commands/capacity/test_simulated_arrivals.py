@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.commands.capacity.simulated_arrivals import FleetPart, poisson_arrivals_s, thinned_s
+from harness.commands.capacity.fleet_check import FleetPart, poisson_arrivals_s, thinned_s
 from harness.serving.policy import BatchPolicy
 from harness.serving.queueing import simulate
 

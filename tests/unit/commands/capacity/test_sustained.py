@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.commands.capacity.curves import CurveCell, CurvePoint
-from harness.commands.capacity.sustained import sustained
+from harness.commands.capacity.curves import CurveCell, CurvePoint, sustained
 from harness.serving.policy import BatchPolicy
 from harness.system.errors import UserError
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from harness.commands.doctor import command as doctor
-from harness.commands.doctor.diagnosis import diagnose
+from harness.commands.doctor.command import diagnose
 from harness.commands.doctor.self_test import SelfTest, self_test
 
 

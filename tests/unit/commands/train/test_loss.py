@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from harness.commands.train.loss import loss_of
+from harness.commands.train.loop import loss_of
 from harness.config import TrainConfig
 
 GENERATOR = torch.Generator().manual_seed(0)

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from harness.commands.train.schedule import learning_rate
+from harness.commands.train.loop import learning_rate
 
 
 def test_it_rises_to_the_highest_and_falls_to_nearly_nothing():

@@ -8,10 +8,9 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from safetensors.torch import load_file
 
-from harness.commands.train.job import teacher_of, train_job
+from harness.commands.train.job import log_epoch, open_run, teacher_of, train_job
 from harness.commands.train.loop import compute_dtype
 from harness.commands.train.state import BEST, LAST, TrainingState, restore, save, state_in
-from harness.commands.train.track import log_epoch, open_run
 from harness.measure.predictions import eager_predictions
 from harness.networks.data.labelled import labelled
 from harness.techniques.arch.assembled import network

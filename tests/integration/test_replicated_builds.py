@@ -101,8 +101,8 @@ def test_the_interval_is_that_of_replicated_builds(builds, measured):
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_quartet_is_built_as_often_as_its_protocol_says(count, planned, cache, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # the locks of this test alone
-    plan = planned(*QUARTET, *SETTINGS, f"protocol.builds={count}", "protocol.min_blocks=3", "protocol.max_blocks=3")
+    plan = planned(*QUARTET, *SETTINGS, f"protocol.builds={count}", "protocol.min_blocks=6", "protocol.max_blocks=6")
     row = run_quartet(plan, cache, Silent(), tmp_path, "")
     assert (row.metrics["measure/builds"], row.metrics["measure/restarts"]) == (count, count)
     frame = pandas.read_parquet(row.artifacts["samples.parquet"])
-    assert frame.groupby("build")["block"].nunique().to_dict() == dict.fromkeys(range(count), 3)
+    assert frame.groupby("build")["block"].nunique().to_dict() == dict.fromkeys(range(count), 6 // count)

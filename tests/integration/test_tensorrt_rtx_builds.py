@@ -192,7 +192,7 @@ def test_a_plan_with_a_cuda_graph_builds_an_engine_whose_memory_the_caller_owns(
 
 def test_an_fp32_graph_under_an_fp16_plan_is_not_relabelled(fp32_onnx, tmp_path):
     with pytest.raises(CellError, match="fp16 was requested, but none of 21"):
-        build(plan_of(fp32_onnx, "fp16"), tmp_path)
+        build(plan_of(fp32_onnx, FP16), tmp_path)
 
 
 def test_what_the_parser_refuses_is_one_line_with_the_node_and_the_op(tmp_path):
@@ -214,5 +214,5 @@ def test_a_file_that_is_not_onnx_is_one_line(fp32_onnx, tmp_path):
     junk.write_bytes(b"not a model")
     plan = plan_of(fp32_onnx)
     plan = replace(plan, graph=replace(plan.graph, path=junk))
-    with pytest.raises(CellError, match=r"^junk.onnx is no ONNX model: [^\n]+$"):
+    with pytest.raises(CellError, match=r"^junk.onnx is not a usable ONNX model: [^\n]+$"):
         build(plan, tmp_path / "out")

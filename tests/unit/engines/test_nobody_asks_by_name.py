@@ -11,7 +11,7 @@ import pytest
 from harness import engines
 
 # file -> why it may
-ALLOWED = {"commands/train/trainable.py": "train.precision is an option of training, which has no engine"}
+ALLOWED = {"commands/train/command.py": "train.precision is an option of training, which has no engine"}
 
 
 def names() -> set[str]:

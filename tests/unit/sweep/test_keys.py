@@ -32,7 +32,7 @@ EDITS = {
     "tracking/store.py": set(),
     "sweep/terminal.py": set(),
     "commands/ui.py": set(),
-    "commands/doctor/diagnosis.py": set(),
+    "commands/doctor/command.py": set(),
     "commands/capacity/plan.py": set(),
     "sweep/resume.py": set(),
     "sweep/main.py": set(),

@@ -103,7 +103,7 @@ def test_a_page_that_cannot_be_made_is_told_by_the_status_and_the_others_are_mad
     monkeypatch.setattr(sys, "argv", ["pages.py", "--out", str(tmp_path / "pages")])
     assert pages.main() == 1
     told = capsys.readouterr()
-    assert "bad/results.csv is no table of quartets: it lacks the column 'status'" in told.err
+    assert "bad/results.csv is not a table of quartets: it lacks the column 'status'" in told.err
     assert told.out.startswith(f"{tmp_path}/pages/good.html\n1 pages.") and told.out.endswith("\nother\n")
     assert [path.name for path in (tmp_path / "pages").iterdir()] == ["good.html"]
     assert "<h1>good</h1>" in (tmp_path / "pages" / "good.html").read_text()

@@ -12,7 +12,7 @@ import pytest
 NAMES = re.compile(r"early[\s_-]?exit|exit_(?!$)|ExitPolicy|exit policy", re.IGNORECASE)
 ALLOWED = {  # file -> why it may
     "commands/train/command.py": "an example in the help text",
-    "commands/train/loss.py": "the option train.exit_weight",
+    "commands/train/loop.py": "the option train.exit_weight",
     "config/groups.py": "the option train.exit_weight",
     "results/metrics.py": "declares the metrics that routers log",
     "sweep/main.py": "an example in the help text",

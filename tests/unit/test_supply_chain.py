@@ -96,7 +96,7 @@ def test_the_search_finds_what_it_is_for(tmp_path, source, found):
 # a date for people, never an interval: who reads the wall clock
 WALL_CLOCK = {
     "src/harness/measure/telemetry.py", "src/harness/tracking/runs.py", "src/harness/tracking/view.py",
-    "src/harness/commands/train/track.py",
+    "src/harness/commands/train/job.py",
 }  # fmt: skip
 
 

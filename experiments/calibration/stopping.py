@@ -80,7 +80,7 @@ def _look(series: Array, restarts: NDArray[np.intp], builds: NDArray[np.intp] | 
     for start in range(0, len(series), CHUNK):
         part = series[start : start + CHUNK]
         interval, compared = mean_interval(part, restarts, builds), halves(part, restarts)
-        flagged = remembers(part, restarts) | (compared.differ() if compared is not None else False)
+        flagged = remembers(interval) | (compared.differ() if compared is not None else False)
         parts.append((interval.mean, interval.half_width(LEVEL), interval.half_width(DECISION_LEVEL), flagged))
     return Look(series.shape[1], *(np.concatenate(column) for column in zip(*parts, strict=True)))
 

@@ -109,10 +109,10 @@ class ProtocolConfig:
     warmup_max_s: float = 30.0  # then it is measured all the same, and noted as unsteady
     ramp_iterations: int = 1  # untimed, at the start of every visit
     slice_s: float = 0.25  # timed part of a visit: whole iterations until this is used up
-    min_blocks: int = 10  # before it may stop
+    min_blocks: int = 10  # before it may stop, over all restarts
     max_blocks: int = 400  # over all restarts
     half_width: float | None = None  # of ln(factor), stop there once decided; None: 0.01 on device, 0.03 elsewhere
-    budget_s: float = 240.0  # of timing one quartet, without bringing its cells up
+    budget_s: float = 240.0  # of timing one quartet, all restarts together, without bringing its cells up
     margin: float = 0.05  # a factor within 1 - margin and 1 + margin counts as a product
     level: float = 0.95  # of confidence of the intervals
     restarts: int = 1  # fresh sets of processes

@@ -106,8 +106,11 @@ def within_runs(runs: Sequence[Array], share: Array) -> Evidence | None:
 
 
 def long_memory(evidence: Evidence) -> Array:
-    """Return the probability [...] that the noise remembers as long as the run lasts; of `within_runs`."""
-    found: Array = evidence.weights[..., _RHO.size :].sum(axis=-1) if evidence.weights.shape[-1] > 1 else np.zeros(())
+    """Return the probability [...] that the noise remembers as long as the run lasts, from what `within_runs` found.
+
+    0 for evidence of another kind, which says nothing of the noise within a run.
+    """
+    found: Array = evidence.weights[..., _RHO.size :].sum(axis=-1)
     return found
 
 

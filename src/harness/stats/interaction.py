@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from harness.stats.evidence import Array
-from harness.stats.intervals import mean_interval, shares
+from harness.stats.intervals import MeanInterval, mean_interval, shares
 from harness.stats.stationarity import halves, remembers
 from harness.stats.verdict import Verdict, check_margin, distance_to_margin, is_decided, verdict
 
@@ -97,7 +97,7 @@ def _judged(
     interval = mean_interval(series, nesting.restart_of, nesting.build_of)
     log_factor, half_width = float(interval.mean), float(interval.half_width(levels[0]))
     factor, low, high = _factors(log_factor, half_width)
-    unstationary = _unstationary(series, nesting.restart_of)
+    unstationary = _unstationary(interval, series, nesting.restart_of)
     missing = _missing(series, nesting.restarts, host_bound) or unstationary or None
     found, reason = Verdict.INCONCLUSIVE, missing
     if missing is None:
@@ -142,8 +142,8 @@ def _decision(
     return found, _reason(found, low, high, margin)
 
 
-def _unstationary(series: Array, restart_of: NDArray[np.intp]) -> str:
-    if remembers(series, restart_of):
+def _unstationary(interval: MeanInterval, series: Array, restart_of: NDArray[np.intp]) -> str:
+    if remembers(interval):
         return "not stationary: the noise is as slow as the run is long (1/f), and its mean says little"
     found = halves(series, restart_of)
     if found is None or not found.differ():

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from harness.stats.autocorrelation import long_memory, within_runs
 from harness.stats.evidence import Array
+from harness.stats.intervals import MeanInterval
 
 MINIMUM_HALF = 10  # blocks of all restarts in a half; with fewer, both intervals allow nearly everything
 LEVEL = 0.95  # of the two intervals; `make calibrate` shows how often steady noise is flagged
@@ -56,11 +57,7 @@ def halves(series: Array, restarts: NDArray[np.intp]) -> Halves | None:
     return Halves(difference, np.hypot(*widths)) if len(widths) == 2 else None
 
 
-def remembers(series: Array, restarts: NDArray[np.intp]) -> NDArray[np.bool_]:
-    """Return where the noise of series [..., B] is as slow as the run is long, shape [...]."""
-    runs = [series[..., restarts == label] for label in np.unique(restarts)]
-    evidence = within_runs(runs, np.full(len(runs), 1 / len(runs)))
-    found: NDArray[np.bool_] = (
-        np.zeros(series.shape[:-1], bool) if evidence is None else long_memory(evidence) > LONG_MEMORY
-    )
+def remembers(interval: MeanInterval) -> NDArray[np.bool_]:
+    """Return where the noise of a series is as slow as its run is long, shape [...]; of its `mean_interval`."""
+    found: NDArray[np.bool_] = long_memory(interval.levels[0]) > LONG_MEMORY  # the level within runs, if there is one
     return found

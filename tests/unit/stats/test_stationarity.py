@@ -7,6 +7,7 @@ import pytest
 from scipy.linalg import toeplitz
 
 from harness.stats import autocorrelation
+from harness.stats.intervals import mean_interval
 from harness.stats.stationarity import halves, remembers
 
 
@@ -36,7 +37,7 @@ def test_steady_noise_is_rarely_flagged(rho: float, blocks: int) -> None:
     series = ar1(np.random.default_rng(2), 200, blocks, rho)
     found = halves(series, one_run(blocks))
     assert found is not None
-    assert np.mean(found.differ() | remembers(series, one_run(blocks))) <= 0.05
+    assert np.mean(found.differ() | remembers(mean_interval(series, one_run(blocks)))) <= 0.05
 
 
 def test_a_step_of_five_standard_deviations_is_found() -> None:
@@ -48,7 +49,7 @@ def test_a_step_of_five_standard_deviations_is_found() -> None:
 
 
 def test_noise_as_slow_as_the_run_is_found() -> None:
-    assert np.mean(remembers(flicker(np.random.default_rng(6), 100, 300), one_run(300))) > 0.8
+    assert np.mean(remembers(mean_interval(flicker(np.random.default_rng(6), 100, 300), one_run(300)))) > 0.8
 
 
 def test_too_few_blocks_to_compare_are_not_compared() -> None:

@@ -101,6 +101,8 @@ IMPOSSIBLE = {
     "boundary of a GPU": (["protocol.primary=device"], "only wall"),
     "weights that are not there": (["model.weights=nowhere.pt"], "no such file"),
     "two devices in one sweep": (["-m", "engine.device=cpu,auto"], "engine.device differs between"),
+    "two corrections in one sweep": (["-m", "protocol.family=holm,bh"], "protocol.family differs between"),
+    "no such correction": (["protocol.family=fdr"], "choose one of holm, bh"),
     "no builds at once": (["engine.build_jobs=0"], "engine.build_jobs=0"),
     "TF32 on a CPU": (["engine.device=cpu", "precision.tf32=true"], "a CPU has no TF32"),
     "a seed below zero": (["protocol.seed=-1"], "protocol.seed=-1"),

@@ -115,6 +115,7 @@ class ProtocolConfig:
     budget_s: float = 240.0  # of timing one quartet, all restarts together, without bringing its cells up
     margin: float = 0.05  # a factor within 1 - margin and 1 + margin counts as a product
     level: float = 0.95  # of confidence of the intervals
+    family: str = "holm"  # holm: rarely any false verdict in a sweep | bh: few of its verdicts false, for a screen
     restarts: int = 1  # fresh sets of processes
     host_bound_restarts: int = 8  # where a verdict on wall or end_to_end waits for the host; fewer leave it open
     builds: int = 1  # replicated builds of every engine; each is measured in restarts of its own
@@ -138,6 +139,7 @@ PROTOCOL_RANGES: Ranges = {
     "budget_s": positive(),
     "margin": between(0, 1),
     "level": between(0, 1),
+    "family": one_of("holm", "bh"),
     "restarts": at_least(1),
     "builds": at_least(1),
     "energy_s": not_negative("must be a number of seconds, 0 for none"),

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.report.choose import Choice, Limits, choose
-from harness.report.quartets import QuartetRow, Setting, quartets, setting_label
+from harness.report.quartets import QuartetRow, Setting, correction_among, quartets, setting_label
 from harness.report.study import Study
 from harness.stats.factorial import (
     HIGHEST_ORDER,
@@ -24,6 +24,7 @@ from harness.stats.factorial import (
     predict,
     subsets,
 )
+from harness.stats.multiplicity import Correction
 from harness.stats.roles import ROLES
 
 
@@ -33,6 +34,7 @@ class Findings:
 
     name: str
     quartets: tuple[QuartetRow, ...]
+    correction: Correction  # of the verdicts, over all quartets
     matrices: tuple[Matrix, ...]
     models: tuple[GridModel, ...]
     no_model: str  # why there is none; "" where there is one
@@ -54,8 +56,8 @@ class Findings:
         return tuple(quartet for quartet in self.quartets if quartet.status != "FINISHED")
 
     def verdicts(self, controls: bool) -> Counter[str]:
-        """Return how many quartets (or A/A controls) have which verdict after Holm correction."""
-        return Counter(quartet.verdict_holm for quartet in self.measured if quartet.is_control == controls)
+        """Return how many quartets (or A/A controls) have which verdict after the correction."""
+        return Counter(quartet.verdict_adjusted for quartet in self.measured if quartet.is_control == controls)
 
 
 def find(study: Study, limits: Limits) -> Findings:
@@ -65,6 +67,7 @@ def find(study: Study, limits: Limits) -> Findings:
     return Findings(
         name=study.name,
         quartets=rows,
+        correction=correction_among([quartet.row for quartet in rows]),
         matrices=matrices(rows),
         models=models,
         no_model="" if models else why_no_model(rows),

@@ -41,11 +41,12 @@ def publish(store: Store, study: Study) -> None:
 def description(findings: Findings) -> str:
     """Return the Markdown of the parent run: the answers, and the factors."""
     lines = [f"**{quartet.question}** {' '.join(quartet.sentences)}\n" for quartet in answers(findings)]
-    lines += ["| arch | hw | batch | factor | verdict |", "|---|---|---|---|---|"]
+    lines.append(f"| arch | hw | batch | factor | verdict after {findings.correction.title} correction |")
+    lines.append("|---|---|---|---|---|")
     for quartet in findings.quartets[:MOST_ROWS]:
         shown = interval(quartet.factor) if quartet.factor else quartet.status
         batch = dict(quartet.setting).get("batch_size", "")
-        cells = (quartet.arch_label, quartet.hw_label, batch, shown, quartet.verdict_holm or "-")
+        cells = (quartet.arch_label, quartet.hw_label, batch, shown, quartet.verdict_adjusted or "-")
         lines.append("| " + " | ".join(_plain(cell) for cell in cells) + " |")
     if len(findings.quartets) > MOST_ROWS:
         lines.append(f"\n{len(findings.quartets) - MOST_ROWS} more quartets are in {TABLE} and {PAGE}.")
@@ -53,11 +54,10 @@ def description(findings: Findings) -> str:
     return "\n".join(lines)
 
 
-def _log_table(mlflow: MlflowClient, run_id: str, findings: Findings) -> None:
+def matrix_columns(findings: Findings) -> dict[str, list[Any]]:
+    """Return the columns of `matrix.json`, one value for each quartet that has a factor."""
     rows = [quartet for quartet in findings.quartets if quartet.factor]
-    if not rows:
-        return
-    columns: dict[str, list[Any]] = {
+    return {
         "arch": [quartet.arch_label for quartet in rows],
         "hw": [quartet.hw_label for quartet in rows],
         **{
@@ -68,15 +68,19 @@ def _log_table(mlflow: MlflowClient, run_id: str, findings: Findings) -> None:
         "low": [quartet.factor.low for quartet in rows if quartet.factor],
         "high": [quartet.factor.high for quartet in rows if quartet.factor],
         "verdict": [quartet.verdict for quartet in rows],
-        "verdict_holm": [quartet.verdict_holm for quartet in rows],
+        findings.correction.tag: [quartet.verdict_adjusted for quartet in rows],
         **{
             f"gain_{key}": [quartet.gains.get(key) for quartet in rows]
             for key in ("arch", "hw", "expected", "combined")
         },
         "run": [quartet.run_id for quartet in rows],
     }
+
+
+def _log_table(mlflow: MlflowClient, run_id: str, findings: Findings) -> None:
+    columns = matrix_columns(findings)
     artifacts = {artifact.path for artifact in mlflow.list_artifacts(run_id)}
-    if TABLE not in artifacts:  # log_table appends to an existing one
+    if columns["run"] and TABLE not in artifacts:  # log_table appends to an existing one
         mlflow.log_table(run_id, columns, TABLE)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.results.metrics import declared, find_metric
 from harness.stats.factorial import Ratio
-from harness.stats.multiplicity import holm_p_values, standing_verdict
+from harness.stats.multiplicity import Correction, correction_of, standing_verdict
 from harness.stats.roles import ROLES, prefix_of
 
 if TYPE_CHECKING:
@@ -56,8 +56,8 @@ class QuartetRow:
     factor: Ratio | None
     gains: Mapping[str, float]  # arch, hw, combined, expected
     verdict: str  # of the quartet alone; "" without one
-    verdict_holm: str  # after Holm's correction over the study
-    p_holm: float | None
+    verdict_adjusted: str  # after the correction over the study
+    p_adjusted: float | None
     remarks: tuple[str, ...]  # degraded, not converged, ...
     row: Mapping[str, Any]
 
@@ -82,13 +82,9 @@ def quartets(frame: pandas.DataFrame) -> tuple[QuartetRow, ...]:
     varied = {str(name) for name in frame if frame[name].nunique() > 1}
     rows = [{str(name): _none_if_missing(value) for name, value in row.items()} for row in frame.to_dict("records")]
     _fill_versions(rows)
-    holm = _holm(rows)
-    return tuple(
-        _quartet(
-            row, tuple((name, str(row[name])) for name in _SETTING if row.get(name) is not None), varied, corrected
-        )
-        for row, corrected in zip(rows, holm, strict=True)
-    )
+    correction = correction_among(rows)
+    adjusted = _adjusted(rows, correction)
+    return tuple(_quartet(row, varied, corrected, correction) for row, corrected in zip(rows, adjusted, strict=True))
 
 
 def setting_label(setting: Setting, among: Sequence[Setting], always: Sequence[str] = _ALWAYS) -> str:
@@ -115,7 +111,7 @@ def _word(name: str) -> str:
 
 
 def _quartet(
-    row: Mapping[str, Any], setting: Setting, varied: set[str], corrected: tuple[float | None, str]
+    row: Mapping[str, Any], varied: set[str], corrected: tuple[float | None, str], correction: Correction
 ) -> QuartetRow:
     arch, hw = (_techniques(family, row, varied) for family in ("arch", "hw"))
     boundary = str(row.get("boundary") or "")
@@ -129,7 +125,7 @@ def _quartet(
         name=str(row["run_name"]),
         status=str(row["status"]),
         error=str(row.get("error") or ""),
-        setting=setting,
+        setting=tuple((name, str(row[name])) for name in _SETTING if row.get(name) is not None),
         arch=arch,
         hw=hw,
         cells={role: cell for role, cell in cells.items() if cell is not None},
@@ -138,9 +134,9 @@ def _quartet(
             key: float(row[f"gain/{key}"]) for key in ("arch", "hw", "combined", "expected") if row.get(f"gain/{key}")
         },
         verdict=str(row.get("verdict") or ""),
-        verdict_holm=corrected[1],
-        p_holm=corrected[0],
-        remarks=_remarks(row, corrected[1]),
+        verdict_adjusted=corrected[1],
+        p_adjusted=corrected[0],
+        remarks=_remarks(row, corrected[1], correction),
         row=row,
     )
 
@@ -170,7 +166,7 @@ def _cell(row: Mapping[str, Any], role: str, techniques: frozenset[str], boundar
     return CellRow(role, techniques, float(throughput), known)
 
 
-def _remarks(row: Mapping[str, Any], verdict_holm: str) -> tuple[str, ...]:
+def _remarks(row: Mapping[str, Any], adjusted: str, correction: Correction) -> tuple[str, ...]:
     out = []
     if row.get("degraded"):
         out.append(f"degraded: {row['degraded']}")
@@ -180,17 +176,23 @@ def _remarks(row: Mapping[str, Any], verdict_holm: str) -> tuple[str, ...]:
         out.append("not converged within its budget")
     if row.get("unstationary"):
         out.append(str(row["unstationary"]))
-    if row.get("verdict") and verdict_holm != row["verdict"]:
-        out.append(f"{row['verdict']} alone, not after Holm correction over the study")
+    if row.get("verdict") and adjusted != row["verdict"]:
+        out.append(f"{row['verdict']} alone, not after {correction.title} correction over the study")
     return tuple(out)
 
 
-def _holm(rows: Sequence[Mapping[str, Any]]) -> list[tuple[float | None, str]]:
-    """Return p and verdict of each row after Holm's correction over all finished quartets of the study."""
+def correction_among(rows: Sequence[Mapping[str, Any]]) -> Correction:
+    """Return the correction over the quartets of a study, by what those with a p-value were measured for."""
+    return correction_of(row.get("protocol.family") for row in rows if row.get("interaction/p_value") is not None)
+
+
+def _adjusted(rows: Sequence[Mapping[str, Any]], correction: Correction) -> list[tuple[float | None, str]]:
+    """Return p and verdict of each row after the correction over all finished quartets of the study."""
     family = [
         n for n, row in enumerate(rows) if row["status"] == "FINISHED" and row.get("interaction/p_value") is not None
     ]
-    adjusted = dict(zip(family, holm_p_values([float(rows[n]["interaction/p_value"]) for n in family]), strict=True))
+    p_values = [float(rows[n]["interaction/p_value"]) for n in family]
+    adjusted = dict(zip(family, correction.p_values(p_values), strict=True))
     out: list[tuple[float | None, str]] = []
     for number, row in enumerate(rows):
         verdict = str(row.get("verdict") or "")

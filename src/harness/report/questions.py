@@ -65,8 +65,8 @@ def _interaction(findings: Findings, real: Sequence[QuartetRow]) -> tuple[str, .
         return ("No quartet of two real techniques was measured.",)
     counts = findings.verdicts(controls=False)
     listed = ", ".join(f"{number} {verdict}" for verdict, number in counts.most_common())
-    out = [f"After Holm correction, {len(real)} quartets are: {listed}."]
-    decided = [quartet for quartet in real if quartet.verdict_holm in ("amplify", "conflict") and quartet.factor]
+    out = [f"After {findings.correction.title} correction, {len(real)} quartets are: {listed}."]
+    decided = [quartet for quartet in real if quartet.verdict_adjusted in ("amplify", "conflict") and quartet.factor]
     for name, pick in (("strongest conflict", min), ("strongest amplification", max)):
         quartet = pick(decided, key=lambda one: one.factor.value if one.factor else 1.0, default=None)
         if quartet and quartet.factor and (quartet.factor.value < 1) == (pick is min):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -10,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.report.quartets import unit_of_throughput
+from harness.stats.multiplicity import CORRECTIONS
 from harness.stats.roles import ROLES, prefix_of
 from harness.tracking.store import shown
 
@@ -65,6 +67,8 @@ def _print_measured(console: Console, frame: pandas.DataFrame, labels: dict[str,
         f"boundary={boundary}. Gains over the baseline; factor = combined / (arch x hw).",
         highlight=False,
     )
+    for title in dict.fromkeys(title for _, row in frame.iterrows() for title, _ in _adjusted(row)):
+        console.print(f"A verdict that does not hold after {title} correction over the sweep is marked.")
     roomy = console.width >= ROOMY
     coursework = _has(frame, "coursework/factor")
     table = Table(box=None, header_style="bold", pad_edge=False)
@@ -101,7 +105,7 @@ def _print_measured(console: Console, frame: pandas.DataFrame, labels: dict[str,
     for note in notes.lines:
         console.print(Text(note, style="yellow"), soft_wrap=True)
     for _, row in frame.iterrows():
-        verdict = _text(row, "verdict_holm") or _text(row, "verdict")
+        verdict = next(_adjusted(row), ("", _text(row, "verdict")))[1]
         if _text(row, "strategy") and verdict != "inconclusive":
             console.print(Text(f"{labels[row['run_id']]}: {row['strategy']}"), soft_wrap=True)
 
@@ -125,13 +129,21 @@ class _Notes:
             texts.append("not converged within its budget: protocol.budget_s=... measures longer")
         if _text(row, "unstationary"):
             texts.append(row["unstationary"])
-        if _text(row, "verdict_holm") not in ("", _text(row, "verdict")):
-            texts.append("significant alone, not after Holm correction over the sweep: measure longer")
+        for title, verdict in _adjusted(row):
+            if verdict != _text(row, "verdict"):
+                texts.append(f"significant alone, not after {title} correction over the sweep: measure longer")
         return "".join(f" *{self._texts.setdefault(text, len(self._texts) + 1)}" for text in texts)
 
     @property
     def lines(self) -> list[str]:
         return [f" *{number} {text}" for text, number in self._texts.items()]
+
+
+def _adjusted(row: Any) -> Iterator[tuple[str, str]]:
+    """Give a row's correction over its sweep, in words, and its verdict after it."""
+    for correction in CORRECTIONS.values():
+        if _text(row, correction.tag):
+            yield correction.title, _text(row, correction.tag)
 
 
 def _print_built(console: Console, frame: pandas.DataFrame) -> None:

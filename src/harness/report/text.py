@@ -18,7 +18,7 @@ MOST_LINES = 20  # of a list; the page has all of them
 def print_findings(console: Console, findings: Findings) -> None:
     """Print what the quartets of a study say together."""
     for matrix in findings.matrices:
-        _print_matrix(console, matrix)
+        _print_matrix(console, matrix, findings.correction.title)
     if findings.no_model:
         _say(console, f"\n{findings.no_model}")
     for model in findings.models:
@@ -32,8 +32,8 @@ def print_findings(console: Console, findings: Findings) -> None:
         _say(console, " ".join(answer.sentences))
 
 
-def _print_matrix(console: Console, matrix: Matrix) -> None:
-    _say(console, f"\nInteraction factors, arch x hw: {matrix.label}. Verdicts after Holm correction.")
+def _print_matrix(console: Console, matrix: Matrix, correction: str) -> None:
+    _say(console, f"\nInteraction factors, arch x hw: {matrix.label}. Verdicts after {correction} correction.")
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("", overflow="fold")
     for hw in matrix.hws:
@@ -44,7 +44,7 @@ def _print_matrix(console: Console, matrix: Matrix) -> None:
             text = Text()
             for quartet in matrix.places.get((arch, hw), ()):
                 shown = interval(quartet.factor) if quartet.factor else quartet.status
-                text.append(f"{shown} {quartet.verdict_holm}\n", style=COLOURS.get(quartet.verdict_holm, ""))
+                text.append(f"{shown} {quartet.verdict_adjusted}\n", style=COLOURS.get(quartet.verdict_adjusted, ""))
             text.rstrip()
             cells.append(text or Text("not run"))
         table.add_row(arch, *cells)

@@ -113,6 +113,10 @@ declare(
         of="quartet",
     ),
     Metric(
+        "interaction/p_bh", "probability", NEUTRAL,
+        "the same after Benjamini and Hochberg's, instead of it with `protocol.family=bh`", of="quartet",
+    ),
+    Metric(
         "measure/{blocks,restarts,builds}", "count", NEUTRAL, "that were measured; under load, blocks are repeats",
         of="quartet",
     ),

@@ -20,6 +20,7 @@ TAGS = {
     "boundary": "what the verdict is of",
     "verdict": "`amplify`, `conflict`, `independent`, `inconclusive`",
     "verdict_holm": "the verdict after Holm's correction over the quartets of the sweep",
+    "verdict_bh": "the same after Benjamini and Hochberg's, instead of it with `protocol.family=bh`",
     "reason": "of the verdict",
     "strategy": "one sentence of advice",
     "why": "where the factor comes from",

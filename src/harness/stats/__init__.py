@@ -5,7 +5,7 @@ Statistics of a quartet: pure functions on arrays, no torch, no MLflow.
 
 from harness.stats.coursework import coursework_factor, coursework_verdict
 from harness.stats.interaction import Gains, Interaction, estimate
-from harness.stats.multiplicity import holm
+from harness.stats.multiplicity import benjamini_hochberg, holm
 from harness.stats.percentiles import Percentile, minimum_samples, percentile
 from harness.stats.verdict import Verdict, is_decided, verdict
 
@@ -14,6 +14,7 @@ __all__ = [
     "Interaction",
     "Percentile",
     "Verdict",
+    "benjamini_hochberg",
     "coursework_factor",
     "coursework_verdict",
     "estimate",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from harness.report.table import print_table
-from harness.stats.multiplicity import holm_p_values, standing_verdict
+from harness.stats.multiplicity import correction_of, standing_verdict
 from harness.sweep.refusals import PlannedSweep
 from harness.sweep.terminal import VERBATIM
 from harness.tracking import Store, finish_sweep, log_family_verdict
@@ -46,7 +46,7 @@ def conclude(console: Console, store: Store, sweep_id: str, outbox: Outbox, plan
 
 
 def adjust(store: Store, frame: pandas.DataFrame) -> None:
-    """Log, for each finished quartet of a sweep, its p-value and verdict after Holm's correction over the sweep.
+    """Log, for each finished quartet of a sweep, its p-value and verdict after the correction, `protocol.family`.
 
     An adjusted verdict is either the quartet's own or `inconclusive`: of many quartets, some would look significant by
     chance. See `harness.stats.multiplicity`.
@@ -54,11 +54,12 @@ def adjust(store: Store, frame: pandas.DataFrame) -> None:
     if "interaction/p_value" not in frame:
         return
     family = frame[(frame["status"] == "FINISHED") & frame["interaction/p_value"].notna()]
-    adjusted = holm_p_values(family["interaction/p_value"].tolist())
+    correction = correction_of(family.get("protocol.family", ()))
+    adjusted = correction.p_values(family["interaction/p_value"].tolist())
 
-    def log(row: pandas.Series, p_holm: float) -> None:
-        verdict = standing_verdict(row["verdict"], p_holm, float(row["protocol.level"]))
-        log_family_verdict(store, row["run_id"], p_holm, str(verdict))
+    def log(row: pandas.Series, p_adjusted: float) -> None:
+        verdict = standing_verdict(row["verdict"], p_adjusted, float(row["protocol.level"]))
+        log_family_verdict(store, row["run_id"], correction, p_adjusted, str(verdict))
 
     # MLflow needs a call for each quartet: a server answers several at once, a sqlite file one
     with ThreadPoolExecutor(_SERVER_CALLS if store.uri.startswith("http") else 1) as pool:

@@ -68,7 +68,7 @@ def plan_sweep(jobs: Sequence[Job]) -> PlannedSweep:
 
 
 def _check_shared(configs: Sequence[HarnessConfig]) -> None:
-    """Raise UserError where jobs differ in what a sweep has once: its device, its store, its cache."""
+    """Raise UserError where jobs differ in what a sweep has once: its device, its store, its correction."""
     for name in (
         "engine.device",
         "engine.build_only",
@@ -77,6 +77,7 @@ def _check_shared(configs: Sequence[HarnessConfig]) -> None:
         "cache",
         "sweep_name",
         "resume",
+        "protocol.family",
     ):
         if any(attrgetter(name)(config) != attrgetter(name)(configs[0]) for config in configs):
             raise UserError(

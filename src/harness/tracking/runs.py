@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
     from harness.results.row import QuartetRecord
+    from harness.stats.multiplicity import Correction
 from harness.tracking.store import Store
 
 PARENT_TAG = "mlflow.parentRunId"
@@ -64,9 +65,9 @@ def log_quartet(store: Store, run_id: str, record: QuartetRecord, at_ms: int | N
     _log(mlflow, run_id, record.params, tags, record.metrics, at_ms)
 
 
-def log_family_verdict(store: Store, run_id: str, p_holm: float, verdict: str) -> None:
-    """Write to a finished quartet its p-value and verdict after Holm correction over its sweep."""
-    _log(store.client(), run_id, {}, {"verdict_holm": verdict}, {"interaction/p_holm": p_holm})
+def log_family_verdict(store: Store, run_id: str, correction: Correction, p_adjusted: float, verdict: str) -> None:
+    """Write to a finished quartet its p-value and verdict after a correction over its sweep, under that one's names."""
+    _log(store.client(), run_id, {}, {correction.tag: verdict}, {correction.metric: p_adjusted})
 
 
 def finish(store: Store, run_id: str, status: str, error: str | None = None, at_ms: int | None = None) -> None:

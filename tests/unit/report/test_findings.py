@@ -5,13 +5,19 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import pandas
 import pytest
+from rich.console import Console
 
 from harness.report.choose import Limits
+from harness.report.figures import pictures
 from harness.report.findings import find
+from harness.report.page import page
+from harness.report.publish import description, matrix_columns
 from harness.report.quartets import quartets
 from harness.report.questions import answers
 from harness.report.study import Study, open_study
+from harness.report.text import print_findings
 from harness.system.errors import UserError
 
 
@@ -69,8 +75,26 @@ def test_an_option_that_differs_makes_techniques_of_its_own_and_never_both_at_on
 def test_verdicts_are_adjusted_over_the_study_even_where_the_store_did_not(row, frame):
     rows = quartets(frame(*(row(f"a{n}", "fusion", **{"interaction/p_value": 0.03}) for n in range(5))))
     assert {one.verdict for one in rows} == {"conflict"}
-    assert {one.verdict_holm for one in rows} == {"inconclusive"}
-    assert all(one.p_holm == pytest.approx(0.15) for one in rows)
+    assert {one.verdict_adjusted for one in rows} == {"inconclusive"}
+    assert all(one.p_adjusted == pytest.approx(0.15) for one in rows)
+
+
+@pytest.mark.parametrize(("family", "title", "kept"), [("holm", "Holm", 0), ("bh", "Benjamini-Hochberg", 5)])
+def test_the_corrections_name_is_wherever_its_verdicts_are(family, title, kept, row, findings, capsys):
+    rows = [row(f"a{n}", "fusion", **{"interaction/p_value": 0.03, "protocol.family": family}) for n in range(5)]
+    found = findings(*rows)
+    assert found.verdicts(controls=False)["conflict"] == kept
+    table = matrix_columns(found)
+    assert table[f"verdict_{family}"].count("conflict") == kept
+    assert [name for name in table if name.startswith("verdict_")] == [f"verdict_{family}"]
+    print_findings(Console(width=140), found)
+    told = (description(found), capsys.readouterr().out, page(Study("s", pandas.DataFrame(rows), "", NoFiles()), found))
+    for text in told:
+        assert f"{title} correction" in text
+        assert [name for name in ("Holm", "Benjamini-Hochberg") if name in text] == [title]
+    assert f"({title})" in pictures(found)["factors"].caption
+    remarks = {remark for quartet in found.quartets for remark in quartet.remarks}
+    assert remarks == (set() if kept else {f"conflict alone, not after {title} correction over the study"})
 
 
 def test_the_answers_name_the_strongest_interaction_and_the_choice(row, findings):

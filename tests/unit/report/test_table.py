@@ -52,7 +52,16 @@ def test_a_verdict_that_does_not_stand_beside_the_others_has_a_footnote(printed)
     assert line_of(lines, "falls").endswith(" amplify *1")
     assert line_of(lines, "also-falls").endswith(" conflict *1")
     assert line_of(lines, "undecided").endswith(" inconclusive")
-    assert [line for line in lines if "Holm" in line] == [f" *1 {HOLM}: measure longer"]
+    assert [line for line in lines if line.startswith(" *")] == [f" *1 {HOLM}: measure longer"]
+
+
+def test_the_heading_and_the_footnote_name_the_correction(printed):
+    for tag, title in (("verdict_holm", "Holm"), ("verdict_bh", "Benjamini-Hochberg")):
+        lines = printed(row("stands", **{tag: "amplify"}), row("falls", **{tag: "inconclusive"}))
+        (heading,) = [number for number, line in enumerate(lines) if line.startswith("densenet_tiny, ")]
+        assert lines[heading + 1] == f"A verdict that does not hold after {title} correction over the sweep is marked."
+        assert f" *1 significant alone, not after {title} correction over the sweep: measure longer" in lines
+    assert not [line for line in printed(row("alone")) if "correction" in line]
 
 
 def test_where_nothing_was_adjusted_there_is_no_footnote(printed):

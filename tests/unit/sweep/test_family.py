@@ -18,10 +18,10 @@ from harness.tracking.runs import finish, log_quartet, start_quartet, start_swee
 def adjusted(store):
     """Return a function: adjusted((p, verdict), ...) -> the rows of a sweep of those quartets, after adjusting."""
 
-    def make(*quartets, level=0.95, broken=()) -> pandas.DataFrame:
+    def make(*quartets, level=0.95, broken=(), **params) -> pandas.DataFrame:
         sweep = start_sweep(store, "family", {}, {})
         for number, (p_value, verdict) in enumerate([*quartets, *broken]):
-            run_id = start_quartet(store, sweep, f"quartet {number}", {"protocol.level": level}, {})
+            run_id = start_quartet(store, sweep, f"quartet {number}", {"protocol.level": level, **params}, {})
             metrics = {} if p_value is None else {"interaction/p_value": p_value}
             tags = {"verdict": verdict} if verdict else {}
             log_quartet(store, run_id, QuartetRecord(metrics=metrics, tags=tags))
@@ -66,6 +66,15 @@ def test_only_finished_quartets_with_a_factor_are_the_family(adjusted):
     first, *others = rows["interaction/p_holm"].tolist()
     assert first == 0.04
     assert all(math.isnan(value) for value in others)
+
+
+def test_a_screen_is_corrected_by_benjamini_and_hochberg_under_names_of_its_own(adjusted):
+    quartets = [(0.03, "amplify"), (0.02, "conflict"), (0.6, "inconclusive")]
+    screen = adjusted(*quartets, **{"protocol.family": "bh"})
+    assert screen["verdict_bh"].tolist() == ["amplify", "conflict", "inconclusive"]
+    assert screen["interaction/p_bh"].tolist() == pytest.approx([0.045, 0.045, 0.6])
+    assert not {"verdict_holm", "interaction/p_holm"} & set(screen)
+    assert adjusted(*quartets, **{"protocol.family": "holm"})["verdict_holm"].tolist() == ["inconclusive"] * 3
 
 
 def test_a_sweep_without_a_factor_is_left_as_it_is(adjusted):

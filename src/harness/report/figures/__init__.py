@@ -22,7 +22,7 @@ def pictures(findings: Findings) -> dict[str, Picture]:
     """Return the pictures of a whole study by name, without reading any quartet's files."""
     drawn = [
         *(draw_heatmap(matrix, number) for number, matrix in enumerate(findings.matrices[:MOST_MATRICES], start=1)),
-        draw_forest(findings.quartets),
+        draw_forest(findings.quartets, findings.correction.title),
         draw_gains([quartet for quartet in findings.quartets if not quartet.is_control]),
         draw_pareto(findings.choice),
         draw_batches(findings.choice.candidates),

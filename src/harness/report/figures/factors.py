@@ -42,7 +42,7 @@ def draw_heatmap(matrix: Matrix, number: int) -> Picture | None:
                 members = [quartet for quartet in matrix.places.get((arch, hw), ()) if quartet.factor]
                 share = 0.5 if log_factor is None else 0.5 + max(-0.5, min(0.5, log_factor / _FULL_COLOUR / 2))
                 colour = colours(0.1 + 0.8 * share) if members else "none"
-                decided = any(quartet.verdict_holm in ("amplify", "conflict") for quartet in members)
+                decided = any(quartet.verdict_adjusted in ("amplify", "conflict") for quartet in members)
                 axes.add_patch(_square(x, y, colour, decided))
                 ink = ("white" if abs(share - 0.5) > 0.35 else "black") if members else INK
                 axes.text(x, y, _words(members), ha="center", va="center", fontsize=9, color=ink, linespacing=1.3)
@@ -54,7 +54,7 @@ def draw_heatmap(matrix: Matrix, number: int) -> Picture | None:
         for spine in axes.spines.values():
             spine.set_visible(False)
     listed = "; ".join(
-        f"{quartet.arch_label} x {quartet.hw_label} {interval(quartet.factor)} {quartet.verdict_holm}"
+        f"{quartet.arch_label} x {quartet.hw_label} {interval(quartet.factor)} {quartet.verdict_adjusted}"
         for quartet in found
         if quartet.factor
     )
@@ -81,7 +81,7 @@ def _words(members: list[QuartetRow]) -> str:
     factors = [quartet.factor for quartet in members if quartet.factor]
     if len(factors) == 1:
         factor, limits = interval(factors[0]).split(" ", 1)
-        return f"{factor}\n{limits}\n{members[0].verdict_holm}"
+        return f"{factor}\n{limits}\n{members[0].verdict_adjusted}"
     values = [factor.value for factor in factors]
     return f"{len(values)} quartets\n{min(values):.3f} to {max(values):.3f}"
 
@@ -92,8 +92,8 @@ _LOOKS = {"amplify": (SERIES[3], MARKERS[3]), "conflict": (COLOURS["arch"], MARK
           "independent": (COLOURS["combined"], MARKERS[0]), "inconclusive": (FAINT, MARKERS[2])}  # fmt: skip
 
 
-def draw_forest(quartets: Sequence[QuartetRow]) -> Picture | None:
-    """Draw all factors of a study, one row each; of many, those farthest from 1."""
+def draw_forest(quartets: Sequence[QuartetRow], correction: str) -> Picture | None:
+    """Draw all factors of a study, one row each; of many, those farthest from 1. `correction`: of the verdicts."""
     found = [quartet for quartet in quartets if quartet.factor]
     if not found:
         return None
@@ -107,15 +107,15 @@ def draw_forest(quartets: Sequence[QuartetRow]) -> Picture | None:
         axes.axvline(1, color=INK, linewidth=0.8)
         seen: set[str] = set()
         for row, quartet in enumerate(shown):
-            colour, marker = _LOOKS.get(quartet.verdict_holm, (FAINT, "o"))
+            colour, marker = _LOOKS.get(quartet.verdict_adjusted, (FAINT, "o"))
             assert quartet.factor is not None
             ends = (quartet.factor.value, quartet.factor.low, quartet.factor.high)
             value, low, high = (min(max(each, RANGE[0]), RANGE[1]) for each in ends)
             axes.plot([low, high], [row, row], color=colour, linewidth=2, solid_capstyle="butt")
-            label = None if quartet.verdict_holm in seen else quartet.verdict_holm
+            label = None if quartet.verdict_adjusted in seen else quartet.verdict_adjusted
             axes.plot(value, row, marker, color=colour, markeredgecolor=INK, markeredgewidth=0.5, linestyle="",
                       label=label)  # fmt: skip
-            seen.add(quartet.verdict_holm)
+            seen.add(quartet.verdict_adjusted)
             if quartet.factor.low < RANGE[0]:
                 axes.plot(RANGE[0], row, "<", color=colour)
             if quartet.factor.high > RANGE[1]:
@@ -128,13 +128,13 @@ def draw_forest(quartets: Sequence[QuartetRow]) -> Picture | None:
         axes.grid(True, axis="x")
         figure.legend(loc="outside lower center", ncols=2)
     factors = [(quartet, quartet.factor) for quartet in shown if quartet.factor]
-    listed = "; ".join(f"{quartet.name} {interval(factor)} {quartet.verdict_holm}" for quartet, factor in factors)
+    listed = "; ".join(f"{quartet.name} {interval(factor)} {quartet.verdict_adjusted}" for quartet, factor in factors)
     beyond = any(factor.low < RANGE[0] or factor.high > RANGE[1] for _, factor in factors)
     arrow = f" An arrow: the interval goes beyond {RANGE[0]:.2g} or {RANGE[1]:g}." if beyond else ""
     cut = "" if len(shown) == len(found) else f" Of {len(found)} quartets, the {MOST_FACTORS} farthest from 1."
     return Picture(
         "factors", "Factors with their intervals", f"Interaction factors. {listed}.",
-        f"A verdict is about the whole interval, adjusted for all quartets (Holm).{arrow}{cut}", figure,
+        f"A verdict is about the whole interval, adjusted for all quartets ({correction}).{arrow}{cut}", figure,
     )  # fmt: skip
 
 

@@ -183,6 +183,8 @@ def _pack(features: Any, rest: Any, target: Any) -> None:
     else:
         import torch
 
+        if target.dim() == 4 and not target.is_contiguous():  # NHWC: copied in the order of its memory, not across it
+            features, target = features.permute(0, 2, 3, 1), target.permute(0, 2, 3, 1)
         torch.index_select(features, 0, rest, out=target)
 
 

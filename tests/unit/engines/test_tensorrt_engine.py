@@ -7,6 +7,7 @@ import sys
 import types
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,6 +17,7 @@ from harness.engines.tensorrt import TENSORRT, TENSORRT_RTX
 from harness.engines.tensorrt.flavour import TENSORRT_FLAVOUR
 from harness.engines.tensorrt.gpu import LocalGpu, local_gpu
 from harness.engines.tensorrt.messages import Messages, tail
+from harness.engines.tensorrt.network import _channels_last
 from harness.system.errors import UserError
 from harness.techniques.levels import BatchProfile
 
@@ -192,3 +194,24 @@ def test_messages_keep_errors_of_the_time_they_were_watched_and_lose_nvidias_fil
     messages.add("ERROR", "after")
     assert tail(seen) == "no such op"
     assert tail([]) == "it gave no reason"
+
+
+def tensor(kind: str, *shape: int) -> SimpleNamespace:
+    return SimpleNamespace(shape=shape, dtype=SimpleNamespace(name=kind), allowed_formats="any")
+
+
+def test_what_passes_between_half_precision_stages_lies_in_memory_as_the_kernels_read_it(monkeypatch):
+    formats = SimpleNamespace(TensorFormat=SimpleNamespace(HWC=8, HWC8=2))
+    images, features = tensor("FLOAT", -1, 3, 224, 224), tensor("HALF", -1, 512, 28, 28)
+    odd, logits, wide = tensor("HALF", -1, 12, 7, 7), tensor("HALF", -1, 1000), tensor("FLOAT", -1, 512, 28, 28)
+    inputs, outputs = [images], [features, odd, logits, wide]
+    network = SimpleNamespace(num_inputs=1, get_input=inputs.__getitem__, num_outputs=4, get_output=outputs.__getitem__)
+
+    def formats_with(**options) -> list[object]:
+        for one in (*inputs, *outputs):
+            one.allowed_formats = "any"
+        _channels_last(formats, network, replace(PLAN, options=tuple(options.items())))
+        return [one.allowed_formats for one in (*inputs, *outputs)]
+
+    assert formats_with() == ["any", 1 << 2, "any", "any", "any"]
+    assert formats_with(channels_last=True) == [1 << 8, 1 << 2, "any", "any", "any"]

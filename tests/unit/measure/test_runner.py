@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from harness.engines import get
-from harness.measure.runner import Runner
+from harness.measure.runner import Runner, _pack
 from harness.system.errors import CellError
 from harness.techniques.arch.exit_policy import ExitPolicy, confidence
 from harness.techniques.arch.stages import ONE_STAGE
@@ -171,3 +171,12 @@ def test_a_second_stage_that_writes_nothing_is_noticed(cells, images):
         executables[1].enqueue = lambda batch_size=None: None  # an engine that lost its work
         with pytest.raises(CellError, match="values of 'logits' are not finite or were never written"):
             runner.verify(images(BATCH))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["NCHW", "NHWC"])
+def test_samples_are_packed_whole_in_either_layout(layout):
+    features = torch.rand(4, 8, 3, 3).to(memory_format=layout)
+    target = torch.zeros(4, 8, 3, 3).to(memory_format=layout)
+    _pack(features, torch.tensor([1, 3]), target[:2])
+    assert torch.equal(target[:2], features[[1, 3]])
+    assert not target[2:].any()

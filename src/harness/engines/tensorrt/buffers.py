@@ -5,7 +5,7 @@ The device side is torch's, because a router decides on torch tensors; TensorRT 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,11 @@ from harness.system.errors import CellError
 class Buffers:
     """One side, inputs or outputs: a device tensor and a pinned host tensor per name, both [max batch, ...].
 
-    `channels_last`: images [N, C, H, W] lie in memory as NHWC.
+    `channels_last` names the tensors [N, C, H, W] that lie in memory as NHWC.
     """
 
     def __init__(
-        self, specs: tuple[TensorSpec, ...], max_size: int, device_index: int, channels_last: bool = False
+        self, specs: tuple[TensorSpec, ...], max_size: int, device_index: int, channels_last: Collection[str] = ()
     ) -> None:
         import torch
 
@@ -29,8 +29,7 @@ class Buffers:
         self._host: dict[str, Any] = {}
         for spec in specs:
             shape, dtype = (max_size, *spec.shape[1:]), getattr(torch, spec.dtype)
-            images = channels_last and len(shape) == 4
-            layout = torch.channels_last if images else torch.contiguous_format
+            layout = torch.channels_last if spec.name in channels_last else torch.contiguous_format
             device = f"cuda:{device_index}"
             self.device[spec.name] = torch.empty(shape, dtype=dtype, device=device, memory_format=layout).zero_()
             self._host[spec.name] = torch.empty(shape, dtype=dtype, memory_format=layout, pin_memory=True).zero_()

@@ -58,3 +58,10 @@ def check_interface(flavour: Flavour, engine: Any, specs: tuple[TensorSpec, ...]
     wanted = {spec.name: spec.dtype for spec in specs}
     if found != wanted:
         raise CellError(f"the engine's inputs and outputs are {found}, the graph's are {wanted}")
+
+
+def channels_last(flavour: Flavour, engine: Any) -> frozenset[str]:
+    """Return the inputs and outputs [N, C, H, W] that the engine reads and writes as NHWC."""
+    formats = flavour.module().TensorFormat
+    names = (engine.get_tensor_name(index) for index in range(engine.num_io_tensors))
+    return frozenset(name for name in names if engine.get_tensor_format(name) in (formats.HWC, formats.HWC8))

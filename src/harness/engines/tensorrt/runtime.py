@@ -16,7 +16,7 @@ from harness.engines.tensorrt.buffers import Buffers
 from harness.engines.tensorrt.context import BoundContext
 from harness.engines.tensorrt.flavour import Flavour
 from harness.engines.tensorrt.gpu import local_gpu
-from harness.engines.tensorrt.loading import check_fits, check_interface, deserialise
+from harness.engines.tensorrt.loading import channels_last, check_fits, check_interface, deserialise
 from harness.engines.tensorrt.messages import logger_of
 from harness.engines.tensorrt.profiles import choose, profiles_of
 from harness.system.errors import CellError
@@ -71,9 +71,9 @@ class TensorRtExecutable:
         serialised = (self._artifact.path / self._artifact.main_file).read_bytes()
         self._runtime, self._engine = deserialise(self._flavour, serialised, self._errors)
         check_interface(self._flavour, self._engine, self.input_specs + self.output_specs, len(self._profiles))
-        nhwc = bool(dict(self._artifact.plan.options).get("channels_last"))
+        nhwc = channels_last(self._flavour, self._engine)
         self._inputs = Buffers(self.input_specs, self._batch.max_size, index, nhwc)
-        self._outputs = Buffers(self.output_specs, self._batch.max_size, index)
+        self._outputs = Buffers(self.output_specs, self._batch.max_size, index, nhwc)
         scratch_bytes = max(int(self._engine.device_memory_size_v2), 256)
         self._scratch = torch.empty(scratch_bytes, dtype=torch.uint8, device=f"cuda:{index}")
         stack.callback(self._close_contexts)  # runs first: contexts before engine and buffers
@@ -83,6 +83,7 @@ class TensorRtExecutable:
             "engine_layers": int(self._engine.num_layers),
             "scratch_mb": scratch_bytes / 1e6,
             "captured": int(bound.graph is not None),
+            "channels_last": ", ".join(sorted(nhwc)),
         }
 
     def _bound(self, batch_size: int) -> BoundContext:

@@ -18,6 +18,7 @@ import pandas
 from matplotlib.figure import Figure
 
 from harness.report.figures.canvas import svg_text, write_whole
+from harness.results.estimand import hw_in_words
 
 # Okabe and Ito's colours; the markers say the same once more
 CLOCKS = {"device": ("#0072B2", "o", -0.15), "wall": ("#E69F00", "s", 0.15)}
@@ -38,7 +39,8 @@ def label(row: pandas.Series, models: int = 1) -> str:
     """Return what tells a quartet from the others; its model too where there are several."""
     model = f"{row['model']}: " if models > 1 else ""
     ours = " (our dense blocks)" if str(row.get("hw.fusion.dense_blocks")) == "True" else ""
-    quartet = f"{model}{row['arch']} x {row['hw']}, b{row['batch_size']:.0f}"
+    hw = hw_in_words(row["hw"].split("+"), row["engine"], row["reference"])
+    quartet = f"{model}{row['arch']} x {hw}, b{row['batch_size']:.0f}"
     return f"{quartet}\n{row['engine']}{ours}, reference {row['reference']}"
 
 

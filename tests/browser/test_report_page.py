@@ -51,7 +51,8 @@ def test_factors_intervals_and_verdicts_are_on_screen_in_the_heatmap(browser, sc
         assert f"{row['interaction/factor']:.3f}" in texts
         assert f"[{row['interaction/low']:.3f}, {row['interaction/high']:.3f}]" in texts
         assert row["verdict_holm"] in texts
-        assert row["hw"] in texts and row["arch"] in texts
+        assert row["arch"] in texts and row["hw"] in texts  # the engine, which the gain contains, is on a line above
+        assert f"{row['engine']} +" in texts
     assert seen(browser, "#figure-gains svg text") and seen(browser, "#figure-pareto svg text")
 
 

@@ -102,8 +102,9 @@ def candidates_of(quartets: Sequence[QuartetRow]) -> tuple[Candidate, ...]:
 
 
 def cell_label(quartet: QuartetRow, role: str) -> str:
-    """Return what a cell is: its techniques, and the engine where that is not the setting's."""
-    on = {"baseline": (), "arch": quartet.arch, "hw": quartet.hw, "combined": (*quartet.arch, *quartet.hw)}[role]
+    """Return what a cell is: its techniques, and its engine where not all cells of the quartet have the same."""
+    hw = (quartet.hw_label,) if quartet.contains_engine else quartet.hw
+    on = {"baseline": (), "arch": quartet.arch, "hw": hw, "combined": (*quartet.arch, *hw)}[role]
     label = " + ".join(on) or "baseline"
     reference = _reference_engine(quartet.setting, role)
     return f"{label} ({reference})" if reference not in (None, dict(quartet.setting).get("engine")) else label

@@ -59,11 +59,12 @@ def matrix_columns(findings: Findings) -> dict[str, list[Any]]:
     rows = [quartet for quartet in findings.quartets if quartet.factor]
     return {
         "arch": [quartet.arch_label for quartet in rows],
-        "hw": [quartet.hw_label for quartet in rows],
+        "hw": ["+".join(quartet.hw) or "none" for quartet in rows],
         **{
             name: [dict(quartet.setting).get(name, "") for quartet in rows]
             for name in ("batch_size", "engine", "reference")
         },
+        "hw_gain_of": [quartet.hw_label for quartet in rows],
         "factor": [quartet.factor.value for quartet in rows if quartet.factor],
         "low": [quartet.factor.low for quartet in rows if quartet.factor],
         "high": [quartet.factor.high for quartet in rows if quartet.factor],

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from harness.results.estimand import contains_engine, hw_in_words, name_in_words
 from harness.results.metrics import declared, find_metric
 from harness.stats.factorial import Ratio
 from harness.stats.multiplicity import Correction, correction_of, standing_verdict
@@ -73,8 +74,18 @@ class QuartetRow:
 
     @property
     def hw_label(self) -> str:
-        """The hardware stack in words."""
-        return "+".join(self.hw) or "none"
+        """The hardware stack in words, with the engine that its gain contains: `inductor + fp16`."""
+        return hw_in_words(self.hw, *self._engines)
+
+    @property
+    def contains_engine(self) -> bool:
+        """Whether a hw gain of this quartet contains the change of engine."""
+        return contains_engine(self.hw, *self._engines)
+
+    @property
+    def _engines(self) -> tuple[str, str]:
+        setting = dict(self.setting)
+        return setting.get("engine", ""), setting.get("reference", "engine")
 
 
 def quartets(frame: pandas.DataFrame) -> tuple[QuartetRow, ...]:
@@ -122,7 +133,7 @@ def _quartet(
         factor = Ratio(*(float(row.get(f"interaction/{key}") or math.nan) for key in ("factor", "low", "high")))
     return QuartetRow(
         run_id=str(row["run_id"]),
-        name=str(row["run_name"]),
+        name=name_in_words(str(row["run_name"]), *(str(row.get(key)) for key in ("arch", "hw", "engine", "reference"))),
         status=str(row["status"]),
         error=str(row.get("error") or ""),
         setting=tuple((name, str(row[name])) for name in _SETTING if row.get(name) is not None),

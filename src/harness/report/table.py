@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.report.quartets import unit_of_throughput
+from harness.results.estimand import name_in_words
 from harness.stats.multiplicity import CORRECTIONS
 from harness.stats.roles import ROLES, prefix_of
 from harness.tracking.store import shown
@@ -47,15 +48,18 @@ def print_table(console: Console, frame: pandas.DataFrame, uri: str | None) -> N
 
 
 def _labels(frame: pandas.DataFrame) -> dict[str, str]:
-    """Return what to call each run: its name, and every option in which the runs of the sweep differ."""
+    """Return what to call each run: its name in words, and every option in which the runs of the sweep differ."""
     options = [name for name in frame if str(name).startswith(("arch.", "hw.", "protocol.", "image_size", "weights"))]
     varied = [name for name in options if frame[name].nunique(dropna=False) > 1]
     labels = {}
     for _, row in frame.iterrows():
         values = [f"{str(name).rpartition('.')[2]}={row[name]}" for name in varied if isinstance(row[name], str)]
         beside = frame[(frame[["run_name", *TABLE]] == row[["run_name", *TABLE]]).all(axis=1)]
+        name = row["run_name"]
+        if {"arch", "hw"} <= set(frame):
+            name = name_in_words(name, row["arch"], row["hw"], row["engine"], row["reference"])
         is_ambiguous = len(beside) > 1 and values
-        labels[row["run_id"]] = " ".join([row["run_name"], *values]) if is_ambiguous else row["run_name"]
+        labels[row["run_id"]] = " ".join([name, *values]) if is_ambiguous else name
     return labels
 
 

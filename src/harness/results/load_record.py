@@ -13,6 +13,7 @@ import numpy as np
 
 from harness.config import HarnessConfig
 from harness.measure.cell import QuartetPlan
+from harness.results.estimand import label_in_words
 from harness.results.figures import draw_latency_rate
 from harness.results.load_analysis import geometric_mean, rate_interval, slowdown, throughputs
 from harness.results.row import RowDraft
@@ -54,7 +55,7 @@ def add_served(row: RowDraft, plan: QuartetPlan, measurement: LoadMeasurement) -
 def add_latency_rate(row: RowDraft, plan: QuartetPlan) -> None:
     """Add the picture of the curves that `serving.json`, which is there, holds."""
     serving = json.loads(row.artifacts["serving.json"].read_text())
-    curves = draw_latency_rate(serving, f"{plan.label}, {plan.config.model.name}")
+    curves = draw_latency_rate(serving, f"{label_in_words(plan)}, {plan.config.model.name}")
     curves.savefig(row.file("figures/latency_rate.png"), dpi=150)
 
 

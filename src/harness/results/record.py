@@ -26,6 +26,7 @@ from harness.results.cells import (
     inspections,
     roofline_metrics,
 )
+from harness.results.estimand import label_in_words, plan_hw_in_words
 from harness.results.figures import draw_quartet
 from harness.results.roofline import machine_metrics
 from harness.results.row import RowDraft
@@ -136,7 +137,7 @@ def _add_verdict(row: RowDraft, plan: QuartetPlan, analysis: Analysis) -> None:
         row.tags["unstationary"] = found.unstationary
     row.tags["strategy"] = strategy(plan, analysis)
     row.description = f"**{analysis.verdict}** {row.tags['strategy']}"
-    label = f"{plan.label}, {plan.config.model.name}, batch {plan.config.batch_size}"
+    label = f"{label_in_words(plan)}, {plan.config.model.name}, batch {plan.config.batch_size}"
     draw_quartet(analysis, label, row.file("figures/quartet.png"))
 
 
@@ -184,7 +185,7 @@ def strategy(plan: QuartetPlan, analysis: Analysis) -> str:
     """Return what to do with this pair, from its gains and verdict; every number in it is logged beside it."""
     found = analysis.interactions[analysis.primary]
     gains = found.gains
-    arch, hw = "+".join(plan.arch), "+".join(plan.hw)
+    arch, hw = "+".join(plan.arch), plan_hw_in_words(plan)
     singles = {arch: gains.arch, hw: gains.hw}
     better = max(singles, key=lambda name: singles[name])
     other = arch if better == hw else hw
@@ -194,7 +195,7 @@ def strategy(plan: QuartetPlan, analysis: Analysis) -> str:
         f"factor {found.factor:.3f} [{found.low:.3f}, {found.high:.3f}])."
     )
     verdict = str(found.verdict)
-    if arch == hw == "identity":
+    if plan.arch == plan.hw == ("identity",):
         return f"A/A control: nothing was changed, so every gain and the factor should be 1. {numbers}"
     if gains.combined <= 1 and verdict != "inconclusive":
         advice = f"Use neither together: the pair is no faster than the baseline ({verdict})."

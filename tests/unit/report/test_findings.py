@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 
 import pandas
@@ -95,6 +96,32 @@ def test_the_corrections_name_is_wherever_its_verdicts_are(family, title, kept, 
     assert f"({title})" in pictures(found)["factors"].caption
     remarks = {remark for quartet in found.quartets for remark in quartet.remarks}
     assert remarks == (set() if kept else {f"conflict alone, not after {title} correction over the study"})
+
+
+def test_over_eager_the_engine_is_named_beside_the_techniques_wherever_their_gain_is(row, findings, capsys):
+    rows = [row(arch, "fp16+fusion", engine="inductor", reference="eager") for arch in ("grouped", "low_rank")]
+    found = findings(*rows)
+    (matrix,) = found.matrices
+    assert matrix.hws == ("inductor + fp16 + fusion",)
+    assert {quartet.name for quartet in found.quartets} == {
+        "grouped x inductor + fp16 + fusion b4", "low_rank x inductor + fp16 + fusion b4",
+    }  # fmt: skip
+    table = matrix_columns(found)
+    assert table["hw_gain_of"] == ["inductor + fp16 + fusion"] * 2 and table["hw"] == ["fp16+fusion"] * 2
+    print_findings(Console(width=140), found)
+    drawn = pictures(found)
+    labels = [re.sub(r"\s+", " ", drawn[name].alt) for name in ("heatmap1", "factors", "gains")]
+    shown = page(Study("s", pandas.DataFrame(rows), "", NoFiles()), found)
+    for text in (description(found), capsys.readouterr().out, shown, *labels):
+        assert "inductor + fp16 + fusion" in text.replace("inductor +\nfp16", "inductor + fp16")
+        assert "grouped x fp16" not in text
+    assert {"grouped + inductor + fp16 + fusion", "baseline (eager)"} <= {one.label for one in found.choice.candidates}
+
+
+def test_over_the_engine_itself_a_technique_has_its_plain_name(row, findings):
+    found = findings(row("grouped", "fp16+fusion", engine="inductor"), row("identity", "identity", engine="inductor"))
+    assert found.matrices[0].hws == ("fp16+fusion", "identity")
+    assert [quartet.name for quartet in found.quartets] == ["grouped x fp16+fusion b4", "identity x identity b4"]
 
 
 def test_the_answers_name_the_strongest_interaction_and_the_choice(row, findings):

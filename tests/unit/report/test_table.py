@@ -64,6 +64,13 @@ def test_the_heading_and_the_footnote_name_the_correction(printed):
     assert not [line for line in printed(row("alone")) if "correction" in line]
 
 
+def test_over_eager_a_line_names_the_engine_that_its_gain_contains(printed):
+    names = {"arch": "grouped", "hw": "fp16+fusion", "run_name": "grouped x fp16+fusion b8"}
+    over_eager = printed(row("one", **names), row("control", arch="identity", hw="identity"))
+    line_of(over_eager, "grouped x onnxruntime + fp16 + fusion b8")
+    line_of(printed(row("one", reference="engine", **names)), "grouped x fp16+fusion b8")
+
+
 def test_where_nothing_was_adjusted_there_is_no_footnote(printed):
     lines = printed(row("alone"), row("built", verdict_holm=None))
     assert line_of(lines, "alone").endswith(" amplify")

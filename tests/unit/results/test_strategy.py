@@ -21,12 +21,12 @@ def sentence(planned, baseline, arch, hw, combined) -> str:
 @pytest.mark.parametrize(
     ("throughputs", "advice"),
     [
-        ((1, 2, 2, 6), "Use grouped and fusion together"),
+        ((1, 2, 2, 6), "Use grouped and onnxruntime + fusion together"),
         ((1, 2, 3, 6), "each on its own merit"),
         ((1, 2, 3, 5), "worth its cost"),
-        ((1, 2, 3, 2.5), "Use fusion alone"),
+        ((1, 2, 3, 2.5), "Use onnxruntime + fusion alone"),
         ((1, 0.4, 0.5, 0.9), "Use neither together"),  # amplifies, and is slower than doing nothing
-        ((1, 0.2, 3, 2), "Use fusion alone"),  # amplifies, and is slower than fusion alone
+        ((1, 0.2, 3, 2), "Use onnxruntime + fusion alone"),  # amplifies, and is slower than fusion alone
     ],
 )
 def test_the_advice_follows_verdict_and_gains(planned, throughputs, advice):
@@ -35,4 +35,4 @@ def test_the_advice_follows_verdict_and_gains(planned, throughputs, advice):
 
 def test_the_numbers_of_the_sentence_are_the_gains(planned):
     text = sentence(planned, 1, 2, 3, 5)
-    assert "5.00x together against 6.00x expected (grouped 2.00x, fusion 3.00x; factor 0.833" in text
+    assert "5.00x together against 6.00x expected (grouped 2.00x, onnxruntime + fusion 3.00x; factor 0.833" in text

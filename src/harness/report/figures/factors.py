@@ -47,7 +47,7 @@ def draw_heatmap(matrix: Matrix, number: int) -> Picture | None:
                 ink = ("white" if abs(share - 0.5) > 0.35 else "black") if members else INK
                 axes.text(x, y, _words(members), ha="center", va="center", fontsize=9, color=ink, linespacing=1.3)
         axes.set(xlim=(-0.5, columns - 0.5), ylim=(rows - 0.5, -0.5))
-        axes.set_xticks(range(columns), [shortened(hw, 24) for hw in matrix.hws])
+        axes.set_xticks(range(columns), [_in_two_lines(hw) for hw in matrix.hws])
         axes.set_yticks(range(rows), [shortened(arch, 24) for arch in matrix.archs])
         axes.tick_params(length=0)
         axes.xaxis.tick_top()
@@ -65,6 +65,12 @@ def draw_heatmap(matrix: Matrix, number: int) -> Picture | None:
         "Orange: less than the product; violet: more; a frame: established beside all other quartets.",
         figure,
     )
+
+
+def _in_two_lines(hw: str) -> str:
+    """Return a hw stack's label, an engine that belongs to it on a line of its own."""
+    engine, plus, techniques = hw.partition(" + ")
+    return f"{engine} +\n{shortened(techniques, 24)}" if plus else shortened(hw, 24)
 
 
 def _square(x: int, y: int, colour: object, decided: bool) -> object:
@@ -120,7 +126,7 @@ def draw_forest(quartets: Sequence[QuartetRow], correction: str) -> Picture | No
                 axes.plot(RANGE[0], row, "<", color=colour)
             if quartet.factor.high > RANGE[1]:
                 axes.plot(RANGE[1], row, ">", color=colour)
-        axes.set_yticks(range(len(shown)), [shortened(quartet.name, 34) for quartet in shown])
+        axes.set_yticks(range(len(shown)), [shortened(quartet.name, 40) for quartet in shown])
         axes.set_ylim(len(shown) - 0.4, -0.6)
         axes.tick_params(axis="y", length=0, labelsize=8)
         axes.set_xlabel("interaction factor (log)")
@@ -192,5 +198,6 @@ _NAMES = {"arch": "architecture alone", "hw": "hardware alone", "expected": "exp
 def _label(quartet: QuartetRow, shown: Sequence[QuartetRow]) -> str:
     batch = dict(quartet.setting).get("batch_size", "?")
     engines = {dict(other.setting).get("engine") for other in shown}
-    engine = f", {dict(quartet.setting).get('engine')}" if len(engines) > 1 else ""
-    return f"{shortened(quartet.arch_label, 24)} x\n{shortened(quartet.hw_label, 24)}, b{batch}{engine}"
+    is_open = len(engines) > 1 and not quartet.contains_engine
+    engine = f", {dict(quartet.setting).get('engine')}" if is_open else ""
+    return f"{shortened(quartet.arch_label, 24)} x\n{shortened(quartet.hw_label, 30)}, b{batch}{engine}"

@@ -50,6 +50,10 @@ Without a prefix: of the combined cell. With `baseline/`, `arch/` or `hw/` befor
 OPTIONS = """\
 Then, under the names of [groups and options](options.md): the options of the techniques that are on
 (`arch.grouped.groups`), all of `protocol.*`, and under load those of `scenario.*`.
+
+A sweep's own run has what the sweep committed itself to before its first block: `protocol.margin`, `protocol.level`,
+`protocol.family`, `protocol.half_width` (several values where its quartets differ), `decision_level`, and
+`plan_sha256`, the SHA-256 of its `plan.json`. MLflow lets nobody change a param.
 """
 
 ARTIFACTS = """\
@@ -69,4 +73,5 @@ ARTIFACTS = """\
 | `queries.parquet`, `batches.parquet` | under load: every request, every batch |
 | `inspector/` | layers, as the engine reports them |
 | `report.html` | in the sweep's own run |
+| `plan.json` | likewise, from before its first block: each quartet with its boundary, its protocol and its key |
 """

@@ -23,6 +23,7 @@ from harness.sweep.command_line import compose_sweep
 from harness.sweep.conclude import conclude
 from harness.sweep.fleet import Launcher, check_reach, choose_launcher, launch, quartet_runner, watching
 from harness.sweep.job import PlannedJob, quartet_key, run_job
+from harness.sweep.preregister import begin_sweep
 from harness.sweep.refusals import PlannedSweep, plan_sweep
 from harness.sweep.resume import (
     GRID_TAG,
@@ -39,7 +40,7 @@ from harness.system.identity import this_process
 from harness.system.interruption import Interruption
 from harness.system.machine import gpu
 from harness.system.secrets import redacted
-from harness.tracking import Store, end_killed, exclusive, install_views, open_store, start_sweep
+from harness.tracking import Store, end_killed, exclusive, install_views, open_store
 from harness.tracking.outbox import Outbox, deliver, outbox_of, reason_of
 from harness.tracking.store import as_user_error, quietly, resolve_uri
 
@@ -100,7 +101,7 @@ def _start(planned: PlannedSweep, launcher: Launcher, command: str) -> _StartedS
         deliver(outbox)
         end_dead_sweeps(store)
         resumed = find_measured(store, keys, config.resume)
-        sweep_id = start_sweep(store, name, tags | continuation_tags(resumed), {"jobs": len(keys)})
+        sweep_id = begin_sweep(store, name, tags | continuation_tags(resumed), planned.jobs, keys)
         adopt(store, resumed, sweep_id)
     to_measure = tuple(job for job, key in zip(planned.jobs, keys, strict=True) if key not in resumed.finished)
     return _StartedSweep(planned, store, sweep_id, outbox, resumed, to_measure)

@@ -43,6 +43,11 @@ def start_sweep(store: Store, name: str, tags: Mapping[str, Any], params: Mappin
     return _start(store, name, {**tags, "kind": "sweep"}, params, start_ms)
 
 
+def log_text(store: Store, run_id: str, name: str, text: str) -> None:
+    """Write a text as a file of a run."""
+    store.client().log_text(run_id, text, name)
+
+
 def start_quartet(
     store: Store, sweep_id: str, run_name: str, params: Mapping[str, Any], tags: Mapping[str, Any]
 ) -> str:

@@ -96,7 +96,7 @@ def load(group: str, name: str) -> Any:
         return entry.load()
     try:
         return entry.load()
-    except Exception as error:  # somebody else's module may raise anything
+    except (Exception, SystemExit) as error:  # somebody else's module may raise anything, or end the program
         raise UserError(
             f"{name} of {_package(entry)} ({entry.value}) can't be imported: {type(error).__name__}: {error}"
         ) from error

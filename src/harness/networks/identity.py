@@ -287,9 +287,14 @@ class Identity:
 
 
 def fingerprint(model: nn.Module) -> str:
-    """Return the SHA-256 (hex) of every parameter and buffer: name, dtype, shape and bytes, in module order."""
+    """Return the SHA-256 (hex) of every parameter and buffer: name, dtype, shape and bytes, in module order.
+
+    A state dict may hold more than tensors (`get_extra_state`): that is no weight, and counts in the identity.
+    """
     digest = hashlib.sha256()
     for name, tensor in model.state_dict().items():
+        if not isinstance(tensor, torch.Tensor):
+            continue
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}\n".encode())
         # Flattened first, because a scalar can't be viewed as bytes.
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())

@@ -6,19 +6,21 @@ from typing import TYPE_CHECKING
 
 from harness.config import ModelConfig
 from harness.networks import registry
-from harness.system.errors import UserError, kind_and_first_line
+from harness.networks.image_side import carry_image_side
+from harness.system.errors import UserError
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
 
-def build(cfg: ModelConfig) -> nn.Module:
+def build(cfg: ModelConfig, checked: bool = False) -> nn.Module:
     """Return the network of `cfg`: in eval mode, without gradients, input [B, 3, S, S], output [B, num_classes].
 
     The same config gives bit-identical weights in every process, and the caller's random state is left alone.
-    The network carries its `image_size` (pixels), so that later rooms can trace and count it without the config.
-    Raises UserError for an unknown name, an impossible size, or weights that can't be had.
+    The network carries the side of its images (`image_side`), so that later rooms can trace and count it without the
+    config. Raises UserError for an unknown name, an impossible size, weights that can't be had, and a network that
+    can't be compared with anything (`first_run.py`), unless that was `checked` already.
     """
     spec = registry.spec(cfg.name)
     if cfg.image_size < spec.min_image_size:
@@ -29,17 +31,27 @@ def build(cfg: ModelConfig) -> nn.Module:
         raise UserError(f"model.num_classes={cfg.num_classes} makes no classifier: it must be 1 or more")
 
     from harness.networks.determinism import seeded
+    from harness.networks.first_run import check_answers, check_form, materialise
+    from harness.networks.own_code import reported
+    from harness.networks.shapes import for_inference
     from harness.networks.weights import load_weights, settle
 
     with seeded(cfg.seed):
-        network = spec.create(cfg).eval()
-        _check_shapes(network, cfg)
+        with reported(f"model={cfg.name} can't be built"):
+            network = spec.create(cfg)
+        network.eval()
+        materialise(network, cfg)
+        if not checked:
+            check_form(network, cfg)
         if spec.settle and cfg.weights is None:
             settle(network, cfg.image_size)
-    if cfg.weights is not None:
-        load_weights(network, spec, cfg.weights)
-    network.image_size = cfg.image_size  # type: ignore[assignment]
-    return network.eval().requires_grad_(False)
+        if cfg.weights is not None:
+            load_weights(network, spec, cfg.weights)
+        for_inference(network)
+        if not checked:
+            check_answers(network, cfg)
+    carry_image_side(network, cfg.image_size)
+    return network
 
 
 def example_input(cfg: ModelConfig, batch_size: int) -> torch.Tensor:
@@ -48,22 +60,3 @@ def example_input(cfg: ModelConfig, batch_size: int) -> torch.Tensor:
 
     generator = torch.Generator().manual_seed(cfg.seed)
     return torch.randn(batch_size, 3, cfg.image_size, cfg.image_size, generator=generator)
-
-
-def _check_shapes(network: nn.Module, cfg: ModelConfig) -> None:
-    """Raise UserError unless the network takes images of that size and gives one logit a class."""
-    from harness.networks.shapes import output_shapes
-
-    side = cfg.image_size
-    try:
-        found = output_shapes(network, (3, side, side))
-    except Exception as error:  # whatever its layers say about a size that does not fit
-        raise UserError(
-            f"model={cfg.name} can't take images [3, {side}, {side}] (model.image_size={side}): "
-            f"{kind_and_first_line(error)[:180]}"
-        ) from error
-    if found != ((cfg.num_classes,),):
-        shown = ", ".join(str(["B", *shape]).replace("'", "") for shape in found)
-        raise UserError(
-            f"model={cfg.name} gives {shown}, not [B, {cfg.num_classes}]: one logit for each of model.num_classes"
-        )

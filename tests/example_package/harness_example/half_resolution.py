@@ -33,5 +33,4 @@ def apply(model: nn.Module, options: Options) -> nn.Module:
     from torch import nn
 
     changed = nn.Sequential(nn.AvgPool2d(options.factor), copy.deepcopy(model))
-    changed.image_size = model.image_size  # what it takes, as every network here carries it
     return changed.eval().requires_grad_(False)

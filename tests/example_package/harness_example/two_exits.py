@@ -94,7 +94,6 @@ def apply(model: nn.Module, options: Options) -> nn.Module:
             self.first, self.second = WithHead(layers[0], 16), WithHead(layers[1], 32)
             self.third = nn.Sequential(*layers[2:])
             self.router = Margin(options.share)
-            self.image_size = model.image_size
 
         def stages(self, side: int) -> tuple[Stage, ...]:
             """Return the stages for images of `side` pixels; each convolution halves the side."""

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torchvision.models import DenseNet
 
-from harness.networks.shapes import output_shapes, weightless
+from harness.networks.image_side import image_side
+from harness.networks.shapes import on_a_copy, output_shapes
 from harness.system.errors import UserError
 from harness.system.library_internals import densenet_parts
 
@@ -29,7 +30,7 @@ class DenseNetShape:
 
 def image_size(model: nn.Module) -> int:
     """Return the side (pixels) of the inputs that `model` was built for; 224 where it doesn't say."""
-    return int(getattr(model, "image_size", DEFAULT_IMAGE_SIZE))
+    return image_side(model) or DEFAULT_IMAGE_SIZE
 
 
 def require_densenet(model: nn.Module, asked: str) -> DenseNet:
@@ -62,19 +63,22 @@ def layers_that_run(model: nn.Module) -> dict[str, nn.Conv2d | nn.Linear]:
 
     A layer whose weight is read past it (the projections within `nn.MultiheadAttention`) is never called, so replacing
     it would change nothing or break; nor is the auxiliary classifier of a network in inference. A bare module that does
-    not carry its `image_size` can't be called: of such a one, all of them in the order of their definition.
+    not carry its images' side can't be called: of such a one, all of them in the order of their definition.
     """
-    if not hasattr(model, "image_size"):
+    if image_side(model) is None:
         return {name: part for name, part in model.named_modules() if isinstance(part, nn.Conv2d | nn.Linear)}
-    order: dict[str, None] = {}
-    empty = weightless(model)
-    for name, part in empty.named_modules():
-        if isinstance(part, nn.Conv2d | nn.Linear):
-            part.register_forward_pre_hook(lambda _part, _inputs, name=name: order.setdefault(name))
+
+    def called(network: nn.Module, images: torch.Tensor) -> list[str]:
+        order: dict[str, None] = {}
+        for name, part in network.named_modules():
+            if isinstance(part, nn.Conv2d | nn.Linear):
+                part.register_forward_pre_hook(lambda _part, _inputs, name=name: order.setdefault(name))
+        network(images)
+        return list(order)
+
     side = image_size(model)
-    with torch.no_grad():
-        empty(torch.empty(1, 3, side, side, device="meta"))
-    return {name: part for name in order if isinstance(part := model.get_submodule(name), nn.Conv2d | nn.Linear)}
+    names = on_a_copy(model, (3, side, side), called)
+    return {name: part for name in names if isinstance(part := model.get_submodule(name), nn.Conv2d | nn.Linear)}
 
 
 def output_layer(model: nn.Module) -> tuple[str, nn.Module] | None:

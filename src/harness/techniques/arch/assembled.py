@@ -122,6 +122,6 @@ def base_identity(model: ModelConfig, arch: ArchConfig) -> list[str]:
 def _base_identity(model: str) -> str:
     config = ModelConfig(**json.loads(model))
     try:
-        return identity(build(config), packages.model_source(config.name)).exact
+        return identity(build(config, checked=True), packages.model_source(config.name)).exact
     except Exception as error:  # its quartets will fail with the reason, and a failed one is never kept
         return f"not built: {type(error).__name__}: {error}"

@@ -48,8 +48,20 @@ class OpenAttention(nn.Module):
 def open_attention(model: nn.Module) -> None:
     """Put `OpenAttention` into the encoder layers of a torchvision ViT, in place; other attention is left as it is."""
     for block in model.modules():
-        if isinstance(block, EncoderBlock) and isinstance(block.self_attention, nn.MultiheadAttention):
+        if isinstance(block, EncoderBlock) and _is_understood(block.self_attention):
             block.self_attention = OpenAttention(block.self_attention).eval()
+
+
+def _is_understood(attention: nn.Module) -> bool:
+    """Return whether this is the attention that `OpenAttention` computes: of one input, with biases, none added."""
+    return (
+        type(attention) is nn.MultiheadAttention
+        and attention.batch_first
+        and attention.in_proj_weight is not None
+        and attention.in_proj_bias is not None
+        and attention.bias_k is None
+        and not attention.add_zero_attn
+    )
 
 
 def _linear(weight: torch.Tensor, bias: torch.Tensor) -> nn.Linear:

@@ -7,7 +7,6 @@ not leave. The exit head's weights are drawn from `options.seed`, every other we
 
 from __future__ import annotations
 
-import copy
 from typing import cast
 
 import torch
@@ -17,13 +16,15 @@ from torch.nn import functional as F
 from harness.config import HarnessConfig
 from harness.networks.data import UNLABELLED
 from harness.networks.determinism import seeded
-from harness.networks.shapes import output_shapes
-from harness.system.errors import UserError
+from harness.networks.image_side import carry_image_side
+from harness.networks.shapes import copied, for_inference, output_shapes, sample_images
+from harness.system.errors import UserError, kind_and_first_line
 from harness.techniques.arch.anatomy import image_size, num_classes
 from harness.techniques.arch.chain import FAMILIES, Chain, chain
 from harness.techniques.arch.exit_policy import EXIT_HEAD, Decision, ExitPolicy
 from harness.techniques.arch.options import EarlyExitOptions
 from harness.techniques.arch.stages import LAST_HEAD, Stage
+from harness.techniques.arch.understood import apart, close, telling_copy
 
 name = "early_exit"
 
@@ -153,6 +154,7 @@ def check(model: nn.Module, options: EarlyExitOptions) -> None:
                 f"arch.early_exit.{option}={getattr(options, option)} has no effect with decision=share: "
                 "use decision=threshold"
             )
+    _check_parts(model)
 
 
 def apply(model: nn.Module, options: EarlyExitOptions) -> EarlyExitNetwork:
@@ -160,7 +162,7 @@ def apply(model: nn.Module, options: EarlyExitOptions) -> EarlyExitNetwork:
 
     `decision=auto` is a share until the router is calibrated.
     """
-    whole = copy.deepcopy(model)
+    whole = copied(model)
     found = _chain(whole)
     cut = found.cuts[options.after_block - 1]
     first, rest = _sequence(found.parts[:cut]), _sequence(found.parts[cut:])
@@ -176,12 +178,37 @@ def apply(model: nn.Module, options: EarlyExitOptions) -> EarlyExitNetwork:
         place=f"after {found.unit} {options.after_block}",
     )
     network = EarlyExitNetwork(Stage1(first, head), Stage2(rest, found.tail), router)
-    network.image_size = side  # type: ignore[assignment]
-    return network.eval().requires_grad_(False)
+    carry_image_side(network, side)
+    for_inference(network)
+    return network
+
+
+def _check_parts(model: nn.Module) -> None:
+    """Raise UserError unless the parts, one after the other, answer as `model` does; a subclass may not."""
+    side = image_size(model)
+    images = sample_images(2, (3, side, side))
+    with torch.no_grad():
+        telling = telling_copy(model)
+        found, before = _chain(copied(telling, own_weights=False)), telling(images)
+        try:
+            after = found.tail(_sequence(found.parts)(images))
+        except Exception as error:
+            raise UserError(
+                f"arch={name} can't cut {type(model).__name__}: its parts don't run one after the other: "
+                f"{kind_and_first_line(error)[:180]}"
+            ) from error
+    if not close(before, after):
+        raise UserError(
+            f"arch={name} can't cut {type(model).__name__}: its parts, one after the other, answer otherwise than it, "
+            f"by {apart(before, after):.2g} of its range; its forward is not torchvision's"
+        )
 
 
 def _chain(model: nn.Module) -> Chain:
-    found = chain(model)
+    try:
+        found = chain(model)
+    except AttributeError:  # a subclass without a part that its family has
+        found = None
     if found is None:
         raise UserError(f"arch={name} can only cut what it knows: it needs a {FAMILIES}, found {type(model).__name__}")
     return found

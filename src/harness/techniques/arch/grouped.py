@@ -12,7 +12,6 @@ of squared weights; a rescaling would restore the variance for independent input
 
 from __future__ import annotations
 
-import copy
 import math
 
 import torch
@@ -20,9 +19,11 @@ from torch import nn
 from torchvision.models import DenseNet
 from torchvision.ops import SqueezeExcitation
 
-from harness.system.errors import UserError
-from harness.techniques.arch.anatomy import dense_layers, layers_that_run, output_layer
+from harness.networks.shapes import copied, output_shapes
+from harness.system.errors import UserError, kind_and_first_line
+from harness.techniques.arch.anatomy import dense_layers, image_size, layers_that_run, output_layer
 from harness.techniques.arch.options import GroupedOptions
+from harness.techniques.arch.understood import check_rebuildable, check_unchanged, replace
 
 name = "grouped"
 _IMAGE_CHANNELS = 3  # a stem takes the image itself
@@ -35,6 +36,7 @@ def check(model: nn.Module, options: GroupedOptions) -> None:
         raise UserError(
             f"arch=grouped has nothing to group: {type(model).__name__} has no dense convolution but its stem's"
         )
+    check_rebuildable(model, chosen, f"arch={name}")
     common = math.gcd(*(width for conv in chosen.values() for width in (conv.in_channels, conv.out_channels)))
     fitting = ", ".join(str(groups) for groups in range(1, common + 1) if common % groups == 0)
     if options.groups < 1:
@@ -48,14 +50,14 @@ def check(model: nn.Module, options: GroupedOptions) -> None:
                 f"which has {conv.in_channels} channels in and {conv.out_channels} out\n"
                 f"Group counts that divide every convolution it would group here: {fitting}"
             )
+    check_unchanged(model, lambda whole: _replaced(whole, 1), f"arch={name}")
+    _check_runs(model, options)
 
 
 def apply(model: nn.Module, options: GroupedOptions) -> nn.Module:
     """Return a copy of `model` whose `targets` have `options.groups` groups; 1 changes nothing."""
-    changed = copy.deepcopy(model)
-    for conv_name, conv in targets(changed).items():
-        parent, _, child = conv_name.rpartition(".")
-        setattr(changed.get_submodule(parent), child, _grouped(conv, options.groups))
+    changed = copied(model)
+    _replaced(changed, options.groups)
     return changed
 
 
@@ -73,6 +75,26 @@ def targets(model: nn.Module) -> dict[str, nn.Conv2d]:
     }
     spatial = {conv_name: conv for conv_name, conv in dense.items() if conv.kernel_size != (1, 1)}
     return spatial or {name: conv for name, conv in dense.items() if conv.out_channels > conv.in_channels}
+
+
+def _replaced(network: nn.Module, groups: int) -> list[nn.Module]:
+    """Group the targets of `network` in place; return the convolutions that were there."""
+    chosen = list(targets(network).values())
+    for conv in chosen:
+        replace(network, conv, _grouped(conv, groups))
+    return list(chosen)
+
+
+def _check_runs(model: nn.Module, options: GroupedOptions) -> None:
+    """Raise UserError where the network's own code looks at the shape of a weight that is another one now."""
+    side = image_size(model)
+    try:
+        output_shapes(apply(model, options), (3, side, side))
+    except Exception as error:
+        raise UserError(
+            f"arch={name}: {type(model).__name__} does more with its convolutions than to call them: "
+            f"{kind_and_first_line(error)[:180]}"
+        ) from error
 
 
 def _grouped(dense: nn.Conv2d, groups: int) -> nn.Conv2d:

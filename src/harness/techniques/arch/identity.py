@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import copy
-
 from torch import nn
 
 from harness.config import Switch
+from harness.networks.shapes import copied
 
 name = "identity"
 
@@ -17,4 +16,4 @@ def check(model: nn.Module, options: Switch) -> None:
 
 def apply(model: nn.Module, options: Switch) -> nn.Module:
     """Return a copy of `model` with the same weights."""
-    return copy.deepcopy(model)
+    return copied(model)

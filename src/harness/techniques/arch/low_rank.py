@@ -7,19 +7,19 @@ in the sum of squared weights (Eckart and Young, 1936).
 
 from __future__ import annotations
 
-import copy
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import nn
 
 from harness.networks.determinism import single_threaded
-from harness.networks.shapes import weightless
+from harness.networks.shapes import copied
 from harness.system.errors import UserError
 from harness.system.machine import usable_cores
 from harness.techniques.arch.anatomy import layers_that_run
 from harness.techniques.arch.attention import OpenAttention, open_attention
 from harness.techniques.arch.options import LowRankOptions
+from harness.techniques.arch.understood import check_rebuildable, check_unchanged, replace
 
 name = "low_rank"
 DEFAULT_RATIO = 0.25
@@ -55,9 +55,11 @@ def check(model: nn.Module, options: LowRankOptions) -> None:
         raise UserError(
             "arch=low_rank has nothing to factor: set arch.low_rank.classifier, .linear, .attention or .conv1x1 to true"
         )
-    chosen = targets(_opened(weightless(model), options), options)
+    opened = _opened(copied(model, own_weights=False), options)
+    chosen = targets(opened, options)
     if not chosen:
         raise UserError("arch=low_rank has nothing to factor: the model has none of the layers that it selects")
+    check_rebuildable(opened, chosen, f"arch={name}")
     for layer_name, layer in chosen.items():
         limit = min(layer.weight.flatten(1).shape)
         if options.rank is not None and options.rank > limit:
@@ -66,6 +68,7 @@ def check(model: nn.Module, options: LowRankOptions) -> None:
                 "Use arch.low_rank.ratio, which fits each layer, or leave that kind of layer out "
                 "(arch.low_rank.conv1x1=false)"
             )
+    check_unchanged(model, lambda whole: _unchanged(whole, options), f"arch={name}")
 
 
 def apply(model: nn.Module, options: LowRankOptions) -> nn.Module:
@@ -74,14 +77,13 @@ def apply(model: nn.Module, options: LowRankOptions) -> nn.Module:
     The rank of each layer is `rank`, or `ratio` of min(in, out) (at least 1; the default, a quarter), or the smallest
     that keeps `energy` of the squared singular values. A rank that saves nothing is done all the same: see `notes`.
     """
-    changed = _opened(copy.deepcopy(model), options)
+    changed = _opened(copied(model), options)
     layers = targets(changed, options)
     # a decomposition a thread, each computed on that one alone: of a ViT there are 72, half a second each
     with single_threaded(), ThreadPoolExecutor(usable_cores()) as pool:
         factored = list(pool.map(lambda layer: _factor(layer, options), layers.values()))
-    for layer_name, thin in zip(layers, factored, strict=True):
-        parent, _, child = layer_name.rpartition(".")
-        setattr(changed.get_submodule(parent), child, thin)
+    for dense, thin in zip(layers.values(), factored, strict=True):
+        replace(changed, dense, thin)
     return changed
 
 
@@ -133,9 +135,8 @@ def _matrix(layer: nn.Linear | nn.Conv2d) -> torch.Tensor:
 
 
 def _factor(layer: nn.Linear | nn.Conv2d, options: LowRankOptions) -> Factored:
-    weight = _matrix(layer)
     # In double precision, so that the rounding to float32 hides how a LAPACK build orders its sums.
-    left, singular, right = torch.linalg.svd(weight.double(), full_matrices=False)
+    left, singular, right = torch.linalg.svd(_matrix(layer).double(), full_matrices=False)
     rank = _rank(singular, options)
     # Signs are free in an SVD; fix them, so that two LAPACK builds agree.
     rows = torch.arange(len(singular))
@@ -144,8 +145,24 @@ def _factor(layer: nn.Linear | nn.Conv2d, options: LowRankOptions) -> Factored:
     root = singular.sqrt() * sign
     first = (root[:rank, None] * right[:rank]).float()
     second = (left[:, :rank] * root[:rank]).float()
+    return _in_two(layer, first, second)
 
-    outputs, inputs = weight.shape
+
+def _unchanged(network: nn.Module, options: LowRankOptions) -> list[nn.Module]:
+    """Factor the targets of `network` in place, the weight into itself and an identity; return what was there."""
+    chosen = list(targets(_opened(network, options), options).values())
+    for layer in chosen:
+        weight = _matrix(layer)
+        outputs, inputs = weight.shape
+        pair = (torch.eye(inputs), weight) if inputs <= outputs else (weight, torch.eye(outputs))
+        replace(network, layer, _in_two(layer, *pair))
+    return list(chosen)
+
+
+def _in_two(layer: nn.Linear | nn.Conv2d, first: torch.Tensor, second: torch.Tensor) -> Factored:
+    """Return two layers in place of `layer`, whose weights are [rank, in] and [out, rank]."""
+    outputs, inputs = _matrix(layer).shape
+    rank = first.shape[0]
     if isinstance(layer, nn.Linear):
         reduce: nn.Module = nn.utils.skip_init(nn.Linear, inputs, rank, bias=False)
         restore: nn.Module = nn.utils.skip_init(nn.Linear, rank, outputs, bias=layer.bias is not None)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from harness.networks.shapes import weightless
+from harness.networks.shapes import on_a_copy
 
 
 def count_macs(model: nn.Module, sample_shape: tuple[int, ...]) -> int:
@@ -27,10 +27,13 @@ def count_macs_by_layer(model: nn.Module, sample_shape: tuple[int, ...]) -> dict
 
 
 def _count(model: nn.Module, sample_shape: tuple[int, ...]) -> FlopCounterMode:
-    counter = FlopCounterMode(display=False)
-    with torch.no_grad(), _plain_attention(), counter:
-        weightless(model)(torch.empty(1, *sample_shape, device="meta"))
-    return counter
+    def counted(network: nn.Module, images: torch.Tensor) -> FlopCounterMode:
+        counter = FlopCounterMode(display=False)
+        with _plain_attention(), counter:
+            network(images)
+        return counter
+
+    return on_a_copy(model, sample_shape, counted)
 
 
 @contextmanager

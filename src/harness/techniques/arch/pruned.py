@@ -12,8 +12,9 @@ Sixteen Heads Really Better than One?, NeurIPS 2019).
 
 from __future__ import annotations
 
-import copy
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -21,12 +22,13 @@ from torch import nn
 from torchvision.models import DenseNet, VisionTransformer
 
 from harness.networks.determinism import single_threaded
-from harness.networks.shapes import output_shapes
+from harness.networks.shapes import copied, for_inference, output_shapes
 from harness.system.errors import UserError, kind_and_first_line
 from harness.techniques.arch.anatomy import image_size, layers_that_run, num_classes, output_layer
 from harness.techniques.arch.attention import OpenAttention, open_attention
 from harness.techniques.arch.macs import count_macs, count_macs_by_layer
 from harness.techniques.arch.options import PrunedOptions
+from harness.techniques.arch.understood import check_prunable, check_unchanged
 
 _STEPS = 40  # halvings of the ratio: far below one channel
 _PASSES = 3  # over the layers, after the ratio: a network of few layers has coarse steps
@@ -236,8 +238,12 @@ def check(model: nn.Module, options: PrunedOptions) -> None:
         raise UserError(f"arch.pruned.ratio={options.ratio} is no share of channels: it must be above 0 and below 1")
     if isinstance(model, VisionTransformer):
         check_vit(model, options)
+        check_unchanged(model, _opened, f"arch={name}")
+        if type(model) is not VisionTransformer:
+            apply(model, options)
         return
     _check_followable(model)
+    check_prunable(model, layers_that_run(model), f"arch={name}")
     if options.target_gmacs is not None:
         _check_target(model, options.target_gmacs, options.round_to)
         return
@@ -256,15 +262,21 @@ def check(model: nn.Module, options: PrunedOptions) -> None:
         apply(model, options)
 
 
+def _opened(network: nn.Module) -> list[nn.Module]:
+    open_attention(network)
+    return []
+
+
 def apply(model: nn.Module, options: PrunedOptions) -> nn.Module:
     """Return a pruned copy of `model`; the layer that makes the logits keeps its outputs.
 
     A layer that rounds to no channel at all is left whole. Raises UserError where torch-pruning can't follow `model`.
     """
-    changed = copy.deepcopy(model).requires_grad_(True)  # the tracer follows gradients through the network
+    changed = copied(model).requires_grad_(True)  # the tracer follows gradients through the network
     with single_threaded(), torch.enable_grad():
         if isinstance(changed, VisionTransformer):
-            prune_vit(changed, options)
+            with _followed(changed):
+                prune_vit(changed, options)
         elif options.target_gmacs is None:
             _prune(changed, options.ratio, {}, options.round_to)
         else:
@@ -272,7 +284,7 @@ def apply(model: nn.Module, options: PrunedOptions) -> nn.Module:
             # Half a channel more than is to stay, so that torch-pruning's rounding down lands on it exactly.
             ratios = {part.root: 1 - (plan.kept[part.root] + 0.5) / part.channels for part in couplings}
             _prune(changed, 0.0, {changed.get_submodule(root): max(0.0, r) for root, r in ratios.items()}, None)
-    return changed.eval().requires_grad_(False)
+    return for_inference(changed)
 
 
 def kept(channels: int, ratio: float, round_to: int | None) -> int:
@@ -299,19 +311,25 @@ def _check_followable(model: nn.Module) -> None:
 def _prune(model: nn.Module, ratio: float, ratios: dict[nn.Module, float], round_to: int | None) -> None:
     import torch_pruning
 
+    with _followed(model), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch_pruning.pruner.BasePruner(
+            model,
+            _trace_input(model),
+            importance=torch_pruning.importance.MagnitudeImportance(p=2),
+            pruning_ratio=ratio,
+            pruning_ratio_dict=ratios,
+            ignored_layers=_ignored(model),
+            round_to=round_to,
+        ).step()
+
+
+@contextmanager
+def _followed(model: nn.Module) -> Iterator[None]:
+    """Raise UserError where torch-pruning fails inside, or leaves a network that can't be run or lost its classes."""
     side, before = image_size(model), num_classes(model)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            torch_pruning.pruner.BasePruner(
-                model,
-                _trace_input(model),
-                importance=torch_pruning.importance.MagnitudeImportance(p=2),
-                pruning_ratio=ratio,
-                pruning_ratio_dict=ratios,
-                ignored_layers=_ignored(model),
-                round_to=round_to,
-            ).step()
+        yield
         after = output_shapes(model, (3, side, side))
     except Exception as error:  # its tracer fails in its own ways on what it does not know
         raise UserError(
@@ -328,7 +346,7 @@ def _check_target(model: nn.Module, target: float, round_to: int | None) -> None
         raise UserError(
             f"arch.pruned.target_gmacs={target} is no reduction: the model has {whole:.4g} GMACs at {side} pixels"
         )
-    traced = copy.deepcopy(model).requires_grad_(True)
+    traced = copied(model).requires_grad_(True)
     with torch.enable_grad():
         _plan(traced, target, round_to)
 

@@ -44,12 +44,13 @@ class Recipe:
         )
 
 
-def assemble(recipe: Recipe) -> nn.Module:
+def assemble(recipe: Recipe, checked: bool = False) -> nn.Module:
     """Build the model, apply the stack, load its own weights, set the router.
 
-    Raises UserError as `build` and `apply_stack` do, and for a checkpoint of another network.
+    Raises UserError as `build` and `apply_stack` do, and for a checkpoint of another network; what another process has
+    `checked` already is not checked again.
     """
-    network = apply_stack(build(recipe.model), recipe.arch)
+    network = apply_stack(build(recipe.model, checked), recipe.arch, checked)
     if recipe.checkpoint is not None:
         from harness.networks.weights import load_weights
 
@@ -73,12 +74,12 @@ def rebuild(text: str) -> nn.Module:
 
     given = json.loads(text)
     recipe = Recipe.from_json(json.dumps(given["recipe"]))
-    network = assemble(recipe)
+    network = assemble(recipe, checked=True)
     if fingerprint(network) != given["fingerprint"]:
         raise CellError("the rebuilt network's weights differ from the exported ones: did the weights file change?")
     found = identity_of(recipe, network).own
     # one that is built differently every time, with a counter or a clock in it, can't be told from a changed one
-    if found != given["identity"] and found == identity_of(recipe, assemble(recipe)).own:
+    if found != given["identity"] and found == identity_of(recipe, assemble(recipe, checked=True)).own:
         raise CellError("the rebuilt network is not the exported one: did its code or its settings change meanwhile?")
     return network
 

@@ -8,16 +8,18 @@ it; from each stage the last blocks go. Every other weight is kept.
 
 from __future__ import annotations
 
-import copy
 import math
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
-from harness.networks.shapes import weightless
-from harness.system.errors import UserError
+from harness.networks.shapes import copied, for_inference, output_shapes, sample_images
+from harness.system.errors import UserError, kind_and_first_line
 from harness.techniques.arch.anatomy import image_size
 from harness.techniques.arch.options import ReducedDepthOptions
+from harness.techniques.arch.understood import close
 
 name = "reduced_depth"
 
@@ -38,27 +40,39 @@ def check(model: nn.Module, options: ReducedDepthOptions) -> None:
             f"arch.reduced_depth.depth={options.depth} leaves nothing out: the stages have at most {most} blocks, "
             f"so it must be at most {(most - 1) / most:.3g}"
         )
+    _check_runs(model, options)
 
 
 def apply(model: nn.Module, options: ReducedDepthOptions) -> nn.Module:
     """Return a copy of `model` in which each stage keeps `options.depth` of its blocks, rounded up."""
-    changed = copy.deepcopy(model)
+    changed = copied(model)
     for block in _leaving(block_groups(changed), options.depth):
         parent, _, child = block.rpartition(".")
         delattr(changed.get_submodule(parent), child)
-    return changed.eval().requires_grad_(False)
+    return for_inference(changed)
+
+
+def _check_runs(model: nn.Module, options: ReducedDepthOptions) -> None:
+    """Raise UserError where the network's own code misses a block that has gone."""
+    side = image_size(model)
+    try:
+        output_shapes(apply(model, options), (3, side, side))
+    except Exception as error:
+        raise UserError(
+            f"arch={name}: {type(model).__name__} can't be run without blocks: {kind_and_first_line(error)[:180]}"
+        ) from error
 
 
 def block_groups(model: nn.Module) -> list[tuple[int, tuple[str, ...]]]:
     """Return, for each stage, how many blocks it has and the names of those that can go, first to last."""
-    kept = _shape_keepers(model)
+    kept = _passed_by(model)
     found: list[tuple[int, tuple[str, ...]]] = []
     for parent_name, parent in model.named_modules():
-        if not isinstance(parent, nn.Sequential):
+        if not _is_sequence(parent):
             continue
         kind: type | None = None
         blocks, removable = 0, list[str]()
-        for child_name, child in [*parent.named_children(), ("", None)]:
+        for child_name, child in [*parent._modules.items(), ("", None)]:
             full = f"{parent_name}.{child_name}".lstrip(".")
             if child is not None and full in kept and (kind is None or type(child) is kind):
                 blocks, removable = blocks + 1, [*removable, full]
@@ -78,25 +92,62 @@ def _leaving(found: list[tuple[int, tuple[str, ...]]], depth: float) -> list[str
     return out
 
 
-def _shape_keepers(model: nn.Module) -> set[str]:
-    """Return the composite modules that give one tensor of the shape they take: layers and activations are none."""
-    kept: set[str] = set()
-    empty = weightless(model)
-
-    def note(name: str, inputs: tuple[object, ...], output: object) -> None:
-        first = inputs[0] if inputs else None
-        if isinstance(first, torch.Tensor) and isinstance(output, torch.Tensor) and first.shape == output.shape:
-            kept.add(name)
-
-    for name, part in empty.named_modules():
-        if _is_residual(part):
-            part.register_forward_hook(lambda _part, inputs, output, name=name: note(name, inputs, output))
+def _passed_by(model: nn.Module) -> set[str]:
+    """Return the names of the composite modules of plain sequences that give their input, plus what they compute."""
     side = image_size(model)
+    inputs: dict[str, tuple[Any, ...]] = {}
+
+    def note(names: Sequence[str], given: tuple[Any, ...], output: object) -> None:
+        first = given[0] if given else None
+        if isinstance(first, torch.Tensor) and isinstance(output, torch.Tensor) and first.shape == output.shape:
+            inputs.update(dict.fromkeys(names, given))
+
+    network = copied(model, own_weights=False)
+    for part, names in _blocks(network):
+        part.register_forward_hook(lambda _part, given, output, names=names: note(names, given, output))
     with torch.no_grad():
-        empty(torch.empty(1, 3, side, side, device="meta"))
-    return kept
+        network(sample_images(1, (3, side, side)))
+        return {name for name, given in inputs.items() if _adds_to_its_input(model.get_submodule(name), given)}
 
 
-def _is_residual(part: nn.Module) -> bool:
-    """Return whether a module is a block of layers, and no plain sequence of them, which adds nothing to its input."""
-    return not isinstance(part, nn.Sequential) and any(True for _ in part.children())
+def _blocks(network: nn.Module) -> Iterator[tuple[nn.Module, list[str]]]:
+    """Give the modules of layers that stand in plain sequences, each with all of its names."""
+    names: dict[nn.Module, list[str]] = {}
+    for parent_name, parent in network.named_modules(remove_duplicate=False):
+        if _is_sequence(parent):
+            for child_name, child in parent._modules.items():
+                if child is not None and not isinstance(child, nn.Sequential) and any(True for _ in child.children()):
+                    names.setdefault(child, []).append(f"{parent_name}.{child_name}".lstrip("."))
+    yield from names.items()
+
+
+def _is_sequence(part: nn.Module) -> bool:
+    # a subclass with a forward of its own may do anything with its blocks
+    return isinstance(part, nn.Sequential) and type(part).forward is nn.Sequential.forward
+
+
+def _adds_to_its_input(block: nn.Module, given: tuple[Any, ...]) -> bool:
+    """Return whether something passes `block` by: with all of its parameters 0, it gives its input (or its activation).
+
+    A block of a plain chain gives a constant then. `given` is what it is called with; the first is the features.
+    """
+    silent = copied(block)
+    for parameter in silent.parameters():
+        parameter.zero_()
+    activations = [part for part in silent.modules() if not any(True for _ in part.children())]
+    features = sample_images(*_split(given[0].shape))
+    try:
+        out = silent(features, *given[1:])
+    except Exception:  # it can't be told, so it stays
+        return False
+    if not torch.isfinite(out).all():
+        return False
+    return close(features, out) or any(close(act(features), out) for act in activations if _is_activation(act))
+
+
+def _is_activation(part: nn.Module) -> bool:
+    return type(part).__module__ == nn.ReLU.__module__
+
+
+def _split(shape: torch.Size) -> tuple[int, tuple[int, ...]]:
+    return shape[0], tuple(shape[1:])

@@ -88,20 +88,30 @@ def check_stack(model: nn.Module, cfg: ArchConfig) -> None:
     """
     on = enabled(cfg)
     for index, name in enumerate(on):
-        part = technique(name)
-        part.check(model, getattr(cfg, name))
+        technique(name).check(model, getattr(cfg, name))
         if name not in _LEAVES_LAYERS and index + 1 < len(on):
-            model = part.apply(model, getattr(cfg, name))
+            model = _applied(name, model, cfg)
 
 
-def apply_stack(model: nn.Module, cfg: ArchConfig) -> nn.Module:
+def apply_stack(model: nn.Module, cfg: ArchConfig, checked: bool = False) -> nn.Module:
     """Return `model` changed by every technique that is on, in `order()`; `model` itself is left as it is.
 
     The same model and config give bit-identical weights in every process. Without a technique, `model` is returned.
-    Raises UserError as `check_stack` does.
+    Raises UserError as `check_stack` does, unless the stack was `checked` on this model already.
     """
     for name in enabled(cfg):
-        part = technique(name)
-        part.check(model, getattr(cfg, name))
-        model = part.apply(model, getattr(cfg, name))
+        if not checked:
+            technique(name).check(model, getattr(cfg, name))
+        model = _applied(name, model, cfg)
     return model
+
+
+def _applied(name: str, model: nn.Module, cfg: ArchConfig) -> nn.Module:
+    """Return `model` changed by one technique; it carries the side of its images on, whoever wrote the technique."""
+    from harness.networks.image_side import carry_image_side, image_side
+
+    changed = technique(name).apply(model, getattr(cfg, name))
+    side = image_side(model)
+    if side is not None:
+        carry_image_side(changed, side)
+    return changed

@@ -1,6 +1,7 @@
 import pytest
 from torch import nn
 
+from harness.networks import image_side
 from harness.networks.identity import fingerprint
 from harness.system.errors import UserError
 from harness.techniques import arch
@@ -17,7 +18,7 @@ def test_everything_but_the_growth_rate_is_kept(tiny, stack):
     narrow = arch.apply_stack(tiny, stack(reduced_growth={"growth_rate": 5}))
     assert densenet_shape(tiny, "x") == DenseNetShape(8, (2, 2, 2, 2), 16, 2, 10)
     assert densenet_shape(narrow, "x") == DenseNetShape(5, (2, 2, 2, 2), 16, 2, 10)
-    assert narrow.image_size == 64
+    assert image_side(narrow) == 64
 
 
 def test_the_new_weights_come_from_the_techniques_seed(tiny, stack):

@@ -10,10 +10,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from harness.config import ProtocolConfig
 from harness.measure.cell import SustainedLoad
@@ -29,6 +32,11 @@ SLOWDOWNS = (
     "nvmlClocksEventReasonHwSlowdown",
 )
 
+# what holds a clock down, by NVML's name: it integrates the time of each (nvmlDeviceGetViolationStatus)
+CAPS = {"power": "NVML_PERF_POLICY_POWER", "thermal": "NVML_PERF_POLICY_THERMAL"}
+_OF_A_CELL = {f"gpu_{cap}_capped" for cap in CAPS}  # in a row: the share of the time since the reading before
+_AROUND = 2.0  # times its visit: a longer time since the reading before is not that cell's
+
 POSITION = {"seconds", "unix_s", "visit_s", "cell", "restart", "block"}  # where and when a reading was taken
 
 
@@ -40,6 +48,7 @@ class Telemetry:
         self._nvml: Any = None
         self.blind = ""  # what can't be known about the GPU, and why
         self._started = time.monotonic()
+        self._before: tuple[float, dict[str, float]] | None = None  # time and counters of the reading before
         self.rows: list[dict[str, float | int | str]] = []
 
     def __enter__(self) -> Self:
@@ -90,7 +99,7 @@ class Telemetry:
             slowed = gpu["gpu_slowdown"] == 1.0
             if math.isnan(gpu["gpu_slowdown"]):
                 self.blind = "NVML does not tell whether the chip slows down: a throttled block would not be noticed"
-            row |= gpu
+            row |= gpu | self._capped_around(visit_s)
         self.rows.append(row)
         return slowed
 
@@ -119,6 +128,41 @@ class Telemetry:
             mask |= int(getattr(self._nvml, name, 0))
         return int(self._nvml.nvmlDeviceGetCurrentClocksThrottleReasons(self._handle)) & mask
 
+    def _capped_around(self, visit_s: float) -> dict[str, float]:
+        """Return `gpu_power_capped` and the like: the share of a visit and its turn in which the clock was held down.
+
+        Empty after a pause, whose share is nobody's.
+        """
+        now, before = (time.monotonic(), self.capped_s()), self._before
+        self._before = now
+        if before is None or not 0 < now[0] - before[0] <= _AROUND * visit_s:
+            return {}
+        return {f"gpu_{name}_capped": share for name, share in capped_shares(before, now).items()}
+
+    def capped_s(self) -> dict[str, float]:
+        """Return for how long each of `CAPS` has held the clock down, seconds since the driver was loaded.
+
+        What the driver does not tell is left out.
+        """
+        out: dict[str, float] = {}
+        if self._nvml is not None:
+            for name, policy in CAPS.items():
+                try:
+                    found = self._nvml.nvmlDeviceGetViolationStatus(self._handle, getattr(self._nvml, policy))
+                except self._nvml.NVMLError:
+                    continue
+                out[name] = found.violationTime / 1e9  # nanoseconds
+        return out
+
+    def sm_clock_mhz(self) -> float | None:
+        """Return the clock of the multiprocessors, or None where the driver does not tell."""
+        if self._nvml is None:
+            return None
+        try:
+            return float(self._nvml.nvmlDeviceGetClockInfo(self._handle, self._nvml.NVML_CLOCK_SM))
+        except self._nvml.NVMLError:
+            return None
+
     def joules(self) -> float | None:
         """Return the GPU's energy counter (since the driver was loaded), or None where it has none."""
         if self._nvml is None:
@@ -142,16 +186,39 @@ class Telemetry:
 
     def metrics(self) -> Mapping[str, float]:
         """Return the means over the measurement as `gpu/...` and `host/...`; the hottest, not the mean, temperature."""
-        import numpy as np
-
         out: dict[str, float] = {}
-        for name in {key for row in self.rows for key in row} - POSITION:
-            values = np.array([row[name] for row in self.rows if name in row], dtype=float)
-            values = values[np.isfinite(values)]
+        for name in {key for row in self.rows for key in row} - POSITION - _OF_A_CELL:
+            values = self._values(name)
             if values.size:
                 family, _, rest = name.partition("_")
                 out[f"{family}/{rest}"] = float(values.max() if "temperature" in name else values.mean())
         return out
+
+    def by_cell(self, role: str) -> Mapping[str, float]:
+        """Return what a cell's visits did to the clock: `gpu/clock_mhz`, and `gpu/power_capped` and the like."""
+        names = {"gpu_sm_clock_mhz": "gpu/clock_mhz", **{name: name.replace("_", "/", 1) for name in _OF_A_CELL}}
+        found = {shown: self._values(name, role) for name, shown in names.items()}
+        return {shown: float(values.mean()) for shown, values in found.items() if values.size}
+
+    def _values(self, name: str, role: str | None = None) -> NDArray[np.float64]:
+        """Return what was read under a name, of one cell or of all."""
+        rows = (row for row in self.rows if name in row and role in (None, row["cell"]))
+        values = np.array([row[name] for row in rows], dtype=float)
+        known: NDArray[np.float64] = values[np.isfinite(values)]
+        return known
+
+
+def capped_shares(
+    before: tuple[float, Mapping[str, float]], after: tuple[float, Mapping[str, float]]
+) -> dict[str, float]:
+    """Return the share, from 0 to 1, of the time between two readings in which each cap held the clock down.
+
+    Each reading is its time and its counters, in seconds. NVML moves the counters at times of its own, so that a short
+    time may have more of them than it lasted.
+    """
+    passed = after[0] - before[0]
+    known = before[1].keys() & after[1].keys()
+    return {name: min(1.0, max(0.0, (after[1][name] - before[1][name]) / passed)) for name in sorted(known)}
 
 
 POLL_S = 0.005  # NVML's energy counter moves every 100 ms on a Hopper chip; a call takes 3 ms
@@ -164,6 +231,17 @@ class Consumption:
     energy_j_per_image: float | None = None
     device_memory_mb: float | None = None  # CUDA context included; allocators keep their peak
     host_memory_mb: float | None = None  # peak resident set
+    sustained: Sustained | None = None  # where there was such a load
+
+
+@dataclass(frozen=True)
+class Sustained:
+    """A cell that runs without the pauses of the turns, in which a chip cools and regains its clock."""
+
+    throughput_ips: float  # images/s, host included
+    energy_j_per_image: float | None
+    clock_mhz: float | None  # of the multiprocessors, mean
+    capped: Mapping[str, float] = field(default_factory=dict)  # share of the time, by what held the clock down
 
 
 def consumption(
@@ -172,27 +250,45 @@ def consumption(
     """Return what each cell consumes, by role: after the timed blocks, so that it disturbs none of them."""
     out = {}
     for role, handle in handles.items():
-        energy = None
+        sustained = None
         if settings.energy_s and telemetry.joules() is not None:
-            energy = _energy_per_image(handle, batch_size, settings, telemetry)
-        out[role] = Consumption(energy, telemetry.device_memory_mb(handle.pid), _peak_resident_mb(handle.pid))
+            sustained = _sustained(handle, batch_size, settings, telemetry)
+        out[role] = Consumption(
+            sustained.energy_j_per_image if sustained else None,
+            telemetry.device_memory_mb(handle.pid),
+            _peak_resident_mb(handle.pid),
+            sustained,
+        )
     return out
 
 
-def _energy_per_image(handle: Worker, batch_size: int, settings: ProtocolConfig, telemetry: Telemetry) -> float | None:
-    """Return joules an image: power between the first and the last tick of the counter, over images a second."""
+def _sustained(handle: Worker, batch_size: int, settings: ProtocolConfig, telemetry: Telemetry) -> Sustained:
+    """Run a cell for `energy_s` and watch: images a second, joules an image, and what became of the clock.
+
+    Power is that between the first and the last tick of the energy counter.
+    """
     ticks: list[tuple[float, float]] = []
+    clocks: list[float | None] = []
     handle.send("sustain", settings.energy_s)
     started, before = time.perf_counter(), telemetry.joules()
+    capped_before = (started, telemetry.capped_s())
     while time.perf_counter() - started < settings.energy_s * 0.95:  # the worker is certain to be busy until then
         now = telemetry.joules()
         if now is not None and now != before:
             ticks.append((time.perf_counter(), now))
             before = now
+        clocks.append(telemetry.sm_clock_mhz())
         time.sleep(POLL_S)
+    capped = capped_shares(capped_before, (time.perf_counter(), telemetry.capped_s()))
     run: SustainedLoad = handle.receive("sustain", settings.worker_timeout_s)
-    watts = power_between_ticks(ticks)
-    return None if watts is None else watts * run.seconds / (run.iterations * batch_size)
+    watts, images = power_between_ticks(ticks), run.iterations * batch_size
+    known = [clock for clock in clocks if clock is not None]
+    return Sustained(
+        throughput_ips=images / run.seconds,
+        energy_j_per_image=None if watts is None else watts * run.seconds / images,
+        clock_mhz=float(np.mean(known)) if known else None,
+        capped=capped,
+    )
 
 
 def power_between_ticks(ticks: list[tuple[float, float]]) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,11 @@ from typing import Any
 from harness.engines.base import INSPECTOR_FILE
 from harness.measure.cell import Loaded, PreparedCell
 from harness.measure.protocol import Measurement
+from harness.measure.telemetry import Telemetry
 from harness.measure.verify import Fidelity
 from harness.results.analyse import Analysis
 from harness.results.roofline import cell_metrics
-from harness.stats.roles import prefix_of
+from harness.stats.roles import ROLES, prefix_of
 
 
 def cost_metrics(prefix: str, cell: PreparedCell, batch_size: int) -> dict[str, float]:
@@ -57,7 +58,7 @@ def fidelity_metrics(fidelity: Mapping[str, Fidelity]) -> dict[str, float]:
 
 
 def consumption_metrics(measurement: Measurement) -> dict[str, float]:
-    """Return energy and memory of each cell; what the machine does not tell is absent."""
+    """Return energy, memory, and speed without pauses of each cell; what the machine does not tell is absent."""
     out: dict[str, float] = {}
     for role, found in measurement.consumption.items():
         named = {
@@ -65,8 +66,31 @@ def consumption_metrics(measurement: Measurement) -> dict[str, float]:
             "gpu/peak_memory_mb": found.device_memory_mb,
             "host/peak_memory_mb": found.host_memory_mb,
         }
+        if found.sustained is not None:
+            named |= {
+                "throughput/sustained": found.sustained.throughput_ips,
+                "gpu/sustained_clock_mhz": found.sustained.clock_mhz,
+                **{f"gpu/sustained_{cap}_capped": share for cap, share in found.sustained.capped.items()},
+            }
         out |= {f"{prefix_of(role)}{name}": value for name, value in named.items() if value is not None}
+    speeds = {
+        role: found.sustained.throughput_ips for role, found in measurement.consumption.items() if found.sustained
+    }
+    if set(speeds) == set(ROLES):
+        out["interaction/sustained_factor"] = factor_of(speeds)
     return out
+
+
+def clock_metrics(telemetry: Telemetry | None, roles: Iterable[str]) -> dict[str, float]:
+    """Return the clock of each cell around its visits, and what held it down; absent where the driver does not tell."""
+    if telemetry is None:
+        return {}
+    return {f"{prefix_of(role)}{name}": value for role in roles for name, value in telemetry.by_cell(role).items()}
+
+
+def factor_of(values: Mapping[str, float]) -> float:
+    """Return combined x baseline / (arch x hw) of the four cells' values."""
+    return values["combined"] * values["baseline"] / (values["arch"] * values["hw"])
 
 
 def degraded(cells: Mapping[str, PreparedCell], loaded: Mapping[str, Loaded]) -> list[str]:

@@ -132,6 +132,15 @@ declare(
         "why/{amdahl_factor,host_factor}", "ratio", NEUTRAL, "shares of the factor: pure stage-wise scaling, the host",
         of="quartet",
     ),
+    Metric(
+        "why/clock_factor", "ratio", NEUTRAL,
+        "the cells' clocks, combined as the factor combines their throughputs: what they make of it at most",
+        of="quartet",
+    ),
+    Metric(
+        "interaction/sustained_factor", "ratio", NEUTRAL,
+        "of `throughput/sustained`; without an interval: one load a cell", of="quartet",
+    ),
     Metric("why/attributed", "share", HIGHER, "of the time that the profiles could name", of="quartet"),
     Metric("coursework/factor", "ratio", NEUTRAL, "the usual recipe's, with `protocol.coursework=true`", of="quartet"),
     Metric("gpu/{sm_clock_mhz,memory_clock_mhz}", "MHz", NEUTRAL, "mean between visits", of="quartet"),
@@ -152,6 +161,10 @@ declare(
         "throughput/{wall,device}", "images/s", HIGHER,
         "geometric mean over blocks, by [boundary](../explanation/boundaries.md)",
         Column(places=("speed", "each cell")),
+    ),
+    Metric(
+        "throughput/sustained", "images/s", HIGHER,
+        "without the pauses of the turns, for `protocol.energy_s`, host included; GPU only",
     ),
     Metric("throughput/end_to_end", "images/s", HIGHER, "the same, with the images' way to the device"),
     Metric("throughput/{at_slo,completed,offline,single_stream}", "requests/s", HIGHER, "under load, one of them"),
@@ -193,6 +206,16 @@ declare(
         "of an early exit, by exit and by head",
     ),
     Metric("gpu/energy_j_per_image", "J", LOWER, "under sustained load"),
+    Metric(
+        "gpu/clock_mhz", "MHz", NEUTRAL, "of the multiprocessors, mean after the cell's visits",
+        Column("SM clock, MHz", ",.0f", places=()),
+    ),
+    Metric("gpu/sustained_clock_mhz", "MHz", NEUTRAL, "likewise, during its sustained load"),
+    Metric(
+        "gpu/{power_capped,thermal_capped}", "share", LOWER,
+        "of the time around its visits in which power or heat held the clock down, as the driver integrates it",
+    ),
+    Metric("gpu/{sustained_power_capped,sustained_thermal_capped}", "share", LOWER, "likewise, of its sustained load"),
     Metric(
         "gpu/peak_memory_mb", "MB", LOWER, "device memory of the cell's process, CUDA context included",
         Column("device memory, MB", ",.0f", places=("costs",)),

@@ -19,6 +19,7 @@ from harness.results.accuracy import answer_metrics, answer_table, skipped_list,
 from harness.results.analyse import Analysis
 from harness.results.cells import (
     cell_details,
+    clock_metrics,
     consumption_metrics,
     cost_metrics,
     degraded,
@@ -30,7 +31,7 @@ from harness.results.estimand import label_in_words, plan_hw_in_words
 from harness.results.figures import draw_quartet
 from harness.results.roofline import machine_metrics
 from harness.results.row import RowDraft
-from harness.results.why import Why, ceiling_shares, explain
+from harness.results.why import Why, ceiling_shares, clocks_mhz, explain
 from harness.results.why import details as why_details
 from harness.stats.roles import prefix_of
 from harness.techniques import arch, hw
@@ -101,6 +102,7 @@ def add_blocks(
 ) -> None:
     """Add what timed blocks give beside the factor: samples, consumption, answers, roofline, and what explains it."""
     row.metrics |= {**consumption_metrics(measurement), **machine_metrics(measurement.ceilings)}
+    row.metrics |= clock_metrics(measurement.telemetry, cells)
     for role, cell in cells.items():
         row.metrics |= roofline_metrics(role, cell, plan.config.batch_size, measurement, analysis)
         row.details["cells"][role]["warmup"] = asdict(measurement.warmups[role])
@@ -147,6 +149,8 @@ def _add_why(row: RowDraft, why: Why) -> None:
     row.details["why"] = why_details(why)
     row.metrics["why/amdahl_factor"] = why.stagewise.amdahl_factor
     row.metrics["why/host_factor"] = math.exp(why.stagewise.host)
+    if why.clock_factor is not None:
+        row.metrics["why/clock_factor"] = why.clock_factor
     row.metrics["why/attributed"] = min(profile.attributed for profile in why.profiles.values())
     if row.description:
         row.description += f"\n\n**Why** {row.tags['why']}"
@@ -173,6 +177,7 @@ def _why(plan: QuartetPlan, measurement: Measurement, analysis: Analysis, metric
         on_wall,
         established=analysis.verdict not in (None, "inconclusive"),
         ceiling_shares=ceiling_shares(metrics, {role: prefix_of(role) for role in measurement.samples.roles}),
+        clocks_mhz=clocks_mhz(metrics, {role: prefix_of(role) for role in measurement.samples.roles}),
     )
 
 

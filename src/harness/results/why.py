@@ -11,6 +11,7 @@ from harness.engines.profiling import ENOUGH, SPANNING, UNKNOWN, CellProfile, or
 from harness.stats.roles import ROLES
 from harness.stats.stagewise import Stagewise, decompose
 
+SAME_CLOCK = 0.002  # of ln(factor): less than an interval resolves
 CeilingShare = tuple[float, bool]  # achieved share of the nearer ceiling; whether that one is the memory's
 PAIRS = (("baseline", "hw"), ("arch", "combined"))  # the same network without and with the hardware techniques
 
@@ -25,6 +26,7 @@ class Why:
     boundary: str
     incomplete: tuple[str, ...]  # cells less than 90% of whose time is attributed
     sentences: tuple[str, ...]
+    clock_factor: float | None = None  # what the cells' clocks make of the factor at most; None where unknown
 
 
 def explain(
@@ -36,6 +38,7 @@ def explain(
     log_host_on_wall: float | None = None,
     established: bool = True,
     ceiling_shares: Mapping[str, CeilingShare] | None = None,
+    clocks_mhz: Mapping[str, float] | None = None,
 ) -> Why | None:
     """Return the why of a quartet, None where not all four cells could be profiled.
 
@@ -43,6 +46,7 @@ def explain(
     one; without it (a CPU) the profiler's own share of kernels in a batch parts the host from the work.
     `established` tells whether the verdict is: else the sentences say that theirs is only what was measured.
     `ceiling_shares`: what each cell reached of the machine's ceilings, where that is known.
+    `clocks_mhz`: the mean clock of each cell while it was timed, where that is known.
     `log_host_on_wall` is ln(wall's factor / device's), where the factor explained is the device's.
     """
     if set(profiles) != set(ROLES) or set(throughput_ips) != set(ROLES):
@@ -62,8 +66,9 @@ def explain(
     if unpaired:
         shown = f'Only some engines report {_listed(unpaired)}, so that time is shown as "unattributed".'
         sentences = (*sentences, shown)
-    under = ceiling_sentence(ceiling_shares or {})
-    return Why(found, profiles, work_ms, boundary, incomplete, (*sentences, under) if under else sentences)
+    under, clock = ceiling_sentence(ceiling_shares or {}), clock_factor(clocks_mhz or {})
+    sentences = (*sentences, *(text for text in (clock_sentence(clocks_mhz or {}, clock), under) if text))
+    return Why(found, profiles, work_ms, boundary, incomplete, sentences, clock)
 
 
 def part_times(why: Why) -> dict[str, dict[str, float]]:
@@ -131,6 +136,32 @@ def _times(log_value: float) -> str:
     return f"x {math.exp(log_value):.3f}"
 
 
+def clocks_mhz(metrics: Mapping[str, float], prefixes: Mapping[str, str]) -> dict[str, float]:
+    """Return each role's clock from a quartet's metrics; unknown ones are left out."""
+    names = {role: f"{prefix}gpu/clock_mhz" for role, prefix in prefixes.items()}
+    return {role: metrics[name] for role, name in names.items() if name in metrics}
+
+
+def clock_factor(clocks: Mapping[str, float]) -> float | None:
+    """Return the factor of the four cells' clocks, None where one is unknown.
+
+    A cell at the power limit runs at a lower clock, and so part of a factor is power shared, not work. Time that
+    the multiprocessors take is in proportion to their clock, time that memory takes is not: of the factor, this much at
+    most.
+    """
+    if set(clocks) != set(ROLES) or min(clocks.values()) <= 0:
+        return None
+    return clocks["combined"] * clocks["baseline"] / (clocks["arch"] * clocks["hw"])
+
+
+def clock_sentence(clocks: Mapping[str, float], factor: float | None) -> str:
+    """Return what the clocks make of the factor; "" where they are unknown or make nothing of it."""
+    if factor is None or abs(math.log(factor)) < SAME_CLOCK:
+        return ""
+    shown = ", ".join(f"{role} {clocks[role]:.0f}" for role in ROLES)
+    return f"The cells' clocks differ (MHz: {shown}): up to x {factor:.3f} of the factor is theirs."
+
+
 def ceiling_shares(metrics: Mapping[str, float], prefixes: Mapping[str, str]) -> dict[str, CeilingShare]:
     """Return each role's share of its nearer ceiling from a quartet's metrics; unknown shares are left out."""
     return {
@@ -182,6 +213,7 @@ def details(why: Why) -> dict[str, Any]:
         "log_factor": why.stagewise.log_factor,
         "log_host": why.stagewise.host,
         "log_amdahl": why.stagewise.amdahl,
+        "log_clock": None if why.clock_factor is None else math.log(why.clock_factor),  # within the others, not beside
         "log_parts": dict(why.stagewise.parts),
         "part_ms": part_times(why),
         "incomplete": why.incomplete,

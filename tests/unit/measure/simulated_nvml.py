@@ -34,6 +34,10 @@ class SimulatedNvml:
             "nvmlDeviceGetComputeRunningProcesses": [],
         }
         self.celsius = 61
+        self.held_down_ns = {
+            pynvml.NVML_PERF_POLICY_POWER: 0,
+            pynvml.NVML_PERF_POLICY_THERMAL: 0,
+        }  # since it was loaded
         self.clocks_mhz = {pynvml.NVML_CLOCK_SM: 1755, pynvml.NVML_CLOCK_MEM: 2619}
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
@@ -50,12 +54,18 @@ class SimulatedNvml:
         patch.setattr(pynvml, "nvmlDeviceGetUUID", lambda handle: handle)
         patch.setattr(pynvml, "nvmlDeviceGetClockInfo", lambda handle, kind: self._noted(handle, self.clocks_mhz[kind]))
         patch.setattr(pynvml, "nvmlDeviceGetTemperature", self._temperature)
+        patch.setattr(pynvml, "nvmlDeviceGetViolationStatus", self._violation)
         for name in self.answers:
             patch.setattr(pynvml, name, lambda handle, *_, name=name: self._noted(handle, self.answers[name]))
 
     def _temperature(self, handle: str, sensor: int) -> int:
         assert sensor == 0, "NVML_TEMPERATURE_GPU is the only sensor there is"
         return self._noted(handle, self.celsius)
+
+    def _violation(self, handle: str, policy: int) -> Any:
+        found = self.held_down_ns[policy]
+        known = found if isinstance(found, Exception) else SimpleNamespace(referenceTime=0, violationTime=found)
+        return self._noted(handle, known)
 
     def _noted(self, handle: str, answer: Any) -> Any:
         assert self.opened == 1, "NVML was asked while it was not open"

@@ -47,6 +47,12 @@ class Meter:
     def device_memory_mb(self, pid: int) -> float | None:
         return 512.0 if pid == os.getpid() else None
 
+    def sm_clock_mhz(self) -> float:
+        return 1800.0 if self.clock.now < 1001.0 else 1700.0  # it falls after a second of load
+
+    def capped_s(self) -> dict[str, float]:
+        return {"power": max(0.0, self.clock.now - 1001.0)}  # and the power limit is why
+
 
 class Busy:
     """Looks like a worker of this process that runs 400 batches in as many seconds as it was told, and half of that."""
@@ -93,6 +99,13 @@ def test_energy_an_image_is_power_over_images_a_second(clock):
     assert found.device_memory_mb == 512.0
 
 
+def test_a_load_without_pauses_has_a_speed_a_clock_and_what_held_that_down(clock):
+    sustained = consumption({"hw": Busy()}, 8, ProtocolConfig(energy_s=2.0), Meter(clock))["hw"].sustained
+    assert sustained.throughput_ips == pytest.approx(400 * 8 / 3.0)  # it took 3 s
+    assert sustained.clock_mhz == pytest.approx(1800 / 1.9 + 1700 * 0.9 / 1.9, rel=0.01)  # watched for 95% of 2 s
+    assert sustained.capped == pytest.approx({"power": 0.9 / 1.9}, rel=0.03)
+
+
 def test_a_load_too_short_for_the_counter_or_a_counter_that_stands_still_gives_no_energy(clock):
     workers = {"hw": Busy()}
     assert consumption(workers, 8, ProtocolConfig(energy_s=0.1), Meter(clock))["hw"].energy_j_per_image is None
@@ -106,7 +119,7 @@ def test_no_load_is_run_where_nobody_asks_for_energy_or_nothing_measures_it(cloc
         worker = Busy()
         (found,) = consumption({"hw": worker}, 8, settings, telemetry).values()
         assert worker.told == []
-        assert found.energy_j_per_image is None
+        assert found.energy_j_per_image is None and found.sustained is None
         assert found.host_memory_mb > 50  # of this process, with numpy and torch
 
 

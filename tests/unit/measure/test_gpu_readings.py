@@ -17,7 +17,7 @@ from simulated_nvml import (
     SW_THERMAL,
 )
 
-from harness.measure.telemetry import Telemetry
+from harness.measure.telemetry import CAPS, Telemetry
 
 READINGS = {
     "gpu_sm_clock_mhz": 1755.0,
@@ -113,3 +113,56 @@ def test_a_gpu_that_nvml_does_not_know_is_told_and_nvml_is_closed(nvml, monkeypa
         assert telemetry.read("hw", restart=0, block=0) is False
     assert telemetry.blind == "NVML can't be read (Not Found): a throttled block would not be noticed"
     assert nvml.opened == 0
+
+
+@pytest.fixture
+def visited(nvml, monkeypatch):
+    """Return a function: visited(("hw", 0.5, 1700, 0.2), ...) -> telemetry of visits: cell, s, MHz, s held by power."""
+    clock = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(
+        "harness.measure.telemetry.time", SimpleNamespace(monotonic=lambda: clock.now, time=lambda: clock.now)
+    )
+
+    def make(*visits, pause_s=0.0):
+        with Telemetry("cuda") as telemetry:
+            for role, seconds, mhz, held_s in visits:
+                clock.now += seconds + pause_s
+                nvml.clocks_mhz[pynvml.NVML_CLOCK_SM] = mhz
+                nvml.held_down_ns[pynvml.NVML_PERF_POLICY_POWER] += round(held_s * 1e9)
+                telemetry.read(role, restart=0, block=0, visit_s=seconds)
+        return telemetry
+
+    return make
+
+
+def test_clock_and_power_limit_are_told_of_the_cell_that_met_them(visited):
+    telemetry = visited(
+        ("baseline", 0.5, 1980, 0.0), ("hw", 0.5, 1900, 0.4), ("baseline", 0.5, 1976, 0.0), ("hw", 0.5, 1908, 0.3)
+    )
+    assert telemetry.by_cell("hw") == pytest.approx(
+        {"gpu/clock_mhz": 1904.0, "gpu/power_capped": 0.7, "gpu/thermal_capped": 0.0}
+    )
+    assert telemetry.by_cell("baseline")["gpu/clock_mhz"] == 1978.0
+    assert telemetry.by_cell("baseline")["gpu/power_capped"] == 0.0
+    assert telemetry.by_cell("arch") == {}
+    assert "gpu/power_capped" not in telemetry.metrics()  # without a prefix it is the combined cell's
+
+
+def test_what_held_the_clock_down_in_a_pause_is_no_cells(visited):
+    assert "gpu/power_capped" not in visited(*[("hw", 0.5, 1900, 0.4)] * 3, pause_s=2.0).by_cell("hw")
+
+
+def test_more_than_all_of_the_time_is_all_of_it(visited):
+    """NVML moves its counters at times of its own: a visit may see those of the one before."""
+    assert visited(*[("hw", 0.5, 1900, 0.9)] * 3).by_cell("hw")["gpu/power_capped"] == 1.0
+
+
+def test_a_driver_that_does_not_integrate_tells_the_clock_alone(visited, nvml):
+    nvml.held_down_ns = dict.fromkeys(nvml.held_down_ns, NOT_SUPPORTED)
+    with Telemetry("cuda") as telemetry:
+        assert telemetry.capped_s() == {}
+    assert Telemetry("cpu").capped_s() == {} and Telemetry("cpu").sm_clock_mhz() is None
+
+
+def test_the_reasons_that_are_integrated_exist_in_nvml_under_these_names():
+    assert {name: getattr(pynvml, policy) for name, policy in CAPS.items()} == {"power": 0, "thermal": 1}

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from harness.engines.profiling import UNKNOWN, Layer, profile_of
-from harness.results.why import ceiling_shares, explain, part_times, unpaired_parts
+from harness.results.why import ceiling_shares, clocks_mhz, details, explain, part_times, unpaired_parts
 from harness.stats.roles import ROLES
 
 
@@ -118,3 +118,23 @@ def test_where_the_cells_stand_under_the_ceilings_is_said_where_all_four_are_kno
 def test_standings_are_read_from_the_row_by_role():
     row = {"baseline/roofline/share": 0.2, "baseline/roofline/memory_bound": 0.0, "hw/roofline/gflop_per_image": 1.0}
     assert ceiling_shares(row, {"baseline": "baseline/", "hw": "hw/"}) == {"baseline": (0.2, False)}
+
+
+def test_clocks_that_differ_are_told_with_what_they_make_of_the_factor_at_most():
+    """As in a committed study: the accelerated cells at the power limit, the others below it."""
+    clocks = {"baseline": 1980.0, "arch": 1980.0, "hw": 1904.0, "combined": 1960.0}
+    why = explain(profiles(**CONFLICT), speeds(CONFLICT), None, "wall", 1, clocks_mhz=clocks)
+    assert why.clock_factor == pytest.approx(1960 / 1904)
+    told = (
+        "The cells' clocks differ (MHz: baseline 1980, arch 1980, hw 1904, combined 1960): up to x 1.029 of the factor"
+    )
+    assert [text for text in why.sentences if text.startswith(told)]
+    assert details(why)["log_clock"] == pytest.approx(math.log(1960 / 1904))
+
+
+def test_the_same_clocks_and_unknown_ones_explain_nothing():
+    same = explain(profiles(**CONFLICT), speeds(CONFLICT), None, "wall", 1, clocks_mhz=dict.fromkeys(ROLES, 1980.0))
+    assert same.clock_factor == 1.0 and not [text for text in same.sentences if "clock" in text]
+    three = clocks_mhz({"gpu/clock_mhz": 1.0, "hw/gpu/clock_mhz": 2.0}, {"combined": "", "hw": "hw/", "arch": "arch/"})
+    assert three == {"combined": 1.0, "hw": 2.0}
+    assert explain(profiles(**CONFLICT), speeds(CONFLICT), None, "wall", 1, clocks_mhz=three).clock_factor is None

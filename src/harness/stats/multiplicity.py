@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from scipy.stats import false_discovery_control
-
 from harness.stats.interaction import Interaction
 from harness.stats.verdict import Verdict, is_decided
 
@@ -58,6 +56,8 @@ def holm_p_values(p_values: Sequence[float]) -> list[float]:
 
 def bh_p_values(p_values: Sequence[float]) -> list[float]:
     """Return Benjamini and Hochberg's adjusted p-values, in the given order: min over i >= j of K / i * p_(i)."""
+    from scipy.stats import false_discovery_control  # here: it takes a second to import
+
     return [float(p) for p in false_discovery_control(p_values, method="bh")] if p_values else []
 
 

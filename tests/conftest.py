@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import copy
 import functools
+import gc
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -16,7 +16,10 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["longest", "spread"]
+pytest_plugins = ["longest", "spread", "warm_starts"]
+
+# read when torch is imported: the tests' processes are as many as the cores, so one that waits must not spin
+os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
 
 LEAN = ("protocol.why=false", "tracking.report=false")  # what comes after measuring takes longer than the tiny cells do
 TINY = ("model=densenet_tiny", "batch_size=2")
@@ -38,6 +41,12 @@ def pytest_collection_modifyitems(items) -> None:
             item.add_marker("slow")
         if item.path.parent.name in ("unit", "docs"):
             item.add_marker("repository")
+
+
+def pytest_collection_finish() -> None:
+    """Let no garbage collection, of which a timed slice has one each, walk through all that was imported."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -164,12 +173,19 @@ def plain_environment():
 
 @pytest.fixture
 def children():
-    """Return a function: children() -> the processes below this one, without multiprocessing's own bookkeeper."""
+    """Return a function: children() -> the processes below this one, without multiprocessing's own bookkeeper.
+
+    Nor the one that forks them (`warm_starts.py`).
+    """
     import psutil
+
+    from warm_starts import NURSERY
 
     def alive(process):
         try:
-            return process.status() != psutil.STATUS_ZOMBIE and "resource_tracker" not in " ".join(process.cmdline())
+            words = " ".join(process.cmdline())
+            helper = "resource_tracker" in words or process.name() == NURSERY
+            return process.status() != psutil.STATUS_ZOMBIE and not helper
         except (psutil.NoSuchProcess, psutil.ZombieProcess):  # gone since it was listed
             return False
 
@@ -268,11 +284,12 @@ def swept(command, tmp_path_factory):
 @pytest.fixture(scope="session")
 def swept_apart(command, tmp_path_factory):
     """Return a function as `swept` is, whose sweeps are real processes: what a person starts, to its very end."""
+    from warm_starts import run as run_warm
 
     def run(*overrides, cache_dir=None):
         arguments, environment = command(*overrides, cache_dir=cache_dir)
         folder = tmp_path_factory.mktemp("cwd")
-        done = subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True, timeout=580)
+        done = run_warm(arguments, cwd=folder, env=environment, timeout=580)
         assert list(folder.iterdir()) == []  # nothing is left where it was started
         return done
 

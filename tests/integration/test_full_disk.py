@@ -48,6 +48,7 @@ def test_an_export_that_finds_no_room_leaves_nothing_and_the_next_one_is_whole(c
     assert graph.path.stat().st_size > 20_000
 
 
+@pytest.mark.spawned  # with the limit of its parent
 def test_a_build_that_finds_no_room_is_one_line_and_leaves_nothing(prepared, tmp_path):
     _, cells = prepared("reference=engine")
     plan = cells["baseline"].artifacts[0].plan

@@ -8,6 +8,7 @@ import tomllib
 import pytest
 
 import harness
+import warm_starts
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def installed(repository, plain_environment, tmp_path_factory):
 
 
 def run(environment, *arguments):
-    return subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, timeout=300)
+    return warm_starts.run([sys.executable, *arguments], env=environment, timeout=300)
 
 
 def test_all_appear_in_help_with_their_options_and_without_torch(installed):
@@ -40,7 +41,7 @@ status = main(["--help"])
 assert "torch" not in sys.modules, "help imports torch"
 sys.exit(status)
 """
-    done = run(installed, "-c", code)
+    done = subprocess.run([sys.executable, "-c", code], env=installed, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     groups = {line.split(":")[0]: line for line in done.stdout.splitlines() if ": " in line}
     assert "example_net" in groups["model"]
@@ -65,7 +66,7 @@ def measured(installed, command, store_root):
         arguments, environment = command("model=example_net", "model.image_size=32", "model.num_classes=10",
                                          f"sweep_name={name}", *overrides)  # fmt: skip
         environment = {**environment, "PYTHONPATH": installed["PYTHONPATH"]}
-        done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=300)
+        done = warm_starts.run(arguments, env=environment, timeout=300)
         assert done.returncode == 0, done.stdout + done.stderr
         (row,) = harness.load(name, str(store_root)).to_dict("records")
         return row
@@ -110,7 +111,7 @@ def test_a_quartet_of_the_packages_model_and_techniques_is_measured(installed, c
     arguments, environment = command("model=example_net", "model.image_size=32", "model.num_classes=10",
                                      "arch=half_resolution", "hw=default_fusion", "sweep_name=others")  # fmt: skip
     environment = {**environment, "PYTHONPATH": installed["PYTHONPATH"]}
-    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=300)
+    done = warm_starts.run(arguments, env=environment, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "half_resolution x default_fusion" in done.stdout
 

@@ -9,6 +9,7 @@ import time
 import pytest
 
 import harness
+import warm_starts
 from harness.config import TrackingConfig
 from harness.sweep.resume import find_measured
 from harness.system.errors import UserError
@@ -22,7 +23,7 @@ def killed(command, new_store):
     """Return the folder of the store of a sweep that was killed after the first of its two quartets."""
     root = new_store("resume")
     arguments, environment = command(*GRID, f"tracking.root={root}", "sweep_name=killed")
-    process = subprocess.Popen(
+    process = warm_starts.Popen(
         arguments, cwd=root.parent, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     for line in process.stdout:

@@ -17,6 +17,7 @@ import pytest
 from mlflow import MlflowClient
 
 import harness
+import warm_starts
 
 pytestmark = pytest.mark.skipif(not Path("/proc/locks").exists(), reason="needs Linux's list of who waits for a lock")
 
@@ -37,7 +38,7 @@ def sweeps(command, tmp_path_factory) -> dict[str, str]:
         with device_held(Path(command()[1]["TMPDIR"])) as waiting:
             for name, options in SWEEPS.items():
                 arguments, environment = command(f"sweep_name={name}", *options, *LONG)
-                processes[name] = subprocess.Popen(
+                processes[name] = warm_starts.Popen(
                     arguments, cwd=tmp_path_factory.mktemp("cwd"), env=environment, stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT, text=True,
                 )  # fmt: skip

@@ -18,6 +18,7 @@ from harness.system.errors import CellError
 from harness.techniques.levels import BatchProfile
 
 
+@pytest.mark.spawned
 def test_a_build_runs_in_a_process_of_its_own_and_a_kill_there_is_one_line_here(prepared, tmp_path, children):
     _, cells = prepared("reference=engine")
     plan = cells["baseline"].artifacts[0].plan
@@ -41,6 +42,7 @@ def test_a_build_runs_in_a_process_of_its_own_and_a_kill_there_is_one_line_here(
     assert again.artifact == built.artifact
 
 
+@pytest.mark.spawned
 def test_a_build_that_passes_its_limit_is_killed(prepared, tmp_path, children):
     _, cells = prepared("reference=engine")
     plan = cells["baseline"].artifacts[0].plan

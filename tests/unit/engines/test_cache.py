@@ -196,6 +196,7 @@ def _make_slowly(root: Path, log: Path, start) -> None:
         handle.write(f"hit={entry.hit}\n")
 
 
+@pytest.mark.spawned
 def test_two_processes_at_once_make_it_once(tmp_path):
     context = multiprocessing.get_context("spawn")
     start = context.Barrier(2)

@@ -37,6 +37,7 @@ def faults_a_round(keep: bool) -> tuple[bool, float]:
     return answer
 
 
+@pytest.mark.spawned
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
 def test_memory_that_was_freed_is_used_again_without_a_page_fault():
     told, kept = faults_a_round(keep=True)

@@ -62,6 +62,7 @@ def test_a_load_for_the_energy_counter_runs_in_the_worker_for_as_long_as_told(sp
     assert found.iterations % 8 == 0
 
 
+@pytest.mark.spawned
 def test_a_worker_whose_coordinator_let_go_of_it_ends_by_itself_and_in_peace(spec):
     with workers([spec]) as handles:
         cell = handles["baseline"]

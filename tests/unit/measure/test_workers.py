@@ -108,6 +108,7 @@ def test_an_engine_that_can_not_be_loaded_says_why(alone, tmp_path):
         handles["baseline"].ask("load")
 
 
+@pytest.mark.spawned
 def test_no_process_is_left_however_the_block_ends(quartet, children):
     specs = [one.spec for one in quartet]
     with workers(specs) as handles:
@@ -121,6 +122,7 @@ def test_no_process_is_left_however_the_block_ends(quartet, children):
     assert children() == []
 
 
+@pytest.mark.spawned
 def test_a_worker_does_not_die_of_the_interrupt_that_is_meant_for_its_coordinator(alone):
     with workers([alone[0].spec]) as handles:
         handles["baseline"].ask("load")
@@ -135,6 +137,7 @@ def _coordinate_and_die(spec, connection) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.spawned
 def test_a_worker_ends_with_its_coordinator_even_if_that_one_is_killed(alone):
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
@@ -157,6 +160,7 @@ def _runs(pid: int) -> bool:
         return False
 
 
+@pytest.mark.spawned
 def test_a_waiting_worker_burns_no_cpu(grouped_fusion):
     """On eager (torch's own thread pool) and on ONNX Runtime (its own), both after work."""
     specs = tasks(*grouped_fusion)

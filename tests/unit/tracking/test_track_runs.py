@@ -117,6 +117,7 @@ def _write(store: Store, sweep: str, writer: int, count: int) -> None:
         finish(store, run_id, "FINISHED")
 
 
+@pytest.mark.spawned
 @pytest.mark.slow
 def test_four_writing_processes_lose_and_double_nothing(store):
     sweep = start_sweep(store, "demo", {}, {})

@@ -17,6 +17,8 @@ import numpy as np
 import scipy
 from bounds import Bound
 from cases import Row
+from controls import as_table as controls_table
+from controls import controls, windows
 from stopping import Stopped, as_table
 
 
@@ -77,6 +79,16 @@ def write_table(rows: list[Row], bounds: list[Bound], stopped: Sequence[Stopped]
         "converged and not flagged; the least coverage of those; blocks at a true factor of 1.",
         "",
         *as_table(stopped),
+        "",
+        "An ideal test knows the noise and its sd, and looks for a step at any place: what it leaves, no test removes.",
+        "",
+        "## On cells that are identical",
+        "",
+        "Windows of the committed A/A controls on the device boundary, quartets of an engine in the order they were",
+        "measured, each a restart: false verdicts (of `estimate`, and of the protocol's stricter rule), and windows",
+        "found `independent` by each.",
+        "",
+        *controls_table([row for control in controls() for row in windows(control)]),
     ]
     with whole(path) as temporary:
         temporary.write_text("\n".join(text) + "\n")

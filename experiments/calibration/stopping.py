@@ -8,7 +8,7 @@ run ends. Shares are of all runs, in percent; a flagged run decides nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from bounds import Bound
@@ -19,6 +19,7 @@ from simulate import AR6, AR9, DRIFT, FLICKER, MASKED, STEP, WHITE, Array
 from harness.measure.stopping import is_look
 from harness.stats.interaction import log_interaction
 from harness.stats.intervals import mean_interval
+from harness.stats.sequential import cautious_half_width, stopping_half_width
 from harness.stats.stationarity import halves, remembers
 from harness.stats.verdict import DECISION_LEVEL
 
@@ -26,6 +27,7 @@ FACTORS = (0.94, 0.949, 0.951, 1.0, 1.049, 1.051, 1.06)
 SCALES = ((0.1, 0.03), (0.02, 0.01))  # sd(L) and the half-width to reach: on a CPU's wall, on a device
 MOST, FIRST = 400, 10  # ProtocolConfig.max_blocks and min_blocks
 UNEQUAL = ((60, 5, 5), (188, 10, 10, 10, 19, 20, 18, 10))  # blocks of restarts, as the protocol made them
+IDEAL, IDEAL_BOUND = ", ideal test", 3.1  # of |z|; flags 3 to 8% of white runs
 ENOUGH_TO_JUDGE = 50  # converged runs; a share of fewer is noise
 
 
@@ -51,7 +53,8 @@ class Look:
 
     blocks: int
     error: Array  # of ln(factor)
-    half_width: Array
+    half_width: Array  # as it is reported
+    stopping: Array  # the one that must be narrow
     deciding: Array  # half-width at the decision level
     flagged: NDArray[np.bool_]
 
@@ -66,6 +69,9 @@ def stopping(runs: int, generator: Callable[[str, float], np.random.Generator]) 
                 _look(series[:, :n], np.zeros(n, dtype=np.intp)) for n in range(FIRST, MOST + 1) if is_look(n, FIRST)
             ]
             rows += [_row(noise.name, sd, factor, looks, target) for factor in FACTORS]
+            if noise in (WHITE, STEP):
+                ideal = [_as_an_ideal_test_flags(look, series, sd) for look in looks]
+                rows += [_row(noise.name + IDEAL, sd, factor, ideal, target) for factor in FACTORS]
         for name, sizes in (
             ("restarts 60+5+5", (60, 5, 5)),
             ("restarts 188+10+...", (188, 10, 10, 10, 19, 20, 18, 10)),
@@ -81,8 +87,23 @@ def _look(series: Array, restarts: NDArray[np.intp], builds: NDArray[np.intp] | 
         part = series[start : start + CHUNK]
         interval, compared = mean_interval(part, restarts, builds), halves(part, restarts)
         flagged = remembers(interval) | (compared.differ() if compared is not None else False)
-        parts.append((interval.mean, interval.half_width(LEVEL), interval.half_width(DECISION_LEVEL), flagged))
+        stop = stopping_half_width(interval, part.shape[1], LEVEL, DECISION_LEVEL)
+        decide = cautious_half_width(interval, part.shape[1], DECISION_LEVEL)
+        parts.append((interval.mean, interval.half_width(LEVEL), stop, decide, flagged))
     return Look(series.shape[1], *(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def _as_an_ideal_test_flags(look: Look, series: Array, sd: float) -> Look:
+    """Return a look whose runs are also flagged by a test that no product can have: it knows the noise.
+
+    That is the largest difference of means before and after any block, in units of its known sd: the likelihood ratio
+    test of one step at an unknown place in white noise. What false verdicts it leaves, no test for steps removes.
+    """
+    sums, before = np.cumsum(series[:, : look.blocks], axis=1), np.arange(1, look.blocks)
+    after = look.blocks - before
+    difference = sums[:, :-1] / before - (sums[:, -1:] - sums[:, :-1]) / after
+    z = np.abs(difference) / (sd * np.sqrt(1 / before + 1 / after))
+    return replace(look, flagged=look.flagged | (z.max(axis=1) > IDEAL_BOUND))
 
 
 def _row(noise: str, sd: float, factor: float, looks: Sequence[Look], target: float) -> Stopped:
@@ -94,10 +115,10 @@ def _row(noise: str, sd: float, factor: float, looks: Sequence[Look], target: fl
     for look in looks:
         found = classify(look.error + np.log(factor), look.deciding)
         found[look.flagged] = "inconclusive"
-        stop = running & (look.half_width <= target) & (found != "inconclusive")
+        stop = running & (look.stopping <= target) & (found != "inconclusive")
         ends = running if look is looks[-1] else stop
         verdicts[ends], used[ends], flagged[ends] = found[ends], look.blocks, look.flagged[ends]
-        narrow[ends], covered[ends] = (look.half_width <= target)[ends], (np.abs(look.error) <= look.half_width)[ends]
+        narrow[ends], covered[ends] = (look.stopping <= target)[ends], (np.abs(look.error) <= look.half_width)[ends]
         running = running & ~stop
     converged = narrow & ~flagged
     return Stopped(
@@ -133,7 +154,8 @@ def _builds(sd: float, target: float, runs: int, rng: np.random.Generator) -> li
 
 
 def goals(rows: Sequence[Stopped]) -> list[Bound]:
-    """Return what stopping should keep, with the worst that was found; not all of it is kept yet."""
+    """Return what stopping should keep, with the worst that was found; not all of it can be kept."""
+    rows = [row for row in rows if not row.noise.endswith(IDEAL)]
     white, slow = [row for row in rows if row.noise == "white"], [row for row in rows if row.noise == "ar0.9"]
     judged = [row for row in rows if not np.isnan(row.coverage)]
     flicker = [row for row in judged if row.noise == FLICKER.name]

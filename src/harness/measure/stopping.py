@@ -2,7 +2,8 @@
 
 Who looks after every block and stops at the first verdict decides wrongly near the margin (7 to 9% at true factors of
 1.049 and 1.051). So there are few looks, each a square root of two times as many blocks as the one before, and the
-interval that decides is that of 99%. A run whose interval became narrow is converged, decided or not.
+interval that decides is that of 99%. A run whose interval became narrow is converged, decided or not; until it has
+shown what its noise is, that interval is the one of noise as bad as it may be (`harness.stats.sequential`).
 
 Without an arch or a hw technique there is no factor; then the interval of ln(gain), or of ln(throughput) for the
 baseline alone, has to become as narrow.
@@ -19,6 +20,7 @@ from harness.config import ProtocolConfig
 from harness.measure.samples import Samples
 from harness.stats import Interaction, estimate
 from harness.stats.intervals import mean_interval
+from harness.stats.sequential import stopping_half_width
 from harness.stats.verdict import DECISION_LEVEL, is_decided
 
 HOST_BOUND = 0.2  # of the wall time
@@ -33,11 +35,13 @@ class Standing:
     half_width: float  # of ln(value), at the protocol's level
     verdict: str | None  # of a factor
     blocks: int
+    stopping_half_width: float = math.nan  # what has to be narrow before measuring may stop; NaN: `half_width` itself
 
     def converged(self, settings: ProtocolConfig) -> bool:
-        """Whether the interval is as narrow as the protocol asks for."""
+        """Whether the interval is as narrow as the protocol asks for, also if the noise is worse than it looks."""
         assert settings.half_width is not None, "settle the protocol first"
-        return math.isfinite(self.half_width) and self.half_width <= settings.half_width
+        widest = self.half_width if math.isnan(self.stopping_half_width) else self.stopping_half_width
+        return math.isfinite(widest) and widest <= settings.half_width
 
     def enough(self, settings: ProtocolConfig) -> bool:
         """Whether measuring may stop: converged, and the verdict of a factor decided."""
@@ -58,7 +62,8 @@ def standing(samples: Samples, boundary: str, settings: ProtocolConfig) -> Stand
     cells = throughput.shape[1]
     if cells == 4:
         found = interaction_on(samples, boundary, settings)
-        return Standing("factor", found.factor, found.half_width, str(found.verdict), samples.blocks)
+        widths = (found.half_width, found.stopping_half_width)
+        return Standing("factor", found.factor, widths[0], str(found.verdict), samples.blocks, widths[1])
     logs = np.log(throughput)
     series = logs[:, 0] if cells == 1 else logs[:, 1] - logs[:, 0]
     interval = mean_interval(series, np.array(samples.groups, dtype=np.intp), np.array(samples.builds, dtype=np.intp))
@@ -68,6 +73,7 @@ def standing(samples: Samples, boundary: str, settings: ProtocolConfig) -> Stand
         float(interval.half_width(settings.level)),
         None,
         samples.blocks,
+        float(stopping_half_width(interval, samples.blocks, settings.level, DECISION_LEVEL)),
     )
 
 

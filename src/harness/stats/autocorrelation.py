@@ -114,6 +114,14 @@ def long_memory(evidence: Evidence) -> Array:
     return found
 
 
+def as_flicker(evidence: Evidence) -> Evidence | None:
+    """Return the evidence that `within_runs` would give of pure 1/f noise; None for evidence of another kind."""
+    if evidence.weights.shape[-1] != _LOG_PRIOR.size:
+        return None
+    scales = evidence.scales[..., -1:]
+    return Evidence(np.ones_like(scales), scales, evidence.df, evidence.replicates)
+
+
 @lru_cache(maxsize=64)
 def _flicker_correlations(n: int) -> Array:
     """Return the correlations [F, n] at lags 0 to n - 1 of 1/f noise beside white noise, for each share.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from harness.stats.evidence import Array
 from harness.stats.intervals import MeanInterval, mean_interval, shares
+from harness.stats.sequential import cautious_half_width, stopping_half_width
 from harness.stats.stationarity import halves, remembers
 from harness.stats.verdict import Verdict, check_margin, distance_to_margin, is_decided, verdict
 
@@ -45,6 +47,7 @@ class Interaction:
     margin: float
     level: float
     unstationary: str = ""  # how the halves of the run differ, if they do: then nothing is decided
+    stopping_half_width: float = math.inf  # what has to be narrow before a run may end: see `stats.sequential`
 
 
 def estimate(
@@ -75,7 +78,8 @@ def estimate(
         builds: [B] label of the engine build of each block; restarts are nested in builds. None: one build. Builds
             count equally.
         decision_level: confidence level of the interval that decides, where it is to be above `level`. Who looks at
-            the data again and again until they decide needs more than 95% (`verdict.DECISION_LEVEL`).
+            the data again and again until they decide needs more than 95% (`verdict.DECISION_LEVEL`), and an interval
+            that holds for noise which a short run can't show (`stats.sequential`).
 
     Raises:
         ValueError: on a wrong shape, a throughput that is not finite and positive, or a margin or level outside (0, 1).
@@ -86,13 +90,16 @@ def estimate(
             raise ValueError(f"{name} must be between 0 and 1, got {value}")
     logs = np.log(_checked(blocks))
     levels = (level, max(level, decision_level or level))
-    return _judged(logs, _nesting(len(logs), groups, builds), margin, levels, host_bound)
+    return _judged(logs, _nesting(len(logs), groups, builds), margin, levels, host_bound, decision_level is not None)
 
 
 def _judged(
-    logs: Array, nesting: _Nesting, margin: float, levels: tuple[float, float], host_bound: bool
+    logs: Array, nesting: _Nesting, margin: float, levels: tuple[float, float], host_bound: bool, looks: bool
 ) -> Interaction:
-    """Return the factor of ln(throughput) [B, 4] with its interval, at levels[0], and verdict, at levels[1]."""
+    """Return the factor of ln(throughput) [B, 4] with its interval, at levels[0], and verdict, at levels[1].
+
+    `looks`: the run ends when it has decided, so that it may only decide what it could with worse noise.
+    """
     series = log_interaction(logs)
     interval = mean_interval(series, nesting.restart_of, nesting.build_of)
     log_factor, half_width = float(interval.mean), float(interval.half_width(levels[0]))
@@ -101,9 +108,8 @@ def _judged(
     missing = _missing(series, nesting.restarts, host_bound) or unstationary or None
     found, reason = Verdict.INCONCLUSIVE, missing
     if missing is None:
-        found, reason = _decision(
-            low, high, _factors(log_factor, float(interval.half_width(levels[1]))), margin, levels
-        )
+        deciding = cautious_half_width(interval, len(logs), levels[1]) if looks else interval.half_width(levels[1])
+        found, reason = _decision(low, high, _factors(log_factor, float(deciding)), margin, levels)
     return Interaction(
         factor=factor,
         low=low,
@@ -120,6 +126,7 @@ def _judged(
         margin=margin,
         level=levels[0],
         unstationary=unstationary,
+        stopping_half_width=float(stopping_half_width(interval, len(logs), *levels)),
     )
 
 

@@ -22,6 +22,9 @@ class MeanInterval:
 
     mean: Array  # [...]
     levels: tuple[Evidence, ...]
+    white_replicates: (
+        float  # independent blocks that the mean would be worth with white noise: fewer in unequal restarts
+    )
 
     def half_width(self, level: float) -> Array:
         """Return the half-width at a confidence level, shape [...]: that of the level of replication that knows least.
@@ -68,7 +71,9 @@ def mean_interval(
         [count * np.sum((share * means)[..., build_of == build], axis=-1) for build in range(count)], axis=-1
     )
     levels = (within_runs(runs, share), between(means, share), between(build_means, np.full(count, 1 / count)))
-    return MeanInterval(np.sum(share * means, axis=-1), tuple(level for level in levels if level is not None))
+    sizes = np.array([run.shape[-1] for run in runs])
+    known = tuple(level for level in levels if level is not None)
+    return MeanInterval(np.sum(share * means, axis=-1), known, float(1 / np.sum(share**2 / sizes)))
 
 
 def shares(restarts: NDArray[np.intp], builds: NDArray[np.intp]) -> tuple[Array, NDArray[np.intp]]:

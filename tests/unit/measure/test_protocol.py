@@ -143,7 +143,7 @@ def test_every_cell_says_what_its_process_held_and_on_a_cpu_no_energy(measured, 
 def test_the_ceilings_of_the_machine_are_measured_last_and_once(alone, monkeypatch):
     monkeypatch.setitem(SIZES, "cpu", (1 << 20, 64))
     log = Log()
-    found = measure(alone, replace(QUICK, half_width=50.0, restarts=2, ceilings=True), "wall", log)
+    found = measure(alone, replace(QUICK, half_width=1e3, restarts=2, ceilings=True), "wall", log)
     assert found.ceilings.copy_gb_s > 0
     assert found.ceilings.matmul_fp32_tflops > 0
     names = [name for name, _ in log.stages]
@@ -153,18 +153,18 @@ def test_the_ceilings_of_the_machine_are_measured_last_and_once(alone, monkeypat
 
 def test_profiles_are_taken_once_after_the_blocks_and_can_be_left_out(alone):
     log = Log()
-    found = measure(alone, replace(QUICK, half_width=50.0, restarts=2), "wall", log)
+    found = measure(alone, replace(QUICK, half_width=1e3, restarts=2), "wall", log)
     names = [name for name, _ in log.stages]
     assert names.count("profiles") == 1 and names[names.index("profiles") - 1] == "energy and memory"
     (profile,) = found.profiles.values()
     assert profile.attributed > 0.9
-    without = measure(alone, replace(QUICK, half_width=50.0, why=False), "wall", Silent())
+    without = measure(alone, replace(QUICK, half_width=1e3, why=False), "wall", Silent())
     assert without.profiles == {} and "profile" not in without.note
 
 
 def test_ceilings_that_can_not_be_measured_are_absent_and_cost_no_quartet(alone, monkeypatch, children):
     monkeypatch.setitem(SIZES, "cpu", (1 << 60, 64))  # an exbibyte: torch refuses
-    found = measure(alone, replace(QUICK, half_width=50.0, ceilings=True), "wall", Silent())
+    found = measure(alone, replace(QUICK, half_width=1e3, ceilings=True), "wall", Silent())
     assert found.ceilings is None
     assert re.search(r"no ceilings of the machine: \w+: ", found.note)
     assert (found.samples.blocks, found.converged) == (5, True)
@@ -181,7 +181,7 @@ def test_no_process_is_left(measured, children):
 
 
 def test_a_measurement_that_converged_stops_at_the_least_number_of_blocks(alone):
-    found = measure(alone, replace(QUICK, half_width=50.0), "wall", Silent())
+    found = measure(alone, replace(QUICK, half_width=1e3), "wall", Silent())
     assert (found.samples.blocks, found.converged) == (5, True)
 
 
@@ -221,7 +221,7 @@ def test_what_a_reader_must_know_of_the_measurement_is_in_its_note(alone, monkey
 
     monkeypatch.setattr(pynvml, "nvmlInit", refuse)
     monkeypatch.setattr("harness.measure.protocol.Telemetry", Blind)
-    settings = replace(QUICK, half_width=50.0, warmup_tolerance=1e-12)
+    settings = replace(QUICK, half_width=1e3, warmup_tolerance=1e-12)
     found = measure(alone, settings, "wall", Silent())
     assert not found.warmups["baseline"].steady
     blind, unsteady = found.note.split("; ")
@@ -230,5 +230,5 @@ def test_what_a_reader_must_know_of_the_measurement_is_in_its_note(alone, monkey
 
 
 def test_where_there_is_nothing_to_tell_the_note_is_empty(alone):
-    settings = replace(QUICK, half_width=50.0, warmup_tolerance=9.0, warmup_max_s=30.0)
+    settings = replace(QUICK, half_width=1e3, warmup_tolerance=9.0, warmup_max_s=30.0)
     assert measure(alone, settings, "wall", Silent()).note == ""

@@ -79,13 +79,14 @@ def ready(name: str, overrides: tuple[str, ...], options: argparse.Namespace) ->
         "degraded": "; ".join(cell.degraded),
     }
     made = task(wanted, cell)
-    return replace(made, spec=replace(made.spec, role=name)), found
+    return replace(made, spec=replace(made.spec, name=name)), found
 
 
 def timed(tasks: list[Any], options: argparse.Namespace) -> dict[str, list[float]]:
     """Return each cell's milliseconds a batch, one figure a round; all cells are visited in every round."""
     from harness.config import ProtocolConfig
     from harness.measure.bring_up import bring_up, warm_up
+    from harness.measure.cell import Turn
     from harness.measure.coordinator import workers
     from harness.measure.progress import Silent
     from harness.measure.settings import resolve_protocol
@@ -93,7 +94,7 @@ def timed(tasks: list[Any], options: argparse.Namespace) -> dict[str, list[float
     settings = resolve_protocol(ProtocolConfig(), options.device)
     boundary = "device" if options.device == "cuda" else "wall"
     order = np.random.default_rng(settings.seed)
-    milliseconds: dict[str, list[float]] = {task.spec.role: [] for task in tasks}
+    milliseconds: dict[str, list[float]] = {task.spec.name: [] for task in tasks}
     with workers([task.spec for task in tasks]) as handles:
         loaded, _ = bring_up(tasks, handles, settings, Silent())
         lacking = {role: cell.no_device for role, cell in loaded.items() if boundary not in cell.boundaries}
@@ -102,7 +103,7 @@ def timed(tasks: list[Any], options: argparse.Namespace) -> dict[str, list[float
         warm_up(handles, settings, options.device, Silent())
         for _ in range(options.rounds):
             for role in order.permutation(list(handles)):
-                found = handles[role].ask("slice", ((boundary,), RAMP, SLICE_S)).milliseconds[boundary]
+                found = handles[role].ask("slice", Turn((boundary,), RAMP, SLICE_S)).milliseconds[boundary]
                 milliseconds[role].append(float(np.mean(found)))
     return milliseconds
 

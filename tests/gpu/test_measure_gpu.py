@@ -77,7 +77,7 @@ def test_a_waiting_worker_burns_no_cpu_and_launches_nothing(quartet):
         for worker in handles.values():
             worker.ask("load")
         for task in quartet:
-            handles[task.spec.role].ask("verify", task.expected.inputs)
+            handles[task.spec.name].ask("verify", task.expected.inputs)
         time.sleep(1.5)  # NVML's utilisation looks back for up to a second
 
         def spent() -> float:

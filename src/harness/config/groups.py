@@ -101,6 +101,7 @@ class ProtocolConfig:
     """How a quartet is measured; every setting is recorded with the run."""
 
     name: str = "default"  # which preset it began as
+    side_by_side: bool = True  # measure the distinct cells of a sweep together; false: quartet by quartet
     primary: str = "auto"  # auto | device | wall | end_to_end; auto: device on a GPU, wall on a CPU
     warmup_min_s: float = 2.0  # GPU only
     warmup_min_iterations: int = 3  # at least, on any device

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.config import ProtocolConfig
@@ -26,24 +26,52 @@ class CellTask:
 
 
 def bring_up(
-    tasks: Sequence[CellTask], handles: Mapping[str, Handle], settings: ProtocolConfig, progress: Progress
+    tasks: Sequence[CellTask],
+    handles: Mapping[str, Handle],
+    settings: ProtocolConfig,
+    progress: Progress,
+    failed: Callable[[str, CellError], None] | None = None,
 ) -> tuple[dict[str, Loaded], dict[str, Fidelity]]:
-    """Load all cells at once (nothing is timed yet), then verify them one after the other."""
+    """Load all cells at once (nothing is timed yet), then verify them one after the other.
+
+    A cell that can't be loaded or computes something else raises CellError; with `failed` it is told there, and left
+    out of what is returned.
+    """
     progress.stage("load")
-    for handle in handles.values():
-        handle.send("load")
-    loaded = {role: handle.receive("load", settings.worker_timeout_s) for role, handle in handles.items()}
-    fidelity = {}
     for task in tasks:
-        role = task.spec.role
-        progress.stage("verify", role)
-        outputs: NetworkOutputs = handles[role].ask("verify", task.expected.inputs, settings.worker_timeout_s)
-        plan = task.spec.artifacts[0].plan
+        handles[task.spec.name].send("load")
+    loaded: dict[str, Loaded] = {}
+    fidelity: dict[str, Fidelity] = {}
+    for task in tasks:
+        name = task.spec.name
         try:
-            fidelity[role] = compare(outputs, task.expected, plan.arithmetic)
+            loaded[name] = handles[name].receive("load", settings.worker_timeout_s)
         except CellError as error:
-            raise CellError(f"{role}: {error}") from None
+            if failed is None:
+                raise
+            failed(name, error)
+    for task in tasks:
+        name = task.spec.name
+        if name not in loaded:
+            continue
+        progress.stage("verify", name)
+        try:
+            fidelity[name] = _verified(task, handles[name], settings)
+        except CellError as error:
+            if failed is None:
+                raise
+            del loaded[name]
+            failed(name, error)
     return loaded, fidelity
+
+
+def _verified(task: CellTask, handle: Handle, settings: ProtocolConfig) -> Fidelity:
+    """Return how true a cell's outputs are; raise CellError where they are another network's."""
+    outputs: NetworkOutputs = handle.ask("verify", task.expected.inputs, settings.worker_timeout_s)
+    try:
+        return compare(outputs, task.expected, task.spec.artifacts[0].plan.arithmetic)
+    except CellError as error:
+        raise CellError(f"{task.spec.name}: {error}") from None
 
 
 def try_out(task: CellTask, settings: ProtocolConfig) -> None:
@@ -56,22 +84,23 @@ def warm_up(
     handles: Mapping[str, Handle], settings: ProtocolConfig, device: str, progress: Progress
 ) -> dict[str, Warmup]:
     """Warm up one cell after the other; return how each of them got there."""
-    out = {}
-    for role, handle in handles.items():
-        progress.stage("warm-up", role)
-        min_s = settings.warmup_min_s if device == "cuda" else 0.0
-        out[role] = handle.ask("warm_up", (settings, min_s), settings.worker_timeout_s + settings.warmup_max_s)
-    return out
+    return {name: warm_up_cell(name, handle, settings, device, progress) for name, handle in handles.items()}
 
 
-def usual_recipe(handles: Mapping[str, Handle], settings: ProtocolConfig, progress: Progress) -> dict[str, list[float]]:
-    """Run the coursework's recipe on the same executables, cell after cell: milliseconds of each iteration."""
-    out = {}
-    for role, handle in handles.items():
-        progress.stage("coursework recipe", role)
-        counts = (COURSEWORK_WARMUPS, COURSEWORK_ITERATIONS)
-        out[role] = handle.ask("coursework", counts, settings.worker_timeout_s)
-    return out
+def warm_up_cell(name: str, handle: Handle, settings: ProtocolConfig, device: str, progress: Progress) -> Warmup:
+    """Warm up one cell; return how it got there."""
+    progress.stage("warm-up", name)
+    min_s = settings.warmup_min_s if device == "cuda" else 0.0
+    found: Warmup = handle.ask("warm_up", (settings, min_s), settings.worker_timeout_s + settings.warmup_max_s)
+    return found
+
+
+def usual_recipe(name: str, handle: Handle, settings: ProtocolConfig, progress: Progress) -> list[float]:
+    """Run the coursework's recipe on the same executable: milliseconds of each iteration."""
+    progress.stage("coursework recipe", name)
+    counts = (COURSEWORK_WARMUPS, COURSEWORK_ITERATIONS)
+    found: list[float] = handle.ask("coursework", counts, settings.worker_timeout_s)
+    return found
 
 
 def common_boundaries(loaded: Mapping[str, Loaded]) -> tuple[str, ...]:

@@ -79,7 +79,7 @@ class PreparedCell:
 class CellSpec:
     """One cell, ready to be loaded in a worker."""
 
-    role: str
+    name: str  # what tells it apart in its design: its role, where that is one quartet
     artifacts: tuple[Artifact, ...]  # one a stage, in their order
     device: str  # cpu | cuda
     batch_size: int
@@ -117,6 +117,16 @@ class SustainedLoad:
 
     iterations: int
     seconds: float
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What a worker is told to time in one visit."""
+
+    boundaries: tuple[str, ...]
+    ramp_iterations: int  # untimed, before each of them
+    slice_s: float
+    batch: int = 0  # which of the labelled batches, so that all cells of a block have the same images
 
 
 @dataclass(frozen=True)

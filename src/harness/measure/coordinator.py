@@ -47,7 +47,7 @@ class Worker:
         self._process: BaseProcess = context.Process(
             target=worker.main,
             args=(theirs, spec, os.getpid(), commands),
-            name=f"harness-{spec.role}",
+            name=f"harness-{spec.name}",
             daemon=True,
         )
         with no_interrupts():
@@ -65,7 +65,7 @@ class Worker:
         try:
             self._connection.send((command, argument))
         except (BrokenPipeError, OSError):
-            raise CellError(f"{self.spec.role}: {self._end(command)}") from None
+            raise CellError(f"{self.spec.name}: {self._end(command)}") from None
 
     def receive(self, command: str, timeout_s: float) -> Any:
         """Return the reply; raise CellError with the reason for an error, a crash or a hang."""
@@ -73,13 +73,13 @@ class Worker:
         while not self._connection.poll(min(0.5, max(0.0, deadline - time.monotonic()))):
             if time.monotonic() >= deadline:
                 self.kill()
-                raise CellError(f"{self.spec.role}: hung: no answer to {command!r} within {timeout_s:g} s, killed")
+                raise CellError(f"{self.spec.name}: hung: no answer to {command!r} within {timeout_s:g} s, killed")
         try:
             status, value = self._connection.recv()
         except (EOFError, OSError):
-            raise CellError(f"{self.spec.role}: {self._end(command)}") from None
+            raise CellError(f"{self.spec.name}: {self._end(command)}") from None
         if status == "error":
-            raise CellError(f"{self.spec.role}: {value}")
+            raise CellError(f"{self.spec.name}: {value}")
         return value
 
     def ask(self, command: str, argument: Any = None, timeout_s: float = 300.0) -> Any:
@@ -127,7 +127,7 @@ def workers(
     orderly = False
     try:
         for spec in specs:
-            started[spec.role] = Worker(spec, commands)
+            started[spec.name] = Worker(spec, commands)
         yield started
         orderly = True
     finally:

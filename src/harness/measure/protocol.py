@@ -1,15 +1,19 @@
-"""How a quartet is measured: verified first, warmed up, then interleaved blocks until the interval is narrow enough.
+"""How a design is measured: verified first, warmed up, then interleaved blocks until each quartet's interval is narrow.
 
-A block visits every cell once in a fresh random order. A restart is measured in fresh processes. The first restart goes
-on until the criterion holds or its share of the budget is spent; the others measure as many blocks, for restarts count
-equally.
+On the device boundary a block visits every cell once, in an order in which each follows each other one equally often;
+the quartets are contrasts over the same visits. Elsewhere the host's noise is correlated over seconds, so the four
+cells of a quartet are visited in a row. What is not the primary boundary is timed in a pass of its own, in every second
+block: a cell launched kernel by kernel slows down the replay that comes after it.
+
+A restart is measured in fresh processes. The first restart goes on until the criterion holds or its share of the budget
+is spent; the others measure as many blocks, for restarts count equally. A quartet is handed over as soon as it has all
+its blocks, and its cells leave the rounds unless another quartet needs them.
 """
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
@@ -17,27 +21,25 @@ import numpy as np
 
 from harness.config import ProtocolConfig
 from harness.engines.profiling import CellProfile
-from harness.measure.bring_up import (
-    CellTask,
-    bring_up,
-    check_same_boundaries,
-    common_boundaries,
-    primary_boundary,
-    usual_recipe,
-    warm_up,
-)
-from harness.measure.ceilings import SIZES, Ceilings
-from harness.measure.cell import Loaded, Warmup
+from harness.measure.bring_up import CellTask, bring_up, usual_recipe, warm_up_cell
+from harness.measure.ceilings import Ceilings
+from harness.measure.cell import Loaded, Turn, Warmup
+from harness.measure.contrast import Contrast
 from harness.measure.coordinator import Handle, Worker, workers
+from harness.measure.design import Design, alone, cells_of, cells_that_fit, first_part
+from harness.measure.inspection import Inspections
+from harness.measure.orders import Orders
 from harness.measure.progress import Progress
-from harness.measure.references import QuartetPredictions, answer
+from harness.measure.references import QuartetPredictions
 from harness.measure.samples import Samples
-from harness.measure.settings import fallen_back, resolve_protocol
-from harness.measure.stopping import Standing, host_bound, is_look, standing
-from harness.measure.telemetry import Consumption, Telemetry, consumption
+from harness.measure.settings import resolve_protocol
+from harness.measure.stopping import Standing
+from harness.measure.telemetry import Consumption, Telemetry
 from harness.measure.turns import BUSY, NOTE, admits_one_process, turns
 from harness.measure.verify import Fidelity
 from harness.system.errors import CellError
+
+SECONDARY_EVERY = 2  # blocks
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,10 @@ class Measurement:
     primary: str  # the boundary that verdicts use
     standing: Standing  # of the last block on the primary boundary
     converged: bool
-    seconds: float  # from the first worker's start to the last one's end
+    seconds: float  # from the first worker's start to the quartet's end, those of its whole design
     restarts: int
     bring_up_s: float = 0.0  # of `seconds`, until the first block; the usual recipe, where asked for, included
+    side_by_side: tuple[int, int] = (1, 4)  # quartets and cells that those seconds were shared by
     loaded: Mapping[str, Loaded] = field(default_factory=dict)
     fidelity: Mapping[str, Fidelity] = field(default_factory=dict)
     warmups: Mapping[str, Warmup] = field(default_factory=dict)
@@ -63,6 +66,9 @@ class Measurement:
     note: str = ""  # what a reader of the result must know: another boundary, a chip that slowed down, ...
 
 
+Ended = Callable[[int, Measurement | CellError], None]  # a quartet's number, and what was found or why nothing was
+
+
 def measure(
     tasks: Sequence[CellTask],
     settings: ProtocolConfig,
@@ -70,261 +76,386 @@ def measure(
     progress: Progress,
     rebuilt: Sequence[Sequence[CellTask]] = (),
 ) -> Measurement:
-    """Measure all cells of a quartet (1, 2 or 4) side by side; raise CellError where one can't be trusted.
+    """Measure all cells of one quartet (1, 2 or 4) side by side; raise CellError where one can't be trusted.
 
     `rebuilt` holds the same cells from further builds of their engines; each build gets restarts of its own.
     """
-    device = tasks[0].spec.device
-    run = _QuartetRun(
-        replicas=[tasks, *rebuilt],
-        device=device,
-        settings=resolve_protocol(settings, device),
-        planned=primary,
-        progress=progress,
-        fresh=admits_one_process(device),
-        samples=Samples([task.spec.role for task in tasks], tasks[0].spec.batch_size),
-        order=np.random.default_rng(settings.seed),
-    )
-    with Telemetry(device) as run.telemetry:
-        run.all_restarts()
-    return run.measurement()
+    found: list[Measurement | CellError] = []
+    measure_design(alone([tasks, *rebuilt]), settings, primary, progress, lambda _, result: found.append(result))
+    (result,) = found
+    if isinstance(result, CellError):
+        raise result
+    return result
 
 
-@dataclass
-class _QuartetRun:
-    """One measurement: what its restarts share, and what they have found so far."""
+def measure_design(
+    design: Design, settings: ProtocolConfig, primary: str, progress: Progress, ended: Ended, family: int = 1
+) -> None:
+    """Measure all quartets of a design side by side; call `ended` for each of them, as soon as it has ended.
 
-    replicas: Sequence[Sequence[CellTask]]  # the cells, from each build of their engines
-    device: str
-    settings: ProtocolConfig
-    planned: str  # the boundary that verdicts were to use
-    progress: Progress
-    fresh: bool  # a process for each visit
-    samples: Samples
-    order: np.random.Generator
-    started: float = field(default_factory=time.monotonic)
-    telemetry: Telemetry = field(init=False)
-    standing: Standing = field(init=False)  # of the last block
+    Where memory does not hold all cells they are measured in parts. A cell that fails costs the quartets that need it.
+    `family` is how many quartets the whole sweep has.
+    """
+    todo, most_cells = list(range(len(design.quartets))), None
+    while todo:
+        run = _DesignRun(design, todo, settings, primary, progress, ended, family, most_cells)
+        with Telemetry(run.device) as run.telemetry:
+            run.all_restarts()
+        todo, most_cells = run.postponed, run.most_cells
 
-    # found once, in the first restart
-    primary: str = ""
-    boundaries: tuple[str, ...] = ()
-    loaded: Mapping[str, Loaded] = field(default_factory=dict)
-    fidelity: Mapping[str, Fidelity] = field(default_factory=dict)
-    warmups: Mapping[str, Warmup] = field(default_factory=dict)
-    coursework_ms: Mapping[str, list[float]] = field(default_factory=dict)
-    bring_up_s: float = 0.0
-    consumption: Mapping[str, Consumption] = field(default_factory=dict)
-    answers: QuartetPredictions | None = None
-    profiles: Mapping[str, CellProfile] = field(default_factory=dict)
-    ceilings: Ceilings | None = None
-    restarts: int = 1  # how many are to be measured
-    first_blocks: int = 0  # of the first restart
-    blocks_s: float = 0.0  # spent on blocks so far, of all restarts: what the budget is for
-    moved: str = ""  # why the primary boundary is not the planned one
-    cut: str = ""  # why there were fewer restarts than planned
-    no_why: str = ""
-    no_ceilings: str = ""
+
+class _CellFailed(Exception):
+    """A cell failed in the middle of a block, and was told so."""
+
+
+class _DesignRun:
+    """The measurement of some quartets of a design: what their restarts share, and what they have found so far."""
+
+    def __init__(
+        self,
+        design: Design,
+        numbers: Sequence[int],
+        settings: ProtocolConfig,
+        planned: str,
+        progress: Progress,
+        ended: Ended,
+        family: int,
+        most_cells: int | None,
+    ) -> None:
+        part = design.part(numbers)
+        first = next(iter(part.builds[0].values())).spec
+        self.builds, self.device, self.planned = part.builds, first.device, planned
+        self.settings = resolve_protocol(settings, self.device)
+        self.progress, self._ended, self._whole = (
+            progress,
+            ended,
+            (len(design.quartets), len(cells_of(design.quartets))),
+        )
+        self.most_cells = most_cells  # that the machine holds; None: not known yet
+        self.postponed: list[int] = []
+        self.fresh = admits_one_process(self.device)  # a process for each visit
+        self.random = np.random.default_rng(self.settings.seed)
+        self.contrasts = [
+            Contrast(
+                number=number,
+                cells=cells,
+                settings=self.settings,
+                samples=Samples(list(cells), first.batch_size),
+                builds=len(self.builds),
+                family=family,
+            )
+            for number, cells in zip(numbers, part.quartets, strict=True)
+        ]
+        self._orders: dict[int, Orders] = {}
+        self.telemetry: Telemetry
+        self.inspections: Inspections
+        self.started, self.bring_up_s = time.monotonic(), 0.0
+        self.blocks_s = 0.0  # spent on blocks so far, of all restarts: what the budget is for
+        self.handles: dict[str, Handle] = {}  # of this restart, by the cell's name
+        self.tasks: Mapping[str, CellTask] = {}  # of this restart's build
+        self.last = ""  # the cell that was visited last
+        # found once, in the first restart, by the cell's name
+        self.fidelity: dict[str, Fidelity] = {}
+        self.warmups: dict[str, Warmup] = {}
+        self.coursework_ms: dict[str, list[float]] = {}
+
+    def open(self) -> list[Contrast]:
+        """Return the quartets that are neither measured nor failed."""
+        return [contrast for contrast in self.contrasts if not contrast.ended]
 
     def all_restarts(self) -> None:
-        """Measure as many restarts as the settings ask for, the same number for each build."""
-        builds = len(self.replicas)
-        done, self.restarts = 0, math.ceil(max(self.settings.restarts, builds) / builds) * builds
-        while done < self.restarts:
-            if done and not self.affords_another(done):
-                self.cut = f"{done} of {self.restarts} restarts: protocol.budget_s was spent"
+        """Measure as many restarts as the quartets ask for."""
+        self.inspections = Inspections(
+            self.settings, self.device, self.contrasts[0].samples.batch_size, self.progress, self.telemetry
+        )
+        number = 0
+        while self.open():
+            if number and not self.affords_another(number):
+                for contrast in self.open():
+                    contrast.cut = f"{number} of {contrast.restarts} restarts: protocol.budget_s was spent"
+                    self.hand_over(contrast)
                 return
             try:
-                self.restart(done)
+                self.restart(number)
             except CellError as error:
-                if self.fresh or self.samples.blocks or BUSY not in str(error):
+                if self.fresh or BUSY not in str(error) or any(contrast.samples.blocks for contrast in self.contrasts):
                     raise
                 self.fresh = True  # no block is complete yet: begin anew, one process at a time
-                self.samples.forget_visits()
+                for contrast in self.contrasts:
+                    contrast.samples.forget_visits()
                 continue
-            done += 1
+            number += 1
+
+    @property
+    def budget_s(self) -> float:
+        """For the blocks of all quartets together."""
+        return self.settings.budget_s * len(self.contrasts)
 
     def affords_another(self, done: int) -> bool:
         """Whether the budget has room for the fewest blocks of one more restart than the user asked for."""
-        block_s = self.blocks_s / max(1, self.samples.blocks)
-        requested = max(self.settings.restarts, len(self.replicas))
-        return done < requested or self.blocks_s + self.fewest_blocks() * block_s <= self.settings.budget_s
-
-    def fewest_blocks(self) -> int:
-        """Return how many blocks a restart has at least: together they have `min_blocks`."""
-        least = min(self.settings.min_blocks, self.settings.max_blocks)
-        return max(min(2, least), math.ceil(least / self.restarts))
+        blocks = max(contrast.samples.blocks for contrast in self.open())
+        needed_s = max(contrast.fewest_blocks() for contrast in self.open()) * self.blocks_s / max(1, blocks)
+        return done < max(self.settings.restarts, len(self.builds)) or self.blocks_s + needed_s <= self.budget_s
 
     def restart(self, number: int) -> None:
         """Bring up fresh processes and measure blocks in them; the first restart also takes what is taken once."""
-        build = number % len(self.replicas)
-        tasks = self.replicas[build]
-        with self.processes(tasks) as handles:
-            loaded, fidelity = bring_up(tasks, handles, self.settings, self.progress)
-            if number == 0:
-                self.begin(handles, loaded, fidelity)
-            else:
-                check_same_boundaries(self.boundaries, loaded)
-                warm_up(handles, self.settings, self.device, self.progress)
-            self.blocks(handles, number, build)  # bringing cells up costs none of the budget
-            if number == 0:
-                self.conclude(handles, tasks)
+        build = number % len(self.builds)
+        names = cells_of([contrast.cells for contrast in self.open()])
+        self.tasks = {name: self.builds[build][name] for name in names}
+        with self.processes() as handles:
+            self.handles = dict(handles)
+            self.bring_up(number)
+            self.blocks(number, build)  # bringing cells up costs none of the budget
+            if number == 0 and self.open():  # later restarts have processes of their own
+                self.inspect(self.open(), staying=())
 
-    def processes(self, tasks: Sequence[CellTask]) -> AbstractContextManager[Mapping[str, Handle]]:
+    def processes(self) -> AbstractContextManager[Mapping[str, Handle]]:
         """Return the processes of one restart, still to be entered."""
-        specs = [task.spec for task in tasks]
+        specs = [task.spec for task in self.tasks.values()]
         return turns(specs) if self.fresh else workers(specs)
 
-    def begin(self, handles: Mapping[str, Handle], loaded: dict[str, Loaded], fidelity: dict[str, Fidelity]) -> None:
-        """Decide on which boundaries all restarts are measured, from the first one's cells; warm those up."""
-        self.loaded, self.fidelity = loaded, fidelity
-        self.primary, self.moved = primary_boundary(self.planned, loaded, self.settings)
-        self.settings = fallen_back(self.settings, self.planned, self.primary)
-        self.boundaries = common_boundaries(loaded)
-        self.samples.launch_bound = any(cell.no_device for cell in loaded.values())
-        if self.settings.coursework:
-            self.coursework_ms = usual_recipe(handles, self.settings, self.progress)
-        self.warmups = warm_up(handles, self.settings, self.device, self.progress)
-        self.bring_up_s = time.monotonic() - self.started
+    def bring_up(self, number: int) -> None:
+        """Load, verify and warm up the cells; postpone the quartets that memory does not hold."""
+        before_mb = self.telemetry.memory_mb()
+        names = list(self.tasks)
+        counted = list(self.open()[0].cells.values())
+        if self.fresh or self.most_cells is not None or len(names) <= len(counted):
+            counted = names
+        loaded = self._load(counted)
+        if counted != names:
+            live = [handle for name in loaded if isinstance(handle := self.handles[name], Worker)]
+            self.most_cells = cells_that_fit(live, before_mb, self.telemetry.memory_mb())
+        if self.most_cells is not None:
+            self._postpone(self.most_cells)
+        loaded |= self._load([name for name in self.handles if name not in counted])
+        for contrast in self.open():
+            try:
+                contrast.begin(self.planned, loaded) if number == 0 else contrast.check_again(loaded)
+            except CellError as error:
+                self.fail(contrast, str(error))
+        self._let_go()
+        for name in list(self.handles):
+            if name in self.handles:  # else the quartets that needed it have failed meanwhile
+                self._prepare(name, number)
+                self.last = name
+        if number == 0:
+            self.bring_up_s = time.monotonic() - self.started
 
-    def blocks(self, handles: Mapping[str, Handle], number: int, build: int) -> None:
+    def _load(self, names: Sequence[str]) -> dict[str, Loaded]:
+        tasks = [self.tasks[name] for name in names]
+        loaded, fidelity = bring_up(tasks, self.handles, self.settings, self.progress, self.cell_failed)
+        self.fidelity = fidelity | self.fidelity
+        return loaded
+
+    def _prepare(self, name: str, number: int) -> None:
+        """Warm up a cell; in the first restart after the usual recipe, where that was asked for."""
+        try:
+            if number == 0 and self.settings.coursework:
+                found = usual_recipe(name, self.handles[name], self.settings, self.progress)
+                self.coursework_ms[name] = found
+            warmup = warm_up_cell(name, self.handles[name], self.settings, self.device, self.progress)
+            self.warmups.setdefault(name, warmup)
+        except CellError as error:
+            self.cell_failed(name, error)
+            self._let_go()
+
+    def _postpone(self, most_cells: int) -> None:
+        """Leave the quartets for another time whose cells would be more than the machine holds."""
+        waiting = self.open()
+        now = first_part([contrast.cells for contrast in waiting], most_cells)
+        for number, contrast in enumerate(waiting):
+            if number not in now:
+                contrast.ended = True
+                self.postponed.append(contrast.number)
+        self.contrasts = [contrast for contrast in self.contrasts if contrast.number not in self.postponed]
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """End the processes of cells that no open quartet needs."""
+        needed = cells_of([contrast.cells for contrast in self.open()])
+        for name in [name for name in self.handles if name not in needed]:
+            handle = self.handles.pop(name)
+            if isinstance(handle, Worker):
+                handle.kill()
+
+    def blocks(self, number: int, build: int) -> None:
         """Measure the blocks of one restart."""
-        roles, samples = list(handles), self.samples
-        first, before_s, started = samples.blocks, self.blocks_s, time.monotonic()
-        last = roles[-1]  # was warmed up last
-        while True:
-            visits = _order(roles, last, self.order)
-            last = visits[-1]
-            restart = samples.blocks if self.fresh else number
-            slowed = self.visit(handles, visits, restart)
-            self.blocks_s = before_s + time.monotonic() - started
-            share_s = (self.settings.budget_s - before_s) / max(1, self.restarts - number)
-            spent = self.blocks_s - before_s >= share_s
-            if slowed and not spent:  # past the budget it is kept, and told, or a hot chip would never end
-                samples.discard_block()
-                continue
-            samples.close_block(restart, slowed, build)
-            self.standing = standing(samples, self.primary, self.settings)
-            self.progress.block(self.standing)
-            if self.is_done(number, samples.blocks - first, spent):
-                return
+        before_s = self.blocks_s
+        for contrast in self.open():
+            contrast.blocks, contrast.resting = 0, False
+        while groups := list(self.groups()):
+            for group in groups:
+                if any(contrast.ended for contrast in group):  # a cell of theirs failed in this round
+                    continue
+                try:
+                    self.block(group, number, build, before_s)
+                except _CellFailed:
+                    for contrast in group:
+                        contrast.samples.forget_visits()
+                    self._let_go()
+            self.settle(number)
 
-    def is_done(self, number: int, blocks: int, spent: bool) -> bool:
-        """Whether a restart has blocks enough; the first one also finds out how many restarts there are to be."""
-        settings = self.settings
-        if number == 0 and blocks == min(settings.min_blocks, settings.max_blocks):
-            self.ask_for_restarts()
-        over = spent or self.samples.blocks >= math.ceil((number + 1) / self.restarts * settings.max_blocks)
-        if number > 0:
-            over = over or blocks >= self.first_blocks
-            return over and blocks >= self.fewest_blocks()
-        self.first_blocks = blocks
-        enough = is_look(blocks, settings.min_blocks) and self.standing.enough(settings)
-        # a verdict needs replicates: the minimum of blocks is measured even where the budget is too small for it
-        return enough or (over and blocks >= self.fewest_blocks())
+    def groups(self) -> Iterator[list[Contrast]]:
+        """Yield the quartets that are measured on the same visits: all on the device, one at a time elsewhere."""
+        busy = [contrast for contrast in self.open() if not contrast.resting]
+        together = [contrast for contrast in busy if contrast.primary == "device"]
+        if together:
+            yield together
+        apart = [[contrast] for contrast in busy if contrast.primary != "device"]
+        for index in self.random.permutation(len(apart)) if len(apart) > 1 else range(len(apart)):
+            yield apart[index]
 
-    def ask_for_restarts(self) -> None:
-        """Plan more restarts where a cell waits for its host and the verdict is not the device's.
+    def block(self, group: Sequence[Contrast], number: int, build: int, before_s: float) -> None:
+        """Visit the cells of a group once, and close the block of each of its quartets."""
+        began = time.monotonic()
+        slowed = self.visit(group, number)
+        self.blocks_s += time.monotonic() - began
+        restarts = max(contrast.restarts for contrast in self.open())
+        share_s = (self.budget_s - before_s) / max(1, restarts - number)
+        spent = self.blocks_s - before_s >= share_s
+        if slowed and not spent:  # past the budget it is kept, and told, or a hot chip would never end
+            for contrast in group:
+                contrast.samples.discard_block()
+            return
+        for contrast in group:
+            restart = contrast.samples.blocks if self.fresh else number
+            self.progress.block(contrast.close_block(restart, slowed, build))
+            contrast.resting = contrast.has_enough(number, spent, self.fresh)
 
-        Such a cell keeps one of several modes for as long as its process lives: only fresh ones tell.
-        """
-        if self.primary != "device" and not self.fresh and host_bound(self.samples):
-            wanted = max(self.restarts, self.settings.host_bound_restarts)
-            self.restarts = math.ceil(wanted / len(self.replicas)) * len(self.replicas)
+    def settle(self, number: int) -> None:
+        """Hand over the quartets that have all their blocks; after a round, so that they share the inspections."""
+        done = [contrast for contrast in self.open() if contrast.resting and number + 1 >= contrast.restarts]
+        if not done:
+            return
+        self.inspect(done, cells_of([contrast.cells for contrast in self.open() if not contrast.resting]))
+        for contrast in done:
+            if not contrast.ended:  # by an inspection that failed
+                self.hand_over(contrast)
 
-    def visit(self, handles: Mapping[str, Handle], visits: Sequence[str], restart: int) -> bool:
-        """Time each cell once, in the order of `visits`; return whether the chip was slowing down."""
-        block, slowed = self.samples.blocks, False
-        turn = (self.boundaries, self.settings.ramp_iterations, self.settings.slice_s)
-        for position, role in enumerate(visits):
-            began = time.monotonic()
-            timed = handles[role].ask("slice", turn, self.settings.worker_timeout_s)
-            self.samples.add(role, restart, block, position, timed)
-            slowed = self.telemetry.read(role, restart, block, time.monotonic() - began) or slowed
+    def visit(self, group: Sequence[Contrast], number: int) -> bool:
+        """Time each cell once on the primary boundary, then on the others; return whether the chip was slowing down."""
+        cells, primary = cells_of([contrast.cells for contrast in group]), group[0].primary
+        others = {
+            name: tuple(
+                boundary
+                for contrast in group
+                if name in contrast.cells.values()
+                for boundary in contrast.boundaries
+                if boundary != primary
+            )
+            for name in cells
+        }
+        slowed = False
+        if self.fresh:  # a visit is dear
+            return self._pass(group, {name: (primary, *dict.fromkeys(others[name])) for name in cells}, number)
+        slowed = self._pass(group, dict.fromkeys(cells, (primary,)), number)
+        second = {name: tuple(dict.fromkeys(found)) for name, found in others.items() if found}
+        if second and group[0].blocks % SECONDARY_EVERY == 0:
+            slowed = self._pass(group, second, number) or slowed
         return slowed
 
-    def conclude(self, handles: Mapping[str, Handle], tasks: Sequence[CellTask]) -> None:
-        """Take what no time is taken of, after the timed blocks, so that it disturbs none of them."""
-        held = {role: handle for role, handle in handles.items() if isinstance(handle, Worker)}  # that live on
-        self.progress.stage("energy and memory")
-        self.consumption = consumption(held, self.samples.batch_size, self.settings, self.telemetry)
-        self.answers = answer(tasks, handles, self.settings, self.progress)
-        if self.settings.why:
-            self.progress.stage("profiles")
-            self.profiles, self.no_why = _profiles(held, self.settings.worker_timeout_s)
-        if self.settings.ceilings:  # last: it takes memory, and its worker may end
-            self.progress.stage("ceilings of the machine")
-            self.ceilings, self.no_ceilings = _ceilings(held, self.device, self.settings.worker_timeout_s)
+    def _pass(self, group: Sequence[Contrast], boundaries: Mapping[str, tuple[str, ...]], number: int) -> bool:
+        """Visit each cell once, in a balanced random order."""
+        key = -1 if group[0].primary == "device" else group[0].number
+        orders = self._orders.setdefault(key, Orders(self.random))
+        previous, slowed = "", False
+        for position, name in enumerate(orders.draw(list(boundaries), self.last)):
+            turn = Turn(boundaries[name], self.settings.ramp_iterations, self.settings.slice_s, group[0].blocks)
+            began = time.monotonic()
+            try:
+                timed = self.handles[name].ask("slice", turn, self.settings.worker_timeout_s)
+            except CellError as error:
+                self.cell_failed(name, error)
+                raise _CellFailed from None
+            visit_s = time.monotonic() - began
+            for contrast in group:
+                if name in contrast.roles:
+                    block = contrast.samples.blocks
+                    restart = block if self.fresh else number
+                    before = contrast.roles.get(previous, previous)
+                    contrast.samples.add(contrast.roles[name], restart, block, position, timed, before)
+            block = group[0].samples.blocks
+            slowed = self.telemetry.read(name, block if self.fresh else number, block, visit_s) or slowed
+            previous = self.last = name
+        return slowed
 
-    def measurement(self) -> Measurement:
-        """Return all that was found."""
-        samples = self.samples
+    def inspect(self, contrasts: Sequence[Contrast], staying: Sequence[str]) -> None:
+        """Take what no time is taken of, after the timed blocks; a cell that can't give it costs its quartets."""
+        tasks = [self.tasks[name] for name in cells_of([contrast.cells for contrast in contrasts])]
+        self.inspections.inspect(tasks, self.handles, staying)
+        for name, error in self.inspections.failed.items():
+            self.cell_failed(name, error)
+        if self.inspections.failed:
+            self._let_go()
+
+    def cell_failed(self, name: str, error: CellError) -> None:
+        """End the quartets that need a cell, and its process; raise the error where the GPU has no room for another."""
+        unmeasured = not any(contrast.samples.blocks for contrast in self.contrasts)
+        if not self.fresh and unmeasured and BUSY in str(error):
+            raise error
+        for contrast in self.open():
+            if name in contrast.roles:
+                reason = str(error).removeprefix(f"{name}: ")
+                self.fail(contrast, f"{contrast.roles[name]}: {reason}")
+
+    def fail(self, contrast: Contrast, reason: str) -> None:
+        """End a quartet that can't be measured."""
+        contrast.ended = True
+        self._ended(contrast.number, CellError(reason))
+
+    def hand_over(self, contrast: Contrast) -> None:
+        """End a quartet that has been measured."""
+        contrast.ended = True
+        self._ended(contrast.number, self.measurement(contrast))
+
+    def measurement(self, contrast: Contrast) -> Measurement:
+        """Return all that was found of a quartet."""
+        found, cells, samples = self.inspections, contrast.cells, contrast.samples
+        assert contrast.standing is not None
+        warmups = {role: self.warmups[name] for role, name in cells.items()}
         notes = [
-            self.moved,
-            self.cut,
+            contrast.moved,
+            contrast.cut,
             NOTE if self.fresh else "",
             self.telemetry.blind,
-            self.no_why,
-            self.no_ceilings,
-            _unsteady(self.warmups),
+            found.no_profiles_of(contrast.roles),
+            found.no_ceilings,
+            _unsteady(warmups),
             f"{samples.slowed} of {samples.blocks} blocks measured on a chip that was slowing down"
             if samples.slowed
             else "",
         ]
+        answers = {role: found.answers[name] for role, name in cells.items() if name in found.answers}
         return Measurement(
             samples=samples,
-            primary=self.primary,
-            standing=self.standing,
-            converged=self.standing.converged(self.settings),
+            primary=contrast.primary,
+            standing=contrast.standing,
+            converged=contrast.standing.converged(contrast.settings),
             seconds=time.monotonic() - self.started,
             restarts=len(set(samples.groups)),
             bring_up_s=self.bring_up_s,
-            loaded=self.loaded,
-            fidelity=self.fidelity,
-            warmups=self.warmups,
-            coursework_ms=self.coursework_ms,
-            consumption=self.consumption,
-            answers=self.answers,
-            profiles=self.profiles,
-            ceilings=self.ceilings,
-            telemetry=self.telemetry,
+            side_by_side=self._whole,
+            loaded=contrast.loaded,
+            fidelity={role: self.fidelity[name] for role, name in cells.items()},
+            warmups=warmups,
+            coursework_ms={
+                role: self.coursework_ms[name] for role, name in cells.items() if name in self.coursework_ms
+            },
+            consumption={role: found.consumption[name] for role, name in cells.items() if name in found.consumption},
+            answers=_answers_of(answers),
+            profiles={role: found.profiles[name] for role, name in cells.items() if name in found.profiles},
+            ceilings=found.ceilings,
+            telemetry=self.telemetry.of(contrast.roles),
             note="; ".join(note for note in notes if note),
         )
 
 
-def _order(roles: Sequence[str], last: str, generator: np.random.Generator) -> list[str]:
-    """Return a random order of the cells that does not begin with the one that ran last.
-
-    On a GPU a cell that ran twice in a row was slower by 1.3% than after another process: see
-    experiments/aa_h200_first_order.
-    """
-    while True:
-        order = [roles[index] for index in generator.permutation(len(roles))]
-        if len(roles) == 1 or order[0] != last:
-            return order
-
-
-def _profiles(held: Mapping[str, Worker], timeout_s: float) -> tuple[dict[str, CellProfile], str]:
-    """Return where each cell's batch spends its time, one cell after the other, and why not where that failed."""
-    found: dict[str, CellProfile] = {}
-    without: dict[str, list[str]] = {}  # the cells by the reason: often one, and the same for all of them
-    for role, handle in held.items():
-        try:
-            found[role] = handle.ask("why", None, timeout_s)
-        except CellError as error:  # no reason to lose a quartet that is measured
-            without.setdefault(str(error).removeprefix(f"{role}: "), []).append(role)
-    return found, "; ".join(f"no profile of {', '.join(roles)}: {reason}" for reason, roles in without.items())
-
-
-def _ceilings(held: Mapping[str, Worker], device: str, timeout_s: float) -> tuple[Ceilings | None, str]:
-    """Return what the machine can at most, measured in the first cell's process while all others wait, or why not."""
-    if not held:
-        return None, "no ceilings of the machine: no process stays to measure them in"
-    try:
-        found: Ceilings = next(iter(held.values())).ask("ceilings", SIZES[device], timeout_s)
-    except CellError as error:  # too little memory, say: no reason to lose a quartet that is measured
-        return None, f"no ceilings of the machine: {error}"
-    return found, ""
+def _answers_of(found: Mapping[str, QuartetPredictions]) -> QuartetPredictions | None:
+    """Return the answers of a quartet's cells under their roles; `found` holds one cell's in each."""
+    if not found:
+        return None
+    own = {role: next(iter(answers.own.values())) for role, answers in found.items()}
+    return QuartetPredictions(own, {role: next(iter(answers.eager.values())) for role, answers in found.items()})
 
 
 def _unsteady(warmups: Mapping[str, Warmup]) -> str:

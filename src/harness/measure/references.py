@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -49,12 +50,18 @@ def _reference(net: Network, config: HarnessConfig, real: LabelledImages | None)
     import torch
 
     if real is None:
-        inputs = images(config.data.seed + VERIFY_SEED_OFFSET, config.batch_size, net.stages[0].input_shape)
+        inputs = _inputs(config.data.seed + VERIFY_SEED_OFFSET, config.batch_size, net.stages[0].input_shape)
     else:
         inputs = real.batch(np.arange(config.batch_size) % real.count)
     with torch.inference_mode():
         heads = {name: value.numpy() for name, value in all_heads(net.stages, torch.from_numpy(inputs)).items()}
     return Expected(inputs, heads, routed(heads, net.router).left_after, net.router)
+
+
+@lru_cache(maxsize=2)
+def _inputs(seed: int, batch_size: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the images that cells of one shape are verified with: in memory once, however many cells there are."""
+    return images(seed, batch_size, shape)
 
 
 @dataclass(frozen=True)
@@ -71,11 +78,11 @@ def tasks(plan: QuartetPlan, cells: Mapping[str, PreparedCell]) -> list[CellTask
     return [task(plan, cell) for cell in cells.values()]
 
 
-def task(plan: QuartetPlan, cell: PreparedCell) -> CellTask:
-    """Return what the worker of one cell is to load."""
+def task(plan: QuartetPlan, cell: PreparedCell, name: str = "") -> CellTask:
+    """Return what the worker of one cell is to load; `name` tells it apart, where its role does not."""
     config = plan.config
     spec = CellSpec(
-        role=cell.plan.role,
+        name=name or cell.plan.role,
         artifacts=cell.artifacts,
         device=plan.device,
         batch_size=config.batch_size,
@@ -97,23 +104,32 @@ class QuartetPredictions:
 
 
 def answer(
-    tasks: Sequence[CellTask], handles: Mapping[str, Handle], settings: ProtocolConfig, progress: Progress
+    tasks: Sequence[CellTask],
+    handles: Mapping[str, Handle],
+    settings: ProtocolConfig,
+    progress: Progress,
+    apart: Callable[[CellTask], Handle] | None = None,
 ) -> QuartetPredictions | None:
-    """Return all answers, None where the data has no labels; raise CellError where a cell can't give them."""
+    """Return all answers, None where the data has no labels; raise CellError where a cell can't give them.
+
+    What a network answers in fp32 eager takes memory: nothing may be timed any more in the process that computes it,
+    which is the cell's own one unless `apart` returns another.
+    """
     own, eager = {}, {}
     for task in tasks:
         spec = task.spec
         if spec.labelled is None:
             return None
         timeout_s = settings.worker_timeout_s * (1 + spec.labelled.test.count // IMAGES_PER_TIMEOUT)
-        progress.stage("accuracy", spec.role)
-        own[spec.role] = handles[spec.role].ask("predict", None, timeout_s)
+        progress.stage("accuracy", spec.name)
+        own[spec.name] = handles[spec.name].ask("predict", None, timeout_s)
         # which samples leave may depend on the batch, so its size decides the answers too
         key = (spec.recipe, spec.labelled.test.digest, spec.batch_size, spec.device)
         if key not in _eager_answers:
-            progress.stage("accuracy of fp32 eager", spec.role)
-            _eager_answers[key] = handles[spec.role].ask("predict_eager", None, timeout_s)
-        eager[spec.role] = _eager_answers[key]
+            progress.stage("accuracy of fp32 eager", spec.name)
+            handle = handles[spec.name] if apart is None else apart(task)
+            _eager_answers[key] = handle.ask("predict_eager", None, timeout_s)
+        eager[spec.name] = _eager_answers[key]
     while len(_eager_answers) > KEPT_ANSWERS:
         del _eager_answers[next(iter(_eager_answers))]
     return QuartetPredictions(own, eager)

@@ -13,7 +13,7 @@ from harness.measure.cell import Slice
 if TYPE_CHECKING:
     import pandas
 
-COLUMNS = ("cell", "build", "restart", "block", "order", "boundary", "milliseconds")
+COLUMNS = ("cell", "build", "restart", "block", "order", "previous", "boundary", "milliseconds")
 MOST_ROWS = 2_000_000  # of a file, but for one a visit: 2.1 bytes each for times of the host's clock, 8 at most
 
 
@@ -25,37 +25,42 @@ class Samples:
         self.batch_size = batch_size
         self.groups: list[int] = []  # the restart of each complete block
         self.builds: list[int] = []  # the build of each complete block
-        self._visits: list[tuple[tuple[str, int, int, int, int, str], np.ndarray]] = []  # COLUMNS but the last; it
+        self._visits: list[tuple[tuple[str, int, int, int, int, str, str], np.ndarray]] = []  # COLUMNS but the last; it
         self._milliseconds: dict[tuple[str, str], list[np.ndarray]] = {}
-        self._open: list[tuple[str, int, int, int, Slice]] = []
+        self._open: list[tuple[str, int, int, int, str, Slice]] = []
         self.discarded = 0  # blocks forgotten because the chip was slowing down
         self.launch_bound = False  # a cell has no device boundary because its launches take the host longer
         self.slowed = 0  # blocks kept although it was
         self._blocks: dict[str, list[list[float]]] = {}
+        self._replication: dict[str, list[tuple[int, int]]] = {}  # restart and build of those blocks
 
     @property
     def blocks(self) -> int:
         """How many blocks are complete."""
         return len(self.groups)
 
-    def add(self, role: str, restart: int, block: int, order: int, visit: Slice) -> None:
-        """Add one visit of a cell to the open block: its iterations' milliseconds by boundary."""
-        self._open.append((role, restart, block, order, visit))
+    def add(self, role: str, restart: int, block: int, order: int, visit: Slice, previous: str = "") -> None:
+        """Add one visit of a cell to the open block: its iterations' milliseconds by boundary.
+
+        `previous` names the cell that was visited just before, "" where there was none.
+        """
+        self._open.append((role, restart, block, order, previous, visit))
 
     def close_block(self, restart: int, slowed: bool = False, build: int = 0) -> None:
         """Complete the block: its value per cell is images / seconds."""
         self.slowed += slowed
         values: dict[str, dict[str, float]] = {}
-        for role, _, block, order, visit in self._open:
+        for role, _, block, order, previous, visit in self._open:
             for boundary, milliseconds in visit.milliseconds.items():
                 timed = np.array(milliseconds, dtype=float)
-                self._visits.append(((role, build, restart, block, order, boundary), timed))
+                self._visits.append(((role, build, restart, block, order, previous, boundary), timed))
                 self._milliseconds.setdefault((role, boundary), []).append(timed)
                 images = self.batch_size * len(milliseconds)
                 values.setdefault(boundary, {})[role] = images / (sum(milliseconds) / 1e3)
         for boundary, by_role in values.items():
             if set(by_role) == set(self.roles):  # a boundary that a cell can't offer has no quartet
                 self._blocks.setdefault(boundary, []).append([by_role[role] for role in self.roles])
+                self._replication.setdefault(boundary, []).append((restart, build))
         self._open = []
         self.groups.append(restart)
         self.builds.append(build)
@@ -70,8 +75,16 @@ class Samples:
         self.discarded += 1
 
     def throughput(self, boundary: str) -> np.ndarray:
-        """Return images/s [blocks, cells] of a boundary, cells in the order of `roles`."""
+        """Return images/s [blocks, cells] of a boundary, cells in the order of `roles`.
+
+        Of a secondary boundary there are fewer blocks than of the primary one.
+        """
         return np.array(self._blocks[boundary], dtype=float)
+
+    def replication(self, boundary: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return restart and build of each of those blocks, both [blocks]."""
+        restarts, builds = np.array(self._replication[boundary], dtype=np.intp).T
+        return restarts, builds
 
     @property
     def boundaries(self) -> tuple[str, ...]:

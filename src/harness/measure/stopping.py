@@ -56,17 +56,24 @@ def is_look(blocks: int, first: int) -> bool:
     return blocks == round(first * 2 ** (nearest / 2))
 
 
-def standing(samples: Samples, boundary: str, settings: ProtocolConfig) -> Standing:
+def family_level(level: float, quartets: int) -> float:
+    """Return the level that decides in a sweep of so many quartets: what Holm's correction will ask for at most."""
+    return max(DECISION_LEVEL, 1 - (1 - level) / max(1, quartets))
+
+
+def standing(
+    samples: Samples, boundary: str, settings: ProtocolConfig, decision_level: float = DECISION_LEVEL
+) -> Standing:
     """Return where the measurement stands on one boundary."""
     throughput = samples.throughput(boundary)
     cells = throughput.shape[1]
     if cells == 4:
-        found = interaction_on(samples, boundary, settings)
+        found = interaction_on(samples, boundary, settings, decision_level)
         widths = (found.half_width, found.stopping_half_width)
         return Standing("factor", found.factor, widths[0], str(found.verdict), samples.blocks, widths[1])
     logs = np.log(throughput)
     series = logs[:, 0] if cells == 1 else logs[:, 1] - logs[:, 0]
-    interval = mean_interval(series, np.array(samples.groups, dtype=np.intp), np.array(samples.builds, dtype=np.intp))
+    interval = mean_interval(series, *samples.replication(boundary))
     return Standing(
         "throughput" if cells == 1 else "gain",
         float(np.exp(interval.mean)),
@@ -77,16 +84,19 @@ def standing(samples: Samples, boundary: str, settings: ProtocolConfig) -> Stand
     )
 
 
-def interaction_on(samples: Samples, boundary: str, settings: ProtocolConfig) -> Interaction:
+def interaction_on(
+    samples: Samples, boundary: str, settings: ProtocolConfig, decision_level: float = DECISION_LEVEL
+) -> Interaction:
     """Return the factor of the four cells on one boundary; what a cell waits for the host is not on the device's."""
+    restarts, builds = samples.replication(boundary)
     return estimate(
         samples.throughput(boundary),
-        samples.groups,
+        restarts,
         settings.margin,
         settings.level,
         host_bound=boundary != "device" and host_bound(samples),
-        builds=samples.builds,
-        decision_level=DECISION_LEVEL,
+        builds=builds,
+        decision_level=decision_level,
     )
 
 

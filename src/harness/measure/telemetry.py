@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -183,6 +184,23 @@ class Telemetry:
         # in a container with process ids of its own none of them may be ours
         used = [process.usedGpuMemory for process in processes if process.pid == pid]
         return used[0] / 1e6 if used and used[0] is not None else None
+
+    def of(self, roles: Mapping[str, str]) -> Telemetry:
+        """Return the readings so far of some cells alone, under their roles; `roles` are by the cell's name."""
+        found = copy(self)
+        found._nvml = None
+        found.rows = [row | {"cell": roles[str(row["cell"])]} for row in self.rows if row["cell"] in roles]
+        return found
+
+    def memory_mb(self) -> tuple[float, float] | None:
+        """Return the GPU memory that is used, by whomever, and all there is; None where the driver does not tell."""
+        if self._nvml is None:
+            return None
+        try:
+            found = self._nvml.nvmlDeviceGetMemoryInfo(self._handle)
+        except self._nvml.NVMLError:
+            return None
+        return found.used / 1e6, found.total / 1e6
 
     def metrics(self) -> Mapping[str, float]:
         """Return the means over the measurement as `gpu/...` and `host/...`; the hottest, not the mean, temperature."""

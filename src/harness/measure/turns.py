@@ -78,7 +78,7 @@ def turns(specs: Sequence[CellSpec], commands: type[CellCommands] = CellCommands
     place = Place(commands)
     orderly = False
     try:
-        yield {spec.role: TurnWorker(spec, place) for spec in specs}
+        yield {spec.name: TurnWorker(spec, place) for spec in specs}
         orderly = True
     finally:
         place.clear(orderly)

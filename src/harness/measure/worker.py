@@ -26,7 +26,7 @@ import numpy as np
 from harness.config import ProtocolConfig
 from harness.engines.profiling import CellProfile
 from harness.measure.ceilings import Ceilings
-from harness.measure.cell import CellSpec, Loaded, Slice, SustainedLoad
+from harness.measure.cell import CellSpec, Loaded, Slice, SustainedLoad, Turn
 from harness.system.errors import CellError, UserError, kind_and_first_line
 from harness.system.processes import die_with_parent
 
@@ -108,7 +108,6 @@ class CellCommands:
         self._shape = executables[0].input_specs[0].shape[1:]
         self._dtype = executables[0].input_specs[0].dtype
         self._batches = [batch.astype(self._dtype) for batch in timed_batches(self._spec, self._shape)]
-        self._visits = 0
         self._boundaries = Boundaries(self._runner, self._write_timed_inputs())
         proof: dict[str, str | int | float] = {}
         for number, executable in enumerate(executables, start=1):
@@ -147,13 +146,12 @@ class CellCommands:
         name = self._boundaries.steadiest
         return warm_up(lambda seconds: self._boundaries.slice(name, 0, seconds), settings, min_s)
 
-    def slice(self, argument: tuple[tuple[str, ...], int, float]) -> Slice:
+    def slice(self, turn: Turn) -> Slice:
         """Run one timed visit: a slice of each boundary."""
-        names, ramp_iterations, slice_s = argument
-        if len(self._batches) > 1:  # each block its own images, and all cells the same ones: they are visited in step
-            self._boundaries.feed(self._batches[self._visits % len(self._batches)])
-            self._visits += 1
-        return Slice({name: self._boundaries.slice(name, ramp_iterations, slice_s) for name in names})
+        if len(self._batches) > 1:
+            self._boundaries.feed(self._batches[turn.batch % len(self._batches)])
+        names = turn.boundaries
+        return Slice({name: self._boundaries.slice(name, turn.ramp_iterations, turn.slice_s) for name in names})
 
     def sustain(self, seconds: float) -> SustainedLoad:
         """Keep the device busy; the coordinator reads its energy meanwhile."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from harness.config import HarnessConfig, ProtocolConfig
 from harness.measure.bring_up import bring_up, warm_up
-from harness.measure.cell import Loaded
+from harness.measure.cell import Loaded, Turn
 from harness.measure.coordinator import Handle, workers
 from harness.measure.progress import Progress
 from harness.measure.settings import resolve_protocol
@@ -245,7 +245,7 @@ def _saturated(handle: Handle, variant: Variant, load: CellLoad, config: Harness
 def _host_share(handle: Handle, loaded: Loaded, timeout_s: float) -> float | None:
     if not {"device", "wall"} <= set(loaded.boundaries):
         return None
-    turn = handle.ask("slice", (("device", "wall"), 1, 0.25), timeout_s).milliseconds
+    turn = handle.ask("slice", Turn(("device", "wall"), 1, 0.25), timeout_s).milliseconds
     return 1 - float(np.median(turn["device"]) / np.median(turn["wall"]))
 
 

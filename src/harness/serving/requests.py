@@ -63,7 +63,7 @@ def variants(plan: QuartetPlan, built: Sequence[BuiltQuartet]) -> dict[str, tupl
     out: dict[str, tuple[Variant, ...]] = {cell.role: () for cell in plan.cells}
     for quartet in built:
         for task in quartet.tasks:
-            role = task.spec.role
+            role = task.spec.name
             cell = quartet.cells[role]
             out[role] = (*out[role], Variant(role, cell, task, serving_plan(quartet.plan, cell)))
     return out

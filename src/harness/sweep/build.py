@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from harness.engines import get
 from harness.engines.build import Built, fetch_or_build
 from harness.engines.export import ExportRequest, export
-from harness.measure.bring_up import try_out
+from harness.measure.bring_up import CellTask, try_out
 from harness.measure.cell import CellPlan, PreparedCell, QuartetPlan
 from harness.measure.progress import Progress
-from harness.measure.references import BuiltQuartet, task, tasks
+from harness.measure.references import BuiltQuartet, task
 from harness.networks.data.labelled import Labelled, labelled
 from harness.sweep.plan import build_plan
 from harness.system.cache import Cache
-from harness.system.errors import CellError
+from harness.system.errors import CellError, UserError
 from harness.techniques.arch.assembled import Network, network
 from harness.techniques.arch.stages import Router, Stage
 from harness.techniques.finetuned import base_model, weights_of
@@ -27,23 +27,86 @@ def prepare(plan: QuartetPlan, cache: Cache, progress: Progress, build: int = 0)
 
     `build` numbers replicated builds: each of them is built on its own, from the same exports.
     """
-    cells = {}
     data = labelled(base_model(plan.config), plan.config.data, cache)
-    for cell in plan.cells:
-        progress.stage("assemble", cell.role)
-        if build:
-            instance = f"{cell.levels.instance} build {build}".strip()
-            cell = replace(cell, levels=replace(cell.levels, instance=instance, replica=build))
-        weights = weights_of(plan.config, cell.arch)
-        net = network(weights.model, cell.arch, weights.checkpoint, weights.sha256, data)
-        cells[cell.role] = _prepare_the_most(plan, cell, net, data, cache, progress)
-    return cells
+    return {cell.role: _prepare(plan, cell, data, cache, progress, build) for cell in plan.cells}
 
 
 def build_quartet(plan: QuartetPlan, cache: Cache, progress: Progress, build: int = 0) -> BuiltQuartet:
-    """Return a quartet with its engines built and, unless nothing is to be run, what its workers are to load."""
-    cells = prepare(plan, cache, progress, build)
-    return BuiltQuartet(plan, cells, () if plan.config.engine.build_only else tasks(plan, cells))
+    """Return one quartet with its engines built and, unless nothing is to be run, what its workers are to load."""
+    return DesignBuilder([plan], cache, progress).quartet(plan, build)
+
+
+class DesignBuilder:
+    """Builds the cells of quartets that are measured side by side, each distinct one once."""
+
+    def __init__(self, plans: Sequence[QuartetPlan], cache: Cache, progress: Progress) -> None:
+        self._cache, self._progress = cache, progress
+        self._names = cell_names(plans)
+        self._built: dict[tuple[str, int, int], PreparedCell | CellError | UserError] = {}
+        self._tasks: dict[tuple[str, int, int], CellTask] = {}
+        self._data: dict[str, Labelled | None] = {}
+
+    def quartet(self, plan: QuartetPlan, build: int = 0) -> BuiltQuartet:
+        """Return a quartet with its engines built and, unless nothing is to be run, what its workers are to load.
+
+        Raises CellError or UserError with the reason of the first of its cells that can't be built.
+        """
+        cells = {cell.role: self._cell(plan, cell, build) for cell in plan.cells}
+        if plan.config.engine.build_only:
+            return BuiltQuartet(plan, cells, ())
+        return BuiltQuartet(plan, cells, [self._task(plan, cell, cells[cell.role], build) for cell in plan.cells])
+
+    def _cell(self, plan: QuartetPlan, cell: CellPlan, build: int) -> PreparedCell:
+        key = _key(plan, cell, build)
+        if key not in self._built:
+            where = repr((plan.config.model, plan.config.data))
+            try:
+                if where not in self._data:
+                    self._data[where] = labelled(base_model(plan.config), plan.config.data, self._cache)
+                self._built[key] = _prepare(plan, cell, self._data[where], self._cache, self._progress, build)
+            except (CellError, UserError) as error:
+                self._built[key] = error
+        found = self._built[key]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def _task(self, plan: QuartetPlan, cell: CellPlan, built: PreparedCell, build: int) -> CellTask:
+        key = _key(plan, cell, build)
+        if key not in self._tasks:
+            self._tasks[key] = task(plan, built, self._names.get(repr(cell), cell.role))
+        return self._tasks[key]
+
+
+def _key(plan: QuartetPlan, cell: CellPlan, build: int) -> tuple[str, int, int]:
+    """Return what tells a cell from the others of its design; a load scenario tries several batch sizes."""
+    return repr(cell), plan.config.batch_size, build
+
+
+def cell_names(plans: Sequence[QuartetPlan]) -> dict[str, str]:
+    """Return a name for each distinct cell, by its `repr`: its role in a quartet alone, else what is on in it."""
+    names: dict[str, str] = {}
+    for plan in plans:
+        shown = {"arch": "+".join(plan.arch), "hw": "+".join(plan.hw), "combined": plan.label}
+        for cell in plan.cells:
+            if repr(cell) in names:
+                continue
+            name = cell.role if len(plans) == 1 else shown.get(cell.role, cell.role)
+            again = sum(other.partition(" #")[0] == name for other in names.values())  # other options of a technique
+            names[repr(cell)] = f"{name} #{again + 1}" if again else name
+    return names
+
+
+def _prepare(
+    plan: QuartetPlan, cell: CellPlan, data: Labelled | None, cache: Cache, progress: Progress, build: int
+) -> PreparedCell:
+    progress.stage("assemble", cell.role)
+    if build:
+        instance = f"{cell.levels.instance} build {build}".strip()
+        cell = replace(cell, levels=replace(cell.levels, instance=instance, replica=build))
+    weights = weights_of(plan.config, cell.arch)
+    net = network(weights.model, cell.arch, weights.checkpoint, weights.sha256, data)
+    return _prepare_the_most(plan, cell, net, data, cache, progress)
 
 
 def _prepare_the_most(

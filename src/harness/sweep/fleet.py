@@ -1,4 +1,4 @@
-"""Quartets in other processes: which of Hydra's launchers runs them, what it carries, how their ends are shown here.
+"""Designs in other processes: which of Hydra's launchers runs them, what it carries, how their ends are shown here.
 
 A launcher carries plain data only; store, cache and device are opened again on arrival.
 """
@@ -24,7 +24,7 @@ from harness.tracking.runs import PARENT_TAG, search
 from harness.tracking.store import check_there, quietly
 
 if TYPE_CHECKING:
-    from harness.sweep.job import PlannedJob
+    from harness.sweep.job import PlannedDesign
     from harness.sweep.terminal import TerminalProgress
 
 
@@ -149,17 +149,17 @@ def _visible() -> Sequence[Any]:
 
 @dataclass(frozen=True)
 class Errand:
-    """What a launcher carries to its processes: the quartets to run, and where their rows go."""
+    """What a launcher carries to its processes: the designs to run, and where their rows go."""
 
-    jobs: tuple[PlannedJob, ...]
+    designs: tuple[PlannedDesign, ...]
     sweep_id: str
     store: Store
     folder: str  # that relative paths begin at
 
 
-def quartet_runner(jobs: Sequence[PlannedJob], sweep_id: str, store: Store) -> Callable[[Any], None]:
-    """Return the function that a launcher pickles; called for its n-th job, it runs the n-th quartet."""
-    errand = Errand(tuple(jobs), sweep_id, store, os.getcwd())
+def design_runner(designs: Sequence[PlannedDesign], sweep_id: str, store: Store) -> Callable[[Any], None]:
+    """Return the function that a launcher pickles; called for its n-th job, it runs the n-th design."""
+    errand = Errand(tuple(designs), sweep_id, store, os.getcwd())
 
     def run(composed: Any) -> None:  # a closure is pickled whole, however this module is found on arrival
         from hydra.core.hydra_config import HydraConfig
@@ -170,10 +170,10 @@ def quartet_runner(jobs: Sequence[PlannedJob], sweep_id: str, store: Store) -> C
 
 
 def run_errand(errand: Errand, number: int) -> None:
-    """Run one quartet here, on a device that no other process uses, unless its sweep has ended."""
+    """Run one design here, on a device that no other process uses, unless its sweep has ended."""
     from harness.measure.lock import seat
     from harness.measure.progress import Silent
-    from harness.sweep.job import run_job
+    from harness.sweep.job import run_design
     from harness.system.quiet import quiet
     from harness.tracking.outbox import deliver, outbox_of
 
@@ -182,11 +182,13 @@ def run_errand(errand: Errand, number: int) -> None:
     with suppress(OSError):  # a host without that folder: relative paths then begin at the current one
         os.chdir(errand.folder)
     if _ended(errand.store, errand.sweep_id):
-        return  # a cluster's queue outlives the sweep's process, and nobody waits for this row
-    job = errand.jobs[number]
-    with _terminated_as_interrupted(), seat(job.plan.device):
-        run_job(job, errand.sweep_id, errand.store, Silent())
-    deliver(outbox_of(errand.store, job.plan.config.tracking.root))
+        return  # a cluster's queue outlives the sweep's process, and nobody waits for these rows
+    design = errand.designs[number]
+    plan = design.jobs[0].plan
+    outbox = outbox_of(errand.store, plan.config.tracking.root)
+    with _terminated_as_interrupted(), seat(plan.device):
+        run_design(design, errand.sweep_id, errand.store, Silent(), lambda *_: None)
+    deliver(outbox)
 
 
 def _ended(store: Store, sweep_id: str) -> bool:

@@ -1,6 +1,6 @@
-"""One Hydra job: plan a quartet, prepare its cells, measure them, analyse, and leave one row in MLflow.
+"""The quartets of a design: build their cells, measure them side by side, analyse, leave a row for each in MLflow.
 
-Whatever goes wrong ends here as a FAILED run with its reason, so that the other jobs of the sweep go on.
+Whatever goes wrong ends here as a FAILED run with its reason, so that the other quartets of the sweep go on.
 """
 
 from __future__ import annotations
@@ -8,13 +8,14 @@ from __future__ import annotations
 import socket
 import tempfile
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache as memoised
 from pathlib import Path
 from typing import Any
 
+from harness.config import HarnessConfig, arch_off
 from harness.config.sources import modules_of, source_digest
 from harness.engines import get
 from harness.engines.build import engine_digest
@@ -25,7 +26,7 @@ from harness.measure.references import BuiltQuartet
 from harness.networks.data.labelled import content_digest
 from harness.results.record import add_measured, begin_row, params
 from harness.results.row import QuartetRecord
-from harness.sweep.build import build_quartet
+from harness.sweep.build import DesignBuilder, build_quartet
 from harness.sweep.scenarios import scenario_of
 from harness.sweep.scenarios.scenario import sources
 from harness.system.cache import Cache, key_of, open_cache
@@ -54,59 +55,155 @@ class PlannedJob:
     text: str  # its composed config as YAML, kept with its row
 
 
-def run_job(job: PlannedJob, sweep_id: str, store: Store, progress: Progress) -> str | None:
-    """Run one quartet; return None if it is FINISHED, else why it is not."""
-    plan, config = job.plan, job.plan.config
-    chip = gpu() if plan.device == "cuda" else None
-    outbox = outbox_of(store, config.tracking.root)
-    quartet = begin(
-        outbox,
-        sweep_id,
-        f"{plan.label} b{config.batch_size}",
-        params(plan) | scenario_of(config).params(config),
-        {
-            "git_sha": git_sha(),
-            "gpu": chip["name"] if chip else "none",
-            "device": device_id(plan.device),
-            "host": socket.gethostname(),
-            "boundary": plan.primary,
-            "quartet_key": quartet_key(plan, chip),
-        },
-    )
+@dataclass(frozen=True)
+class PlannedDesign:
+    """Quartets that are measured side by side, on their way to whoever runs them."""
+
+    jobs: tuple[PlannedJob, ...]
+    family: int = 1  # quartets of the whole sweep
+
+
+Ended = Callable[[PlannedJob, str | None], None]  # None if its row is FINISHED, else why it is not
+
+
+def designs_of(jobs: Sequence[PlannedJob], family: int) -> list[PlannedDesign]:
+    """Return the designs of a sweep: quartets whose configs differ in their techniques alone are one.
+
+    Each is a design of its own with `protocol.side_by_side=false`, or where the scenario can't measure several.
+    """
+    groups: dict[str, list[PlannedJob]] = {}
+    for number, job in enumerate(jobs):
+        config = job.plan.config
+        shared = scenario_of(config).side_by_side and config.protocol.side_by_side and not config.engine.build_only
+        rest = replace(config, arch=arch_off(), hw=HarnessConfig().hw)
+        groups.setdefault(repr((rest, job.plan.device)) if shared else str(number), []).append(job)
+    return [PlannedDesign(tuple(group), family) for group in groups.values()]
+
+
+def run_design(design: PlannedDesign, sweep_id: str, store: Store, progress: Progress, ended: Ended) -> None:
+    """Run the quartets of a design; call `ended` for each of them, as soon as its row is there.
+
+    Whatever goes wrong with one quartet ends as its FAILED row with the reason.
+    """
+    rows = _Rows(design, sweep_id, store, progress, ended)
+    config = design.jobs[0].plan.config
     try:
-        with tempfile.TemporaryDirectory(prefix="harness-") as folder:
-            row = run_quartet(
-                plan,
-                open_cache(config.cache, sweep_id),
-                progress,
-                Path(folder),
-                redacted(job.text),
-            )
-            progress.stage("log")
-            return hand_over(outbox, quartet, row)
+        _measure(rows, open_cache(config.cache, sweep_id), progress)
     except KeyboardInterrupt:
         with suppress(Exception):  # a store that is away: the next start ends the run
-            finish(store, quartet.run_id, "KILLED", "interrupted")
+            for number in rows.open():
+                finish(store, rows.runs[number].run_id, "KILLED", "interrupted")
         raise
-    except (CellError, UserError) as error:
-        reason, details = redacted(str(error)), ""
-    except OSError as error:  # a full disk, a folder that is gone: the machine's trouble, and the message says it all
-        reason, details = reason_of(error), ""
-    except Exception as error:  # our bug: keep the traceback with the run, go on with the sweep
-        reason, details = redacted(f"{type(error).__name__}: {error}"), redacted(traceback.format_exc())
-    return _hand_over_failure(outbox, quartet, reason, details)
+    except Exception as error:  # of all that have not ended yet
+        for number in rows.open():
+            rows.fail(number, error)
+
+
+def _measure(rows: _Rows, cache: Cache, progress: Progress) -> None:
+    """Build the cells of all quartets, then measure them side by side."""
+    plans = [job.plan for job in rows.design.jobs]
+    scenario = scenario_of(plans[0].config)
+    builder = DesignBuilder(plans, cache, progress)
+    built: dict[int, list[BuiltQuartet]] = {}
+    progress.stage("wait until nothing is timed")
+    with building():
+        for number, plan in enumerate(plans):
+            try:
+                built[number] = [builder.quartet(requested, build) for requested, build in scenario.builds(plan)]
+            except (CellError, UserError) as error:
+                rows.fail(number, error)
+    numbers = list(built)
+    if plans[0].config.engine.build_only:
+        for number in numbers:
+            rows.finish(number, built[number], None)
+        return
+    if not numbers:
+        return
+
+    def end(index: int, found: Any) -> None:
+        number = numbers[index]
+        if isinstance(found, CellError):
+            rows.fail(number, found)
+        else:
+            rows.finish(number, built[number], found)
+
+    progress.stage("wait for the device")
+    with device_lock(device_id(plans[0].device)):
+        found = [built[number] for number in numbers]
+        scenario.measure_all([plans[number] for number in numbers], found, progress, end, rows.design.family)
+
+
+class _Rows:
+    """The rows of a design's quartets, from their beginning to their end."""
+
+    def __init__(self, design: PlannedDesign, sweep_id: str, store: Store, progress: Progress, ended: Ended) -> None:
+        self.design, self._progress, self._tell = design, progress, ended
+        self._outbox = outbox_of(store, design.jobs[0].plan.config.tracking.root)
+        self._ended: set[int] = set()
+        self.runs = [self._begin(job.plan, sweep_id) for job in design.jobs]
+
+    def _begin(self, plan: QuartetPlan, sweep_id: str) -> StartedRun:
+        config = plan.config
+        chip = gpu() if plan.device == "cuda" else None
+        return begin(
+            self._outbox,
+            sweep_id,
+            f"{plan.label} b{config.batch_size}",
+            params(plan) | scenario_of(config).params(config),
+            {
+                "git_sha": git_sha(),
+                "gpu": chip["name"] if chip else "none",
+                "device": device_id(plan.device),
+                "host": socket.gethostname(),
+                "boundary": plan.primary,
+                "quartet_key": quartet_key(plan, chip),
+            },
+        )
+
+    def open(self) -> list[int]:
+        """Return the quartets that have not ended."""
+        return [number for number in range(len(self.runs)) if number not in self._ended]
+
+    def finish(self, number: int, built: Sequence[BuiltQuartet], measurement: Any) -> None:
+        """Analyse a quartet and log its row; `measurement` is None where it was only built."""
+        job = self.design.jobs[number]
+        try:
+            with tempfile.TemporaryDirectory(prefix="harness-") as folder:
+                row = row_of(job.plan, built, measurement, Path(folder), redacted(job.text))
+                self._progress.stage("log")
+                self._end(number, hand_over(self._outbox, self.runs[number], row))
+        except Exception as error:
+            if number in self._ended:
+                raise
+            self.fail(number, error)
+
+    def fail(self, number: int, error: Exception) -> None:
+        """Log a quartet as FAILED with its reason."""
+        details = ""
+        if isinstance(error, CellError | UserError):
+            reason = redacted(str(error))
+        elif isinstance(error, OSError):  # a full disk, a folder that is gone: the message says it all
+            reason = reason_of(error)
+        else:  # our bug: keep the traceback with the run, go on with the sweep
+            reason = redacted(f"{type(error).__name__}: {error}")
+            details = redacted("".join(traceback.format_exception(error)))
+        self._end(number, _hand_over_failure(self._outbox, self.runs[number], reason, details))
+
+    def _end(self, number: int, reason: str | None) -> None:
+        self._ended.add(number)
+        self._tell(self.design.jobs[number], reason)
 
 
 def run_quartet(
     plan: QuartetPlan, cache: Cache, progress: Progress, folder: Path, resolved_config: str
 ) -> QuartetRecord:
-    """Return the row of one quartet; raise CellError with the reason why there is none."""
+    """Return the row of one quartet without a store; raise CellError with the reason why there is none."""
     scenario = scenario_of(plan.config)
     progress.stage("wait until nothing is timed")
     with building():
         built = [build_quartet(requested, cache, progress, number) for requested, number in scenario.builds(plan)]
     if plan.config.engine.build_only:
-        return begin_row(plan, built[0].cells, folder).finished(resolved_config)
+        return row_of(plan, built, None, folder, resolved_config)
     progress.stage("wait for the device")
     with device_lock(device_id(plan.device)):
         measurement = scenario.measure(plan, built, progress)
@@ -116,7 +213,12 @@ def run_quartet(
 def row_of(
     plan: QuartetPlan, built: Sequence[BuiltQuartet], measurement: Any, folder: Path, resolved_config: str
 ) -> QuartetRecord:
-    """Analyse what a quartet's scenario measured; return its row, with files below `folder`."""
+    """Analyse what a quartet's scenario measured; return its row, with files below `folder`.
+
+    Without a measurement it is the row of what was built.
+    """
+    if measurement is None:
+        return begin_row(plan, built[0].cells, folder).finished(resolved_config)
     scenario = scenario_of(plan.config)
     analysis = scenario.analyse(plan, measurement)
     cells = scenario.measured_cells(built, measurement)

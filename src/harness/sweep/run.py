@@ -4,7 +4,7 @@
 2. plan every quartet once, refuse what can't be `refusals.py`, `plan.py`
 3. keep what an unfinished sweep has measured    `resume.py`
 4. build the distinct cells ahead, in a pool     `ahead.py`
-5. to 7. measure, analyse, log each quartet      `job.py`, here or through a launcher: `fleet.py`
+5. to 7. measure side by side, analyse, log      `job.py`, here or through a launcher: `fleet.py`
 8. conclude: Holm, report, table, exit status    `conclude.py`
 """  # noqa: D415, a list
 
@@ -21,8 +21,8 @@ from harness.measure.cell import QuartetPlan
 from harness.sweep.ahead import build_ahead
 from harness.sweep.command_line import compose_sweep
 from harness.sweep.conclude import conclude
-from harness.sweep.fleet import Launcher, check_reach, choose_launcher, launch, quartet_runner, watching
-from harness.sweep.job import PlannedJob, quartet_key, run_job
+from harness.sweep.fleet import Launcher, check_reach, choose_launcher, design_runner, launch, watching
+from harness.sweep.job import PlannedDesign, PlannedJob, designs_of, quartet_key, run_design
 from harness.sweep.preregister import begin_sweep
 from harness.sweep.refusals import PlannedSweep, plan_sweep
 from harness.sweep.resume import (
@@ -55,6 +55,11 @@ class _StartedSweep:
     outbox: Outbox
     resumed: Resumed
     to_measure: tuple[PlannedJob, ...]  # in the order of the grid
+
+    @property
+    def designs(self) -> list[PlannedDesign]:
+        """What is to be measured, as it is measured."""
+        return designs_of(self.to_measure, len(self.planned.jobs))
 
 
 def run_sweep(overrides: Sequence[str], command: str, interruption: Interruption) -> int:
@@ -149,18 +154,30 @@ def _build(sweep: _StartedSweep, launcher: Launcher, progress: TerminalProgress)
 def _measure_here(
     sweep: _StartedSweep, console: Console, progress: TerminalProgress, report_state: Callable[[], None]
 ) -> None:
-    """Measure, analyse and log quartet by quartet in this process, in the order of the grid."""
+    """Measure, analyse and log design by design in this process."""
     to_measure = {id(job) for job in sweep.to_measure}
     for job in sweep.planned.jobs:
-        progress.begin(job.plan.label)
-        if id(job) in to_measure:
-            progress.end(run_job(job, sweep.sweep_id, sweep.store, progress))
-            for row in deliver(sweep.outbox):
-                text = f"  {row.run_name} is not logged yet: {row.reason}; it waits in {sweep.outbox.folder}"
-                console.print(text, **VERBATIM)
-        else:
+        if id(job) not in to_measure:
+            progress.begin(job.plan.label)
             progress.end(None, kept=True)
+
+    def ended(job: PlannedJob, reason: str | None) -> None:
+        progress.end(reason, label=job.plan.label)
+        for row in deliver(sweep.outbox):
+            text = f"  {row.run_name} is not logged yet: {row.reason}; it waits in {sweep.outbox.folder}"
+            console.print(text, **VERBATIM)
         report_state()
+
+    report_state()
+    for design in sweep.designs:
+        progress.begin(_shown(design))
+        run_design(design, sweep.sweep_id, sweep.store, progress, ended)
+
+
+def _shown(design: PlannedDesign) -> str:
+    """Return what the screen calls a design while it runs."""
+    first, *others = design.jobs
+    return f"{len(design.jobs)} quartets side by side" if others else first.plan.label
 
 
 def _measure_elsewhere(
@@ -179,10 +196,11 @@ def _measure_elsewhere(
     for _ in sweep.resumed.finished:
         progress.end(None, kept=True)
     report_state()
-    runner = quartet_runner(sweep.to_measure, sweep.sweep_id, sweep.store)
+    designs = sweep.designs
+    runner = design_runner(designs, sweep.sweep_id, sweep.store)
     with watching(sweep.store, sweep.sweep_id, sweep.resumed.finished.values(), progress, report_state):
         try:
-            launch(launcher, overrides, runner, len(sweep.to_measure))
+            launch(launcher, overrides, runner, len(designs))
         except Exception as error:
             if interruption.came():  # the launcher handled SIGTERM itself
                 raise KeyboardInterrupt from None

@@ -62,19 +62,22 @@ class TerminalProgress:
         """A block is complete."""
         self._stage, self._standing = "measure", standing
 
-    def end(self, error: str | None, kept: bool = False, seconds: float | None = None) -> None:
+    def end(self, error: str | None, kept: bool = False, seconds: float | None = None, label: str = "") -> None:
         """A quartet has ended; `error` is the reason if it failed, `kept` if it was measured before.
 
-        `seconds` is what it took, where it ran in another process.
+        `seconds` is what it took, where it ran in another process; `label` its own, where it ran beside others.
         """
         self._done += 1
         self.good += error is None
         seconds = time.monotonic() - self._started if seconds is None else seconds
         good = Text("kept" if kept else "done", style="green")
         outcome = good if error is None else Text(f"FAILED: {error}", style="red")
-        line = Text(f"[{self._done}/{self._total}] {self._label}: ").append(outcome).append(f" ({seconds:.0f} s)")
+        line = (
+            Text(f"[{self._done}/{self._total}] {label or self._label}: ").append(outcome).append(f" ({seconds:.0f} s)")
+        )
         self._console.print(line, highlight=False, soft_wrap=True)
-        self._label = ""
+        if label in ("", self._label):
+            self._label = ""
 
     def _render(self) -> Table:
         grid = Table.grid(padding=(0, 1))

@@ -28,7 +28,7 @@ def profiled(prepared):
                 loaded = tuple(
                     stack.enter_context(get(one.plan.engine).load(one, "cpu")) for one in task.spec.artifacts
                 )
-                out[task.spec.role] = take_profile(loaded, task.spec)
+                out[task.spec.name] = take_profile(loaded, task.spec)
         return out
 
     return make

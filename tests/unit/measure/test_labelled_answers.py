@@ -34,12 +34,12 @@ class Told:
 def task(role: str, recipe: str, batch_size: int = 8, images: int | None = 359):
     data = None if images is None else SimpleNamespace(test=SimpleNamespace(count=images, digest="digits"))
     return SimpleNamespace(
-        spec=SimpleNamespace(role=role, recipe=recipe, batch_size=batch_size, device="cpu", labelled=data)
+        spec=SimpleNamespace(name=role, recipe=recipe, batch_size=batch_size, device="cpu", labelled=data)
     )
 
 
 def asked(*tasks) -> tuple[references.QuartetPredictions | None, dict[str, list[tuple[str, float]]]]:
-    handles = {one.spec.role: Told(one.spec.role) for one in tasks}
+    handles = {one.spec.name: Told(one.spec.name) for one in tasks}
     found = answer(tasks, handles, SETTINGS, Silent())
     return found, {role: handle.asked for role, handle in handles.items()}
 

@@ -11,6 +11,7 @@ import pytest
 
 from harness.config import ProtocolConfig
 from harness.measure.ceilings import SIZES
+from harness.measure.orders import Orders
 from harness.measure.progress import Silent
 from harness.measure.protocol import measure
 from harness.measure.references import tasks
@@ -60,17 +61,19 @@ def test_a_block_visits_every_cell_once(measured):
 
 
 def test_the_order_within_a_block_is_random_and_follows_the_seed(measured):
-    generator = np.random.default_rng(QUICK.seed)
+    orders = Orders(np.random.default_rng(QUICK.seed))
     expected: list[tuple[str, ...]] = []
     for block in range(6):
         last = ROLES[-1] if block % 3 == 0 else expected[-1][-1]  # a restart warms `combined` up last
-        while True:
-            drawn = tuple(ROLES[i] for i in generator.permutation(4))
-            if drawn[0] != last:
-                break
-        expected.append(drawn)
+        expected.append(tuple(orders.draw(ROLES, last)))
     assert orders_of(measured) == expected
-    assert len(set(expected)) > 4
+    assert len(set(expected)) >= 4
+
+
+def test_the_samples_tell_who_was_visited_just_before(measured):
+    frame = measured.samples.frame().drop_duplicates(["block", "order"]).sort_values(["block", "order"])
+    for _, block in frame.groupby("block"):
+        assert block["previous"].tolist() == ["", *block["cell"].tolist()[:-1]]
 
 
 def test_no_cell_runs_twice_in_a_row_over_the_edge_of_two_blocks(measured):

@@ -19,7 +19,7 @@ from harness.stats.roles import ROLES
 SETTINGS = ProtocolConfig(half_width=0.03, margin=0.05)
 
 
-def samples(means, blocks: int, noise: float = 0.002, groups=None) -> Samples:
+def samples(means, blocks: int, noise: float = 0.002, groups=None, builds=None) -> Samples:
     """Return blocks of one iteration each, with these mean milliseconds and relative noise."""
     generator = np.random.default_rng(3)
     out = Samples(ROLES[: len(means)] if len(means) != 2 else ("baseline", "hw"), batch_size=1)
@@ -27,7 +27,7 @@ def samples(means, blocks: int, noise: float = 0.002, groups=None) -> Samples:
         for order, role in enumerate(out.roles):
             ms = means[order] * math.exp(generator.normal(0, noise))
             out.add(role, 0, block, order, Slice({"wall": [ms]}))
-        out.close_block(groups[block] if groups else 0)
+        out.close_block(groups[block] if groups else 0, build=builds[block] if builds else 0)
     return out
 
 
@@ -63,20 +63,20 @@ def test_a_wide_interval_goes_on_even_where_the_verdict_is_clear():
 @pytest.mark.parametrize(("means", "columns"), [((8.0, 4.0, 2.0, 0.5), None), ((8.0, 2.0), 2), ((8.0,), 1)])
 def test_restarts_and_builds_are_replicates_of_their_own_at_the_protocols_level(means, columns):
     groups = [0] * 10 + [1] * 10 + [2] * 10 + [3] * 10
-    measured = samples(means, blocks=40, noise=0.02, groups=groups)
-    measured.builds = [0] * 10 + [1] * 30  # builds count equally: another mean
+    builds = [0] * 10 + [1] * 30  # builds count equally: another mean
+    measured = samples(means, blocks=40, noise=0.02, groups=groups, builds=builds)
     settings = replace(SETTINGS, level=0.9)
     now = standing(measured, "wall", settings)
     throughput = measured.throughput("wall")
     if columns is None:
-        found = estimate(throughput, groups, level=0.9, builds=measured.builds)
+        found = estimate(throughput, groups, level=0.9, builds=builds)
         expected = found.half_width
         others = [estimate(throughput, *rest, level=0.9).half_width for rest in ((), (groups,))]
-        others.append(estimate(throughput, groups, level=0.95, builds=measured.builds).half_width)
+        others.append(estimate(throughput, groups, level=0.95, builds=builds).half_width)
     else:
         logs = np.log(throughput)
         series = logs[:, 0] if columns == 1 else logs[:, 1] - logs[:, 0]
-        ids = [np.array(one) for one in (groups, measured.builds)]
+        ids = [np.array(one) for one in (groups, builds)]
         expected = float(mean_interval(series, *ids).half_width(0.9))
         others = [float(mean_interval(series, *rest).half_width(0.9)) for rest in ((), ids[:1])]
     assert now.half_width == pytest.approx(expected)

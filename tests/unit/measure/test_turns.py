@@ -34,7 +34,7 @@ def started(monkeypatch, children):
     class Watched(Worker):
         def __init__(self, spec, kind) -> None:
             self.commands: list[str] = []
-            seen.append((spec.role, len(children()), self.commands))
+            seen.append((spec.name, len(children()), self.commands))
             super().__init__(spec, kind)
 
         def send(self, command, argument=None) -> None:
@@ -111,7 +111,7 @@ def test_a_device_that_is_busy_even_for_one_process_is_an_error(quartet, monkeyp
 def test_a_command_that_fails_in_its_turn_leaves_no_process(quartet, children):
     with turns.turns([quartet[0].spec]) as handles:
         with pytest.raises(CellError, match=r"^baseline: "):
-            handles["baseline"].ask("slice", (("device",), 0))  # a slice has three settings
+            handles["baseline"].ask("slice", "not a turn")
         assert children() == []
 
 

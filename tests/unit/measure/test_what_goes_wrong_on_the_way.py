@@ -74,7 +74,7 @@ def refusing(command: str, text: str, monkeypatch) -> None:
 
     def patched(self, name, argument=None, timeout_s=300.0):
         if name == command:
-            raise CellError(f"{self.spec.role}: {text}")
+            raise CellError(f"{self.spec.name}: {text}")
         return ask(self, name, argument, timeout_s)
 
     monkeypatch.setattr(Worker, "ask", patched)

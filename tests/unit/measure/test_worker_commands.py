@@ -16,6 +16,7 @@ import pytest
 
 from harness.config import DataConfig, ModelConfig
 from harness.measure import coordinator, worker
+from harness.measure.cell import Turn
 from harness.measure.coordinator import workers
 from harness.measure.references import tasks
 from harness.measure.worker import CellCommands, timed_batches
@@ -35,7 +36,7 @@ class Showing(CellCommands):
         return np.array(self._runner.input_buffer)
 
 
-def test_on_labelled_images_each_visit_has_the_next_batch_and_begins_anew_after_the_last(spec, cache):
+def test_on_labelled_images_a_visit_has_the_batch_that_its_block_says_and_begins_anew_after_the_last(spec, cache):
     model = ModelConfig(name="densenet_tiny", image_size=64, num_classes=10)
     images = labelled(model, DataConfig(name="digits"), cache)
     spec = replace(spec, labelled=images)
@@ -44,8 +45,9 @@ def test_on_labelled_images_each_visit_has_the_next_batch_and_begins_anew_after_
         cell = handles["baseline"]
         cell.ask("load")
         seen = []
-        for _ in range(count + 1):
-            cell.ask("slice", (("wall",), 0, 0.0))
+        for block in range(count + 1):
+            cell.ask("slice", Turn(("wall",), 0, 0.0, block))
+            cell.ask("slice", Turn(("wall",), 0, 0.0, block))  # a cell of several quartets is visited again
             seen.append(cell.ask("shown"))
     expected = timed_batches(spec, (3, 64, 64))
     assert count > 2

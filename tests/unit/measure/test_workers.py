@@ -72,7 +72,7 @@ def test_of_four_workers_the_one_that_died_is_named_and_the_others_are_ended(qua
         os.kill(hands["hw"].pid, signal.SIGKILL)
         time.sleep(0.2)
         for one in quartet:
-            hands[one.spec.role].ask("verify", one.expected.inputs)
+            hands[one.spec.name].ask("verify", one.expected.inputs)
     assert children() == []
 
 
@@ -166,9 +166,9 @@ def test_a_waiting_worker_burns_no_cpu(grouped_fusion):
     specs = tasks(*grouped_fusion)
     with workers([one.spec for one in specs]) as handles:
         for one in specs:
-            handles[one.spec.role].ask("load")
+            handles[one.spec.name].ask("load")
         for one in specs:
-            handles[one.spec.role].ask("verify", one.expected.inputs)
+            handles[one.spec.name].ask("verify", one.expected.inputs)
 
         def used() -> dict[str, float]:
             times = {role: psutil.Process(handle.pid).cpu_times() for role, handle in handles.items()}

@@ -9,7 +9,8 @@ from pathlib import Path
 import harness
 from harness.sweep import command_line, plan
 from harness.sweep.command_line import compose_sweep
-from harness.sweep.fleet import quartet_runner
+from harness.sweep.fleet import design_runner
+from harness.sweep.job import designs_of
 from harness.sweep.refusals import plan_sweep
 from harness.tracking import Store
 
@@ -51,10 +52,9 @@ def test_each_quartet_is_planned_once(monkeypatch, tmp_path):
 def test_what_travels_to_a_launcher_is_plans_and_no_composed_config(tmp_path):
     planned = plan_sweep(compose_sweep([*GRID, f"cache.dir={tmp_path}"]).jobs)
     assert pickle.loads(pickle.dumps(planned.jobs)) == planned.jobs
-    errand = (
-        quartet_runner(planned.jobs, "0" * 32, Store("sqlite:///x", "0", "harness", None)).__closure__[0].cell_contents
-    )
-    assert [job.plan.arch for job in errand.jobs] == [("grouped",), ("low_rank",)]
+    runner = design_runner(designs_of(planned.jobs, 2), "0" * 32, Store("sqlite:///x", "0", "harness", None))
+    (design,) = runner.__closure__[0].cell_contents.designs
+    assert [job.plan.arch for job in design.jobs] == [("grouped",), ("low_rank",)]
 
 
 def test_private_names_of_hydra_are_used_nowhere():

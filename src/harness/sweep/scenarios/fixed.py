@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from harness.config import HarnessConfig
 from harness.measure.cell import PreparedCell, QuartetPlan
+from harness.measure.design import Design
 from harness.measure.progress import Progress
-from harness.measure.protocol import Measurement, measure
+from harness.measure.protocol import Measurement, measure, measure_design
 from harness.measure.references import BuiltQuartet
 from harness.results.analyse import Analysis, analyse
 from harness.results.record import add_blocks
@@ -18,6 +20,8 @@ from harness.system.errors import UserError
 
 class Fixed(Scenario):
     """No requests: the next batch is ready as soon as the previous one is done."""
+
+    side_by_side = True
 
     def check(self, config: HarnessConfig) -> None:
         """Refuse the options of a batcher."""
@@ -37,6 +41,25 @@ class Fixed(Scenario):
         """Measure the cells side by side, in blocks."""
         first, *rebuilt = (quartet.tasks for quartet in built)
         return measure(first, plan.config.protocol, plan.primary, progress, rebuilt)
+
+    def measure_all(
+        self,
+        plans: Sequence[QuartetPlan],
+        built: Sequence[Sequence[BuiltQuartet]],
+        progress: Progress,
+        ended: Callable[[int, Any], None],
+        family: int,
+    ) -> None:
+        """Measure the distinct cells of all quartets side by side, in blocks."""
+        builds = [
+            {task.spec.name: task for quartets in built for task in quartets[build].tasks}
+            for build in range(len(built[0]))
+        ]
+        names = [dict(zip(first.cells, (task.spec.name for task in first.tasks), strict=True)) for first, *_ in built]
+        design = Design(tuple(builds), tuple(names))
+        protocol = plans[0].config.protocol
+        together = family if protocol.family == "holm" else 1  # a screen's discoveries are corrected by their rank
+        measure_design(design, protocol, plans[0].primary, progress, ended, together)
 
     def analyse(self, plan: QuartetPlan, measurement: Measurement) -> Analysis:
         """Return throughputs, percentiles, gains and factors on every boundary."""

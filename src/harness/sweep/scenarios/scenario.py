@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.config import HarnessConfig
 from harness.measure.cell import PreparedCell, QuartetPlan
 from harness.measure.progress import Progress
 from harness.measure.references import BuiltQuartet
+from harness.system.errors import CellError
 
 if TYPE_CHECKING:
     from harness.results.analyse import Analysis
@@ -20,6 +21,8 @@ class Scenario(ABC):
     """One scenario; it has no state. A measurement has at least what `results.record.Measured` names."""
 
     rooms: ClassVar[tuple[str, ...]] = ()  # modules whose code decides its numbers, beside those of every quartet
+
+    side_by_side: ClassVar[bool] = False  # whether several quartets can be measured on the same visits
 
     def check(self, config: HarnessConfig) -> None:  # noqa: B027, most need no more than the ranges of the config
         """Raise UserError for options that contradict each other or the scenario."""
@@ -35,6 +38,25 @@ class Scenario(ABC):
     @abstractmethod
     def measure(self, plan: QuartetPlan, built: Sequence[BuiltQuartet], progress: Progress) -> Any:
         """Measure a quartet's cells, which are built; raise CellError where one can't be trusted."""
+
+    def measure_all(
+        self,
+        plans: Sequence[QuartetPlan],
+        built: Sequence[Sequence[BuiltQuartet]],
+        progress: Progress,
+        ended: Callable[[int, Any], None],
+        family: int,
+    ) -> None:
+        """Measure quartets that share all but their techniques; tell each one's end: a measurement, or its CellError.
+
+        `family` is how many quartets the whole sweep has.
+        """
+        for number, (plan, quartets) in enumerate(zip(plans, built, strict=True)):
+            try:
+                found = self.measure(plan, quartets, progress)
+            except CellError as error:
+                found = error
+            ended(number, found)
 
     def measured_cells(self, built: Sequence[BuiltQuartet], measurement: Any) -> Mapping[str, PreparedCell]:
         """Return by role which of the built cells the row is of."""

@@ -91,7 +91,7 @@ class Roll(Scenario):
     def measure(self, plan, built, progress):
         progress.stage("call the roll")
         (quartet,) = built
-        return Answered({task.spec.role: len(task.spec.role) for task in quartet.tasks})
+        return Answered({task.spec.name: len(task.spec.name) for task in quartet.tasks})
 
     def analyse(self, plan, measurement):
         return Analysis({"roll/cells": len(measurement.answers)}, {}, "roll", None, None)

@@ -119,7 +119,9 @@ class ProtocolConfig:
     family: str = "holm"  # holm: rarely any false verdict in a sweep | bh: few of its verdicts false, for a screen
     restarts: int = 1  # fresh sets of processes
     host_bound_restarts: int = 8  # where a verdict on wall or end_to_end waits for the host; fewer leave it open
-    builds: int = 1  # replicated builds of every engine; each is measured in restarts of its own
+    # builds of every engine, each with restarts of its own; None: 3 where a build times kernels, so that the next one
+    # may choose others (Inductor and TensorRT on a GPU), else 1
+    builds: int | None = None
     energy_s: float = 1.0  # of sustained load a cell, untimed, to read its energy from; 0: none. GPU only
     ceilings: bool = True  # measure what a copy and a matrix product reach here, untimed, for the roofline's share
     why: bool = True  # profile each cell after timing, untimed, to say where the factor comes from

@@ -12,8 +12,8 @@ from harness.report.quartets import QuartetRow, Setting, correction_among, quart
 from harness.report.study import Study
 from harness.stats.factorial import (
     HIGHEST_ORDER,
-    Design,
     Effect,
+    FactorialDesign,
     LogLinear,
     MeasuredQuartet,
     Prediction,
@@ -134,7 +134,7 @@ class GridModel:
     effects: tuple[Effect, ...]
     inseparable: tuple[tuple[str, ...], ...]
     explained: tuple[float, ...]  # share of variation by single techniques; with pairs; with triples: cumulative
-    designs: tuple[Design, ...]
+    designs: tuple[FactorialDesign, ...]
     predictions: tuple[Prediction, ...]
     not_run: tuple[tuple[str, ...], ...]  # combinations of the techniques that nobody measured
     too_many: bool  # more techniques than are worth listing all combinations of

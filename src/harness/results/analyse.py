@@ -17,6 +17,7 @@ from harness.config import ProtocolConfig
 from harness.measure.protocol import Measurement
 from harness.measure.stopping import host_bound, host_shares, interaction_on
 from harness.stats import Interaction, coursework_factor, coursework_verdict, percentile
+from harness.stats.interaction import of_one_build
 from harness.stats.roles import ROLES, prefix_of
 
 SHORT = {"device": "device", "wall": "wall", "end_to_end": "e2e"}  # boundaries in metric names of the quartet
@@ -36,12 +37,19 @@ class Analysis:
     tags: Mapping[str, str] = field(default_factory=dict)  # that only this scenario has
 
 
-def analyse(measurement: Measurement, settings: ProtocolConfig) -> Analysis:
-    """Return metrics, interactions and verdict of one measurement."""
+def analyse(measurement: Measurement, settings: ProtocolConfig, build_sd: float | None = None) -> Analysis:
+    """Return metrics, interactions and verdict of one measurement.
+
+    `build_sd` is the sd of ln(factor) between builds of the engines, 0 where it is not known, None where builds don't
+    differ. Of one build, what is nearer to the margin than that is not decided.
+    """
     samples = measurement.samples
+    one_build = build_sd is not None and len(set(samples.builds)) == 1
     interactions = {}
     if len(samples.roles) == 4:
         interactions = {boundary: interaction_on(samples, boundary, settings) for boundary in samples.boundaries}
+    if one_build and build_sd:
+        interactions = {name: of_one_build(found, build_sd) for name, found in interactions.items()}
     metrics: dict[str, float] = {}
     for boundary in samples.boundaries:
         metrics |= _speeds(measurement, boundary, interactions.get(boundary))

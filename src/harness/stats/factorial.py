@@ -224,14 +224,14 @@ class AveragedEffect:
 
 
 @dataclass(frozen=True)
-class Design:
+class FactorialDesign:
     """A 2^k design all of whose cells were measured."""
 
     techniques: tuple[str, ...]
     effects: tuple[AveragedEffect, ...]  # by falling share
 
 
-def complete_designs(quartets: Sequence[MeasuredQuartet]) -> tuple[Design, ...]:
+def complete_designs(quartets: Sequence[MeasuredQuartet]) -> tuple[FactorialDesign, ...]:
     """Return the analysis of every complete 2^k design that lies in no larger one, k >= 2."""
     measured = set(measured_gains(quartets))
     techniques = sorted({technique for cell in measured for technique in cell})
@@ -251,7 +251,7 @@ def subsets(techniques: TechniqueSet) -> list[TechniqueSet]:
     return [frozenset(one) for size in range(len(ordered) + 1) for one in combinations(ordered, size)]
 
 
-def _analyse(quartets: Sequence[MeasuredQuartet], techniques: tuple[str, ...]) -> Design:
+def _analyse(quartets: Sequence[MeasuredQuartet], techniques: tuple[str, ...]) -> FactorialDesign:
     cells = subsets(frozenset(techniques))
     gains = measured_gains(quartets)
     values = np.array([gains[cell] for cell in cells])
@@ -267,7 +267,7 @@ def _analyse(quartets: Sequence[MeasuredQuartet], techniques: tuple[str, ...]) -
         q = float(signs @ values) / len(cells)
         share = len(cells) * q**2 / total if total > 0 else 0.0
         out.append(AveragedEffect(tuple(sorted(term)), ratio(log_value, half), share))
-    return Design(techniques, tuple(sorted(out, key=lambda effect: -effect.share)))
+    return FactorialDesign(techniques, tuple(sorted(out, key=lambda effect: -effect.share)))
 
 
 def _on_quartets(quartets: Sequence[MeasuredQuartet], cells: Sequence[TechniqueSet], signs: Array) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -48,6 +48,22 @@ class Interaction:
     level: float
     unstationary: str = ""  # how the halves of the run differ, if they do: then nothing is decided
     stopping_half_width: float = math.inf  # what has to be narrow before a run may end: see `stats.sequential`
+
+
+def of_one_build(found: Interaction, build_sd: float) -> Interaction:
+    """Return what holds of a factor that was measured with one build of its engines.
+
+    Another build may choose other kernels, which moves ln(factor) by `build_sd` (its standard deviation), and nothing
+    in the blocks of one build knows of that. A verdict that such a move would overturn is withheld.
+    """
+    moved = verdict(found.low * math.exp(-build_sd), found.high * math.exp(build_sd), found.margin)
+    if found.verdict is Verdict.INCONCLUSIVE or moved is found.verdict:
+        return found
+    reason = (
+        f"of one build: another one moves the factor by {build_sd:.1%} (sd), and the interval is nearer to the margin "
+        "than that: measure several builds"
+    )
+    return replace(found, verdict=Verdict.INCONCLUSIVE, reason=reason, p_value=1.0)
 
 
 def estimate(

@@ -31,7 +31,6 @@ from harness.sweep.scenarios import scenario_of
 from harness.system.errors import UserError
 from harness.system.machine import usable_cores
 from harness.techniques import arch, hw
-from harness.techniques.levels import off
 
 _NO_GRAPH = Graph(Path(), "", (), (), 0)  # stands in where only the options of a plan are looked at
 BOUNDARIES = {"cpu": ("wall",), "cuda": ("device", "wall", "end_to_end")}
@@ -41,6 +40,7 @@ def plan_quartet(config: HarnessConfig, engine: str, device: str) -> QuartetPlan
     """Return the plan of a validated config on a resolved engine; raise UserError for what can't be combined."""
     check_config(config)
     config = replace(config, protocol=resolve_protocol(config.protocol, device))
+    config = replace(config, protocol=replace(config.protocol, builds=builds_of(config, engine, device)))
     arch_stack = arch.enabled(config.arch)
     hw_stack = hw.enabled(config.hw)
     plain = arch_off()
@@ -49,7 +49,7 @@ def plan_quartet(config: HarnessConfig, engine: str, device: str) -> QuartetPlan
     hw_engine = reference if hw_stack == ("identity",) else engine
     if hw_stack:
         hw.check_stack(config, get(hw_engine))
-    levels_off = off(config.batch_size)
+    levels_off = hw.base_levels(config)
     levels_on = hw.apply_stack(levels_off, config)
 
     cells = []
@@ -76,6 +76,17 @@ def plan_quartet(config: HarnessConfig, engine: str, device: str) -> QuartetPlan
     for cell in plan.cells:
         get(cell.engine).check(build_plan(plan, cell, _NO_GRAPH))
     return plan
+
+
+BUILDS = 3  # of an engine whose builds differ, by default
+
+
+def builds_of(config: HarnessConfig, engine: str, device: str) -> int:
+    """Return how many builds are measured: as asked, else several where a build tunes itself on the device."""
+    if config.protocol.builds is not None:
+        return config.protocol.builds
+    differ = device == "cuda" and get(engine).capabilities.autotunes
+    return BUILDS if differ and scenario_of(config).replicates_builds and not config.engine.build_only else 1
 
 
 def check_config(config: HarnessConfig) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from harness.stats import Verdict, estimate
+from harness.stats.interaction import of_one_build
 from harness.stats.intervals import mean_interval
 
 
@@ -220,3 +222,12 @@ def test_restarts_of_different_builds_are_different_restarts() -> None:
     builds = [0] * 4 + [1] * 4 + [2] * 4
     assert estimate(blocks, groups=[0, 0, 1, 1] * 3, builds=builds).restarts == 6
     assert estimate(blocks, groups=[0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3], builds=builds).restarts == 6
+
+
+@pytest.mark.parametrize(("low", "high", "said"), [(0.90, 0.94, "conflict"), (0.96, 1.02, "independent")])
+def test_of_one_build_what_another_could_overturn_is_not_decided(low, high, said):
+    decided = replace(estimate(blocks_with(steady(1.0, 20))), low=low, high=high, verdict=Verdict(said), p_value=0.001)
+    assert of_one_build(decided, 0.005) == decided
+    withheld = of_one_build(decided, 0.02)
+    assert (withheld.verdict, withheld.p_value) == ("inconclusive", 1.0)
+    assert "of one build" in withheld.reason and "2.0%" in withheld.reason

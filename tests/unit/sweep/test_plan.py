@@ -8,7 +8,7 @@ import pytest
 
 from harness.engines.base import Graph
 from harness.engines.build import artifact_key
-from harness.sweep.plan import build_plan, check_boundary, check_config, plan_quartet
+from harness.sweep.plan import build_plan, builds_of, check_boundary, check_config, plan_quartet
 from harness.system.errors import UserError
 from harness.techniques.hw.fp16 import FP16
 from harness.techniques.levels import FP32, BatchProfile, off
@@ -188,3 +188,42 @@ def test_what_reaches_the_engine_is_the_cell_and_the_config(planned):
     assert dict(built.options) == {"threads": 1}
     reference = build_plan(plan, baseline, graph, recipe="{}", stage="whole")
     assert (reference.recipe, reference.stage, reference.tf32) == ("{}", "whole", True)
+
+
+@pytest.mark.parametrize(
+    ("engine", "device", "asked", "builds"),
+    [
+        ("inductor", "cuda", (), 3),  # a build times kernels there
+        ("tensorrt", "cuda", (), 3),
+        ("inductor", "cpu", (), 1),
+        ("onnxruntime", "cuda", (), 1),
+        ("eager", "cuda", (), 1),
+        ("inductor", "cuda", ("protocol.builds=1",), 1),
+        ("onnxruntime", "cuda", ("protocol.builds=2",), 2),
+        ("inductor", "cuda", ("engine.build_only=true",), 1),
+    ],
+)
+def test_an_engine_whose_builds_differ_is_built_three_times_unless_told_otherwise(
+    configured, engine, device, asked, builds
+):
+    assert builds_of(configured("hw=fp16", *asked), engine, device) == builds
+
+
+def test_an_identity_control_can_be_one_of_accelerated_cells(planned):
+    over = ("arch=identity", "hw=identity", "hw.identity.over=[fusion,fp16]", "reference=engine")
+    plan = planned(*over)
+    alike = planned("hw=[fp16,fusion]").cells[-1].levels
+    assert {replace(cell.levels, instance="") for cell in plan.cells} == {alike}
+    assert len({cell.levels.instance for cell in plan.cells}) == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("hw.identity.over=[fp61]", "reference=engine"), r"fp61 is none of .*fp16"),
+        (("hw.identity.over=[fp16]",), "add reference=engine"),
+    ],
+)
+def test_a_control_over_what_is_not_there_is_refused(configured, options, says):
+    with pytest.raises(UserError, match=says):
+        plan_quartet(configured("arch=identity", "hw=identity", *options), "onnxruntime", "cpu")

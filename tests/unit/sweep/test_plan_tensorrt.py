@@ -151,3 +151,8 @@ def test_an_option_that_one_engine_of_a_sweep_uses_rides_along_on_the_others(on_
     plans = [planned("hw=fp16", "engine.tiling=fast", engine=name) for name in ("tensorrt", "inductor")]
     check_engine_options(plans)
     assert "engine.tiling is for tensorrt or tensorrt_rtx" in refusal(check_engine_options, plans[1:])
+
+
+def test_each_cell_of_an_identity_control_is_tuned_on_its_own(on_gpu, built_plans):
+    plans = built_plans("arch=identity", "hw=identity", "reference=engine")
+    assert len({plan.timing_dir for plan in plans.values()}) == 4

@@ -33,7 +33,7 @@ class TensorRtEngine(Engine):
     """TensorRT or TensorRT-RTX, by flavour. Holds nothing but the flavour."""
 
     # its builder steps down from a level by itself
-    capabilities = Capabilities((FP32, TF32, FP16), fusion_options=("builder_level", "tiling"))
+    capabilities = Capabilities((FP32, TF32, FP16), autotunes=True, fusion_options=("builder_level", "tiling"))
     options = (
         EngineOption("workspace_mb", int | None, "workspace of the builder; None: its own limit", range=at_least(1)),
         EngineOption("builder_level", int | None, "optimisation level, 0 to 5; None: by `fusion`", range=LEVELS),
@@ -81,6 +81,8 @@ class TensorRtEngine(Engine):
         timings = Path(place.dir).absolute() / "timing"
         if levels.replica:  # with the timings of the first build it would be the first once more
             timings /= f"build{levels.replica}"
+        if levels.instance:  # and an identity control's would be the reference's
+            timings /= levels.instance.strip().replace(" ", "_")
         return replace(
             plan,
             options=tuple(sorted(options.items())),

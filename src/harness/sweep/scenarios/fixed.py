@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from harness.config import HarnessConfig
+from harness.engines import get
 from harness.measure.cell import PreparedCell, QuartetPlan
 from harness.measure.design import Design
 from harness.measure.progress import Progress
@@ -21,6 +23,7 @@ from harness.system.errors import UserError
 class Fixed(Scenario):
     """No requests: the next batch is ready as soon as the previous one is done."""
 
+    replicates_builds = True
     side_by_side = True
 
     def check(self, config: HarnessConfig) -> None:
@@ -35,7 +38,7 @@ class Fixed(Scenario):
 
     def builds(self, plan: QuartetPlan) -> list[tuple[QuartetPlan, int]]:
         """Return the quartet once for each replicated build."""
-        return [(plan, number) for number in range(plan.config.protocol.builds)]
+        return [(plan, number) for number in range(plan.config.protocol.builds or 1)]
 
     def measure(self, plan: QuartetPlan, built: Sequence[BuiltQuartet], progress: Progress) -> Measurement:
         """Measure the cells side by side, in blocks."""
@@ -63,7 +66,7 @@ class Fixed(Scenario):
 
     def analyse(self, plan: QuartetPlan, measurement: Measurement) -> Analysis:
         """Return throughputs, percentiles, gains and factors on every boundary."""
-        return analyse(measurement, plan.config.protocol)
+        return analyse(measurement, plan.config.protocol, build_sd_of(plan))
 
     def metrics(
         self,
@@ -75,3 +78,12 @@ class Fixed(Scenario):
     ) -> None:
         """Add the samples, energy and memory, answers on labelled images, roofline, and where the factor comes from."""
         add_blocks(row, plan, cells, measurement, analysis)
+        if build_sd_of(plan) is not None and len(set(measurement.samples.builds)) == 1:
+            row.notes.append("of one build: another may choose other kernels (protocol.builds=3 measures three)")
+
+
+def build_sd_of(plan: QuartetPlan) -> float | None:
+    """Return the sd of ln(factor) between builds of its engines, as far as it is known; None where none is tuned."""
+    tuned = [get(cell.engine).capabilities for cell in plan.cells] if plan.device == "cuda" else []
+    tuned = [able for able in tuned if able.autotunes]
+    return math.sqrt(sum((able.build_sd or 0.0) ** 2 for able in tuned)) if tuned else None

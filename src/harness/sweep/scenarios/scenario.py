@@ -22,6 +22,7 @@ class Scenario(ABC):
 
     rooms: ClassVar[tuple[str, ...]] = ()  # modules whose code decides its numbers, beside those of every quartet
 
+    replicates_builds: ClassVar[bool] = False  # whether it can measure several builds of an engine
     side_by_side: ClassVar[bool] = False  # whether several quartets can be measured on the same visits
 
     def check(self, config: HarnessConfig) -> None:  # noqa: B027, most need no more than the ranges of the config

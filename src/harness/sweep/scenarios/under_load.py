@@ -62,7 +62,7 @@ class UnderLoad(Scenario):
         _check_sizes(config)
         if config.engine.build_only:
             raise UserError(f"scenario={self.name}: engine.build_only=true runs nothing; leave one out.")
-        if config.protocol.builds > 1:
+        if (config.protocol.builds or 1) > 1:
             raise UserError(
                 f"protocol.builds={config.protocol.builds}: load scenarios measure one build; use scenario=fixed."
             )

@@ -6,6 +6,7 @@ from harness.techniques.hw.stack import (
     ALONE,
     ORDER,
     apply_stack,
+    base_levels,
     check_network,
     check_stack,
     enabled,
@@ -13,4 +14,14 @@ from harness.techniques.hw.stack import (
     technique,
 )
 
-__all__ = ["ALONE", "ORDER", "apply_stack", "check_network", "check_stack", "enabled", "flat_options", "technique"]
+__all__ = [
+    "ALONE",
+    "ORDER",
+    "apply_stack",
+    "base_levels",
+    "check_network",
+    "check_stack",
+    "enabled",
+    "flat_options",
+    "technique",
+]

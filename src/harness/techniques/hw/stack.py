@@ -58,7 +58,7 @@ def check_stack(config: HarnessConfig, engine: HasCapabilities | None) -> None:
     for name in stack:
         technique(name).check(getattr(config.hw, name), config, engine)
     if engine is not None:
-        wanted = apply_stack(off(config.batch_size), config).precision
+        wanted = apply_stack(base_levels(config), config).precision
         known = engine.capabilities.precisions
         if wanted not in known:
             names = ", ".join(precision.name for precision in known)
@@ -71,6 +71,15 @@ def check_network(model: nn.Module, config: HarnessConfig) -> None:
         check = getattr(technique(name), "check_network", None)
         if check is not None:
             check(model, getattr(config.hw, name))
+
+
+def base_levels(config: HarnessConfig) -> Levels:
+    """Return the levels of cells without hardware techniques: all off, but for what an A/A control has in all cells."""
+    levels = off(config.batch_size)
+    over = config.hw.identity.over if config.hw.identity.enabled else ()
+    for name in (name for name in order() if name in over):
+        levels = technique(name).apply(levels, getattr(config.hw, name), config)
+    return levels
 
 
 def apply_stack(levels: Levels, config: HarnessConfig) -> Levels:

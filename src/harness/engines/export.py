@@ -8,9 +8,11 @@ TensorRT 10, 11, RTX and ONNX Runtime.
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from importlib.metadata import version
@@ -19,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 from harness.config.sources import source_digest
 from harness.engines.base import Graph, TensorSpec, load_graph
+from harness.networks.own_code import reason
 from harness.system.cache import Cache, key_of
-from harness.system.errors import CellError, kind_and_first_line
+from harness.system.errors import CellError, first_line, kind_and_first_line, root_cause
 from harness.techniques.levels import FP32, Precision
 
 if TYPE_CHECKING:
@@ -30,6 +33,10 @@ if TYPE_CHECKING:
 OPSET = 18  # the newest that TensorRT-RTX and ONNX Runtime both take for all models tried
 MAX_BATCH = 4096
 MODEL_FILE = "model.onnx"
+
+
+class InvalidGraph(Exception):
+    """A graph that ONNX's own checker refuses."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +85,8 @@ def _write_fp32(module: nn.Module, request: ExportRequest, folder: Path) -> Mapp
     from torch.export import Dim
 
     example = torch.zeros(2, *request.input_shape)
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    logging.getLogger("onnxscript").setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")
+        with _silence(), torch.no_grad():
             program = torch.onnx.export(
                 module,
                 (example,),
@@ -95,10 +99,29 @@ def _write_fp32(module: nn.Module, request: ExportRequest, folder: Path) -> Mapp
                 verbose=False,
             )
     except Exception as error:
-        raise CellError(f"export to ONNX failed: {kind_and_first_line(error)}") from error
+        raise CellError(f"export to ONNX failed: {reason(root_cause(error))}") from error
     assert program is not None
     model: onnx.ModelProto = program.model_proto
-    return _save(model, request, folder)
+    try:
+        return _save(model, request, folder)
+    except InvalidGraph as error:
+        raise CellError(f"export to ONNX gives an invalid graph: {first_line(error)}") from error
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep what torch logs, prints and warns of inside from the terminal: pages for each way that it tries.
+
+    The last cause is in the error that it raises.
+    """
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()), redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def _write_converted(full: Graph, request: ExportRequest, folder: Path) -> Mapping[str, Any]:
@@ -107,7 +130,10 @@ def _write_converted(full: Graph, request: ExportRequest, folder: Path) -> Mappi
         converted = import_module(precision.converter).convert(load_graph(full.path), request.fp32_io)
     except Exception as error:
         raise CellError(f"conversion to {precision.name} failed: {kind_and_first_line(error)}") from error
-    return _save(converted, request, folder)
+    try:
+        return _save(converted, request, folder)
+    except InvalidGraph as error:
+        raise CellError(f"conversion to {precision.name} gives an invalid graph: {first_line(error)}") from error
 
 
 def _save(model: onnx.ModelProto, request: ExportRequest, folder: Path) -> Mapping[str, Any]:
@@ -128,7 +154,10 @@ def _save(model: onnx.ModelProto, request: ExportRequest, folder: Path) -> Mappi
         if hasattr(holder, "metadata_props"):
             del holder.metadata_props[:]
         holder.doc_string = ""
-    onnx.checker.check_model(model)
+    try:
+        onnx.checker.check_model(model, full_check=True)  # types of all values too, which an engine would stumble over
+    except Exception as error:
+        raise InvalidGraph(str(error)) from error
 
     def spec(value: onnx.ValueInfoProto) -> list[Any]:
         dims = [d.dim_value if d.HasField("dim_value") else -1 for d in value.type.tensor_type.shape.dim]
@@ -140,10 +169,14 @@ def _save(model: onnx.ModelProto, request: ExportRequest, folder: Path) -> Mappi
     names = [value.name for value in model.graph.output]
     if names != list(request.output_names):
         raise CellError(f"export to ONNX changed the outputs: requested {list(request.output_names)}, got {names}")
+    inputs, outputs = ([spec(value) for value in values] for values in (model.graph.input, model.graph.output))
+    for value_name, dims, _ in (*inputs, *outputs):
+        if dims[:1] != [-1]:
+            raise CellError(f"export to ONNX fixed the batch: {value_name} is {dims}; is its size written in forward?")
     return {
         "sha256": hashlib.sha256(data).hexdigest(),
-        "inputs": [spec(value) for value in model.graph.input],
-        "outputs": [spec(value) for value in model.graph.output],
+        "inputs": inputs,
+        "outputs": outputs,
         "nodes": len(model.graph.node),
     }
 

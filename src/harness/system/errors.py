@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
+# colours and cursor movements (ECMA-48), links (OSC 8), and other control characters but tab and line feed
+_ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|[\x00-\x08\x0b-\x1f\x7f]")
+
 
 class UserError(Exception):
     """A request that can't be carried out: what was wrong, what was found, what would be right.
@@ -21,5 +26,20 @@ def kind_and_first_line(error: BaseException) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of what an error says; "no message" where it says nothing."""
-    return next(iter(str(error).strip().splitlines()), "no message")
+    """Return the first line of what an error says, with the next one where it ends in a colon; no terminal escapes.
+
+    "no message" where it says nothing.
+    """
+    lines = [line.strip() for line in _ESCAPES.sub("", str(error)).splitlines() if line.strip()]
+    if not lines:
+        return "no message"
+    return f"{lines[0]} {lines[1]}" if lines[0].endswith(":") and len(lines) > 1 else lines[0]
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """Return the error that `error` was raised from, and so on: of a library that wraps each failure in advice."""
+    seen = {id(error)}
+    while error.__cause__ is not None and id(error.__cause__) not in seen:
+        error = error.__cause__
+        seen.add(id(error))
+    return error

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from harness import networks as models
 from harness.config import ModelConfig, arch_off
 from harness.engines.export import ExportRequest, export
 from harness.system.cache import Cache
@@ -177,3 +178,59 @@ def test_what_can_not_be_exported_is_one_line_and_leaves_nothing(tmp_path):
     with pytest.raises(CellError, match=r"^export to ONNX failed: [^\n]+$"):
         export(Undecided(), "0", ExportRequest("input", (3, 8, 8), ("logits",)), Cache(tmp_path))
     assert not list(tmp_path.rglob("*.onnx"))
+
+
+@pytest.mark.parametrize(
+    ("forward", "said"),
+    [
+        (lambda images: images if images.sum() > 0 else -images, r"GuardOnDataDependentSymNode: Could not guard.*\("),
+        (lambda images: torch.linalg.svdvals(images.mean(1)), r"No ONNX function found for .*_linalg_svd"),
+    ],
+    ids=["a branch on values", "an operator that ONNX lacks"],
+)
+def test_a_failed_export_says_why_on_one_line_without_escapes_and_prints_nothing(forward, said, tmp_path, capfd):
+    class Net(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return forward(images)
+
+    with pytest.raises(CellError, match=rf"^export to ONNX failed: .*{said}") as caught:
+        export(Net(), "0", ExportRequest("input", (3, 8, 8), ("logits",)), Cache(tmp_path))
+    assert str(caught.value).isprintable()  # one line, no escapes
+    assert "step" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_batch_that_is_written_into_a_network_is_found_in_its_graph(tmp_path):
+    """The exporter's own example has two images."""
+
+    class Pair(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return images.reshape(2, 3, 64).mean(2)
+
+    with pytest.raises(CellError, match=r"^export to ONNX fixed the batch: input is \[2, 3, 8, 8\]"):
+        export(Pair(), "2", ExportRequest("input", (3, 8, 8), ("logits",)), Cache(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["masked", "enlarging", "eye", "coordinates"])
+def test_casts_of_a_network_become_fp16_as_the_rest_does(name, tmp_path, repository, monkeypatch):
+    monkeypatch.syspath_prepend(str(repository / "tests"))
+    network = models.build(ModelConfig(f"foreign_networks:{name}", image_size=32, num_classes=10))
+    request = ExportRequest("input", (3, 32, 32), ("logits",), FP16, ("input", "logits"))
+    graph, _, _ = export(network, name, request, Cache(tmp_path))
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(5))
+    answer, expected = run(graph.path, images.numpy())[0], network(images).numpy()
+    assert np.abs(answer - expected).max() < 0.01 * np.abs(expected).max()
+
+
+def test_a_graph_of_mixed_types_is_refused_where_it_is_made(tmp_path, monkeypatch):
+    """An engine would fail to load it, and be blamed."""
+    monkeypatch.setattr("harness.techniques.hw.fp16._make_half", lambda graph, made: None)
+    module = nn.Sequential(Sign(), nn.Flatten(), nn.Linear(48, 10)).eval()
+    request = ExportRequest("input", (3, 4, 4), ("logits",), FP16, ("input", "logits"))
+    with pytest.raises(CellError, match=r"^conversion to fp16 gives an invalid graph: [^\n]*type"):
+        export(module, "1", request, Cache(tmp_path))
+
+
+class Sign(nn.Module):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images * (images > 0).float()

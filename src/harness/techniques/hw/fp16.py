@@ -8,7 +8,7 @@ copy, which makes a graph of mixed types. So all becomes fp16 there, and the cas
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -32,6 +32,18 @@ class Fp16Options:
 
 Options = Fp16Options
 FP16 = Precision("fp16", "float16", HALF_TOLERANCE, converter=__name__)
+# of ONNX's operators, the attributes that name the type of what they give
+_DTYPES: Mapping[str, tuple[str, ...]] = {
+    "Cast": ("to",),
+    "EyeLike": ("dtype",),
+    "RandomNormal": ("dtype",),
+    "RandomNormalLike": ("dtype",),
+    "RandomUniform": ("dtype",),
+    "Bernoulli": ("dtype",),
+    "HannWindow": ("output_datatype",),
+    "HammingWindow": ("output_datatype",),
+    "BlackmanWindow": ("output_datatype",),
+}
 _IO = {precision.name: precision for precision in (FP32, FP16)}
 
 
@@ -51,10 +63,12 @@ def convert(model: onnx.ModelProto, fp32_io: Collection[str]) -> onnx.ModelProto
     from onnx import TensorProto, helper
     from onnxconverter_common.float16 import convert_float_to_float16
 
+    made_float = {output for node in model.graph.node if _makes_float(node) for output in node.output}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # one line for each weight too small for fp16
         half: onnx.ModelProto = convert_float_to_float16(model, keep_io_types=False)
     graph = half.graph
+    _make_half(graph, made_float)
     casts_in, casts_out = [], []
     for value in (*graph.input, *graph.output):
         if value.name not in fp32_io:
@@ -72,6 +86,28 @@ def convert(model: onnx.ModelProto, fp32_io: Collection[str]) -> onnx.ModelProto
     del graph.node[:]
     graph.node.extend(nodes)
     return half
+
+
+def _makes_float(node: onnx.NodeProto) -> bool:
+    """Return whether a node makes fp32 because an attribute says so, whatever it is given (`(x > 0).float()`)."""
+    from onnx import TensorProto
+
+    return any(part.name in _DTYPES.get(node.op_type, ()) and part.i == TensorProto.FLOAT for part in node.attribute)
+
+
+def _make_half(graph: onnx.GraphProto, made_float: Set[str]) -> None:
+    """Let the nodes that gave `made_float` in fp32 give it in fp16: the converter changes types, and no attributes.
+
+    Casts to fp32 that it put in itself, around what has no fp16, stay.
+    """
+    from onnx import TensorProto
+
+    for node in graph.node:
+        if made_float.isdisjoint(node.output):
+            continue
+        for part in node.attribute:
+            if part.name in _DTYPES[node.op_type]:
+                part.i = TensorProto.FLOAT16
 
 
 def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:

@@ -26,13 +26,15 @@ def _foreign(repository):
 @pytest.fixture(scope="module")
 def network():
     """Return a function: network("tied_weights"), network("timm/..."), built once."""
+    import foreign_layers
     import foreign_networks
 
     made = {}
 
     def get(name):
         if name not in made:
-            known = f"foreign_networks:{name}" if hasattr(foreign_networks, name) else name
+            owner = next((one for one in (foreign_layers, foreign_networks) if hasattr(one, name)), None)
+            known = name if owner is None else f"{owner.__name__}:{name}"
             made[name] = models.build(ModelConfig(known, image_size=SIDE, num_classes=10))
         return made[name]
 
@@ -63,12 +65,12 @@ def same_function(whole, changed, images):
 @pytest.mark.parametrize(
     ("name", "technique", "said"),
     [
-        ("standardised", "grouped", "body.0 is a Standardised of foreign_networks, which does not compute what"),
-        ("standardised", "pruned", "body.0 is a Standardised of foreign_networks, whose channels depend on each other"),
-        ("standardised_1x1", "low_rank", "body.0 is a Standardised of foreign_networks, which does not compute what"),
-        ("padded_same", "grouped", "body.0 is a PaddedSame of foreign_networks"),
+        ("standardised", "grouped", "body.0 is a Standardised of foreign_layers, which does not compute what"),
+        ("standardised", "pruned", "body.0 is a Standardised of foreign_layers, whose channels depend on each other"),
+        ("standardised_1x1", "low_rank", "body.0 is a Standardised of foreign_layers, which does not compute what"),
+        ("padded_same", "grouped", "body.0 is a PaddedSame of foreign_layers"),
         ("with_gain", "grouped", "body.0 is a WithGain that holds more than weight and bias: gain"),
-        ("doubling", "low_rank", "fc is a Doubling of foreign_networks"),
+        ("doubling", "low_rank", "fc is a Doubling of foreign_layers"),
         ("weight_norm", "grouped", "body.0 has a hook, which may compute its weight"),
         ("parametrized", "grouped", "body.0 computes its weight from other parameters"),
         ("hooked", "grouped", "body.0 has a hook"),

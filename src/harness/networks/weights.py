@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,7 @@ def _measure_batch_norms(network: nn.Module, image_size: int) -> None:
     network.eval()
 
 
+_EXTRA = "_extra_state"  # how torch names what a module's `get_extra_state` gave
 _SUFFIXES = (".pt", ".pth", ".safetensors")
 _DOWNLOAD_TIMEOUT_S = 30.0
 
@@ -74,7 +76,13 @@ def load_weights(network: nn.Module, spec: ModelSpec, weights: str) -> None:
     state = _read(path) if path.suffix in _SUFFIXES else _fetch(spec, weights)
     state = {spec.rename_key(key): tensor for key, tensor in state.items()}
     _check_match(network, state, weights)
-    network.load_state_dict(state)
+    fill(network, state)
+
+
+def fill(network: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Load `tensors` into `network`; state that is no tensor (`get_extra_state`) stays what it is."""
+    own = {name: value for name, value in network.state_dict().items() if not isinstance(value, torch.Tensor)}
+    network.load_state_dict(own | dict(tensors))
 
 
 def _read(path: Path) -> dict[str, torch.Tensor]:
@@ -95,6 +103,8 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
     for key in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
+    if isinstance(state, dict):
+        state = {name: value for name, value in state.items() if not str(name).endswith(_EXTRA)}
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise UserError(f"model.weights={path} holds {type(state).__name__}, not a state dict of tensors")
     return state
@@ -126,7 +136,7 @@ def _fetch(spec: ModelSpec, name: str) -> dict[str, torch.Tensor]:
 
 
 def _check_match(network: nn.Module, state: dict[str, torch.Tensor], source: str) -> None:
-    wanted = network.state_dict()
+    wanted = {name: value for name, value in network.state_dict().items() if isinstance(value, torch.Tensor)}
     # Older checkpoints lack this counter; torch fills it in.
     missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
     extra = [key for key in state if key not in wanted]

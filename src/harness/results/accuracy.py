@@ -52,7 +52,11 @@ def skipped_note(data: Labelled) -> str:
     """Return one line about images that could not be read, "" where all could."""
     parts: Mapping[str, Any] = {"test": data.test, "validation": data.validation}
     counts = [f"{len(part.skipped)} {name}" for name, part in parts.items() if part is not None and part.skipped]
-    return f"{' and '.join(counts)} images could not be read and were left out (skipped_images.txt)" if counts else ""
+    return (
+        f"{' and '.join(counts)} images could not be read or have no label, and were left out (skipped_images.txt)"
+        if counts
+        else ""
+    )
 
 
 def skipped_list(data: Labelled) -> str:

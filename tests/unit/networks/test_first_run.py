@@ -80,6 +80,13 @@ def test_looking_at_a_network_leaves_no_trace_in_it():
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
 
 
+def test_weights_of_a_network_with_state_that_is_no_tensor_are_loaded(tmp_path):
+    network = models.build(foreign("extra_state", seed=3))
+    torch.save(network.state_dict(), tmp_path / "extra.pt")
+    loaded = models.build(foreign("extra_state", weights=str(tmp_path / "extra.pt")))
+    assert fingerprint(loaded) == fingerprint(network) != fingerprint(models.build(foreign("extra_state")))
+
+
 def test_weights_that_are_not_finite_are_named_with_their_file(tmp_path):
     network = models.build(foreign("normalising"))
     network.fc.weight.data[3, 2] = float("nan")

@@ -27,6 +27,7 @@ from harness.measure.predictions import without_tf32
 from harness.networks.data.decoded import LabelledImages, decoded
 from harness.networks.data.labelled import content_digest, labelled, opened
 from harness.networks.data.preprocessing import CHECKPOINT_KEY, preprocessing
+from harness.networks.weights import fill
 from harness.results.accuracy import Share, share
 from harness.system.cache import open_cache
 from harness.system.errors import UserError, first_line
@@ -38,6 +39,7 @@ from harness.techniques.finetuned import WEIGHTS, base_model, folder_of, trained
 from harness.tracking import Store, finish
 
 FROM_RANDOM, FROM_TRAINED = 4e-3, 1e-3  # learning rates: what is learnt already must not be shaken out
+SKIPPED_IMAGES = "skipped_images.txt"  # beside a checkpoint: what nothing was learnt from, and why
 RECIPE_KEY, RESULT_KEY = "harness.recipe", "harness.result"
 
 
@@ -98,6 +100,9 @@ def _train(
     recipe = Recipe(base, config.arch)
     lesson, test_images = _prepared(config, recipe, device)
     began(_summary(lesson, start))
+    if skipped := (*lesson.train.skipped, *lesson.validation.skipped, *test_images.skipped):
+        (folder / SKIPPED_IMAGES).write_text("".join(f"{line}\n" for line in skipped))
+        began(f"{len(skipped)} images left out ({SKIPPED_IMAGES}), the first: {skipped[0]}")
     run_id = open_run(store, start.run_id, folder.name, _params(config, base.weights), {"git_sha": git_sha()})
 
     def after(epoch: Epoch, _: TrainingState) -> None:
@@ -108,7 +113,7 @@ def _train(
 
     with _finished(store, run_id):
         end = train(lesson, folder, replace(start, run_id=run_id), after)
-        lesson.network.load_state_dict(load_file(folder / BEST))
+        fill(lesson.network, load_file(folder / BEST))
         top1 = test(lesson.network, test_images, device)
         result = Trained(folder / WEIGHTS, end.epoch, end.best_epoch, top1, test_images.count)
         notes = {CHECKPOINT_KEY: preprocessing(base, config.data).to_json(), RECIPE_KEY: recipe.to_json()}

@@ -16,6 +16,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from harness.networks.weights import fill
 from harness.system.files import replacing
 
 LAST, BEST = "last.safetensors", "best.safetensors"
@@ -34,9 +35,10 @@ class TrainingState:
     scale: float = 0.0  # of fp16 gradients; 0: not used
 
 
-def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], notes: Mapping[str, str]) -> None:
-    """Write a .safetensors file with metadata, in one step."""
+def write_tensors(path: Path, state: Mapping[str, Any], notes: Mapping[str, str]) -> None:
+    """Write the tensors of a state dict, which may hold more than tensors, as a .safetensors file, in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
     copies = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     with replacing(path) as temporary:
         save_file(copies, temporary, dict(notes))
@@ -59,8 +61,9 @@ def state_in(folder: Path) -> TrainingState | None:
 def restore(folder: Path, network: torch.nn.Module, optimiser: torch.optim.Optimizer) -> None:
     """Put network and optimiser back to what `save` wrote."""
     tensors = load_file(folder / LAST)
-    network.load_state_dict(
-        {name.removeprefix("network/"): value for name, value in tensors.items() if name.startswith("network/")}
+    fill(
+        network,
+        {name.removeprefix("network/"): value for name, value in tensors.items() if name.startswith("network/")},
     )
     state: dict[int, dict[str, Any]] = {}
     for name, value in tensors.items():

@@ -21,6 +21,7 @@ class Batches:
 
     def __init__(self, images: LabelledImages, device: str) -> None:
         self.count = images.count
+        self.skipped = images.skipped
         self._device = device
         self._pixels: torch.Tensor | np.ndarray = images.pixels()
         if self._pixels.nbytes <= WHOLE_BYTES[device]:

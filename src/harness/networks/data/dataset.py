@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +25,7 @@ class Part:
     labels: np.ndarray  # [N] int64
     read: Callable[[int], Image.Image]  # raises whatever the decoder raises for an image that is corrupt
     digest: str  # changes when the content does
+    left_out: tuple[str, ...] = ()  # images that are in no part, and why, as a list of skipped ones shows them
 
     def __len__(self) -> int:
         return len(self.names)
@@ -45,7 +46,7 @@ def digest_of(texts: Sequence[str]) -> str:
     """Return the SHA-256 of texts in order."""
     digest = hashlib.sha256()
     for text in texts:
-        digest.update(text.encode() + b"\0")
+        digest.update(text.encode(errors="surrogateescape") + b"\0")
     return digest.hexdigest()
 
 
@@ -69,9 +70,10 @@ def subset(part: Part, chosen: np.ndarray) -> Part:
 
 
 def split(part: Part, shares: Sequence[float]) -> dict[str, Part]:
-    """Return all parts, cut from one by `part_of`."""
+    """Return all parts, cut from one by `part_of`; what it left out is told with the test images."""
     owner = part_of(part.names, shares)
-    return {name: subset(part, np.flatnonzero(owner == number)) for number, name in enumerate(PARTS)}
+    parts = {name: subset(part, np.flatnonzero(owner == number)) for number, name in enumerate(PARTS)}
+    return parts | {"test": replace(parts["test"], left_out=part.left_out)}
 
 
 def with_validation(given: Mapping[str, Part], shares: Sequence[float], what: str) -> dict[str, Part]:
@@ -90,7 +92,8 @@ def with_validation(given: Mapping[str, Part], shares: Sequence[float], what: st
     if "validation" not in parts:
         source = "test" if train is None else "train"  # without training images, thresholds are chosen on test images
         cut = split(parts[source], (shares[0] + shares[2], shares[1], 0))
-        parts[source], parts["validation"] = cut["train"], cut["validation"]
+        parts[source] = replace(cut["train"], left_out=parts[source].left_out)
+        parts["validation"] = cut["validation"]
     if train is None:
         parts["train"] = subset(parts["test"], np.arange(0))
     return {name: parts[name] for name in PARTS}

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from harness.networks.data.dataset import DataSet, Part, subset
-from harness.networks.data.preprocessing import Preprocessing, normalised, square
+from harness.networks.data.preprocessing import DECODING, Preprocessing, normalised, square
 from harness.system.cache import Cache, key_of
 from harness.system.errors import UserError, kind_and_first_line
 
@@ -30,7 +30,7 @@ class LabelledImages:
     classes: int
     preprocessing: Preprocessing
     digest: str  # the same images in the same order at the same size
-    skipped: tuple[str, ...] = ()  # which images could not be read, and why
+    skipped: tuple[str, ...] = ()  # which images could not be read or have no label, and why
 
     def pixels(self) -> np.ndarray:
         """Return [N, 3, S, S] uint8, mapped from the file."""
@@ -56,7 +56,7 @@ def decoded(
     """
     part = limited(data.parts[part_name], limit)
     # colours are normalised when a batch is made, so other means need no other file
-    geometry = [how.image_size, "whole" if data.whole_image else how.resize, how.interpolation]
+    geometry = [how.image_size, "whole" if data.whole_image else how.resize, how.interpolation, DECODING]
     key = key_of({"images": part.digest, "geometry": geometry})
     entry = cache.fetch_or_make("data", key, lambda folder: _write(part, how, data.whole_image, folder))
     if not entry.meta["count"]:
@@ -68,7 +68,7 @@ def decoded(
         classes=len(data.classes),
         preprocessing=how,
         digest=key_of({"pixels": key, "how": asdict(how)}),
-        skipped=tuple(entry.meta["skipped"]),
+        skipped=(*data.parts[part_name].left_out, *entry.meta["skipped"]),
     )
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from harness.config import DataConfig
-from harness.networks.data.dataset import DataSet, Part, digest_of, with_validation
+from harness.networks.data.dataset import DataSet, Part, digest_of, subset, with_validation
 from harness.system.errors import UserError, first_line
 from harness.system.library_internals import dataset_fingerprint
 
@@ -44,8 +45,8 @@ def read(cfg: DataConfig) -> DataSet:
     # decoded by us, so that one corrupt image is one skipped image and no end of the run
     raw = {name: split.cast_column(image, datasets.Image(decode=False)) for name, split in known.items()}
     given = {name: _part(name, split, image, label) for name, split in raw.items()}
-    unlabelled = [name for name, part in given.items() if len(part) and part.labels.min() < 0]
-    given = {name: part for name, part in given.items() if name not in unlabelled}  # a hub's test part often hides them
+    # a hub's test part often hides all of its labels
+    given = {name: part for name, part in given.items() if len(part) or not part.left_out}
     return DataSet(
         f"huggingface {cfg.path}", classes, with_validation(given, cfg.split_shares, f"data.path={cfg.path}")
     )
@@ -75,7 +76,8 @@ def _column(asked: str | None, option: str, features: Any, kind: type) -> str:
 
 
 def _part(name: str, split: Any, image: str, label: str) -> Part:
-    labels = np.array(split[label], dtype=np.int64)
+    # -1 is how the library writes a label that is not known
+    labels = np.array([-1 if value is None else value for value in split[label]], dtype=np.int64)
 
     def load(i: int) -> Image.Image:
         from PIL import Image
@@ -84,4 +86,8 @@ def _part(name: str, split: Any, image: str, label: str) -> Part:
         return Image.open(io.BytesIO(given["bytes"]) if given["bytes"] is not None else given["path"])
 
     names = tuple(f"{name} {i}" for i in range(len(split)))
-    return Part(names, labels, load, digest_of([name, dataset_fingerprint(split), str(len(split))]))
+    part = Part(names, labels, load, digest_of([name, dataset_fingerprint(split), str(len(split))]))
+    if not (labels < 0).any():
+        return part
+    left_out = tuple(f"{names[i]}: it has no label" for i in np.flatnonzero(labels < 0))
+    return replace(subset(part, np.flatnonzero(labels >= 0)), left_out=left_out)

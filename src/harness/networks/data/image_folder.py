@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,14 +16,21 @@ from harness.system.errors import UserError
 if TYPE_CHECKING:
     from PIL import Image
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"),
+    *(".jpe", ".jfif", ".jp2", ".avif", ".heic", ".heif"),  # some of these can't be read everywhere: named then
+)
 PART_FOLDERS = {
     "train": "train",
+    "training": "train",
     "validation": "validation",
     "val": "validation",
     "valid": "validation",
     "test": "test",
+    "testing": "test",
 }
+# what systems leave behind, with copies and previews of images in it
+_LEFT_BEHIND = ("__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found", "__pycache__")
 
 
 def read(cfg: DataConfig) -> DataSet:
@@ -32,9 +40,8 @@ def read(cfg: DataConfig) -> DataSet:
     root = Path(cfg.path).expanduser()
     if not root.is_dir():
         raise UserError(f"data.path={cfg.path}: there is no such directory.")
-    folders = sorted(folder for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith("."))
-    own_parts = {PART_FOLDERS[folder.name]: folder for folder in folders if folder.name in PART_FOLDERS}
-    if own_parts and len(own_parts) == len(folders):
+    own_parts = _own_parts(root, cfg.path)
+    if own_parts:
         classes = sorted({name for folder in own_parts.values() for name in _class_names(folder)})
         given = {name: _part(root, folder, classes) for name, folder in own_parts.items()}
         parts = with_validation(given, cfg.split_shares, f"data.path={cfg.path}")
@@ -47,11 +54,67 @@ def read(cfg: DataConfig) -> DataSet:
             f"data.path={cfg.path}: no image in {len(classes)} class folders; "
             f"images end in {', '.join(SUFFIXES[:4])} and so on, and lie in a folder named after their class."
         )
-    return DataSet(f"image_folder {cfg.path}", tuple(classes), parts)
+    shown = tuple(_shown(name) for name in classes)
+    return DataSet(f"image_folder {cfg.path}", shown, parts)
+
+
+def _own_parts(root: Path, path: str) -> dict[str, Path]:
+    """Return the folders of a data set's own parts, train and test in any case; none where its folders are classes.
+
+    Raises UserError where two folders are the same part, and where there are parts beside classes.
+    """
+    folders = [root / name for name in _class_names(root)]
+    parts = [folder for folder in folders if folder.name.lower() in PART_FOLDERS and not _has_images_itself(folder)]
+    others = [folder for folder in folders if folder not in parts and any(True for _ in _images(folder))]
+    if not parts or (len(parts) == 1 and others):  # a class may be called "train"
+        return {}
+    found: dict[str, Path] = {}
+    for folder in parts:
+        part = PART_FOLDERS[folder.name.lower()]
+        if part in found:
+            raise UserError(
+                f"data.path={path}: both {found[part].name} and {folder.name} are its {part} part; keep one."
+            )
+        found[part] = folder
+    if others:
+        raise UserError(
+            f"data.path={path}: {' and '.join(folder.name for folder in parts)} are its parts, and "
+            f"{_shown(others[0].name)} with images lies beside them: move it into one of them, or away."
+        )
+    return found
 
 
 def _class_names(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not _is_hidden(entry.name))
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _LEFT_BEHIND
+
+
+def _has_images_itself(folder: Path) -> bool:
+    return any(path.parent == folder for path in _images(folder))
+
+
+def _images(folder: Path) -> Iterator[Path]:
+    """Give the image files below a folder, through links too, but nothing hidden at any depth."""
+
+    def unreadable(error: OSError) -> None:
+        raise UserError(f"{error.filename}: can't be listed ({error.strerror}).") from error
+
+    seen: set[Path] = set()  # a link may lead to a folder above it
+    for place, folders, files in os.walk(folder, followlinks=True, onerror=unreadable):
+        real = Path(place).resolve()
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not _is_hidden(name))
+        yield from (Path(place, name) for name in files if not _is_hidden(name) and _is_image(name))
+
+
+def _is_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in SUFFIXES
 
 
 def _part(root: Path, folder: Path, classes: Sequence[str]) -> Part:
@@ -59,13 +122,26 @@ def _part(root: Path, folder: Path, classes: Sequence[str]) -> Part:
     labels: list[int] = []
     for label, name in enumerate(classes):
         below = folder / name
-        found = sorted(path for path in below.rglob("*") if path.suffix.lower() in SUFFIXES) if below.is_dir() else []
+        found = sorted(_images(below)) if below.is_dir() else []
         paths += found
         labels += [label] * len(found)
-    names = tuple(str(path.relative_to(root)) for path in paths)
-    # an image that was replaced under its name has another size or time
-    states = [f"{path.stat().st_size} {path.stat().st_mtime_ns}" for path in paths]
+    names = tuple(_shown(str(path.relative_to(root))) for path in paths)
+    states = [_state(path) for path in paths]
     return Part(names, np.array(labels, dtype=np.int64), lambda i: _open(paths[i]), digest_of([*names, *states]))
+
+
+def _state(path: Path) -> str:
+    """Return what changes when an image is replaced under its name; a broken link is found when it is read."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        return f"unreadable: {error.strerror}"
+    return f"{found.st_size} {found.st_mtime_ns}"
+
+
+def _shown(name: str) -> str:
+    """Return a name as it can be printed and kept: bytes that are no UTF-8 as escapes."""
+    return os.fsencode(name).decode(errors="backslashreplace")
 
 
 def _open(path: Path) -> Image.Image:

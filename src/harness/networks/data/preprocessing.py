@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from harness.config import ModelConfig
 
+DECODING = 2  # another number whenever the same file gives other pixels
+_MOST_16_BIT = 65_535
+_MOST_ASPECT = 8  # of a strip; the square that is cut out is well within
 CHECKPOINT_KEY = "harness.preprocessing"  # in the metadata of a .safetensors file that `harness.train` wrote
 
 
@@ -63,13 +66,51 @@ def square(image: Image.Image, how: Preprocessing, whole_image: bool) -> np.ndar
     from torchvision.transforms import functional as transforms
 
     side = how.image_size
-    rgb = image.convert("RGB")
+    rgb = _without_ends(upright_rgb(image), whole_image)
     mode = InterpolationMode(how.interpolation)
     if whole_image:
         sized = transforms.resize(rgb, [side, side], interpolation=mode)
     else:
         sized = transforms.center_crop(transforms.resize(rgb, [how.resize], interpolation=mode), [side, side])
     return np.ascontiguousarray(np.asarray(sized).transpose(2, 0, 1))
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """Return an image in 8 bit RGB as a viewer shows it: turned as its camera noted, on white where it is transparent.
+
+    16 bits are scaled to 8, where Pillow's own conversion clips them. Raises ValueError for pixels without a range of
+    their own (32 bits, floating point): nobody but their author can tell what is white.
+    """
+    from PIL import Image, ImageOps
+
+    sixteen = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
+    image = ImageOps.exif_transpose(image)
+    if sixteen:
+        values = np.asarray(image).astype(np.int64)
+        if values.size and (values.min() < 0 or values.max() > _MOST_16_BIT):
+            raise ValueError(
+                f"pixels from {values.min()} to {values.max()} are more than 16 bits: save it with 8 or 16"
+            )
+        return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise ValueError(f"pixels of mode {image.mode} (32 bits) have no range of their own: save it with 8 or 16 bits")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        see_through = image.convert("RGBA")
+        white = Image.new("RGBA", see_through.size, "white")
+        return Image.alpha_composite(white, see_through).convert("RGB")
+    return image.convert("RGB")
+
+
+def _without_ends(image: Image.Image, whole_image: bool) -> Image.Image:
+    """Return the middle of a long strip, of which the centre is cut out anyway: resized it would fill the memory."""
+    width, height = image.size
+    short, long = sorted((width, height))
+    most = _MOST_ASPECT * short
+    if whole_image or long <= most:
+        return image
+    start = (long - most) // 2
+    box = (start, 0, start + most, height) if width > height else (0, start, width, start + most)
+    return image.crop(box)
 
 
 def normalised(pixels: np.ndarray, how: Preprocessing) -> np.ndarray:

@@ -100,6 +100,8 @@ def simulate(
     is one reason why measurement and simulation may disagree.
     """
     arrivals = np.asarray(arrivals_s, dtype=float)
+    if not arrivals.size:  # none of a trace's few reach the part of a fleet that is simulated
+        return QueueRun(arrivals, arrivals, busy_share=0.0, mean_batch_size=0.0)
     largest = policy.max_batch_size if policy.static else min(policy.max_batch_size, max(service_s))
     policy = replace(policy, max_batch_size=largest, buckets=())
     times_s = batch_times(service_s, policy)

@@ -30,6 +30,11 @@ def test_one_request_at_a_time_waits_as_pollaczek_and_khinchine_say(load):
     assert np.allclose(run.latency_s, run.wait_s + SERVICE_S)
 
 
+def test_a_part_of_a_fleet_that_no_request_reaches_is_idle():
+    run = simulate([], {1: [0.001]}, BatchPolicy(1, 0), servers=2)
+    assert (run.busy_share, run.mean_batch_size, run.latency_s.size) == (0, 0, 0)
+
+
 def test_a_lone_request_waits_for_company_no_longer_than_the_delay():
     policy = BatchPolicy(8, max_queue_delay_us=2000)
     assert latencies_ms([0.0, 1.0], policy, _1=(3.0,), _8=(5.0,)) == pytest.approx([5.0, 5.0])

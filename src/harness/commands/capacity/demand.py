@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 HOUR_S = 3600.0
 DAY_H = 24
+_MOST_S = 400 * DAY_H * HOUR_S  # a year and a month: beyond, a time is in another unit, or wrong
+_MOST_WINDOWS = 20_000_000
+_MOST_IMAGES = 50_000_000  # in the busiest window, whose every arrival is simulated
 
 
 @dataclass(frozen=True)
@@ -97,28 +101,39 @@ def trace(path: Path, window_s: float = 60.0) -> Demand:
     """
     table = _table(path, ("arrival_s",))
     times = table["arrival_s"].to_numpy(float)
-    if "images" in table:
-        images = table["images"].to_numpy(float)
-        if (images < 1).any() or (images % 1 != 0).any():
-            raise UserError(f"{path}: its images must be whole numbers from 1 on")
-        times = np.repeat(times, images.astype(int))
-    times = np.sort(times) - times.min()
+    images = table["images"].to_numpy(float) if "images" in table else np.ones(times.size)
+    if (images < 1).any() or (images % 1 != 0).any():
+        raise UserError(f"{path}: its images must be whole numbers from 1 on")
+    order = np.argsort(times, kind="stable")
+    times, images = times[order] - times.min(), images[order]
     span_s = float(times[-1])
     if span_s == 0:
         raise UserError(f"{path}: all arrivals are at one moment; a trace needs at least two")
+    if span_s > _MOST_S or span_s / window_s > _MOST_WINDOWS:
+        gaps_s = np.diff(times)
+        gap = int(gaps_s.argmax())
+        behind_s = table["arrival_s"].to_numpy(float)[order][gap + 1]
+        raise UserError(
+            f"{path}: it covers {span_s / HOUR_S / DAY_H:,.4g} days in windows of {window_s:g} s, with a gap of "
+            f"{gaps_s[gap]:,.6g} s before its arrival at {behind_s:.10g}: is arrival_s in seconds throughout?"
+        )
     edges = np.append(np.arange(max(1, int(span_s / window_s))) * window_s, span_s)
-    counts, _ = np.histogram(times, edges)
+    counts, _ = np.histogram(times, edges, weights=images)
     widths = np.diff(edges)
     rates = counts / widths
-    which = (edges[:-1] // HOUR_S).astype(int)
-    hours = tuple(
-        Hour(float(widths[mine].sum()), float(counts[mine].sum() / widths[mine].sum()), float(rates[mine].max()))
-        for mine in (which == hour for hour in np.unique(which))
-    )
+    _, starts = np.unique((edges[:-1] // HOUR_S).astype(int), return_index=True)  # of each hour, its first window
+    covered, came = np.add.reduceat(widths, starts), np.add.reduceat(counts, starts)
+    peaks = np.maximum.reduceat(rates, starts)
+    hours = tuple(Hour(*map(float, row)) for row in zip(covered, came / covered, peaks, strict=True))
     top = int(rates.argmax())
     inside = (times >= edges[top]) & (times <= edges[top + 1])
-    text = f"trace {path.name}: {times.size:,} images in {span_s:,.4g} s, peaks over {min(window_s, span_s):g} s"
-    return Demand(text, hours, times[inside] - edges[top])
+    if images[inside].sum() > _MOST_IMAGES:
+        raise UserError(
+            f"{path}: {images[inside].sum():,.4g} images within {widths[top]:g} s are more than can be simulated "
+            f"({_MOST_IMAGES:,}); is its column images right?"
+        )
+    text = f"trace {path.name}: {images.sum():,.0f} images in {span_s:,.4g} s, peaks over {min(window_s, span_s):g} s"
+    return Demand(text, hours, np.repeat(times[inside] - edges[top], images[inside].astype(int)))
 
 
 def _table(path: Path, columns: tuple[str, ...]) -> pandas.DataFrame:
@@ -126,7 +141,15 @@ def _table(path: Path, columns: tuple[str, ...]) -> pandas.DataFrame:
     import pandas
 
     try:
-        table = pandas.read_csv(path, skipinitialspace=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pandas.errors.ParserWarning)  # of fields that it would leave out
+            # else the first of too many fields becomes an index, and each value is the one of the next column
+            table = pandas.read_csv(path, skipinitialspace=True, index_col=False)
+    except pandas.errors.ParserWarning:
+        raise UserError(
+            f"{path}: its rows have more fields than its header names: a decimal comma (write 0.5, not 0,5), "
+            "a comma at the end, or a column without a name?"
+        ) from None
     except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
         reason = first_line(error)
         raise UserError(f"can't read {path}: {reason}") from error

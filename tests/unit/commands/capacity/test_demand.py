@@ -47,6 +47,21 @@ def test_a_short_trace_is_one_window_and_a_request_may_bring_several_images(tmp_
     assert (found.images, found.duration_s, found.peak_per_s) == (8, 4, 2)
 
 
+def test_a_comma_at_the_end_of_each_row_shifts_nothing(tmp_path):
+    assert trace(written(tmp_path, "arrival_s,images\n0,1,\n1,3,\n4,4,\n")).images == 8
+
+
+def test_hours_of_a_long_trace_are_each_their_own_and_a_year_takes_a_second(tmp_path):
+    days = np.arange(0, 365 * 24, 3.0)  # an arrival each third hour, more of them in the last
+    times = np.append(days * 3600, 365 * 86400 - np.arange(1, 51))
+    found = trace(written(tmp_path, "arrival_s\n" + "\n".join(map(str, times))))
+    assert len(found.hours) == 365 * 24
+    assert found.images == times.size
+    assert found.hours[3].mean_per_s == pytest.approx(1 / 3600)
+    assert found.hours[4].mean_per_s == 0
+    assert found.hours[-1].peak_per_s == pytest.approx(50 / 119, rel=0.03)  # the rest joins the last window
+
+
 @pytest.mark.parametrize(
     ("read", "text", "told"),
     [
@@ -62,6 +77,16 @@ def test_a_short_trace_is_one_window_and_a_request_may_bring_several_images(tmp_
         (trace, "arrival_s\n1\n1\n", "at one moment"),
         (trace, "arrival_s\n1\nnan\n", "row 2: arrival_s is 'nan'"),
         (trace, "arrival_s,images\n1,0\n2,1\n", "whole numbers from 1"),
+        (trace, "arrival_s\n0,125\n0,250\n", "more fields than its header names: a decimal comma"),
+        (trace, "arrival_s\n0.5\n0,250\n", "Expected 1 fields in line 3, saw 2"),
+        (profile, "hour,rate_per_s\n0,0,5\n8,1,5\n", "more fields than its header names"),
+        (trace, "arrival_s,images\n0,1000000000000\n1,1\n", "1e\\+12 images within 1 s are more than can be simulated"),
+        (
+            trace,
+            "arrival_s\n0\n1764410000\n1764410001\n",
+            "gap of .* before its arrival at 1764410000: is arrival_s in",
+        ),
+        (trace, "arrival_s\n1764410000000\n1764500000000\n", "covers 1,042 days"),
     ],
 )
 def test_a_file_that_is_no_demand_is_refused_in_one_line(tmp_path, read, text, told):

@@ -62,18 +62,23 @@ def _measure_batch_norms(network: nn.Module, image_size: int) -> None:
 
 
 _EXTRA = "_extra_state"  # how torch names what a module's `get_extra_state` gave
-_SUFFIXES = (".pt", ".pth", ".safetensors")
+_SUFFIXES = (".pt", ".pth", ".safetensors", ".ckpt", ".tar", ".bin")
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
+_PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.")
+_LFS = b"version https://git-lfs"
+_PICKLED = re.compile(r"(?:GLOBAL|global:?|Unsupported class|class) +(?:GLOBAL +)?([A-Za-z_][\w.]*\.\w+)")
 _DOWNLOAD_TIMEOUT_S = 30.0
 
 
 def load_weights(network: nn.Module, spec: ModelSpec, weights: str) -> None:
-    """Fill `network` with `weights`: a .pt, .pth or .safetensors file, or a torchvision weights name.
+    """Fill `network` with `weights`: a file of torch's or safetensors', or a torchvision weights name.
 
     Raises UserError where there is no such file or name, the file can't be read, nothing could be fetched, or
     names and shapes are not those of the network.
     """
     path = Path(weights).expanduser()
-    state = _read(path) if path.suffix in _SUFFIXES else _fetch(spec, weights)
+    named = path.suffix in _SUFFIXES or path.is_file()
+    state = _unwrapped(_read(path), network) if named else _fetch(spec, weights)
     state = {spec.rename_key(key): tensor for key, tensor in state.items()}
     _check_match(network, state, weights)
     fill(network, state)
@@ -88,26 +93,65 @@ def fill(network: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
 def _read(path: Path) -> dict[str, torch.Tensor]:
     if not path.is_file():
         raise UserError(f"model.weights={path}: there is no such file")
+    _check_content(path)
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            state: Any = load_file(path)
+            found: Any = load_file(path)
         else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle, zip and safetensors each fail in their own way
         raise UserError(
-            f"model.weights={path} can't be read as a state dict of tensors: {first_line(error)[:160]}"
+            f"model.weights={path} can't be read as a state dict of tensors: {_unreadable(error)}"
         ) from error
-    # Training scripts often keep the weights beside the optimiser's state.
-    for key in ("state_dict", "model"):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    if isinstance(state, dict):
-        state = {name: value for name, value in state.items() if not str(name).endswith(_EXTRA)}
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise UserError(f"model.weights={path} holds {type(state).__name__}, not a state dict of tensors")
+    return _state_dict(found, path)
+
+
+def _check_content(path: Path) -> None:
+    """Raise UserError for a file in which there are no weights, whatever its name."""
+    with open(path, "rb") as file:
+        head = file.read(len(_LFS))
+    if not head:
+        raise UserError(f"model.weights={path} is empty")
+    if head == _LFS:
+        raise UserError(f"model.weights={path} is a pointer of Git LFS, not the file itself: git lfs pull fetches it")
+
+
+def _unreadable(error: Exception) -> str:
+    """Return why a file can't be read; torch's own words are advice to let it run code."""
+    met = _PICKLED.search(str(error))
+    if met is None:
+        return first_line(error)[:160]
+    return (
+        f"it holds {met[1]}, which unpickling would run code for; "
+        "save the weights alone, where they were made: torch.save(model.state_dict(), ...)"
+    )
+
+
+def _state_dict(found: Any, path: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors by name; training scripts often keep them beside the optimiser's state."""
+    if not isinstance(found, dict):
+        raise UserError(f"model.weights={path} holds {type(found).__name__}, not a state dict of tensors")
+    state = next((found[key] for key in _WRAPPERS if isinstance(found.get(key), dict)), found)
+    state = {name: value for name, value in state.items() if not str(name).endswith(_EXTRA)}
+    if not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        keys = ", ".join(map(str, list(found)[:8]))
+        raise UserError(
+            f"model.weights={path} holds no state dict of tensors: its keys are {keys or 'none'}, "
+            f"and weights are looked for under {', '.join(_WRAPPERS)}"
+        )
     return state
+
+
+def _unwrapped(state: dict[str, torch.Tensor], network: nn.Module) -> dict[str, torch.Tensor]:
+    """Return a state dict without what wraps all of its names: DataParallel, torch.compile, a trainer's module."""
+    wanted = network.state_dict()
+    while True:
+        prefix = next((one for one in _PREFIXES if state and all(name.startswith(one) for name in state)), None)
+        if prefix is None or any(name.startswith(prefix) for name in wanted):
+            return state
+        state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
 
 
 def _fetch(spec: ModelSpec, name: str) -> dict[str, torch.Tensor]:

@@ -15,7 +15,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -31,6 +31,9 @@ from harness.system.errors import CellError, UserError
 from harness.system.quiet import quiet
 from harness.techniques import arch
 from harness.techniques.finetuned import base_model
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -133,7 +136,21 @@ def check_training(configs: Sequence[HarnessConfig], device: str) -> None:
                 raise UserError(f"data={config.data.name}: there is no image to {use}; see data.split_shares.")
         if arch.enabled(config.arch) == ("identity",):
             raise UserError("arch=identity is the unmodified model: train that with arch=none.")
-        arch.check_stack(models.build(base), config.arch)
+        network = models.build(base)
+        arch.check_stack(network, config.arch)
+        _check_batch(network, min(config.train.batch_size, len(data.parts["train"])))
+
+
+def _check_batch(network: nn.Module, batch_size: int) -> None:
+    """Raise UserError where batch norms would see one image alone, of whose last feature map no variance is left."""
+    from torch import nn
+
+    norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
+    if batch_size < 2 and any(isinstance(part, norms) for part in network.modules()):
+        raise UserError(
+            f"{type(network).__name__} has batch norms, which learn from 2 images or more at a time, and its batches "
+            f"have {batch_size}: set train.batch_size to 2 or more."
+        )
 
 
 def _check_options(config: HarnessConfig, device: str) -> None:

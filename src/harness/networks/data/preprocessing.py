@@ -139,8 +139,13 @@ def _of_checkpoint(path: Path) -> Preprocessing | None:
         return None  # who loads the weights says what is wrong with the file
     if text is None:
         return None
-    given = json.loads(text)
-    return Preprocessing(**{**given, "mean": tuple(given["mean"]), "std": tuple(given["std"])})
+    try:
+        given = json.loads(text)
+        return Preprocessing(**{**given, "mean": tuple(given["mean"]), "std": tuple(given["std"])})
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"model.weights={path}: its metadata {CHECKPOINT_KEY} is not what harness.train writes: {text[:60]!r}"
+        ) from error
 
 
 def _of_torchvision(model: ModelConfig) -> Preprocessing | None:

@@ -15,8 +15,18 @@ def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path` to write to; what is written there gets the name at the end.
 
     A reader sees the old file or the whole new one, also after the machine has lost its power. Where anything is
-    raised, the temporary file is removed and `path` stays as it was.
+    raised, the temporary file is removed and `path` stays as it was. A link stays a link, and what it leads to is
+    replaced; into a device or a pipe (`/dev/null`, `>(jq .)`) the whole content is written.
     """
+    if is_special(path):
+        with tempfile.TemporaryDirectory() as folder:
+            written = Path(folder) / "content"
+            yield written
+            with open(written, "rb") as source, open(path, "wb") as target:
+                shutil.copyfileobj(source, target)
+        return
+    if path.is_symlink():
+        path = Path(os.path.realpath(path))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield temporary
@@ -24,6 +34,11 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def is_special(path: Path) -> bool:
+    """Return whether a path is something that can be written but not replaced: a device, a pipe, a socket."""
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def write_whole(path: Path, content: bytes | str) -> None:

@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from harness.system.errors import UserError, kind_and_first_line
 from harness.system.secrets import holds_password, redacted
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 DATABASE = "mlflow.db"
 ARTIFACTS = "artifacts"
 _SQLITE = "sqlite:///"
+_NOT_IN_AN_ADDRESS = re.compile(r"\?|%[0-9A-Fa-f]{2}")  # what SQLAlchemy cuts off or decodes, whatever we quote
 _REACH_TIMEOUT_S = 5.0
 _LOCK_TIMEOUT_S = 120.0  # making a database takes some seconds; more means that its maker hangs
 
@@ -63,6 +65,11 @@ def resolve_uri(uri: str | None = None, root: str | Path = "mlruns") -> tuple[st
         database = sqlite_path(given)
         return (given if database is None else f"{_SQLITE}{database}"), None
     folder = Path(root).expanduser().absolute()
+    if (met := _NOT_IN_AN_ADDRESS.search(str(folder))) is not None:
+        raise UserError(
+            f"tracking.root={folder}: {met[0]} means something else in a database's address; "
+            "choose a folder without it."
+        )
     return f"{_SQLITE}{folder / DATABASE}", folder
 
 
@@ -155,7 +162,7 @@ def check_writable(database: Path) -> None:
 
     """
     try:
-        connection = sqlite3.connect(f"file:{database}?mode=rw", uri=True, timeout=_REACH_TIMEOUT_S)
+        connection = sqlite3.connect(f"file:{quote(str(database))}?mode=rw", uri=True, timeout=_REACH_TIMEOUT_S)
         try:
             connection.execute("BEGIN IMMEDIATE")
             connection.rollback()

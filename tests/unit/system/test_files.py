@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -52,3 +54,35 @@ def test_a_folder_that_a_killed_process_left_is_removed_by_the_next(tmp_path):
     with work_folder(tmp_path / "entry"):
         assert not (tmp_path / ".entry-left").exists()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_stays_a_link_and_what_it_leads_to_is_replaced(tmp_path):
+    (tmp_path / "target").write_text("old")
+    link, dangling = tmp_path / "link", tmp_path / "dangling"
+    link.symlink_to("target")
+    dangling.symlink_to("made")
+    write_whole(link, "new")
+    write_whole(dangling, "new")
+    assert (link.is_symlink(), dangling.is_symlink()) == (True, True)
+    assert [(tmp_path / name).read_text() for name in ("target", "made")] == ["new", "new"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dangling", "link", "made", "target"]
+
+
+def test_a_pipe_is_written_into_and_not_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit(pipe.read_text)
+        write_whole(pipe, "through")
+        assert read.result(timeout=10) == "through"
+    assert pipe.is_fifo()
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
+def test_an_open_file_descriptor_is_written_into():
+    """As bash names a process that it substitutes, `>(jq .)`: a link to a pipe that has no name."""
+    read, write = os.pipe()
+    write_whole(Path(f"/dev/fd/{write}"), "through")
+    os.close(write)
+    with os.fdopen(read) as file:
+        assert file.read() == "through"

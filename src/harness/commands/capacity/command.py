@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.system.command import CommandParser, run_command
 from harness.system.errors import UserError
-from harness.system.files import write_whole
+from harness.system.files import is_special, write_whole
 
 if TYPE_CHECKING:
     from harness.commands.capacity.answer import FleetAnswer
@@ -74,7 +74,9 @@ def _demand(options: argparse.Namespace) -> Demand:
 
 
 def _check_writable(path: Path | None) -> None:
-    if path is not None and (path.is_dir() or not os.access(path.absolute().parent, os.W_OK)):
+    if path is None or (is_special(path) and os.access(path, os.W_OK)):
+        return
+    if path.is_dir() or not os.access(Path(os.path.realpath(path)).parent, os.W_OK):
         raise UserError(f"--json {path}: is a folder, or is in one that does not exist or can't be written")
 
 

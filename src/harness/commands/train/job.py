@@ -102,7 +102,7 @@ def _train(
     began(_summary(lesson, start))
     if skipped := (*lesson.train.skipped, *lesson.validation.skipped, *test_images.skipped):
         (folder / SKIPPED_IMAGES).write_text("".join(f"{line}\n" for line in skipped))
-        began(f"{len(skipped)} images left out ({SKIPPED_IMAGES}), the first: {skipped[0]}")
+        began(f"{len(skipped)} image{'s' * (len(skipped) != 1)} left out ({SKIPPED_IMAGES}), the first: {skipped[0]}")
     run_id = open_run(store, start.run_id, folder.name, _params(config, base.weights), {"git_sha": git_sha()})
 
     def after(epoch: Epoch, _: TrainingState) -> None:

@@ -97,8 +97,13 @@ def _start(parent: int, jobs: int, messages: Queue[str]) -> None:
     global _messages
     die_with_parent(parent)
     _messages = messages
+    share = str(max(1, usable_cores() // jobs))
     # Inductor compiles in a process for each core: all jobs together should use no more processes than cores
-    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(max(1, usable_cores() // jobs)))
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", share)
+    # and run their networks with no more threads than cores, which would wait for each other while they spin
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, share)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def _prepare(plan: QuartetPlan, turn: int, sweep: str) -> None:

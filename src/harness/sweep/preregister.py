@@ -13,8 +13,9 @@ from dataclasses import asdict
 from typing import Any
 
 from harness.measure.cell import QuartetPlan
-from harness.stats.verdict import DECISION_LEVEL
+from harness.measure.stopping import family_level
 from harness.sweep.job import PlannedJob
+from harness.sweep.scenarios import scenario_of
 from harness.tracking import Store
 from harness.tracking.runs import log_text, start_sweep
 
@@ -40,18 +41,24 @@ def commitments(plans: Sequence[QuartetPlan], text: str) -> dict[str, str]:
         for name in COMMITTED
     }
     digest = hashlib.sha256(text.encode()).hexdigest()
-    return {**params, "decision_level": str(DECISION_LEVEL), "plan_sha256": digest}
+    return {**params, "decision_level": f"{_decision_level(plans):.6g}", "plan_sha256": digest}
 
 
 def plan_text(plans: Sequence[QuartetPlan], keys: Sequence[str]) -> str:
     """Return the plan as JSON: what each quartet is, on which boundary it is judged, its protocol and its key."""
     quartets = [_described(plan, key) for plan, key in zip(plans, keys, strict=True)]
-    return json.dumps({"decision_level": DECISION_LEVEL, "quartets": quartets}, indent=1, sort_keys=True) + "\n"
+    return json.dumps({"decision_level": _decision_level(plans), "quartets": quartets}, indent=1, sort_keys=True) + "\n"
+
+
+def _decision_level(plans: Sequence[QuartetPlan]) -> float:
+    """Return the level of the interval that ends a quartet of this sweep."""
+    protocol = plans[0].config.protocol
+    return family_level(protocol.level, len(plans) if protocol.family == "holm" else 1)
 
 
 def _described(plan: QuartetPlan, key: str) -> dict[str, Any]:
     config = plan.config
-    load = {} if config.scenario.name == "fixed" else {"scenario": asdict(config.scenario)}
+    load = scenario_of(config).params(config)
     return {
         "quartet": plan.label,
         "model": config.model.name,

@@ -56,7 +56,7 @@ def bring_up(
             continue
         progress.stage("verify", name)
         try:
-            fidelity[name] = _verified(task, handles[name], settings)
+            fidelity[name] = verified(task, handles[name], settings)
         except CellError as error:
             if failed is None:
                 raise
@@ -65,7 +65,7 @@ def bring_up(
     return loaded, fidelity
 
 
-def _verified(task: CellTask, handle: Handle, settings: ProtocolConfig) -> Fidelity:
+def verified(task: CellTask, handle: Handle, settings: ProtocolConfig) -> Fidelity:
     """Return how true a cell's outputs are; raise CellError where they are another network's."""
     outputs: NetworkOutputs = handle.ask("verify", task.expected.inputs, settings.worker_timeout_s)
     try:

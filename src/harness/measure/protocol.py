@@ -21,7 +21,7 @@ import numpy as np
 
 from harness.config import ProtocolConfig
 from harness.engines.profiling import CellProfile
-from harness.measure.bring_up import CellTask, bring_up, usual_recipe, warm_up_cell
+from harness.measure.bring_up import CellTask, bring_up, usual_recipe, verified, warm_up_cell
 from harness.measure.ceilings import Ceilings
 from harness.measure.cell import Loaded, Turn, Warmup
 from harness.measure.contrast import Contrast
@@ -158,6 +158,7 @@ class _DesignRun:
         self.fidelity: dict[str, Fidelity] = {}
         self.warmups: dict[str, Warmup] = {}
         self.coursework_ms: dict[str, list[float]] = {}
+        self.checked: set[str] = set()  # whose outputs were verified after the blocks too
 
     def open(self) -> list[Contrast]:
         """Return the quartets that are neither measured nor failed."""
@@ -382,11 +383,26 @@ class _DesignRun:
     def inspect(self, contrasts: Sequence[Contrast], staying: Sequence[str]) -> None:
         """Take what no time is taken of, after the timed blocks; a cell that can't give it costs its quartets."""
         tasks = [self.tasks[name] for name in cells_of([contrast.cells for contrast in contrasts])]
-        self.inspections.inspect(tasks, self.handles, staying)
+        self.check_outputs(tasks)
+        self.inspections.inspect([task for task in tasks if task.spec.name in self.handles], self.handles, staying)
         for name, error in self.inspections.failed.items():
             self.cell_failed(name, error)
         if self.inspections.failed:
             self._let_go()
+
+    def check_outputs(self, tasks: Sequence[CellTask]) -> None:
+        """Verify the cells once more: what was timed must still compute what it did before the first block."""
+        for task in tasks:
+            name = task.spec.name
+            if isinstance(self.handles.get(name), Worker) and name not in self.checked:
+                self.checked.add(name)
+                self.progress.stage("verify again", name)
+                try:
+                    verified(task, self.handles[name], self.settings)
+                except CellError as error:
+                    reason = str(error).removeprefix(f"{name}: ")
+                    self.cell_failed(name, CellError(f"{name}: after the timed blocks: {reason}"))
+        self._let_go()
 
     def cell_failed(self, name: str, error: CellError) -> None:
         """End the quartets that need a cell, and its process; raise the error where the GPU has no room for another."""

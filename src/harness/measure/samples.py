@@ -33,6 +33,7 @@ class Samples:
         self.slowed = 0  # blocks kept although it was
         self._blocks: dict[str, list[list[float]]] = {}
         self._replication: dict[str, list[tuple[int, int]]] = {}  # restart and build of those blocks
+        self._previous: dict[str, list[list[str]]] = {}  # who was visited before each of their visits
 
     @property
     def blocks(self) -> int:
@@ -50,6 +51,7 @@ class Samples:
         """Complete the block: its value per cell is images / seconds."""
         self.slowed += slowed
         values: dict[str, dict[str, float]] = {}
+        before: dict[str, dict[str, str]] = {}
         for role, _, block, order, previous, visit in self._open:
             for boundary, milliseconds in visit.milliseconds.items():
                 timed = np.array(milliseconds, dtype=float)
@@ -57,10 +59,12 @@ class Samples:
                 self._milliseconds.setdefault((role, boundary), []).append(timed)
                 images = self.batch_size * len(milliseconds)
                 values.setdefault(boundary, {})[role] = images / (sum(milliseconds) / 1e3)
+                before.setdefault(boundary, {})[role] = previous
         for boundary, by_role in values.items():
             if set(by_role) == set(self.roles):  # a boundary that a cell can't offer has no quartet
                 self._blocks.setdefault(boundary, []).append([by_role[role] for role in self.roles])
                 self._replication.setdefault(boundary, []).append((restart, build))
+                self._previous.setdefault(boundary, []).append([before[boundary][role] for role in self.roles])
         self._open = []
         self.groups.append(restart)
         self.builds.append(build)
@@ -80,6 +84,10 @@ class Samples:
         Of a secondary boundary there are fewer blocks than of the primary one.
         """
         return np.array(self._blocks[boundary], dtype=float)
+
+    def previous(self, boundary: str) -> list[list[str]]:
+        """Return who was visited just before each visit of those blocks, [blocks, cells]; "" where nobody was."""
+        return self._previous[boundary]
 
     def replication(self, boundary: str) -> tuple[np.ndarray, np.ndarray]:
         """Return restart and build of each of those blocks, both [blocks]."""

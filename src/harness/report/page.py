@@ -84,9 +84,17 @@ def _shown(quartet: QuartetRow) -> dict[str, Any]:
         "setting": quartet.setting,
         "blocks": quartet.row.get("measure/blocks"),
         "restarts": quartet.row.get("measure/restarts"),
+        "carry_over": _carry_over(quartet),
         "coursework": (quartet.row.get("coursework/factor"), str(quartet.row.get("coursework_verdict") or "")),
         "opens": bool(rows),
     }
+
+
+def _carry_over(quartet: QuartetRow) -> tuple[float, float] | None:
+    """Return F of the predecessor and its p-value; None where they are not known, as in studies of before."""
+    found = [quartet.row.get(f"measure/carry_over_{name}") for name in ("f", "p")]
+    f, p = (float("nan") if value is None else float(value) for value in found)
+    return (f, p) if math.isfinite(f) and math.isfinite(p) else None
 
 
 def cell_table(quartet: QuartetRow) -> tuple[list[str], list[tuple[str, list[str]]]]:

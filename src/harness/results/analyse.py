@@ -17,6 +17,7 @@ from harness.config import ProtocolConfig
 from harness.measure.protocol import Measurement
 from harness.measure.stopping import host_bound, host_shares, interaction_on
 from harness.stats import Interaction, coursework_factor, coursework_verdict, percentile
+from harness.stats.carry_over import carry_over
 from harness.stats.interaction import of_one_build
 from harness.stats.roles import ROLES, prefix_of
 
@@ -100,9 +101,14 @@ def _protocol(measurement: Measurement) -> dict[str, float]:
         "measure/restarts": measurement.restarts,
         "measure/builds": len(set(samples.builds)),
         "measure/seconds": measurement.seconds,
+        "measure/design_quartets": measurement.side_by_side[0],
+        "measure/design_cells": measurement.side_by_side[1],
         "measure/bring_up_s": measurement.bring_up_s,
         "measure/half_width": measurement.standing.half_width,
     }
+    carried = carry_over(samples.throughput(measurement.primary), samples.previous(measurement.primary))
+    if carried is not None:
+        out |= {"measure/carry_over_f": carried.f, "measure/carry_over_p": carried.p_value}
     if measurement.telemetry is not None:
         out |= measurement.telemetry.metrics()
         out["measure/discarded_blocks"] = samples.discarded

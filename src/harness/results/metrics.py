@@ -122,6 +122,16 @@ declare(
     ),
     Metric("measure/discarded_blocks", "count", LOWER, "on a chip that was slowing down", of="quartet"),
     Metric("measure/{seconds,bring_up_s}", "s", LOWER, "in all; until the first block", of="quartet"),
+    Metric(
+        "measure/{design_quartets,design_cells}", "count", NEUTRAL,
+        "that were measured side by side, and share those seconds; distinct cells", of="quartet",
+    ),
+    Metric(
+        "measure/carry_over_f", "ratio", LOWER,
+        "does a cell's time depend on who ran before it: F of the predecessor, over all cells, primary boundary",
+        of="quartet",
+    ),
+    Metric("measure/carry_over_p", "probability", HIGHER, "of so large an F if it doesn't", of="quartet"),
     Metric("measure/half_width", "of ln(factor)", LOWER, "of the interval at the end", of="quartet"),
     Metric("machine/copy_gb_s", "GB/s", NEUTRAL, "a large copy, measured on this machine", of="quartet"),
     Metric(

@@ -66,10 +66,11 @@ class PlannedDesign:
 Ended = Callable[[PlannedJob, str | None], None]  # None if its row is FINISHED, else why it is not
 
 
-def designs_of(jobs: Sequence[PlannedJob], family: int) -> list[PlannedDesign]:
+def designs_of(jobs: Sequence[PlannedJob], family: int, at_once: int = 1) -> list[PlannedDesign]:
     """Return the designs of a sweep: quartets whose configs differ in their techniques alone are one.
 
-    Each is a design of its own with `protocol.side_by_side=false`, or where the scenario can't measure several.
+    Each is a design of its own with `protocol.side_by_side=false`, or where the scenario can't measure several. Where
+    `at_once` designs can be measured, on devices of their own, large ones are halved until there are as many.
     """
     groups: dict[str, list[PlannedJob]] = {}
     for number, job in enumerate(jobs):
@@ -77,7 +78,12 @@ def designs_of(jobs: Sequence[PlannedJob], family: int) -> list[PlannedDesign]:
         shared = scenario_of(config).side_by_side and config.protocol.side_by_side and not config.engine.build_only
         rest = replace(config, arch=arch_off(), hw=HarnessConfig().hw)
         groups.setdefault(repr((rest, job.plan.device)) if shared else str(number), []).append(job)
-    return [PlannedDesign(tuple(group), family) for group in groups.values()]
+    designs = list(groups.values())
+    while len(designs) < at_once and any(len(group) > 1 for group in designs):
+        largest = max(range(len(designs)), key=lambda number: len(designs[number]))
+        group = designs[largest]
+        designs[largest : largest + 1] = [group[: (len(group) + 1) // 2], group[(len(group) + 1) // 2 :]]
+    return [PlannedDesign(tuple(group), family) for group in designs]
 
 
 def run_design(design: PlannedDesign, sweep_id: str, store: Store, progress: Progress, ended: Ended) -> None:

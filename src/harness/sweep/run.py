@@ -56,10 +56,9 @@ class _StartedSweep:
     resumed: Resumed
     to_measure: tuple[PlannedJob, ...]  # in the order of the grid
 
-    @property
-    def designs(self) -> list[PlannedDesign]:
-        """What is to be measured, as it is measured."""
-        return designs_of(self.to_measure, len(self.planned.jobs))
+    def designs(self, at_once: int = 1) -> list[PlannedDesign]:
+        """Return what is to be measured, as it is measured, on so many devices."""
+        return designs_of(self.to_measure, len(self.planned.jobs), at_once)
 
 
 def run_sweep(overrides: Sequence[str], command: str, interruption: Interruption) -> int:
@@ -169,7 +168,7 @@ def _measure_here(
         report_state()
 
     report_state()
-    for design in sweep.designs:
+    for design in sweep.designs():
         progress.begin(_shown(design))
         run_design(design, sweep.sweep_id, sweep.store, progress, ended)
 
@@ -196,7 +195,7 @@ def _measure_elsewhere(
     for _ in sweep.resumed.finished:
         progress.end(None, kept=True)
     report_state()
-    designs = sweep.designs
+    designs = sweep.designs(launcher.at_once)
     runner = design_runner(designs, sweep.sweep_id, sweep.store)
     with watching(sweep.store, sweep.sweep_id, sweep.resumed.finished.values(), progress, report_state):
         try:

@@ -243,3 +243,27 @@ def test_how_many_cells_fit_is_what_the_loaded_ones_hold_of_what_is_free(monkeyp
     assert cells_that_fit(workers, None, None) == 4 + 8  # 0.85 x 12.5 / 1.25
     assert cells_that_fit(workers, (1000.0, 20_000.0), (9000.0, 20_000.0)) == 4 + 4  # 2 GB each, 11 GB free
     assert cells_that_fit(workers, (1000.0, 9500.0), (9000.0, 9500.0)) == 4
+
+
+def test_side_by_side_gives_the_factors_that_each_quartet_alone_gives(bench):
+    together, _ = ended()
+    for number, quartet in enumerate(GRID):
+        (alone,) = ended([quartet])[0].values()
+        assert alone.side_by_side == (1, 4)
+        assert together[number].standing.value == pytest.approx(alone.standing.value, rel=1e-3)
+        speeds = [result.samples.throughput("wall").mean(axis=0) for result in (together[number], alone)]
+        assert speeds[0] == pytest.approx(speeds[1], rel=1e-3)
+
+
+def test_a_cell_that_computes_something_else_after_the_blocks_costs_its_quartets(bench, monkeypatch):
+    monkeypatch.setattr(protocol, "Worker", FakeCell)
+    monkeypatch.setattr(FakeCell, "kill", lambda self: None, raising=False)
+    monkeypatch.setattr(FakeCell, "pid", 0, raising=False)
+    monkeypatch.setattr(protocol, "cells_that_fit", lambda *_: 12)
+    bench.failing = {"a": ("verify", 1)}  # not before the first visit
+    found, _ = ended()
+    for number, quartet in enumerate(GRID):
+        if quartet["arch"] == "a":
+            assert str(found[number]) == "arch: after the timed blocks: broke"
+        else:
+            assert isinstance(found[number], Measurement)

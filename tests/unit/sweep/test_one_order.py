@@ -57,6 +57,19 @@ def test_what_travels_to_a_launcher_is_plans_and_no_composed_config(tmp_path):
     assert [job.plan.arch for job in design.jobs] == [("grouped",), ("low_rank",)]
 
 
+def test_quartets_that_differ_in_their_techniques_alone_are_one_design(tmp_path):
+    def designs(*words, **options):
+        jobs = plan_sweep(compose_sweep([*GRID, f"cache.dir={tmp_path}", *words]).jobs).jobs
+        return [[job.plan.label for job in design.jobs] for design in designs_of(jobs, 1, **options)]
+
+    grouped, low_rank = "grouped x fusion", "low_rank x fusion"
+    assert designs() == [[grouped, low_rank]]
+    assert designs("batch_size=2,4") == [[grouped, low_rank]] * 2
+    assert designs("protocol.side_by_side=false") == [[grouped], [low_rank]]
+    assert designs(at_once=2) == [[grouped], [low_rank]]
+    assert designs(at_once=9) == [[grouped], [low_rank]]
+
+
 def test_private_names_of_hydra_are_used_nowhere():
     root = Path(harness.__file__).parent
     found = [

@@ -34,6 +34,7 @@ class Inspections:
     answers: dict[str, QuartetPredictions] = field(default_factory=dict)
     profiles: dict[str, CellProfile] = field(default_factory=dict)
     no_profile: dict[str, str] = field(default_factory=dict)  # why not
+    no_answers: dict[str, str] = field(default_factory=dict)  # why not, where that is not the cell's own fault
     ceilings: Ceilings | None = None
     no_ceilings: str = ""
     failed: dict[str, CellError] = field(default_factory=dict)  # cells that could not do what they must
@@ -46,17 +47,15 @@ class Inspections:
             return
         self._done |= {task.spec.name for task in todo}
         held = {name: handle for name, handle in handles.items() if isinstance(handle, Worker)}  # that live on
-        with ExitStack() as stack:
-            second = _SecondProcesses(stack, held, staying, self.settings)
-            self._consumption(todo, held)
+        self._consumption(todo, held)
+        for task in todo:
+            self._answers(task, handles, held, staying)
+        if self.settings.why and held:
+            self.progress.stage("profiles")
             for task in todo:
-                self._answers(task, handles, second)
-            if self.settings.why and held:
-                self.progress.stage("profiles")
-                for task in todo:
-                    self._profile(task, second)
-            if self.settings.ceilings and self.ceilings is None and not self.no_ceilings:
-                self._ceilings(tasks, held, second)
+                self._profile(task, held, staying)
+        if self.settings.ceilings and self.ceilings is None:
+            self._ceilings(tasks, held, staying)
 
     def _consumption(self, todo: Sequence[CellTask], held: Mapping[str, Worker]) -> None:
         self.progress.stage("energy and memory")
@@ -68,69 +67,80 @@ class Inspections:
             except CellError as error:
                 self.failed[name] = error
 
-    def _answers(self, task: CellTask, handles: Mapping[str, Handle], second: _SecondProcesses) -> None:
-        try:
-            found = answer([task], handles, self.settings, self.progress, second.take)
-        except CellError as error:
-            self.failed[task.spec.name] = error
-            return
-        if found is not None:
-            self.answers[task.spec.name] = found
+    def _answers(
+        self,
+        task: CellTask,
+        handles: Mapping[str, Handle],
+        held: Mapping[str, Worker],
+        staying: Collection[str],
+    ) -> None:
+        name, beside = task.spec.name, False
+        with ExitStack() as stack:
 
-    def _profile(self, task: CellTask, second: _SecondProcesses) -> None:
+            def apart(_: CellTask) -> Handle:
+                nonlocal beside
+                if name not in held:  # each command has a process of its own anyway
+                    return handles[name]
+                beside = name in staying
+                return stack.enter_context(_to_spoil(task, held, staying, self.settings))
+
+            try:
+                found = answer([task], handles, self.settings, self.progress, apart)
+            except CellError as error:
+                if beside:  # there was no room for a second process: no fault of the cell
+                    self.no_answers[name] = str(error).removeprefix(f"{name}: ")
+                else:
+                    self.failed[name] = error
+                return
+        if found is not None:
+            self.answers[name] = found
+
+    def _profile(self, task: CellTask, held: Mapping[str, Worker], staying: Collection[str]) -> None:
         name = task.spec.name
         try:
-            self.profiles[name] = second.take(task).ask("why", None, self.settings.worker_timeout_s)
+            with _to_spoil(task, held, staying, self.settings) as handle:
+                self.profiles[name] = handle.ask("why", None, self.settings.worker_timeout_s)
         except CellError as error:  # no reason to lose a quartet that is measured
             self.no_profile[name] = str(error).removeprefix(f"{name}: ")
 
-    def _ceilings(self, tasks: Sequence[CellTask], held: Mapping[str, Worker], second: _SecondProcesses) -> None:
+    def _ceilings(self, tasks: Sequence[CellTask], held: Mapping[str, Worker], staying: Collection[str]) -> None:
         """Measure what the machine can at most; last, for it takes memory and may end a worker."""
         self.progress.stage("ceilings of the machine")
         if not held:
             self.no_ceilings = "no ceilings of the machine: no process stays to measure them in"
             return
+        task = next((task for task in tasks if task.spec.name not in staying), tasks[0])
         try:
-            handle = second.take(second.cheapest(tasks))
-            self.ceilings = handle.ask("ceilings", SIZES[self.device], self.settings.worker_timeout_s)
-        except CellError as error:  # too little memory, say: no reason to lose a quartet that is measured
+            with _to_spoil(task, held, staying, self.settings) as handle:
+                self.ceilings = handle.ask("ceilings", SIZES[self.device], self.settings.worker_timeout_s)
+                self.no_ceilings = ""
+        except CellError as error:  # too little memory, say: the next inspection tries again
             self.no_ceilings = f"no ceilings of the machine: {error}"
 
-    def no_profiles_of(self, roles: Mapping[str, str]) -> str:
-        """Return why some of a quartet's cells have no profile, a reason at a time; `roles` name them, by cell."""
-        without: dict[str, list[str]] = {}  # the cells by the reason: often one, and the same for all of them
-        for name, role in roles.items():
-            if name in self.no_profile:
-                without.setdefault(self.no_profile[name], []).append(role)
-        return "; ".join(f"no profile of {', '.join(found)}: {reason}" for reason, found in without.items())
-
-
-class _SecondProcesses:
-    """Gives a cell's own process where that one is done with, else a fresh one in which the cell is loaded again."""
-
-    def __init__(
-        self, stack: ExitStack, held: Mapping[str, Worker], staying: Collection[str], settings: ProtocolConfig
-    ) -> None:
-        self._stack, self._held, self._staying, self._settings = stack, held, staying, settings
-        self._started: dict[str, Worker] = {}
-
-    def take(self, task: CellTask) -> Handle:
-        """Return the process for what spoils it; raise CellError where a second one can't be loaded."""
-        name = task.spec.name
-        if name in self._held and name not in self._staying:
-            return self._held[name]
-        if name not in self._started:
-            self._started[name] = self._stack.enter_context(_loaded(task, self._settings))
-        return self._started[name]
-
-    def cheapest(self, tasks: Sequence[CellTask]) -> CellTask:
-        """Return a cell whose process is there already."""
-        return next((task for task in tasks if task.spec.name not in self._staying), tasks[0])
+    def lacking(self, roles: Mapping[str, str]) -> str:
+        """Return what some of a quartet's cells lack, a reason at a time; `roles` name them, by cell."""
+        out = []
+        for what, reasons in (("profile", self.no_profile), ("answers", self.no_answers)):
+            without: dict[str, list[str]] = {}  # the cells by the reason: often one, and the same for all of them
+            for name, role in roles.items():
+                if name in reasons:
+                    without.setdefault(reasons[name], []).append(role)
+            out += [f"no {what} of {', '.join(found)}: {reason}" for reason, found in without.items()]
+        return "; ".join(out)
 
 
 @contextmanager
-def _loaded(task: CellTask, settings: ProtocolConfig) -> Iterator[Worker]:
+def _to_spoil(
+    task: CellTask, held: Mapping[str, Worker], staying: Collection[str], settings: ProtocolConfig
+) -> Iterator[Worker]:
+    """Give a process of the cell that is never timed again: its own one, or a second one where that will be.
+
+    Raises CellError where a second one can't be loaded.
+    """
+    name = task.spec.name
+    if name in held and name not in staying:
+        yield held[name]
+        return
     with workers([task.spec]) as handles:
-        handle = handles[task.spec.name]
-        handle.ask("load", None, settings.worker_timeout_s)
-        yield handle
+        handles[name].ask("load", None, settings.worker_timeout_s)
+        yield handles[name]

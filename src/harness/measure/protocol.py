@@ -40,6 +40,7 @@ from harness.measure.verify import Fidelity
 from harness.system.errors import CellError
 
 SECONDARY_EVERY = 2  # blocks
+LOADED_AT_ONCE = 4  # cells
 
 
 @dataclass(frozen=True)
@@ -126,11 +127,7 @@ class _DesignRun:
         first = next(iter(part.builds[0].values())).spec
         self.builds, self.device, self.planned = part.builds, first.device, planned
         self.settings = resolve_protocol(settings, self.device)
-        self.progress, self._ended, self._whole = (
-            progress,
-            ended,
-            (len(design.quartets), len(cells_of(design.quartets))),
-        )
+        self.progress, self._ended = progress, ended
         self.most_cells = most_cells  # that the machine holds; None: not known yet
         self.postponed: list[int] = []
         self.fresh = admits_one_process(self.device)  # a process for each visit
@@ -146,7 +143,7 @@ class _DesignRun:
             )
             for number, cells in zip(numbers, part.quartets, strict=True)
         ]
-        self._orders: dict[int, Orders] = {}
+        self._orders: dict[tuple[int, bool], Orders] = {}  # by group, and for the second pass
         self.telemetry: Telemetry
         self.inspections: Inspections
         self.started, self.bring_up_s = time.monotonic(), 0.0
@@ -158,7 +155,6 @@ class _DesignRun:
         self.fidelity: dict[str, Fidelity] = {}
         self.warmups: dict[str, Warmup] = {}
         self.coursework_ms: dict[str, list[float]] = {}
-        self.checked: set[str] = set()  # whose outputs were verified after the blocks too
 
     def open(self) -> list[Contrast]:
         """Return the quartets that are neither measured nor failed."""
@@ -190,7 +186,8 @@ class _DesignRun:
     @property
     def budget_s(self) -> float:
         """For the blocks of all quartets together."""
-        return self.settings.budget_s * len(self.contrasts)
+        measured = sum(not contrast.ended or contrast.samples.blocks > 0 for contrast in self.contrasts)
+        return self.settings.budget_s * measured
 
     def affords_another(self, done: int) -> bool:
         """Whether the budget has room for the fewest blocks of one more restart than the user asked for."""
@@ -209,6 +206,8 @@ class _DesignRun:
             self.blocks(number, build)  # bringing cells up costs none of the budget
             if number == 0 and self.open():  # later restarts have processes of their own
                 self.inspect(self.open(), staying=())
+            elif self.open():
+                self.check_outputs(list(self.tasks.values()))
 
     def processes(self) -> AbstractContextManager[Mapping[str, Handle]]:
         """Return the processes of one restart, still to be entered."""
@@ -217,18 +216,7 @@ class _DesignRun:
 
     def bring_up(self, number: int) -> None:
         """Load, verify and warm up the cells; postpone the quartets that memory does not hold."""
-        before_mb = self.telemetry.memory_mb()
-        names = list(self.tasks)
-        counted = list(self.open()[0].cells.values())
-        if self.fresh or self.most_cells is not None or len(names) <= len(counted):
-            counted = names
-        loaded = self._load(counted)
-        if counted != names:
-            live = [handle for name in loaded if isinstance(handle := self.handles[name], Worker)]
-            self.most_cells = cells_that_fit(live, before_mb, self.telemetry.memory_mb())
-        if self.most_cells is not None:
-            self._postpone(self.most_cells)
-        loaded |= self._load([name for name in self.handles if name not in counted])
+        loaded = self._load_what_fits()
         for contrast in self.open():
             try:
                 contrast.begin(self.planned, loaded) if number == 0 else contrast.check_again(loaded)
@@ -242,10 +230,28 @@ class _DesignRun:
         if number == 0:
             self.bring_up_s = time.monotonic() - self.started
 
+    def _load_what_fits(self) -> dict[str, Loaded]:
+        """Load and verify as many cells as the machine holds, which those of one quartet tell."""
+        if self.most_cells is not None:  # from an earlier restart, or an earlier part of the design
+            self._postpone(self.most_cells)
+        counted = list(self.open()[0].cells.values())
+        if self.fresh or self.most_cells is not None or len(self.handles) <= len(counted):
+            return self._load(list(self.handles))
+        before_mb = self.telemetry.memory_mb()
+        loaded = self._load(counted)
+        live = [handle for name in loaded if isinstance(handle := self.handles[name], Worker)]
+        self.most_cells = cells_that_fit(live, before_mb, self.telemetry.memory_mb())
+        self._postpone(self.most_cells)
+        return loaded | self._load([name for name in self.handles if name not in counted])
+
     def _load(self, names: Sequence[str]) -> dict[str, Loaded]:
-        tasks = [self.tasks[name] for name in names]
-        loaded, fidelity = bring_up(tasks, self.handles, self.settings, self.progress, self.cell_failed)
-        self.fidelity = fidelity | self.fidelity
+        """Load and verify cells, a few at a time: one that measures how fast its host launches must not be crowded."""
+        loaded: dict[str, Loaded] = {}
+        for start in range(0, len(names), LOADED_AT_ONCE):
+            tasks = [self.tasks[name] for name in names[start : start + LOADED_AT_ONCE]]
+            found, fidelity = bring_up(tasks, self.handles, self.settings, self.progress, self.cell_failed)
+            loaded |= found
+            self.fidelity = fidelity | self.fidelity
         return loaded
 
     def _prepare(self, name: str, number: int) -> None:
@@ -332,6 +338,22 @@ class _DesignRun:
         for contrast in done:
             if not contrast.ended:  # by an inspection that failed
                 self.hand_over(contrast)
+        self._let_go()
+        self._stir()
+
+    def _stir(self) -> None:
+        """Run the cells that stay once, untimed: a chip that waited has cooled, and the next visits would be faster."""
+        if self.device == "cpu" or self.fresh:
+            return
+        busy = [contrast for contrast in self.open() if not contrast.resting]
+        primary = {name: contrast.primary for contrast in busy for name in contrast.cells.values()}
+        for name, boundary in primary.items():
+            turn = Turn((boundary,), self.settings.ramp_iterations, self.settings.slice_s)
+            try:
+                self.handles[name].ask("slice", turn, self.settings.worker_timeout_s)
+            except CellError as error:
+                self.cell_failed(name, error)
+        self._let_go()
 
     def visit(self, group: Sequence[Contrast], number: int) -> bool:
         """Time each cell once on the primary boundary, then on the others; return whether the chip was slowing down."""
@@ -352,19 +374,26 @@ class _DesignRun:
         slowed = self._pass(group, dict.fromkeys(cells, (primary,)), number)
         second = {name: tuple(dict.fromkeys(found)) for name, found in others.items() if found}
         if second and group[0].blocks % SECONDARY_EVERY == 0:
-            slowed = self._pass(group, second, number) or slowed
+            slowed = self._pass(group, second, number, secondary=True) or slowed
         return slowed
 
-    def _pass(self, group: Sequence[Contrast], boundaries: Mapping[str, tuple[str, ...]], number: int) -> bool:
+    def _pass(
+        self,
+        group: Sequence[Contrast],
+        boundaries: Mapping[str, tuple[str, ...]],
+        number: int,
+        secondary: bool = False,
+    ) -> bool:
         """Visit each cell once, in a balanced random order."""
         key = -1 if group[0].primary == "device" else group[0].number
-        orders = self._orders.setdefault(key, Orders(self.random))
+        orders = self._orders.setdefault((key, secondary), Orders(self.random))
+        settings, batch = self.settings, group[0].blocks // (SECONDARY_EVERY if secondary else 1)
         previous, slowed = "", False
         for position, name in enumerate(orders.draw(list(boundaries), self.last)):
-            turn = Turn(boundaries[name], self.settings.ramp_iterations, self.settings.slice_s, group[0].blocks)
+            turn = Turn(boundaries[name], settings.ramp_iterations, settings.slice_s, batch)
             began = time.monotonic()
             try:
-                timed = self.handles[name].ask("slice", turn, self.settings.worker_timeout_s)
+                timed = self.handles[name].ask("slice", turn, settings.worker_timeout_s)
             except CellError as error:
                 self.cell_failed(name, error)
                 raise _CellFailed from None
@@ -376,7 +405,8 @@ class _DesignRun:
                     before = contrast.roles.get(previous, previous)
                     contrast.samples.add(contrast.roles[name], restart, block, position, timed, before)
             block = group[0].samples.blocks
-            slowed = self.telemetry.read(name, block if self.fresh else number, block, visit_s) or slowed
+            quartets = frozenset(contrast.number for contrast in group)
+            slowed = self.telemetry.read(name, block if self.fresh else number, block, visit_s, quartets) or slowed
             previous = self.last = name
         return slowed
 
@@ -394,8 +424,7 @@ class _DesignRun:
         """Verify the cells once more: what was timed must still compute what it did before the first block."""
         for task in tasks:
             name = task.spec.name
-            if isinstance(self.handles.get(name), Worker) and name not in self.checked:
-                self.checked.add(name)
+            if isinstance(self.handles.get(name), Worker):
                 self.progress.stage("verify again", name)
                 try:
                     verified(task, self.handles[name], self.settings)
@@ -434,7 +463,7 @@ class _DesignRun:
             contrast.cut,
             NOTE if self.fresh else "",
             self.telemetry.blind,
-            found.no_profiles_of(contrast.roles),
+            found.lacking(contrast.roles),
             found.no_ceilings,
             _unsteady(warmups),
             f"{samples.slowed} of {samples.blocks} blocks measured on a chip that was slowing down"
@@ -450,7 +479,7 @@ class _DesignRun:
             seconds=time.monotonic() - self.started,
             restarts=len(set(samples.groups)),
             bring_up_s=self.bring_up_s,
-            side_by_side=self._whole,
+            side_by_side=(len(self.contrasts), len(cells_of([other.cells for other in self.contrasts]))),
             loaded=contrast.loaded,
             fidelity={role: self.fidelity[name] for role, name in cells.items()},
             warmups=warmups,
@@ -458,10 +487,10 @@ class _DesignRun:
                 role: self.coursework_ms[name] for role, name in cells.items() if name in self.coursework_ms
             },
             consumption={role: found.consumption[name] for role, name in cells.items() if name in found.consumption},
-            answers=_answers_of(answers),
+            answers=_answers_of(answers) if len(answers) == len(cells) else None,
             profiles={role: found.profiles[name] for role, name in cells.items() if name in found.profiles},
             ceilings=found.ceilings,
-            telemetry=self.telemetry.of(contrast.roles),
+            telemetry=self.telemetry.of(contrast.roles, contrast.number),
             note="; ".join(note for note in notes if note),
         )
 

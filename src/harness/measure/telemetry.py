@@ -51,6 +51,7 @@ class Telemetry:
         self._started = time.monotonic()
         self._before: tuple[float, dict[str, float]] | None = None  # time and counters of the reading before
         self.rows: list[dict[str, float | int | str]] = []
+        self._quartets: list[frozenset[int]] = []  # by row
 
     def __enter__(self) -> Self:
         """Open NVML where the device is a GPU; without it there are host readings only."""
@@ -80,8 +81,13 @@ class Telemetry:
             self._nvml.nvmlShutdown()
             self._nvml = None
 
-    def read(self, role: str, restart: int, block: int, visit_s: float = 0.0) -> bool:
-        """Take one reading, just after a visit of `role` that took `visit_s`; return whether the chip slowed down."""
+    def read(
+        self, role: str, restart: int, block: int, visit_s: float = 0.0, quartets: frozenset[int] = frozenset()
+    ) -> bool:
+        """Take one reading, just after a visit of `role` that took `visit_s`; return whether the chip slowed down.
+
+        `quartets` are those of a design that the visit was for.
+        """
         import psutil
 
         row: dict[str, float | int | str] = {
@@ -102,6 +108,7 @@ class Telemetry:
                 self.blind = "NVML does not tell whether the chip slows down: a throttled block would not be noticed"
             row |= gpu | self._capped_around(visit_s)
         self.rows.append(row)
+        self._quartets.append(quartets)
         return slowed
 
     def _read_gpu(self) -> dict[str, float]:
@@ -185,11 +192,15 @@ class Telemetry:
         used = [process.usedGpuMemory for process in processes if process.pid == pid]
         return used[0] / 1e6 if used and used[0] is not None else None
 
-    def of(self, roles: Mapping[str, str]) -> Telemetry:
-        """Return the readings so far of some cells alone, under their roles; `roles` are by the cell's name."""
+    def of(self, roles: Mapping[str, str], quartet: int) -> Telemetry:
+        """Return the readings so far of one quartet's visits, its cells by their roles; `roles` are by their names."""
         found = copy(self)
         found._nvml = None
-        found.rows = [row | {"cell": roles[str(row["cell"])]} for row in self.rows if row["cell"] in roles]
+        found.rows = [
+            row | {"cell": roles[str(row["cell"])]}
+            for row, quartets in zip(self.rows, self._quartets, strict=True)
+            if row["cell"] in roles and quartet in quartets
+        ]
         return found
 
     def memory_mb(self) -> tuple[float, float] | None:

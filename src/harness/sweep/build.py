@@ -15,7 +15,7 @@ from harness.measure.references import BuiltQuartet, task
 from harness.networks.data.labelled import Labelled, labelled
 from harness.sweep.plan import build_plan
 from harness.system.cache import Cache
-from harness.system.errors import CellError, UserError
+from harness.system.errors import CellError
 from harness.techniques.arch.assembled import Network, network
 from harness.techniques.arch.stages import Router, Stage
 from harness.techniques.finetuned import base_model, weights_of
@@ -42,7 +42,7 @@ class DesignBuilder:
     def __init__(self, plans: Sequence[QuartetPlan], cache: Cache, progress: Progress) -> None:
         self._cache, self._progress = cache, progress
         self._names = cell_names(plans)
-        self._built: dict[tuple[str, int, int], PreparedCell | CellError | UserError] = {}
+        self._built: dict[tuple[str, int, int], PreparedCell | Exception] = {}
         self._tasks: dict[tuple[str, int, int], CellTask] = {}
         self._data: dict[str, Labelled | None] = {}
 
@@ -64,7 +64,7 @@ class DesignBuilder:
                 if where not in self._data:
                     self._data[where] = labelled(base_model(plan.config), plan.config.data, self._cache)
                 self._built[key] = _prepare(plan, cell, self._data[where], self._cache, self._progress, build)
-            except (CellError, UserError) as error:
+            except Exception as error:  # of this cell: the quartets that don't need it go on
                 self._built[key] = error
         found = self._built[key]
         if isinstance(found, Exception):

@@ -45,6 +45,7 @@ class Launcher:
     options: tuple[str, ...] = ()  # overrides for Hydra: what the user left open
     one_machine: bool = True  # all jobs run here: what is built ahead here is theirs
     at_once: int = 1  # jobs that run at the same time, where that is known
+    devices: int = 1  # that they run on, where that is known
 
     @property
     def here(self) -> bool:
@@ -77,8 +78,14 @@ def choose_launcher(overrides: Sequence[str], device: str, hydra: Any = None) ->
     gpus = int(device == "cuda")
     settings = hydra.launcher
     if name == "joblib":
-        jobs = settings.n_jobs or max(2, gpus and len(_visible()))
-        return Launcher(name, (*options, f"hydra.launcher.n_jobs={jobs}"), at_once=int(jobs))
+        devices = len(_visible()) if gpus else 1
+        jobs = settings.n_jobs or max(2, devices)
+        return Launcher(
+            name,
+            (*options, f"hydra.launcher.n_jobs={jobs}"),
+            at_once=int(jobs),
+            devices=devices if jobs < 0 else min(devices, int(jobs)),
+        )
     if name == "submitit_local":
         return Launcher(name, tuple(options))
     if name == "submitit_slurm":

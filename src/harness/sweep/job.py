@@ -91,13 +91,14 @@ def run_design(design: PlannedDesign, sweep_id: str, store: Store, progress: Pro
 
     Whatever goes wrong with one quartet ends as its FAILED row with the reason.
     """
-    rows = _Rows(design, sweep_id, store, progress, ended)
+    rows = _Rows(design, store, progress, ended)
     config = design.jobs[0].plan.config
     try:
+        rows.begin(sweep_id)
         _measure(rows, open_cache(config.cache, sweep_id), progress)
     except KeyboardInterrupt:
-        with suppress(Exception):  # a store that is away: the next start ends the run
-            for number in rows.open():
+        for number in rows.open():
+            with suppress(Exception):  # a store that is away: the next start ends the run
                 finish(store, rows.runs[number].run_id, "KILLED", "interrupted")
         raise
     except Exception as error:  # of all that have not ended yet
@@ -116,7 +117,7 @@ def _measure(rows: _Rows, cache: Cache, progress: Progress) -> None:
         for number, plan in enumerate(plans):
             try:
                 built[number] = [builder.quartet(requested, build) for requested, build in scenario.builds(plan)]
-            except (CellError, UserError) as error:
+            except Exception as error:
                 rows.fail(number, error)
     numbers = list(built)
     if plans[0].config.engine.build_only:
@@ -142,11 +143,16 @@ def _measure(rows: _Rows, cache: Cache, progress: Progress) -> None:
 class _Rows:
     """The rows of a design's quartets, from their beginning to their end."""
 
-    def __init__(self, design: PlannedDesign, sweep_id: str, store: Store, progress: Progress, ended: Ended) -> None:
+    def __init__(self, design: PlannedDesign, store: Store, progress: Progress, ended: Ended) -> None:
         self.design, self._progress, self._tell = design, progress, ended
         self._outbox = outbox_of(store, design.jobs[0].plan.config.tracking.root)
         self._ended: set[int] = set()
-        self.runs = [self._begin(job.plan, sweep_id) for job in design.jobs]
+        self.runs: list[StartedRun] = []
+
+    def begin(self, sweep_id: str) -> None:
+        """Begin all rows."""
+        for job in self.design.jobs:
+            self.runs.append(self._begin(job.plan, sweep_id))
 
     def _begin(self, plan: QuartetPlan, sweep_id: str) -> StartedRun:
         config = plan.config

@@ -195,7 +195,7 @@ def _measure_elsewhere(
     for _ in sweep.resumed.finished:
         progress.end(None, kept=True)
     report_state()
-    designs = sweep.designs(launcher.at_once)
+    designs = sweep.designs(launcher.devices)
     runner = design_runner(designs, sweep.sweep_id, sweep.store)
     with watching(sweep.store, sweep.sweep_id, sweep.resumed.finished.values(), progress, report_state):
         try:

@@ -218,9 +218,9 @@ def test_cells_that_memory_does_not_hold_are_measured_in_parts_which_share_the_b
     assert sorted(found) == list(range(6))
     assert all(isinstance(result, Measurement) for result in found.values())
     assert len(bench.started[0]) == 12  # processes are there, but load nothing until it is known how many fit
-    loaded = [name for name, command in bench.asked if command == "load"]
-    assert Counter(loaded)["baseline"] == 2
-    assert len(loaded) == 6 + 6 + 3 or len(loaded) <= 16
+    loaded = Counter(name for name, command in bench.asked if command == "load")
+    assert loaded["baseline"] == 2
+    assert loaded.total() == 8 + 8  # three architectures by one acceleration, twice
 
 
 @pytest.mark.parametrize(("most", "cells"), [(12, 12), (9, 9), (8, 8), (6, 6), (4, 4), (3, 4)])
@@ -267,3 +267,40 @@ def test_a_cell_that_computes_something_else_after_the_blocks_costs_its_quartets
             assert str(found[number]) == "arch: after the timed blocks: broke"
         else:
             assert isinstance(found[number], Measurement)
+
+
+def test_in_the_device_pass_each_cell_follows_each_other_one_equally_often_whatever_the_second_pass_does(bench):
+    bench.boundaries = ("device", "wall")
+    settings = replace(SETTINGS, half_width=1e-12, min_blocks=24, max_blocks=24)
+    found, _ = ended(settings=settings, primary="device")
+    orders = [[]]
+    for name, turn in bench.turns:
+        if turn.boundaries == ("device",):
+            orders[-1].append(name)
+            if len(orders[-1]) == 12:
+                orders.append([])
+    pairs = Counter(pair for order in orders for pair in itertools.pairwise(order))
+    assert found[0].samples.blocks == 24  # two squares of twelve rows
+    assert len(pairs) == 12 * 11
+    assert sum(count == 2 for count in pairs.values()) > 110  # but for rows that were turned around
+
+
+def test_a_quartets_telemetry_holds_the_readings_of_its_own_visits(bench):
+    found, _ = ended()
+    for result in found.values():
+        cells = Counter(row["cell"] for row in result.telemetry.rows)
+        assert dict(cells) == dict.fromkeys(("baseline", "arch", "hw", "combined"), result.samples.blocks)
+
+
+def test_quartets_that_failed_before_their_first_block_leave_no_budget_behind(bench, monkeypatch):
+    budgets = []
+    real = protocol._DesignRun.block
+
+    def block(self, *arguments):
+        budgets.append(self.budget_s)
+        return real(self, *arguments)
+
+    monkeypatch.setattr(protocol._DesignRun, "block", block)
+    bench.failing = {"a": ("load", 0)}
+    ended()
+    assert set(budgets) == {4 * SETTINGS.budget_s}

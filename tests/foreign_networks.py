@@ -150,6 +150,10 @@ def cached(num_classes):
     return Cached(num_classes, nn.Conv2d(16, 16, 3, 1, 1))
 
 
+def weight_norm(num_classes):
+    return Small(num_classes, nn.utils.weight_norm(nn.Conv2d(16, 32, 3, 1, 1)), out=32)
+
+
 def lazy(num_classes):
     return nn.Sequential(
         nn.LazyConv2d(16, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LazyLinear(num_classes)

@@ -17,6 +17,7 @@ from harness.measure.references import tasks
 from harness.results.analyse import analyse
 from harness.stats import estimate
 from harness.stats.roles import ROLES
+from harness.stats.verdict import DECISION_LEVEL
 from harness.sweep.build import prepare
 from harness.sweep.job import run_quartet
 
@@ -91,7 +92,7 @@ def test_the_interval_is_that_of_replicated_builds(builds, measured):
     found = analyse(measured, plan.config.protocol)
     interaction = found.interactions["wall"]
     throughput = samples.throughput("wall")
-    assert interaction == estimate(throughput, samples.groups, builds=samples.builds)
+    assert interaction == estimate(throughput, samples.groups, builds=samples.builds, decision_level=DECISION_LEVEL)
     assert (interaction.builds, interaction.restarts) == (2, 4)
     assert (found.metrics["measure/builds"], found.metrics["measure/restarts"]) == (2, 4)
     assert found.metrics["interaction/p_value"] == interaction.p_value

@@ -15,7 +15,13 @@ from harness.sweep.resume import find_measured
 from harness.system.errors import UserError
 from harness.tracking import open_store, sweeps
 
-GRID = ("reference=engine", "engine=onnxruntime", "arch=grouped,low_rank", "hw=identity")
+GRID = (
+    "reference=engine",
+    "engine=onnxruntime",
+    "arch=grouped,low_rank",
+    "hw=identity",
+    "protocol.side_by_side=false",  # or both would end in the same breath
+)
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.config import ModelConfig
 from harness.networks.own_code import reported
 from harness.networks.shapes import copied, sample_images
 from harness.system.errors import UserError
+from harness.system.library_internals import dispatch_mode, is_compiled
 
 _BATCH = 2  # one image alone would hide a batch of one that is written into a network
 _NOISE = 1e-3  # of the range of the answers: far above what the order of sums changes
@@ -70,11 +70,11 @@ def check_answers(network: nn.Module, cfg: ModelConfig) -> None:
         )
 
 
-class _Precisions(TorchDispatchMode):
+class _Precisions(dispatch_mode()):  # type: ignore[misc]
     """Notes whether anything inside computes in less than fp32 (`reduced`: in what, "" if nothing does)."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.reduced = ""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -92,7 +92,7 @@ def _check_plain(network: nn.Module, cfg: ModelConfig) -> None:
         )
     for name, part in network.named_modules():
         where = f"model={cfg.name}" + (f": its part {name}" if name else "")
-        if isinstance(part, torch._dynamo.OptimizedModule) or part._compiled_call_impl is not None:
+        if is_compiled(part):
             raise UserError(
                 f"{where} is compiled by torch.compile already: return it as it was, and choose hw=compiled"
             )

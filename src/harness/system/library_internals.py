@@ -64,3 +64,37 @@ def generated_kernels() -> int:
     from torch._inductor import metrics
 
     return int(metrics.generated_kernel_count)
+
+
+def child_slots(module: torch.nn.Module) -> list[tuple[str, torch.nn.Module | None]]:
+    """Return all names under which a module holds others, one that it holds twice under both."""
+    return list(module._modules.items())
+
+
+def parameter_slots(module: torch.nn.Module) -> list[tuple[str, torch.nn.Parameter | None]]:
+    """Return all names under which a module holds parameters of its own, one that it holds twice under both."""
+    return list(module._parameters.items())
+
+
+def has_hooks(module: torch.nn.Module) -> bool:
+    """Return whether something runs before or after a module's forward."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
+def registered_names(module: torch.nn.Module) -> list[str]:
+    """Return the names of all parameters, buffers and modules that a module holds itself, those that are None too."""
+    return [*module._parameters, *module._buffers, *module._modules]
+
+
+def is_compiled(module: torch.nn.Module) -> bool:
+    """Return whether torch.compile has wrapped a module, or replaced its call."""
+    import torch._dynamo
+
+    return isinstance(module, torch._dynamo.OptimizedModule) or module._compiled_call_impl is not None
+
+
+def dispatch_mode() -> Any:
+    """Return the class whose `__torch_dispatch__` sees every operator that runs while it is entered."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    return TorchDispatchMode

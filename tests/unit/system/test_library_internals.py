@@ -17,7 +17,7 @@ import torch
 
 from harness.system import library_internals
 
-DOCUMENTED = {"os._exit"}  # underscored, and yet a part of Python's documentation
+DOCUMENTED = {"os._exit", "getattr(answer, '_fields', None)"}  # underscored, and yet a part of Python's documentation
 READERS = {"getattr", "hasattr", "setattr", "delattr"}
 
 
@@ -154,3 +154,44 @@ def test_inductor_is_a_backend_that_takes_an_inner_compiler():
 
 def test_the_kernels_that_inductor_generated_are_counted():
     assert library_internals.generated_kernels() >= 0
+
+
+def test_a_module_that_is_held_twice_has_both_names_and_none_is_a_name_too():
+    layer = torch.nn.Linear(2, 2, bias=False)
+    holder = torch.nn.Sequential(layer, layer)
+    assert library_internals.child_slots(holder) == [("0", layer), ("1", layer)]
+    assert library_internals.registered_names(layer) == ["weight", "bias"]
+    assert library_internals.registered_names(holder) == ["0", "1"]
+
+
+def test_a_compiled_module_is_known_whichever_way_it_was_compiled():
+    wrapped, in_place = torch.compile(torch.nn.ReLU()), torch.nn.ReLU()
+    assert not library_internals.is_compiled(in_place)
+    in_place.compile()
+    assert library_internals.is_compiled(wrapped) and library_internals.is_compiled(in_place)
+
+
+def test_a_dispatch_mode_sees_every_operator():
+    seen = []
+
+    class Watching(library_internals.dispatch_mode()):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            seen.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    with Watching():
+        torch.zeros(2) + 1
+    assert any("add" in name for name in seen)
+
+
+def test_parameters_are_known_by_all_their_names_and_hooks_are_seen():
+    layer = torch.nn.Linear(2, 2, bias=False)
+    layer.tied = layer.weight
+    slots = library_internals.parameter_slots(layer)
+    assert [name for name, _ in slots] == ["weight", "bias", "tied"]
+    assert slots[0][1] is slots[2][1] is layer.weight and slots[1][1] is None
+    assert not library_internals.has_hooks(layer)
+    before, after = torch.nn.ReLU(), torch.nn.ReLU()
+    before.register_forward_pre_hook(lambda *_: None)
+    after.register_forward_hook(lambda *_: None)
+    assert library_internals.has_hooks(before) and library_internals.has_hooks(after)

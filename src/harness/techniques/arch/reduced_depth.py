@@ -17,6 +17,7 @@ from torch import nn
 
 from harness.networks.shapes import copied, for_inference, output_shapes, sample_images
 from harness.system.errors import UserError, kind_and_first_line
+from harness.system.library_internals import child_slots
 from harness.techniques.arch.anatomy import image_size
 from harness.techniques.arch.options import ReducedDepthOptions
 from harness.techniques.arch.understood import close
@@ -72,7 +73,7 @@ def block_groups(model: nn.Module) -> list[tuple[int, tuple[str, ...]]]:
             continue
         kind: type | None = None
         blocks, removable = 0, list[str]()
-        for child_name, child in [*parent._modules.items(), ("", None)]:
+        for child_name, child in [*child_slots(parent), ("", None)]:
             full = f"{parent_name}.{child_name}".lstrip(".")
             if child is not None and full in kept and (kind is None or type(child) is kind):
                 blocks, removable = blocks + 1, [*removable, full]
@@ -115,7 +116,7 @@ def _blocks(network: nn.Module) -> Iterator[tuple[nn.Module, list[str]]]:
     names: dict[nn.Module, list[str]] = {}
     for parent_name, parent in network.named_modules(remove_duplicate=False):
         if _is_sequence(parent):
-            for child_name, child in parent._modules.items():
+            for child_name, child in child_slots(parent):
                 if child is not None and not isinstance(child, nn.Sequential) and any(True for _ in child.children()):
                     names.setdefault(child, []).append(f"{parent_name}.{child_name}".lstrip("."))
     yield from names.items()

@@ -16,6 +16,7 @@ from torch.nn.utils import parametrize
 
 from harness.networks.shapes import copied, on_a_copy, sample_images
 from harness.system.errors import UserError, kind_and_first_line
+from harness.system.library_internals import child_slots, has_hooks, parameter_slots, registered_names
 from harness.techniques.arch.anatomy import image_size
 
 _CLOSE = 1e-4  # of the range: above what another order of sums changes, far below what another function does
@@ -86,9 +87,9 @@ def check_prunable(model: nn.Module, layers: Mapping[str, nn.Module], asked: str
 def replace(network: nn.Module, old: nn.Module, new: nn.Module) -> None:
     """Put `new` wherever `old` is registered in `network`: a layer may be there under several names."""
     for parent in list(network.modules()):
-        for name, child in parent._modules.items():
+        for name, child in child_slots(parent):
             if child is old:
-                parent._modules[name] = new
+                setattr(parent, name, new)
 
 
 def telling_copy(model: nn.Module) -> nn.Module:
@@ -99,10 +100,10 @@ def telling_copy(model: nn.Module) -> nn.Module:
     telling = copied(model, own_weights=False)
     generator = torch.Generator().manual_seed(0)
     for part in telling.modules():
-        for name, parameter in part._parameters.items():
+        for name, parameter in parameter_slots(part):
             if parameter is not None and parameter.is_floating_point() and not parameter.any():
                 drawn = _DRAWN * torch.randn(parameter.shape, generator=generator)
-                part._parameters[name] = nn.Parameter(drawn, requires_grad=False)
+                setattr(part, name, nn.Parameter(drawn, requires_grad=False))
     return telling
 
 
@@ -124,13 +125,13 @@ def _not_plain(layer: nn.Module, shape: tuple[int, ...] | None) -> str:
         return named
     if parametrize.is_parametrized(layer):
         return "computes its weight from other parameters (torch.nn.utils.parametrize)"
-    if layer._forward_hooks or layer._forward_pre_hooks:
+    if has_hooks(layer):
         return "has a hook, which may compute its weight or change its answer (weight norm, spectral norm)"
     if "forward" in vars(layer):
         return "has a forward of its own"
-    if layer._parameters.get("weight") is None:
+    if dict(parameter_slots(layer)).get("weight") is None:
         return "has a weight that is no parameter of its own"
-    more = [*(name for name in layer._parameters if name not in ("weight", "bias")), *layer._buffers, *layer._modules]
+    more = [name for name in registered_names(layer) if name not in ("weight", "bias")]
     if more:
         return f"{named} that holds more than weight and bias: {more[0]}"
     if _runs_otherwise(layer) and not _computes_the_same(layer, shape):
@@ -193,7 +194,7 @@ def plain_copy(layer: nn.Module) -> nn.Module:
         plain = nn.utils.skip_init(nn.Linear, layer.in_features, layer.out_features, bias=layer.bias is not None)
     else:
         raise TypeError(f"{type(layer).__name__} is neither nn.Conv2d nor nn.Linear")
-    for name, parameter in layer._parameters.items():
+    for name, parameter in parameter_slots(layer):
         plain.register_parameter(name, parameter)
     return plain.eval()
 
@@ -220,7 +221,7 @@ def _owners(model: nn.Module) -> dict[int, list[tuple[str, nn.Module]]]:
     """Return which modules hold each parameter, by its id; a module registered under several names counts once."""
     out: dict[int, list[tuple[str, nn.Module]]] = {}
     for name, part in model.named_modules():
-        for parameter in part._parameters.values():
+        for _, parameter in parameter_slots(part):
             if parameter is not None:
                 out.setdefault(id(parameter), []).append((name, part))
     return out

@@ -126,3 +126,9 @@ def primary_boundary(requested: str, loaded: Mapping[str, Loaded], settings: Pro
     if settings.primary != "auto":
         raise CellError(f"protocol.primary={requested}: not every cell has it: {reason}")
     return "wall", f"verdict on wall, because there is no device boundary: {reason}"
+
+
+def unsteady(warmups: Mapping[str, Warmup]) -> str:
+    """Return which cells reached no steady state, as a note; "" if all did."""
+    roles = [role for role, found in warmups.items() if not found.steady]
+    return f"{', '.join(roles)}: no steady state within the warm-up's time" if roles else ""

@@ -21,7 +21,7 @@ import numpy as np
 
 from harness.config import ProtocolConfig
 from harness.engines.profiling import CellProfile
-from harness.measure.bring_up import CellTask, bring_up, usual_recipe, verified, warm_up_cell
+from harness.measure.bring_up import CellTask, bring_up, unsteady, usual_recipe, verified, warm_up_cell
 from harness.measure.ceilings import Ceilings
 from harness.measure.cell import Loaded, Turn, Warmup
 from harness.measure.contrast import Contrast
@@ -30,7 +30,7 @@ from harness.measure.design import Design, alone, cells_of, cells_that_fit, firs
 from harness.measure.inspection import Inspections
 from harness.measure.orders import Orders
 from harness.measure.progress import Progress
-from harness.measure.references import QuartetPredictions
+from harness.measure.references import QuartetPredictions, answers_of_quartet
 from harness.measure.samples import Samples
 from harness.measure.settings import resolve_protocol
 from harness.measure.stopping import Standing
@@ -465,7 +465,7 @@ class _DesignRun:
             self.telemetry.blind,
             found.lacking(contrast.roles),
             found.no_ceilings,
-            _unsteady(warmups),
+            unsteady(warmups),
             f"{samples.slowed} of {samples.blocks} blocks measured on a chip that was slowing down"
             if samples.slowed
             else "",
@@ -487,22 +487,9 @@ class _DesignRun:
                 role: self.coursework_ms[name] for role, name in cells.items() if name in self.coursework_ms
             },
             consumption={role: found.consumption[name] for role, name in cells.items() if name in found.consumption},
-            answers=_answers_of(answers) if len(answers) == len(cells) else None,
+            answers=answers_of_quartet(answers) if len(answers) == len(cells) else None,
             profiles={role: found.profiles[name] for role, name in cells.items() if name in found.profiles},
             ceilings=found.ceilings,
             telemetry=self.telemetry.of(contrast.roles, contrast.number),
             note="; ".join(note for note in notes if note),
         )
-
-
-def _answers_of(found: Mapping[str, QuartetPredictions]) -> QuartetPredictions | None:
-    """Return the answers of a quartet's cells under their roles; `found` holds one cell's in each."""
-    if not found:
-        return None
-    own = {role: next(iter(answers.own.values())) for role, answers in found.items()}
-    return QuartetPredictions(own, {role: next(iter(answers.eager.values())) for role, answers in found.items()})
-
-
-def _unsteady(warmups: Mapping[str, Warmup]) -> str:
-    roles = [role for role, found in warmups.items() if not found.steady]
-    return f"{', '.join(roles)}: no steady state within the warm-up's time" if roles else ""

@@ -133,3 +133,11 @@ def answer(
     while len(_eager_answers) > KEPT_ANSWERS:
         del _eager_answers[next(iter(_eager_answers))]
     return QuartetPredictions(own, eager)
+
+
+def answers_of_quartet(found: Mapping[str, QuartetPredictions]) -> QuartetPredictions | None:
+    """Return the answers of a quartet's cells under their roles; `found` holds one cell's in each."""
+    if not found:
+        return None
+    own = {role: next(iter(answers.own.values())) for role, answers in found.items()}
+    return QuartetPredictions(own, {role: next(iter(answers.eager.values())) for role, answers in found.items()})

@@ -8,6 +8,7 @@ import pytest
 
 from harness.engines.base import Graph
 from harness.engines.build import artifact_key
+from harness.sweep.command_line import compose_jobs
 from harness.sweep.plan import build_plan, builds_of, check_boundary, check_config, plan_quartet
 from harness.system.errors import UserError
 from harness.techniques.hw.fp16 import FP16
@@ -227,3 +228,13 @@ def test_an_identity_control_can_be_one_of_accelerated_cells(planned):
 def test_a_control_over_what_is_not_there_is_refused(configured, options, says):
     with pytest.raises(UserError, match=says):
         plan_quartet(configured("arch=identity", "hw=identity", *options), "onnxruntime", "cpu")
+
+
+def test_the_preset_of_accelerated_controls_has_fp16_and_fusion_in_all_four_cells():
+    jobs = compose_jobs(["experiment=aa_accelerated", "model=densenet_tiny"])
+    for job in jobs:
+        plan = plan_quartet(job.config, "onnxruntime", "cpu")
+        assert (plan.arch, plan.hw, len(plan.cells)) == (("identity",), ("identity",), 4)
+        assert {(cell.levels.precision, cell.levels.fusion, cell.engine) for cell in plan.cells} == {
+            (FP16, "max", "onnxruntime")
+        }

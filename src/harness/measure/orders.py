@@ -1,4 +1,4 @@
-"""In which order cells are visited: each follows each other one equally often.
+"""In which order cells are visited: over a whole square each follows each other one equally often.
 
 A cell's time may depend on who ran before it (by 0.5 to 1.1% on an H100, three quarters of the variance of an Inductor
 cell). Williams' squares balance that: of n cells they have n rows (2n where n is odd) in which each ordered pair of

@@ -1,7 +1,7 @@
 """How a design is measured: verified first, warmed up, then interleaved blocks until each quartet's interval is narrow.
 
-On the device boundary a block visits every cell once, in an order in which each follows each other one equally often;
-the quartets are contrasts over the same visits. Elsewhere the host's noise is correlated over seconds, so the four
+On the device boundary a block visits every cell once, in orders that let each follow each other one equally often; the
+quartets are contrasts over the same visits. Elsewhere the host's noise is correlated over seconds, so the four
 cells of a quartet are visited in a row. What is not the primary boundary is timed in a pass of its own, in every second
 block: a cell launched kernel by kernel slows down the replay that comes after it.
 

@@ -43,7 +43,7 @@ class Capabilities:
     fusion_steps: tuple[str, ...] = ()  # levels below its maximum that `fusion` may step down to, highest first
     fusion_options: tuple[str, ...] = ()  # its options that set the level of fusion themselves
     autotunes: bool = False  # on a GPU a build times kernels, so that another build may choose others
-    build_sd: float | None = None  # of ln(throughput) between builds of one cell, where that was measured
+    build_sd: float | None = None  # of ln(throughput) between builds of one cell; None: not measured
     lowerings: tuple[str, ...] = ()  # optional rewrites of a network that it has registered, as `dense_blocks`
 
 

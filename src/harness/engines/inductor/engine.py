@@ -33,7 +33,7 @@ class InductorEngine(Engine):
     """torch.compile with the Inductor backend behind the engine contract."""
 
     name = "inductor"
-    # between six builds, cards and sessions of one cell on H100s: experiments/densenet121_h100
+    # sd of ln(gain) between six units on H100s that differ in build, card and session: none has told those apart
     capabilities = Capabilities((FP32, TF32, FP16), autotunes=True, build_sd=0.014, lowerings=tuple(LOWERINGS))
     options = (
         replace(CHANNELS_LAST, meaning="GPU only: convert the network to NHWC; None: on"),

@@ -79,11 +79,14 @@ class Fixed(Scenario):
         """Add the samples, energy and memory, answers on labelled images, roofline, and where the factor comes from."""
         add_blocks(row, plan, cells, measurement, analysis)
         if build_sd_of(plan) is not None and len(set(measurement.samples.builds)) == 1:
-            row.notes.append("of one build: another may choose other kernels (protocol.builds=3 measures three)")
+            unknown = "" if build_sd_of(plan) else ", how far that moves the factor is not known"
+            row.notes.append(
+                f"of one build: another may choose other kernels{unknown} (protocol.builds=3 measures three)"
+            )
 
 
 def build_sd_of(plan: QuartetPlan) -> float | None:
-    """Return the sd of ln(factor) between builds of its engines, as far as it is known; None where none is tuned."""
+    """Return the sd of ln(factor) between builds of its engines, 0 where it is not known; None where none is tuned."""
     tuned = [get(cell.engine).capabilities for cell in plan.cells] if plan.device == "cuda" else []
     tuned = [able for able in tuned if able.autotunes]
     return math.sqrt(sum((able.build_sd or 0.0) ** 2 for able in tuned)) if tuned else None

@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from harness.networks.shapes import copied, for_inference, output_shapes, sample_images
-from harness.system.errors import UserError, kind_and_first_line
+from harness.networks.shapes import copied, for_inference, sample_images
+from harness.system.errors import UserError
 from harness.system.library_internals import child_slots
 from harness.techniques.arch.anatomy import image_size
 from harness.techniques.arch.options import ReducedDepthOptions
-from harness.techniques.arch.understood import close
+from harness.techniques.arch.understood import check_runs, close
 
 name = "reduced_depth"
 
@@ -41,7 +41,7 @@ def check(model: nn.Module, options: ReducedDepthOptions) -> None:
             f"arch.reduced_depth.depth={options.depth} leaves nothing out: the stages have at most {most} blocks, "
             f"so it must be at most {(most - 1) / most:.3g}"
         )
-    _check_runs(model, options)
+    check_runs(model, lambda: apply(model, options), f"arch={name}: {type(model).__name__} can't be run without blocks")
 
 
 def apply(model: nn.Module, options: ReducedDepthOptions) -> nn.Module:
@@ -51,17 +51,6 @@ def apply(model: nn.Module, options: ReducedDepthOptions) -> nn.Module:
         parent, _, child = block.rpartition(".")
         delattr(changed.get_submodule(parent), child)
     return for_inference(changed)
-
-
-def _check_runs(model: nn.Module, options: ReducedDepthOptions) -> None:
-    """Raise UserError where the network's own code misses a block that has gone."""
-    side = image_size(model)
-    try:
-        output_shapes(apply(model, options), (3, side, side))
-    except Exception as error:
-        raise UserError(
-            f"arch={name}: {type(model).__name__} can't be run without blocks: {kind_and_first_line(error)[:180]}"
-        ) from error
 
 
 def block_groups(model: nn.Module) -> list[tuple[int, tuple[str, ...]]]:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from harness.networks.shapes import copied, on_a_copy, sample_images
+from harness.networks.shapes import copied, on_a_copy, output_shapes, sample_images
 from harness.system.errors import UserError, kind_and_first_line
 from harness.system.library_internals import child_slots, has_hooks, parameter_slots, registered_names
 from harness.techniques.arch.anatomy import image_size
@@ -66,6 +66,18 @@ def check_unchanged(model: nn.Module, rebuild: Callable[[nn.Module], list[nn.Mod
             f"{asked} can't rebuild {type(model).__name__}: with equal layers in place of its own it answers "
             f"otherwise, by {apart(before, after):.2g} of its range"
         )
+
+
+def check_runs(model: nn.Module, change: Callable[[], nn.Module], otherwise: str) -> None:
+    """Raise UserError where the network's own code does not run after `change()`, which returns the changed copy.
+
+    The message is the technique and what the network does otherwise, `otherwise`, then PyTorch's reason.
+    """
+    side = image_size(model)
+    try:
+        output_shapes(change(), (3, side, side))
+    except Exception as error:
+        raise UserError(f"{otherwise}: {kind_and_first_line(error)[:180]}") from error
 
 
 def check_prunable(model: nn.Module, layers: Mapping[str, nn.Module], asked: str) -> None:

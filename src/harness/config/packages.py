@@ -123,6 +123,13 @@ def _checked(name: str, module: Any) -> Any:
     return module
 
 
+def described(group: str, name: str) -> str:
+    """Return an entry's kind, name and package: "technique my_technique of package my-package"."""
+    entry = registered(group).get(name)
+    kind = group.removeprefix("harness.").partition(".")[0].removesuffix("s")
+    return f"{kind} {name}" + (f" of {_package(entry)}" if entry is not None else "")
+
+
 def model_source(model: str) -> list[str]:
     """Return the Python module of a model that is `module:function` or an entry; none for ours or a library's."""
     if ":" in model:

@@ -51,13 +51,19 @@ class HarnessConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
     sweep_name: str | None = None  # in MLflow; None: made from the grid
     resume: str = "auto"  # auto | never | a sweep's name or run id
+    on_unsupported: str = "fail"  # fail: measure nothing where a job can't be measured | skip: leave those jobs out
+    dry_run: bool = False  # print what would be measured, built and fetched, and about how long it takes; do nothing
 
     def reference_engine(self, engine: str) -> str:
         """Return what the cells without hardware techniques run on, where those with some run on `engine`."""
         return engine if self.reference == "engine" else self.reference
 
 
-QUARTET_RANGES: Ranges = {"reference": one_of("eager", "engine"), "batch_size": at_least(1)}
+QUARTET_RANGES: Ranges = {
+    "reference": one_of("eager", "engine"),
+    "batch_size": at_least(1),
+    "on_unsupported": one_of("fail", "skip"),
+}
 
 
 def from_omegaconf(cfg: Any) -> HarnessConfig:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
 
+from harness.config import packages
 from harness.config.sources import is_source
 from harness.system.errors import UserError, first_line
 
@@ -23,6 +24,16 @@ def reported(doing: str) -> Iterator[None]:
         raise
     except (Exception, SystemExit) as error:  # somebody else's code may raise anything
         raise UserError(f"{doing}: {reason(error)}") from error
+
+
+def of_another_package(group: str, name: str, doing: str) -> AbstractContextManager[None]:
+    """Report what a technique, an engine or a scenario of another package raises under its name.
+
+    What ours raises passes as it is: that is our bug.
+    """
+    if name in packages.ours(group):
+        return nullcontext()
+    return reported(f"{packages.described(group, name)}: its {doing} fails")
 
 
 @contextmanager

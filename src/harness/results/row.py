@@ -43,6 +43,7 @@ TAGS = {
     "command": "of a sweep: what started it",
     "process": "of a sweep: its process",
     "grid_key": "of a sweep: its grid",
+    "left_out": "of a sweep with `on_unsupported=skip`: the jobs that can't be measured, and why",
     "continues": "of a sweep: the sweep that it resumes",
     "error": "why a run is FAILED or KILLED",
 }

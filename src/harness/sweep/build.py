@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from harness.engines import get
-from harness.engines.build import Built, fetch_or_build
-from harness.engines.export import ExportRequest, export
+from harness.engines.base import BuildPlan, Graph
+from harness.engines.build import Built, artifact_key, fetch_or_build
+from harness.engines.export import ExportRequest, export, export_key
 from harness.measure.bring_up import CellTask, try_out
 from harness.measure.cell import CellPlan, PreparedCell, QuartetPlan
 from harness.measure.progress import Progress
 from harness.measure.references import BuiltQuartet, task
 from harness.networks.data.labelled import Labelled, labelled
 from harness.sweep.plan import build_plan
-from harness.system.cache import Cache
+from harness.system.cache import Cache, NotCached
 from harness.system.errors import CellError
 from harness.techniques.arch.assembled import Network, network
 from harness.techniques.arch.stages import Router, Stage
@@ -34,6 +37,36 @@ def prepare(plan: QuartetPlan, cache: Cache, progress: Progress, build: int = 0)
 def build_quartet(plan: QuartetPlan, cache: Cache, progress: Progress, build: int = 0) -> BuiltQuartet:
     """Return one quartet with its engines built and, unless nothing is to be run, what its workers are to load."""
     return DesignBuilder([plan], cache, progress).quartet(plan, build)
+
+
+@dataclass(frozen=True)
+class EngineFound:
+    """One engine that a cell needs: what is in the cache of it."""
+
+    key: str  # the same for the same engine
+    engine: str
+    seconds: float | None  # that building it took; None: it is to be built
+
+
+def look_up(plan: QuartetPlan, cell: CellPlan, cache: Cache, build: int = 0) -> list[EngineFound]:
+    """Return the engines that a cell needs, one a stage; `cache` is one that only reads, so nothing is built."""
+    cell = _numbered(cell, build)
+    data = None
+    with suppress(NotCached):  # without its images a router is not calibrated, and other engines may be built for it
+        data = labelled(base_model(plan.config), plan.config.data, cache)
+    weights = weights_of(plan.config, cell.arch)
+    net = network(weights.model, cell.arch, weights.checkpoint, weights.sha256, data)
+    found = []
+    for number, stage in enumerate(net.stages):
+        request = _request(stage, cell, net)
+        stand_in = Graph(Path(), export_key(stage.module, net.identity.exact, request), (), (), 0)
+        seconds = None
+        asked = _stage_plan(plan, cell, net, number, stand_in)
+        with suppress(NotCached):
+            graph, _, _ = export(stage.module, net.identity.exact, request, cache)
+            seconds = fetch_or_build(_stage_plan(plan, cell, net, number, graph), cache).seconds
+        found.append(EngineFound(artifact_key(asked), cell.engine, seconds))
+    return found
 
 
 class DesignBuilder:
@@ -101,12 +134,18 @@ def _prepare(
     plan: QuartetPlan, cell: CellPlan, data: Labelled | None, cache: Cache, progress: Progress, build: int
 ) -> PreparedCell:
     progress.stage("assemble", cell.role)
-    if build:
-        instance = f"{cell.levels.instance} build {build}".strip()
-        cell = replace(cell, levels=replace(cell.levels, instance=instance, replica=build))
+    cell = _numbered(cell, build)
     weights = weights_of(plan.config, cell.arch)
     net = network(weights.model, cell.arch, weights.checkpoint, weights.sha256, data)
     return _prepare_the_most(plan, cell, net, data, cache, progress)
+
+
+def _numbered(cell: CellPlan, build: int) -> CellPlan:
+    """Return a cell of one of several replicated builds."""
+    if not build:
+        return cell
+    instance = f"{cell.levels.instance} build {build}".strip()
+    return replace(cell, levels=replace(cell.levels, instance=instance, replica=build))
 
 
 def _prepare_the_most(
@@ -142,10 +181,7 @@ def _prepare_cell(
         export_s, exports_hit = export_s + seconds, exports_hit and hit
         what = f"{cell.role} {stage.name}"
         progress.stage("build", what)
-        asked = build_plan(plan, cell, graph, net.text, stage.name)
-        batch = _stage_batch(number, asked.batch, plan.config.batch_size, net.router)
-        # ranges were chosen for the whole batch; a later stage has the one that its usual number is the best of
-        asked = replace(asked, batch=batch, profiles=asked.profiles if batch == asked.batch else ())
+        asked = _stage_plan(plan, cell, net, number, graph)
         try:
             built.append(fetch_or_build(asked, cache, plan.config.engine.build_limit_s, _watcher(progress, what)))
         except CellError as error:
@@ -159,6 +195,14 @@ def _prepare_cell(
         engine_s=sum(one.seconds for one in built),
         cache_hit=exports_hit and all(one.hit for one in built),
     )
+
+
+def _stage_plan(plan: QuartetPlan, cell: CellPlan, net: Network, number: int, graph: Graph) -> BuildPlan:
+    """Return what an engine is asked to build of one stage of a network."""
+    asked = build_plan(plan, cell, graph, net.text, net.stages[number].name)
+    batch = _stage_batch(number, asked.batch, plan.config.batch_size, net.router)
+    # ranges were chosen for the whole batch; a later stage has the one that its usual number is the best of
+    return replace(asked, batch=batch, profiles=asked.profiles if batch == asked.batch else ())
 
 
 def _watcher(progress: Progress, what: str) -> Callable[[str], None]:

@@ -194,6 +194,8 @@ class _Rows:
         details = ""
         if isinstance(error, CellError | UserError):
             reason = redacted(str(error))
+            if isinstance(error, UserError) and error.__cause__ is not None:  # somebody else's bug, in their code
+                details = redacted("".join(traceback.format_exception(error)))
         elif isinstance(error, OSError):  # a full disk, a folder that is gone: the message says it all
             reason = reason_of(error)
         else:  # our bug: keep the traceback with the run, go on with the sweep
@@ -247,8 +249,9 @@ def quartet_key(plan: QuartetPlan, chip: Mapping[str, Any] | None) -> str:
     """
     config = asdict(plan.config)
     # where results and artifacts lie changes no number; what was trained is told by its content
-    for elsewhere in ("tracking", "cache", "sweep_name", "resume", "checkpoints", "train"):
-        config.pop(elsewhere)
+    elsewhere = ("tracking", "cache", "sweep_name", "resume", "checkpoints", "train", "on_unsupported", "dry_run")
+    for name in elsewhere:
+        config.pop(name)
     return key_of(
         {
             "config": config,

@@ -21,12 +21,14 @@ from harness.config import (
     check_ranges,
     engine_ranges,
     one_of,
+    packages,
 )
 from harness.engines import get
 from harness.engines.base import BuildPlan, Graph, Option
 from harness.measure.cell import CellPlan, QuartetPlan
 from harness.measure.settings import resolve_protocol
 from harness.networks.data import LABELLED, UNLABELLED
+from harness.networks.own_code import of_another_package
 from harness.sweep.scenarios import scenario_of
 from harness.system.errors import UserError
 from harness.system.machine import usable_cores
@@ -74,7 +76,8 @@ def plan_quartet(config: HarnessConfig, engine: str, device: str) -> QuartetPlan
         )
     plan = QuartetPlan(config, device, cells[-1].engine, arch_stack, hw_stack, tuple(cells))
     for cell in plan.cells:
-        get(cell.engine).check(build_plan(plan, cell, _NO_GRAPH))
+        with of_another_package(packages.ENGINES, cell.engine, "check"):
+            get(cell.engine).check(build_plan(plan, cell, _NO_GRAPH))
     return plan
 
 
@@ -99,7 +102,8 @@ def check_config(config: HarnessConfig) -> None:
     check_ranges("protocol", config.protocol, {"max_blocks": at_least(config.protocol.min_blocks)})
     arch.check_config(config)
     hw.check_stack(config, engine=None)
-    scenario_of(config).check(config)
+    with of_another_package(packages.SCENARIOS, config.scenario.name, "check"):
+        scenario_of(config).check(config)
 
 
 def check_boundary(config: HarnessConfig, device: str) -> None:

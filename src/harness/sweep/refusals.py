@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.config import HarnessConfig, ModelConfig, TrainConfig, engine_options
+from harness.config import HarnessConfig, TrainConfig, engine_options, packages
 from harness.engines import PREFERENCE, get
 from harness.measure.cell import QuartetPlan
 from harness.networks.data.labelled import check_data
+from harness.networks.own_code import of_another_package
 from harness.sweep.command_line import Job
 from harness.sweep.job import PlannedJob
 from harness.sweep.plan import check_boundary, check_config, plan_quartet
+from harness.sweep.reasons import LeftOut, Reasons
 from harness.system.errors import UserError
 from harness.system.shared_cache import SharedCache
 from harness.techniques.finetuned import base_model, check_weights
@@ -37,34 +39,51 @@ class PlannedSweep:
     engines: dict[str, str]  # as requested ("auto", or a name) -> resolved
     reason: str  # why `auto` became what it is; "" where nothing was left open
     device: str
+    left_out: tuple[LeftOut, ...] = ()  # with `on_unsupported=skip`
 
 
 def plan_sweep(jobs: Sequence[Job]) -> PlannedSweep:
-    """Plan every quartet of a sweep once; raise UserError if one of them can't be measured."""
+    """Plan every quartet of a sweep once; raise UserError with all reasons why jobs of it can't be measured.
+
+    With `on_unsupported=skip` those jobs are left out, as long as there are others.
+    """
     configs = [job.config for job in jobs]
-    for config in configs:
-        check_config(config)
-        check_sweep_name(config.sweep_name)
-        check_data(base_model(config), config.data)
-        if config.train != TrainConfig():
-            raise UserError("options train.* are for python -m harness.train; a measurement trains nothing.")
-    check_weights(configs)
-    check_architectures(configs)
-    _check_shared(configs)
-    device = device_of(configs[0])
-    for config in configs:
-        check_boundary(config, device)
-    engines, reasons = {}, {}
-    plans: dict[str, Iterator[QuartetPlan]] = {}
-    for asked in dict.fromkeys(config.engine.name for config in configs):
-        engines[asked], reasons[asked], found = engine_of_all([c for c in configs if c.engine.name == asked], device)
-        plans[asked] = iter(found)
-    planned = tuple(PlannedJob(next(plans[job.config.engine.name]), job.text) for job in jobs)
-    check_engine_options([one.plan for one in planned])
-    check_writable(Path(configs[0].cache.dir), "cache.dir")
-    if configs[0].cache.shared:
-        SharedCache(configs[0].cache.shared)  # it refuses a place that can't be written
-    return PlannedSweep(planned, engines, reasons.get("auto", ""), device)
+    reasons = Reasons(jobs)
+    with reasons.of_all():
+        _check_shared(configs)
+    skip = configs[0].on_unsupported == "skip"
+    _judge(configs, reasons)
+    with reasons.of_all():
+        check_writable(Path(configs[0].cache.dir), "cache.dir")
+        if configs[0].cache.shared:
+            SharedCache(configs[0].cache.shared)  # it refuses a place that can't be written
+    device = ""
+    with reasons.of_all():
+        device = device_of(configs[0])
+    if not device:
+        reasons.raise_for(skip)
+    for number in reasons.able():
+        with reasons.of(number):
+            check_boundary(configs[number], device)
+    engines, why, plans = _choose_engines(configs, device, reasons)
+    reasons.raise_for(skip)
+    check_engine_options(list(plans.values()))
+    planned = tuple(PlannedJob(plan, jobs[number].text) for number, plan in sorted(plans.items()))
+    return PlannedSweep(planned, engines, why, device, reasons.left_out())
+
+
+def _judge(configs: Sequence[HarnessConfig], reasons: Reasons) -> None:
+    """Check each job by itself, on whatever engine and device; what can't be done of a network is found once."""
+    built: dict[str, nn.Module | UserError] = {}
+    for number, config in enumerate(configs):
+        with reasons.of(number):
+            check_config(config)
+            check_sweep_name(config.sweep_name)
+            check_data(base_model(config), config.data)
+            if config.train != TrainConfig():
+                raise UserError("options train.* are for python -m harness.train; a measurement trains nothing.")
+            check_weights([config])
+            check_architecture(config, built)
 
 
 def _check_shared(configs: Sequence[HarnessConfig]) -> None:
@@ -77,6 +96,8 @@ def _check_shared(configs: Sequence[HarnessConfig]) -> None:
         "cache",
         "sweep_name",
         "resume",
+        "on_unsupported",
+        "dry_run",
         "protocol.family",
     ):
         if any(attrgetter(name)(config) != attrgetter(name)(configs[0]) for config in configs):
@@ -101,29 +122,37 @@ def check_engine_options(plans: Sequence[QuartetPlan]) -> None:
             raise UserError(f"engine.{name} needs {able[0].needs}")
 
 
-def check_architectures(configs: Sequence[HarnessConfig]) -> None:
-    """Check each distinct model and arch stack once: a stack can be impossible only for this model."""
+def check_architecture(config: HarnessConfig, checked: dict[str, nn.Module | UserError]) -> None:
+    """Check a model and its stacks, which can be impossible for this model alone; raise UserError.
+
+    `checked` holds what was found for other jobs: each distinct model is built, and each arch stack tried, once.
+    """
     from harness import networks as models
     from harness.techniques import arch, hw
 
-    seen: set[str] = set()
-    built: dict[str, nn.Module] = {}
-    for config in configs:
-        model = base_model(config)
-        model_key = _key(model)
-        key = model_key + json.dumps(asdict(config.arch))
-        if key in seen:
-            continue
-        seen.add(key)
-        if model_key not in built:
-            built[model_key] = models.build(model)
-        arch.check_stack(built[model_key], config.arch)
-    for config in configs:
-        hw.check_network(built[_key(base_model(config))], config)
+    model = base_model(config)
+    model_key = json.dumps(asdict(model))
+    network = _once(checked, model_key, lambda: models.build(model))
+
+    def try_stack() -> nn.Module:
+        arch.check_stack(network, config.arch)
+        return network
+
+    _once(checked, model_key + json.dumps(asdict(config.arch)), try_stack)
+    hw.check_network(network, config)
 
 
-def _key(model: ModelConfig) -> str:
-    return json.dumps(asdict(model))
+def _once(found: dict[str, nn.Module | UserError], key: str, make: Callable[[], nn.Module]) -> nn.Module:
+    """Return what `make` gives, or raise its UserError, calling it once for each key."""
+    if key not in found:
+        try:
+            found[key] = make()
+        except UserError as error:
+            found[key] = error
+    network = found[key]
+    if isinstance(network, UserError):
+        raise network
+    return network
 
 
 def check_sweep_name(name: str | None) -> None:
@@ -165,47 +194,104 @@ def device_of(config: HarnessConfig) -> str:
     return ("cuda" if has_gpu else "cpu") if asked == "auto" else asked
 
 
-def engine_of_all(configs: Sequence[HarnessConfig], device: str) -> tuple[str, str, list[QuartetPlan]]:
-    """Return the engine of jobs that ask for the same one, why, and their plans on it.
+@dataclass(frozen=True)
+class _Choice:
+    """An engine for jobs that ask for the same one; of a job that it can't do, why."""
 
-    It is the one that is named, or the first in order of preference that can do all.
+    name: str
+    why: str
+    plans: list[QuartetPlan | str]  # a job's plan, or why there is none
+
+
+def _choose_engines(
+    configs: Sequence[HarnessConfig], device: str, reasons: Reasons
+) -> tuple[dict[str, str], str, dict[int, QuartetPlan]]:
+    """Return each engine as asked -> resolved, why `auto` became what it is, and the plans by the job's number."""
+    engines: dict[str, str] = {}
+    auto, plans = "", {}
+    for asked in dict.fromkeys(configs[number].engine.name for number in reasons.able()):
+        numbers = [number for number in reasons.able() if configs[number].engine.name == asked]
+        with reasons.of(*numbers):
+            choice = _choose_engine([configs[number] for number in numbers], device, numbers, reasons)
+            engines[asked] = choice.name
+            auto = choice.why if asked == "auto" else auto
+            for number, plan in zip(numbers, choice.plans, strict=True):
+                if isinstance(plan, str):
+                    reasons.add([number], plan)
+                else:
+                    plans[number] = plan
+    return engines, auto, plans
+
+
+def _choose_engine(configs: Sequence[HarnessConfig], device: str, numbers: Sequence[int], reasons: Reasons) -> _Choice:
+    """Return the engine that is named, or of `auto` the first in order of preference that can do all.
+
+    Where none can do all: with `on_unsupported=skip` the one that can do the most, else UserError.
     """
     asked = configs[0].engine.name
-    build_only = configs[0].engine.build_only
     if asked != "auto":
-        get(asked)  # an unknown name first
-        plans = _plans(asked, configs, device)
-        if isinstance(plans, str):
-            raise UserError(plans + _alternative(asked, configs, device))
-        if not any(cell.engine == asked for plan in plans for cell in plan.cells):
-            raise UserError(
-                f"engine={asked}: no cell of this sweep runs on it, for with reference=eager only hw techniques do.\n"
-                "Add hw=fusion (or another one), or reference=engine to run the baseline on it too."
-            )
-        return asked, "as asked", plans
+        return _named_engine(asked, configs, device)
+    verb = "build" if configs[0].engine.build_only else "run"
+    tried: dict[str, list[QuartetPlan | str]] = {}
     refused: list[str] = []
     for name in PREFERENCE[device]:
-        plans = _plans(name, configs, device)
-        if not isinstance(plans, str):
-            verb = "build" if build_only else "run"
+        plans = tried[name] = _plans(name, configs, device)
+        if not any(isinstance(plan, str) for plan in plans):
             why = f"the first in order of preference that can {verb} every cell here"
-            return name, "\n  ".join([why, *refused]), plans
-        refused.append(f"not {name}: {plans.removeprefix(f'engine {name} ')}")
-    raise UserError("no engine can do every cell of this sweep:\n  " + "\n  ".join(refused))
+            return _Choice(name, "\n  ".join([why, *refused]), plans)
+        refused += _refused(name, plans, numbers, reasons)
+    able = {name: sum(not isinstance(plan, str) for plan in plans) for name, plans in tried.items()}
+    best = max(able, key=lambda name: able[name])  # the first in order of preference where several can do as many
+    if configs[0].on_unsupported == "skip" and able[best]:
+        why = f"no engine can {verb} every cell here; it can {verb} {able[best]} of {len(configs)} jobs"
+        return _Choice(best, "\n  ".join([why, *refused]), tried[best])
+    hint = (
+        f"\non_unsupported=skip leaves out what {best} can't do and measures {able[best]} jobs." if able[best] else ""
+    )
+    raise UserError("no engine can do every cell of this sweep:\n  " + "\n  ".join(refused) + hint)
 
 
-def _plans(name: str, configs: Sequence[HarnessConfig], device: str) -> list[QuartetPlan] | str:
-    """Return the plan of every job on an engine, or why it can't do one of them."""
+def _named_engine(asked: str, configs: Sequence[HarnessConfig], device: str) -> _Choice:
+    get(asked)  # an unknown name first
+    plans = _plans(asked, configs, device)
+    found = [plan for plan in plans if not isinstance(plan, str)]
+    if found and not any(cell.engine == asked for plan in found for cell in plan.cells):
+        raise UserError(
+            f"engine={asked}: no cell of this sweep runs on it, for with reference=eager only hw techniques do.\n"
+            "Add hw=fusion (or another one), or reference=engine to run the baseline on it too."
+        )
+    other = _alternative(asked, configs, device)
+    return _Choice(asked, "as asked", [plan + other if isinstance(plan, str) else plan for plan in plans])
+
+
+def _refused(name: str, plans: Sequence[QuartetPlan | str], numbers: Sequence[int], reasons: Reasons) -> list[str]:
+    """Return why not this engine, one line for each reason, with the jobs that it is one for."""
+    by_text: dict[str, list[int]] = {}
+    for number, plan in zip(numbers, plans, strict=True):
+        if isinstance(plan, str):
+            by_text.setdefault(plan.removeprefix(f"engine {name} "), []).append(number)
+    names = {text: f" [{reasons.named(of)}]" if len(of) < len(numbers) else "" for text, of in by_text.items()}
+    return [f"not {name}: {text}{names[text]}" for text in by_text]
+
+
+def _plans(name: str, configs: Sequence[HarnessConfig], device: str) -> list[QuartetPlan | str]:
+    """Return the plan of every job on an engine, or why it can't do that one."""
     engine = get(name)
     build_only = configs[0].engine.build_only
-    availability = engine.availability(device)
+    with of_another_package(packages.ENGINES, name, "availability"):
+        availability = engine.availability(device)
+    unable = ""
     if build_only and availability.build is not None:
-        return f"engine {name} can't build here: {availability.build.rstrip('.')}."
-    if not build_only and availability.run is not None:
+        unable = f"engine {name} can't build here: {availability.build.rstrip('.')}."
+    elif not build_only and availability.run is not None:
         able = "can build but not run here" if availability.build is None else "can't run here"
-        return f"engine {name} {able}: {availability.run.rstrip('.')}."
+        unable = f"engine {name} {able}: {availability.run.rstrip('.')}."
+    return [unable or _plan(config, name, device) for config in configs]
+
+
+def _plan(config: HarnessConfig, engine: str, device: str) -> QuartetPlan | str:
     try:
-        return [plan_quartet(config, name, device) for config in configs]
+        return plan_quartet(config, engine, device)
     except UserError as error:
         return str(error)
 

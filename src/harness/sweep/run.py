@@ -21,6 +21,7 @@ from harness.measure.cell import QuartetPlan
 from harness.sweep.ahead import build_ahead
 from harness.sweep.command_line import compose_sweep
 from harness.sweep.conclude import conclude
+from harness.sweep.dry_run import dry_run
 from harness.sweep.fleet import Launcher, check_reach, choose_launcher, design_runner, launch, watching
 from harness.sweep.job import PlannedDesign, PlannedJob, designs_of, quartet_key, run_design
 from harness.sweep.preregister import begin_sweep
@@ -35,7 +36,7 @@ from harness.sweep.resume import (
     find_measured,
     grid_key,
 )
-from harness.sweep.terminal import VERBATIM, TerminalProgress
+from harness.sweep.terminal import VERBATIM, TerminalProgress, announce_plan
 from harness.system.identity import this_process
 from harness.system.interruption import Interruption
 from harness.system.machine import gpu
@@ -69,8 +70,10 @@ def run_sweep(overrides: Sequence[str], command: str, interruption: Interruption
     composed = compose_sweep(overrides)
     planned = plan_sweep(composed.jobs)
     launcher = choose_launcher(overrides, planned.device, composed.hydra)
-    sweep = _start(planned, launcher, command)
     console = Console() if sys.stdout.isatty() else Console(width=140)
+    if composed.jobs[0].config.dry_run:
+        return dry_run(console, planned, launcher.devices)
+    sweep = _start(planned, launcher, command)
     _announce(console, sweep)
     with TerminalProgress(console, len(planned.jobs)) as progress:
 
@@ -101,6 +104,8 @@ def _start(planned: PlannedSweep, launcher: Launcher, command: str) -> _StartedS
     engines = [planned.engines[job.plan.config.engine.name] for job in planned.jobs]
     tags = {"engine": ", ".join(dict.fromkeys(engines)), "command": redacted(command)}
     tags |= {PROCESS_TAG: this_process(), GRID_TAG: grid_key(keys)}
+    if planned.left_out:
+        tags["left_out"] = redacted("\n".join(entry.text for entry in planned.left_out))
     with as_user_error(store.uri, "begin a sweep in"), exclusive(store):  # or two could adopt the same quartets
         deliver(outbox)
         end_dead_sweeps(store)
@@ -119,11 +124,9 @@ def _name_of(plans: Sequence[QuartetPlan]) -> str:
 
 
 def _announce(console: Console, sweep: _StartedSweep) -> None:
-    """Say which engine `auto` became and why, and what need not be measured again."""
+    """Say how the sweep was planned, and what need not be measured again."""
     planned, resumed = sweep.planned, sweep.resumed
-    auto = planned.engines.get("auto")
-    if auto is not None and any(job.plan.engine == auto for job in planned.jobs):
-        console.print(f"engine={auto}: {planned.reason}", **VERBATIM)
+    announce_plan(console, planned)
     if resumed.finished:
         console.print(
             f"Resuming sweep {resumed.name}: {len(resumed.finished)} of {len(planned.jobs)} quartets already measured "

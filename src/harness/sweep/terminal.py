@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
 from rich.live import Live
@@ -12,9 +12,26 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.measure.stopping import Standing
+from harness.system.secrets import redacted
+
+if TYPE_CHECKING:
+    from harness.sweep.refusals import PlannedSweep
 
 VERBATIM: dict[str, Any] = {"highlight": False, "soft_wrap": True, "markup": False}  # a user's names hold no markup
 LINE_EVERY_S = 60.0  # where nothing can be drawn
+
+
+def announce_plan(console: Console, planned: PlannedSweep) -> None:
+    """Say which engine `auto` became and why, and which jobs are left out."""
+    auto = planned.engines.get("auto")
+    if auto is not None and any(job.plan.engine == auto for job in planned.jobs):
+        console.print(f"engine={auto}: {planned.reason}", **VERBATIM)
+    if planned.left_out:
+        left = sum(entry.jobs for entry in planned.left_out)
+        whole = left + len(planned.jobs)
+        console.print(f"{left} of {whole} jobs are left out (on_unsupported=skip):", **VERBATIM)
+        for entry in planned.left_out:
+            console.print(f"  {redacted(entry.text)}", **VERBATIM)
 
 
 class TerminalProgress:

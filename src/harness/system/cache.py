@@ -51,6 +51,10 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+class NotCached(Exception):
+    """A cache that only reads has no such entry."""
+
+
 def open_cache(config: CacheConfig, sweep: str = "") -> Cache:
     """Return the cache of a config for a sweep; raise UserError where its shared tier can't be reached."""
     return Cache(Path(config.dir), sweep, SharedCache(config.shared) if config.shared else None)
@@ -71,21 +75,23 @@ def intact(folder: Path, files: Mapping[str, str]) -> bool:
 class Cache:
     """Cached results below one folder, by kind (`export`, `engine`) and key."""
 
-    def __init__(self, root: Path, sweep: str = "", shared: SharedCache | None = None) -> None:
+    def __init__(self, root: Path, sweep: str = "", shared: SharedCache | None = None, read_only: bool = False) -> None:
         """`sweep`: the id of the sweep on whose behalf; what was made for the same one is found, but is no hit.
 
         So a sweep that built ahead, here or on another host, does not report its own work as another one's, whatever
         the clocks do. What is missing here is looked for in `shared`, and what is made here is put there.
+        With `read_only` nothing is written: what is missing in `root` raises NotCached.
         """
         self.root = Path(root).absolute()
         self._sweep = sweep
         self._shared = shared
+        self._read_only = read_only
 
     def fetch_or_make(self, kind: str, key: str, make: Callable[[Path], Mapping[str, Any]]) -> Entry:
         """Return the entry of `key`; on a miss call `make(folder)`, which fills the folder and returns its notes.
 
         Whatever `make` raises passes through and leaves no entry behind. Raises ValueError for a kind or a key that is
-        no plain name: they become folders.
+        no plain name: they become folders; NotCached for a miss of a cache that only reads.
         """
         if not (_PLAIN_NAME.fullmatch(kind) and _PLAIN_NAME.fullmatch(key)):
             raise ValueError(f"not the name of a cache entry: {kind!r}, {key!r}")
@@ -94,6 +100,8 @@ class Cache:
         found = self._read(final, key)  # without the lock: an entry never changes once it has its name
         if found is not None:
             return found
+        if self._read_only:
+            raise NotCached(f"{kind} {key}")
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / f"{key}.lock"):
             found = self._read(final, key)  # somebody else may have made it while we waited

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from harness.config import arch_off
 from harness.networks import build
 from harness.networks.identity import fingerprint
-from harness.sweep.refusals import check_architectures
+from harness.sweep.refusals import check_architecture
 from harness.system.errors import UserError
 from harness.techniques.arch.assembled import network
 from harness.techniques.finetuned import WEIGHTS, base_model, check_weights, folder_of, weights_identity, weights_of
@@ -54,7 +54,7 @@ def test_trained_weights_of_the_unmodified_model_are_every_cell_s_start(asked):
 def test_our_kernels_can_be_asked_for_beside_trained_weights(asked):
     config = asked("arch=grouped", "hw=[fp16,fusion]", "hw.fusion.dense_blocks=true", "engine=inductor")
     left(config, arch_off(), change=0.01)
-    check_architectures([config])
+    check_architecture(config, {})
 
 
 def test_a_changed_network_takes_its_own_trained_weights_in_every_process(asked):

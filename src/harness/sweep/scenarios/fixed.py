@@ -16,7 +16,7 @@ from harness.measure.references import BuiltQuartet
 from harness.results.analyse import Analysis, analyse
 from harness.results.record import add_blocks
 from harness.results.row import RowDraft
-from harness.sweep.scenarios.scenario import Scenario
+from harness.sweep.scenarios.scenario import Scenario, TimingEstimate
 from harness.system.errors import UserError
 
 
@@ -39,6 +39,21 @@ class Fixed(Scenario):
     def builds(self, plan: QuartetPlan) -> list[tuple[QuartetPlan, int]]:
         """Return the quartet once for each replicated build."""
         return [(plan, number) for number in range(plan.config.protocol.builds or 1)]
+
+    def estimated(self, plans: Sequence[QuartetPlan]) -> TimingEstimate:
+        """Return the fewest blocks that decide, and the budget of all quartets."""
+        protocol = plans[0].config.protocol
+        blocks = max(min(protocol.min_blocks, protocol.max_blocks), 2 * max(protocol.restarts, protocol.builds or 1))
+        # on the device a block visits each distinct cell once, elsewhere the cells of each quartet
+        cells = [repr(cell) for plan in plans for cell in plan.cells]
+        visits = len(set(cells)) if plans[0].primary == "device" else len(cells)
+        least_s = blocks * visits * protocol.slice_s
+        return TimingEstimate(
+            least_s,
+            max(least_s, len(plans) * protocol.budget_s),
+            f"at least {blocks} blocks of visits of {protocol.slice_s:g} s, "
+            f"at most protocol.budget_s={protocol.budget_s:g} a quartet",
+        )
 
     def measure(self, plan: QuartetPlan, built: Sequence[BuiltQuartet], progress: Progress) -> Measurement:
         """Measure the cells side by side, in blocks."""

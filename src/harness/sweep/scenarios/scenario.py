@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.config import HarnessConfig
@@ -15,6 +16,15 @@ from harness.system.errors import CellError
 if TYPE_CHECKING:
     from harness.results.analyse import Analysis
     from harness.results.row import RowDraft
+
+
+@dataclass(frozen=True)
+class TimingEstimate:
+    """How long timing takes, without building and bringing up."""
+
+    least_s: float
+    most_s: float | None  # None: it has no limit
+    why: str  # what both are made of
 
 
 class Scenario(ABC):
@@ -35,6 +45,10 @@ class Scenario(ABC):
     def builds(self, plan: QuartetPlan) -> list[tuple[QuartetPlan, int]]:
         """Return what has to be built to measure a quartet: its cells in some form, and the number of the build."""
         return [(plan, 0)]
+
+    def estimated(self, plans: Sequence[QuartetPlan]) -> TimingEstimate | None:
+        """Return how long quartets that share all but their techniques take; None where that can't be said."""
+        return None
 
     @abstractmethod
     def measure(self, plan: QuartetPlan, built: Sequence[BuiltQuartet], progress: Progress) -> Any:

@@ -19,7 +19,7 @@ from harness.results.row import RowDraft
 from harness.serving.loadgen import LoadResult, require_loadgen
 from harness.serving.measure import LoadMeasurement, measure_under_load
 from harness.serving.requests import CellLoad, Variant, load_test, saturated_per_s, search_of, variant_plans, variants
-from harness.sweep.scenarios.scenario import Scenario
+from harness.sweep.scenarios.scenario import Scenario, TimingEstimate
 from harness.system.errors import UserError
 
 GIVE_UP_BOUNDS, GIVE_UP_MIN_S = 10, 2.0  # a queue as old as ten bounds is no hiccup
@@ -78,6 +78,18 @@ class UnderLoad(Scenario):
         """Return the cells that batch, and the others at each static size to be tried."""
         sizes = sorted(set(plan.config.scenario.static_batch_sizes or self.static_sizes(plan.config)))
         return [(variant, 0) for variant in variant_plans(plan, sizes)]
+
+    def estimated(self, plans: Sequence[QuartetPlan]) -> TimingEstimate:
+        """Return one LoadGen test for each cell and repeat; a search takes several."""
+        options = plans[0].config.scenario
+        tests = options.repeats * sum(len(plan.cells) for plan in plans)
+        most_s = None if self.has_rate and options.rate_per_s is None else tests * options.max_duration_s
+        return TimingEstimate(
+            tests * options.min_duration_s,
+            most_s,
+            f"{options.repeats} LoadGen tests a cell of scenario.min_duration_s={options.min_duration_s:g} "
+            f"to scenario.max_duration_s={options.max_duration_s:g}" + ("; a search takes several" * (most_s is None)),
+        )
 
     def measure(self, plan: QuartetPlan, built: Sequence[BuiltQuartet], progress: Progress) -> LoadMeasurement:
         """Have each cell serve, at the static size that promises most where there is a choice."""

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from harness.config import ArchConfig, HarnessConfig, packages
+from harness.networks.own_code import of_another_package
 from harness.system.errors import UserError
 from harness.techniques.arch.options import OPTIONS
 
@@ -64,7 +65,8 @@ def check_config(config: HarnessConfig) -> None:
     for name in stack:
         check = getattr(technique(name), "check_config", None)  # a technique may leave it out
         if check is not None:
-            check(getattr(config.arch, name), config)
+            with of_another_package(packages.ARCH, name, "check_config"):
+                check(getattr(config.arch, name), config)
     for name in ALONE:
         if name in stack and len(stack) > 1:
             raise UserError(f"arch=[{','.join(stack)}]: {name} stacks with nothing; use it alone.")
@@ -88,7 +90,7 @@ def check_stack(model: nn.Module, cfg: ArchConfig) -> None:
     """
     on = enabled(cfg)
     for index, name in enumerate(on):
-        technique(name).check(model, getattr(cfg, name))
+        _check(name, model, cfg)
         if name not in _LEAVES_LAYERS and index + 1 < len(on):
             model = _applied(name, model, cfg)
 
@@ -101,16 +103,27 @@ def apply_stack(model: nn.Module, cfg: ArchConfig, checked: bool = False) -> nn.
     """
     for name in enabled(cfg):
         if not checked:
-            technique(name).check(model, getattr(cfg, name))
+            _check(name, model, cfg)
         model = _applied(name, model, cfg)
     return model
 
 
+def _check(name: str, model: nn.Module, cfg: ArchConfig) -> None:
+    with of_another_package(packages.ARCH, name, "check"):
+        technique(name).check(model, getattr(cfg, name))
+
+
 def _applied(name: str, model: nn.Module, cfg: ArchConfig) -> nn.Module:
     """Return `model` changed by one technique; it carries the side of its images on, whoever wrote the technique."""
+    from torch import nn
+
     from harness.networks.image_side import carry_image_side, image_side
 
-    changed = technique(name).apply(model, getattr(cfg, name))
+    with of_another_package(packages.ARCH, name, "apply"):
+        changed = technique(name).apply(model, getattr(cfg, name))
+    if not isinstance(changed, nn.Module):
+        found = type(changed).__name__
+        raise UserError(f"{packages.described(packages.ARCH, name)}: its apply returns {found}, not a torch.nn.Module")
     side = image_side(model)
     if side is not None:
         carry_image_side(changed, side)

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from harness.config import HarnessConfig, HwConfig, packages
+from harness.networks.own_code import of_another_package
 from harness.system.errors import UserError
 from harness.techniques.levels import HasCapabilities, Levels, off
 
@@ -56,7 +57,8 @@ def check_stack(config: HarnessConfig, engine: HasCapabilities | None) -> None:
         if name in stack and len(stack) > 1:
             raise UserError(f"hw=[{','.join(stack)}]: {name} stacks with nothing; use it alone.")
     for name in stack:
-        technique(name).check(getattr(config.hw, name), config, engine)
+        with of_another_package(packages.HW, name, "check"):
+            technique(name).check(getattr(config.hw, name), config, engine)
     if engine is not None:
         wanted = apply_stack(base_levels(config), config).precision
         known = engine.capabilities.precisions
@@ -70,7 +72,8 @@ def check_network(model: nn.Module, config: HarnessConfig) -> None:
     for name in enabled(config.hw):
         check = getattr(technique(name), "check_network", None)
         if check is not None:
-            check(model, getattr(config.hw, name))
+            with of_another_package(packages.HW, name, "check_network"):
+                check(model, getattr(config.hw, name))
 
 
 def base_levels(config: HarnessConfig) -> Levels:
@@ -78,15 +81,26 @@ def base_levels(config: HarnessConfig) -> Levels:
     levels = off(config.batch_size)
     over = config.hw.identity.over if config.hw.identity.enabled else ()
     for name in (name for name in order() if name in over):
-        levels = technique(name).apply(levels, getattr(config.hw, name), config)
+        levels = _applied(name, levels, config)
     return levels
 
 
 def apply_stack(levels: Levels, config: HarnessConfig) -> Levels:
     """Return the levels after all techniques that are on."""
     for name in enabled(config.hw):
-        levels = technique(name).apply(levels, getattr(config.hw, name), config)
+        levels = _applied(name, levels, config)
     return levels
+
+
+def _applied(name: str, levels: Levels, config: HarnessConfig) -> Levels:
+    with of_another_package(packages.HW, name, "apply"):
+        changed = technique(name).apply(levels, getattr(config.hw, name), config)
+    if not isinstance(changed, Levels):
+        raise UserError(
+            f"{packages.described(packages.HW, name)}: its apply returns {type(changed).__name__}, "
+            "not harness.techniques.levels.Levels"
+        )
+    return changed
 
 
 def flat_options(config: HwConfig) -> dict[str, object]:

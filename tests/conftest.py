@@ -124,11 +124,11 @@ def planned(configured):
 def prepared(planned, cache):
     """Return a function: prepared("hw=fp16") -> (plan, its cells with their engines really built, by role)."""
     from harness.measure.progress import Silent
-    from harness.sweep.build import prepare
+    from harness.sweep.build import build_quartet
 
     def make(*overrides, engine="onnxruntime"):
         plan = planned(*overrides, engine=engine)
-        return plan, prepare(plan, cache, Silent())
+        return plan, build_quartet(plan, cache, Silent())
 
     return make
 

@@ -13,7 +13,7 @@ from harness.config import ProtocolConfig
 from harness.engines import get
 from harness.engines.base import Artifact, Executable
 from harness.measure.boundaries import Boundaries
-from harness.measure.bring_up import CellTask
+from harness.measure.cell import Cell as BuiltCell
 from harness.measure.cell import Warmup
 from harness.measure.clocks import warm_up
 from harness.measure.runner import Runner
@@ -50,24 +50,23 @@ class Cell:
 
 
 @contextmanager
-def loaded(task: CellTask, settings: ProtocolConfig, slice_s: float) -> Iterator[Cell]:
+def loaded(built: BuiltCell, settings: ProtocolConfig, slice_s: float) -> Iterator[Cell]:
     """Load a whole network, check its outputs and warm it up; raise CellError if it computes something else."""
-    spec = task.spec
-    (artifact,) = spec.artifacts  # the network is one stage
+    (artifact,) = built.artifacts  # the network is one stage
     with ExitStack() as stack:
-        executable = stack.enter_context(get(artifact.plan.engine).load(artifact, spec.device))
-        runner = Runner((executable,), spec.router, spec.batch_size)
+        executable = stack.enter_context(get(artifact.plan.engine).load(artifact, built.device))
+        runner = Runner((executable,), built.router, built.batch_size)
         source = executable.input_specs[0]
-        timed = images(spec.input_seed, spec.batch_size, source.shape[1:]).astype(source.dtype)
+        timed = images(built.input_seed, built.batch_size, source.shape[1:]).astype(source.dtype)
         runner.write(timed)
         boundaries = Boundaries(runner, timed)
         gc.freeze()
-        outputs = runner.verify(task.expected.inputs.astype(source.dtype))
-        compare(outputs, task.expected, artifact.plan.precision, artifact.plan.tf32)
+        outputs = runner.verify(built.expected.inputs.astype(source.dtype))
+        compare(outputs, built.expected, artifact.plan.arithmetic)
         runner.write(timed)
         for _ in range(settings.warmup_min_iterations):
             boundaries.run()
-        min_s = settings.warmup_min_s if spec.device == "cuda" else 0.0
+        min_s = settings.warmup_min_s if built.device == "cuda" else 0.0
         warmup = warm_up(lambda seconds: boundaries.slice(boundaries.steadiest, 0, seconds), settings, min_s)
         typical = {name: mean(boundaries.slice(name, 1, slice_s)) for name in boundaries.names}
         yield Cell(
@@ -75,7 +74,7 @@ def loaded(task: CellTask, settings: ProtocolConfig, slice_s: float) -> Iterator
             executable=executable,
             runner=runner,
             boundaries=boundaries,
-            enqueue=runner.launch if spec.device == "cpu" or runner.capture() else runner.replay,
+            enqueue=runner.launch if built.device == "cpu" or runner.capture() else runner.replay,
             ramp_iterations=settings.ramp_iterations,
             slice_s=slice_s,
             typical_ms=typical,

@@ -10,7 +10,7 @@ import numpy as np
 from reading import Absent, Clock, Reading
 
 from harness.config import ProtocolConfig
-from harness.measure.bring_up import CellTask
+from harness.measure.cell import Cell
 from harness.measure.worker import keep_freed_memory
 from harness.system.processes import die_with_parent
 
@@ -33,22 +33,22 @@ class Measured:
     facts: dict[str, Any]  # of the executable, for environment.json
 
 
-def measure(task: CellTask, settings: ProtocolConfig, asked: Asked, parent: int) -> Measured:
+def measure(cell: Cell, settings: ProtocolConfig, asked: Asked, parent: int) -> Measured:
     """Load, verify, warm up, find out which clocks there are, and read them round after round."""
     die_with_parent(parent)
-    if task.spec.device == "cpu":
+    if cell.device == "cpu":
         keep_freed_memory()
     from cell import loaded  # torch comes with it, and must find the environment that run.py made
 
     from harness.system.quiet import quiet
 
     quiet()
-    with loaded(task, settings, asked.slice_s) as cell:
-        clocks, absent = _clocks(cell)
+    with loaded(cell, settings, asked.slice_s) as warm:
+        clocks, absent = _clocks(warm)
         facts = {
-            **cell.executable.proof,
-            "degraded": list(cell.executable.degraded),
-            "warm_up_steady": cell.warmup.steady,
+            **warm.executable.proof,
+            "degraded": list(warm.executable.degraded),
+            "warm_up_steady": warm.warmup.steady,
         }
         return Measured(_rounds(clocks, asked), absent, facts)
 

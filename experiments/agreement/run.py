@@ -20,10 +20,8 @@ from rich.console import Console
 from rounds import Asked, Measured, measure
 from summary import missed, summarise, table
 
-from harness.measure.bring_up import CellTask
-from harness.measure.cell import QuartetPlan
-from harness.measure.lock import device_lock
-from harness.sweep.job import device_id
+from harness.measure.cell import Cell, QuartetPlan
+from harness.measure.lock import device_id, device_lock
 from harness.system.errors import CellError, UserError
 from harness.system.quiet import quiet
 
@@ -35,10 +33,10 @@ def main() -> int:
     options = _options()
     quiet()
     try:
-        plan, task = prepared(options.engine, options.batch_size, options.overrides)
+        plan, cell = prepared(options.engine, options.batch_size, options.overrides)
         rounds, slice_s = DEFAULTS[plan.device]
         asked = Asked(options.rounds or rounds, options.slice_s or slice_s, options.seed)
-        measured = _measured(plan, task, asked)
+        measured = _measured(plan, cell, asked)
     except (CellError, UserError) as error:
         print(f"agreement: {error}", file=sys.stderr)
         return 2
@@ -82,15 +80,15 @@ def _options() -> argparse.Namespace:
     return parser.parse_intermixed_args()
 
 
-def _measured(plan: QuartetPlan, task: CellTask, asked: Asked) -> Measured:
+def _measured(plan: QuartetPlan, cell: Cell, asked: Asked) -> Measured:
     """Measure in a fresh process: nothing of the export is left in it, and LoadGen can take only that one down."""
     # a worker's settings (harness.measure.worker); torch reads them when it is imported, so they come first
     os.environ.update(OMP_WAIT_POLICY="PASSIVE", GOMP_SPINCOUNT="0", KMP_BLOCKTIME="0")
-    if task.spec.threads:
-        os.environ.update(OMP_NUM_THREADS=str(task.spec.threads), MKL_NUM_THREADS=str(task.spec.threads))
-    with device_lock(device_id(plan)), ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+    if cell.threads:
+        os.environ.update(OMP_NUM_THREADS=str(cell.threads), MKL_NUM_THREADS=str(cell.threads))
+    with device_lock(device_id(plan.device)), ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         try:
-            return pool.submit(measure, task, plan.config.protocol, asked, os.getpid()).result()
+            return pool.submit(measure, cell, plan.config.protocol, asked, os.getpid()).result()
         except BrokenProcessPool:
             raise CellError("the measuring process died; its last words are above") from None
 

@@ -44,21 +44,20 @@ def main() -> None:
     parser.add_argument("--device", default="cuda", help="cpu: to try the script out")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    tasks, rows = [], {}
+    cells, rows = [], {}
     for name in options.cells or CELLS:
-        task, rows[name] = ready(name, CELLS[name], options)
-        if task is not None:
-            tasks.append(task)
+        cell, rows[name] = ready(name, CELLS[name], options)
+        if cell is not None:
+            cells.append(cell)
         print(name, json.dumps(rows[name]), flush=True)
-    samples = timed(tasks, options)
+    samples = timed(cells, options)
     write(samples, rows, options)
 
 
 def ready(name: str, overrides: tuple[str, ...], options: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     """Return what a worker is to load and what is known of its build; None and the reason where it can't be built."""
     from harness.measure.progress import Silent
-    from harness.measure.references import task
-    from harness.sweep.build import prepare
+    from harness.sweep.build import build_quartet
     from harness.sweep.command_line import compose_jobs
     from harness.sweep.plan import plan_quartet
     from harness.system.cache import open_cache
@@ -69,7 +68,7 @@ def ready(name: str, overrides: tuple[str, ...], options: argparse.Namespace) ->
     try:
         plan = plan_quartet(job.config, job.config.engine.name, options.device)
         wanted = replace(plan, cells=plan.cells[-1:])  # the one with everything on
-        (cell,) = prepare(wanted, open_cache(job.config.cache), Silent()).values()
+        (cell,) = build_quartet(wanted, open_cache(job.config.cache), Silent()).values()
     except (CellError, UserError) as error:
         return None, {"failed": str(error)}
     proof = cell.artifacts[0].proof
@@ -78,11 +77,10 @@ def ready(name: str, overrides: tuple[str, ...], options: argparse.Namespace) ->
         "builder_level": proof.get("builder_level"),
         "degraded": "; ".join(cell.degraded),
     }
-    made = task(wanted, cell)
-    return replace(made, spec=replace(made.spec, name=name)), found
+    return replace(cell, name=name), found
 
 
-def timed(tasks: list[Any], options: argparse.Namespace) -> dict[str, list[float]]:
+def timed(cells: list[Any], options: argparse.Namespace) -> dict[str, list[float]]:
     """Return each cell's milliseconds a batch, one figure a round; all cells are visited in every round."""
     from harness.config import ProtocolConfig
     from harness.measure.bring_up import bring_up, warm_up
@@ -94,9 +92,9 @@ def timed(tasks: list[Any], options: argparse.Namespace) -> dict[str, list[float
     settings = resolve_protocol(ProtocolConfig(), options.device)
     boundary = "device" if options.device == "cuda" else "wall"
     order = np.random.default_rng(settings.seed)
-    milliseconds: dict[str, list[float]] = {task.spec.name: [] for task in tasks}
-    with workers([task.spec for task in tasks]) as handles:
-        loaded, _ = bring_up(tasks, handles, settings, Silent())
+    milliseconds: dict[str, list[float]] = {cell.name: [] for cell in cells}
+    with workers(cells) as handles:
+        loaded, _ = bring_up(cells, handles, settings, Silent())
         lacking = {role: cell.no_device for role, cell in loaded.items() if boundary not in cell.boundaries}
         if lacking:
             raise SystemExit(f"no {boundary} boundary: {lacking}")

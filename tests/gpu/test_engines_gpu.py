@@ -9,10 +9,9 @@ from harness.engines import get
 from harness.engines.build import fetch_or_build
 from harness.measure.boundaries import Boundaries, check_replay
 from harness.measure.progress import Silent
-from harness.measure.references import reference
 from harness.measure.runner import Runner
 from harness.measure.verify import compare
-from harness.sweep.build import prepare
+from harness.sweep.build import build_quartet
 from harness.sweep.plan import plan_quartet
 from harness.system.errors import CellError
 
@@ -32,7 +31,7 @@ def built(configured, cache):
         if reason is not None:
             pytest.skip(reason)
         plan = plan_quartet(configured("batch_size=4", *overrides), engine, "cuda")
-        return plan, prepare(plan, cache, Silent())
+        return plan, build_quartet(plan, cache, Silent())
 
     return make
 
@@ -42,7 +41,7 @@ def opened(cell, batch_size, stack):
     executables = tuple(
         stack.enter_context(get(artifact.plan.engine).load(artifact, "cuda")) for artifact in cell.artifacts
     )
-    return executables, Runner(executables, cell.network.router, batch_size)
+    return executables, Runner(executables, cell.router, batch_size)
 
 
 @pytest.fixture
@@ -71,12 +70,12 @@ ACCELERATED = [
 
 @pytest.mark.parametrize(("engine", "overrides"), ACCELERATED)
 def test_every_engine_computes_the_network_and_has_a_device_boundary(built, stack, engine, overrides):
-    plan, cells = built(*overrides, engine=engine)
+    _, cells = built(*overrides, engine=engine)
     for role in ("baseline", "combined" if "combined" in cells else "hw"):
         cell = cells[role]
         executables, runner = opened(cell, 4, stack)
-        expected = reference(cell.network, plan.config)
-        compare(runner.verify(expected.inputs.astype(np.float32)), expected, cell.plan.levels.precision)
+        expected = cell.expected
+        compare(runner.verify(expected.inputs.astype(np.float32)), expected, cell.artifacts[0].plan.arithmetic)
         boundaries = Boundaries(runner, expected.inputs)  # a replay into poisoned buffers gives what a launch gives
         assert boundaries.names == ("device", "wall", "end_to_end"), boundaries.missing
         assert all(not executable.degraded for executable in executables)

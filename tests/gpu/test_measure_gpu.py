@@ -15,8 +15,7 @@ from harness.engines.build import artifact_key
 from harness.measure.coordinator import workers
 from harness.measure.progress import Silent
 from harness.measure.protocol import measure
-from harness.measure.references import tasks
-from harness.sweep.build import prepare
+from harness.sweep.build import build_quartet
 from harness.sweep.plan import plan_quartet
 from harness.system.errors import CellError
 from harness.system.machine import nvml_handle
@@ -34,7 +33,7 @@ SETTINGS = ProtocolConfig(slice_s=0.02, warmup_min_s=0.2, warmup_max_s=3.0, min_
 def quartet(configured, cache):
     """Return the tasks of an identity control in eager PyTorch on the GPU."""
     plan = plan_quartet(configured("arch=identity", "hw=identity"), "eager", "cuda")
-    return tasks(plan, prepare(plan, cache, Silent()))
+    return list(build_quartet(plan, cache, Silent()).values())
 
 
 @pytest.fixture
@@ -73,11 +72,11 @@ def test_a_waiting_worker_burns_no_cpu_and_launches_nothing(quartet):
     pynvml = pytest.importorskip("pynvml")
     pynvml.nvmlInit()
     handle = nvml_handle(pynvml)
-    with workers([task.spec for task in quartet]) as handles:
+    with workers(quartet) as handles:
         for worker in handles.values():
             worker.ask("load")
         for task in quartet:
-            handles[task.spec.name].ask("verify", task.expected.inputs)
+            handles[task.name].ask("verify", task.expected.inputs)
         time.sleep(1.5)  # NVML's utilisation looks back for up to a second
 
         def spent() -> float:
@@ -118,7 +117,7 @@ def test_a_worker_that_dies_in_the_middle_of_a_slice_leaves_nothing_on_the_gpu(q
 
 def test_a_cell_that_needs_more_memory_than_there_is_fails_with_that_reason(quartet, children, on_device):
     before = set(on_device())
-    spec = quartet[0].spec
+    spec = quartet[0]
     huge = replace(spec.artifacts[0].plan, batch=BatchProfile(1, 1, 8_000_000))  # 390 GB of input alone
     spec = replace(spec, artifacts=(replace(spec.artifacts[0], plan=huge, key=artifact_key(huge)),))
     with workers([spec]) as handles, pytest.raises(CellError, match=r"^baseline: \w*OutOfMemoryError: [^\n]+$"):

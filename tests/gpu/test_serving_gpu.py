@@ -44,10 +44,10 @@ def test_a_cell_serves_what_it_computes(configured, cache, engine, overrides):
     quartets = [build_quartet(one, cache, Silent()) for one, _ in scenario_of(plan.config).builds(plan)]
     for role, (variant, *_) in variants(plan, quartets).items():
         with ExitStack() as stack:
-            cell = ServingCell(variant.task.spec, stack, False)
+            cell = ServingCell(variant.cell, stack, False)
             cell.load(None)
             served = cell.ready(variant.plan)  # raises where an answer is not its own image's
-            graphs = all(artifact.plan.cuda_graph for artifact in variant.task.spec.artifacts)
+            graphs = all(artifact.plan.cuda_graph for artifact in variant.cell.artifacts)
             assert served.degraded == (), role
             assert served.captured_sizes == (variant.plan.policy.sizes() if graphs else ()), role
             found = cell.load_test((variant.plan, TEST))

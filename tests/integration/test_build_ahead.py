@@ -10,7 +10,7 @@ import pytest
 from harness.measure.progress import Silent
 from harness.sweep import ahead
 from harness.sweep.ahead import build_ahead, default_jobs
-from harness.sweep.build import prepare
+from harness.sweep.build import build_quartet
 from harness.sweep.scenarios.under_load import Server
 from harness.system.cache import Cache
 
@@ -41,7 +41,7 @@ def test_what_was_built_ahead_is_found_by_the_jobs(planned, tmp_path, monkeypatc
     assert log.stages[-1] == "build ahead, 2 of 2 done"
     assert children() == []
     for hw in ("identity", "fusion"):
-        cells = prepare(planned(f"hw={hw}", *common), Cache(exported), Silent())
+        cells = build_quartet(planned(f"hw={hw}", *common), Cache(exported), Silent())
         assert all(cell.cache_hit for cell in cells.values())
 
 
@@ -50,7 +50,7 @@ def test_the_cells_of_a_lone_quartet_are_built_by_several_at_once(planned, expor
     log = Log()
     build_ahead([planned(*asked)], log)
     assert log.stages[-1] == "build ahead, 2 of 2 done"
-    assert all(cell.cache_hit for cell in prepare(planned(*asked), Cache(exported), Silent()).values())
+    assert all(cell.cache_hit for cell in build_quartet(planned(*asked), Cache(exported), Silent()).values())
 
 
 def test_every_static_size_of_a_quartet_under_load_is_built_ahead(planned, exported):
@@ -59,7 +59,7 @@ def test_every_static_size_of_a_quartet_under_load_is_built_ahead(planned, expor
     build_ahead([planned(*asked)], Silent())
     builds = Server().builds(planned(*asked))
     assert [len(plan.cells) for plan, _ in builds] == [4, 4]
-    cells = [cell for plan, _ in builds for cell in prepare(plan, Cache(exported), Silent()).values()]
+    cells = [cell for plan, _ in builds for cell in build_quartet(plan, Cache(exported), Silent()).values()]
     assert all(cell.cache_hit for cell in cells)
 
 

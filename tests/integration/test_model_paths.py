@@ -5,8 +5,7 @@ import pytest
 from harness import networks as models
 from harness.measure.bring_up import try_out
 from harness.measure.progress import Silent
-from harness.measure.references import tasks
-from harness.sweep.build import prepare
+from harness.sweep.build import build_quartet
 from harness.sweep.command_line import compose_jobs
 from harness.sweep.plan import plan_quartet
 from harness.system.errors import UserError
@@ -31,11 +30,11 @@ def travels(cache, model, technique, engine, hw, *overrides):
             arch.check_stack(models.build(job.config.model), job.config.arch)
         return
     plan = plan_quartet(job.config, engine, "cpu")
-    cells = prepare(plan, cache, Silent())
+    cells = build_quartet(plan, cache, Silent())
     if job.config.engine.build_only:
         assert cells["combined"].engine_mb > 0
         return
-    for task in tasks(plan, cells):
+    for task in list(cells.values()):
         try_out(task, plan.config.protocol)  # raises where an output is wrong
 
 
@@ -51,7 +50,7 @@ def test_a_slim_network_is_verified_in_fp16_on_onnxruntime(cache, model, techniq
 def test_a_level_that_crashes_the_build_is_stepped_down_and_the_cell_says_so(cache):
     (job,) = compose_jobs(["model=slim_networks:vit", "model.image_size=64", "model.num_classes=10", "batch_size=2",
                            "hw=[fp16,dynamic_batching,fusion]"])  # fmt: skip
-    cell = prepare(plan_quartet(job.config, "onnxruntime", "cpu"), cache, Silent())["hw"]
+    cell = build_quartet(plan_quartet(job.config, "onnxruntime", "cpu"), cache, Silent())["hw"]
     if cell.artifacts[0].proof["level"] == "ORT_ENABLE_ALL":
         pytest.skip("this ONNX Runtime optimises an fp16 ViT of a dynamic batch without crashing (1.32 does crash)")
     assert cell.artifacts[0].proof["level"] == "ORT_ENABLE_EXTENDED"

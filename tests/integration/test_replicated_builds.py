@@ -13,12 +13,11 @@ import pytest
 
 from harness.measure.progress import Silent
 from harness.measure.protocol import measure
-from harness.measure.references import tasks
 from harness.results.analyse import analyse
 from harness.stats import estimate
 from harness.stats.roles import ROLES
 from harness.stats.verdict import DECISION_LEVEL
-from harness.sweep.build import prepare
+from harness.sweep.build import build_quartet
 from harness.sweep.job import run_quartet
 
 QUARTET = ("arch=identity", "hw=identity", "reference=engine")
@@ -32,7 +31,7 @@ SETTINGS = (
 def builds(prepared, cache):
     """Return (plan, the cells of build 0, those of build 1)."""
     plan, first = prepared(*QUARTET, *SETTINGS)
-    return plan, first, prepare(plan, cache, Silent(), build=1)
+    return plan, first, build_quartet(plan, cache, Silent(), build=1)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +39,7 @@ def measured(builds):
     """Return a measurement that asked for three restarts: with two builds that makes four."""
     plan, first, again = builds
     settings = replace(plan.config.protocol, restarts=3)
-    return measure(tasks(plan, first), settings, "wall", Silent(), [tasks(plan, again)])
+    return measure(list(first.values()), settings, "wall", Silent(), [list(again.values())])
 
 
 def test_each_build_has_artifacts_of_its_own_from_the_same_exports(builds):
@@ -73,7 +72,7 @@ def test_the_cells_of_each_build_are_those_that_are_loaded(builds, monkeypatch):
     real = protocol.workers
     monkeypatch.setattr(protocol, "workers", workers)
     with pytest.raises(Seen):
-        measure(tasks(plan, first), plan.config.protocol, "wall", Silent(), [tasks(plan, again)])
+        measure(list(first.values()), plan.config.protocol, "wall", Silent(), [list(again.values())])
     assert given == [{cell.artifacts[0].path for cell in cells.values()} for cells in (first, again)]
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.measure.cell import PreparedCell
+from harness.measure.cell import Cell
 from harness.measure.progress import Silent
-from harness.sweep.build import prepare
+from harness.sweep.build import build_quartet
 from harness.sweep.command_line import compose_jobs
 from harness.sweep.plan import plan_quartet
 from harness.system.cache import Cache
@@ -31,11 +31,11 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
     return Cache(tmp_path_factory.mktemp("engines"))
 
 
-def combined_cell(cache: Cache, technique: str, hw: str, capability: str, *more: str) -> PreparedCell:
+def combined_cell(cache: Cache, technique: str, hw: str, capability: str, *more: str) -> Cell:
     """Build the quartet of a technique without running it and return its combined cell."""
     chip = (f"engine.compute_capability={capability}", "engine.build_only=true", "engine=tensorrt_rtx")
     (job,) = compose_jobs([f"arch={technique}", f"hw={hw}", "batch_size=4", *chip, *more])
-    return prepare(plan_quartet(job.config, "tensorrt_rtx", "cpu"), cache, Silent())["combined"]
+    return build_quartet(plan_quartet(job.config, "tensorrt_rtx", "cpu"), cache, Silent())["combined"]
 
 
 @pytest.mark.parametrize("technique", TECHNIQUES)

@@ -14,13 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.engines import get
-from harness.engines.base import Executable
+from harness.engines.base import Artifact, Executable
 from harness.system.errors import CellError
 
 if TYPE_CHECKING:
     import onnx
-
-    from harness.measure.cell import CellSpec
 
 SPANNING = "spanning"  # kernels that an engine fused across parts
 UNKNOWN = "unattributed"  # work whose part is not known
@@ -108,19 +106,20 @@ def joined(stages: Iterable[CellProfile]) -> CellProfile:
     )
 
 
-def take_profile(executables: Sequence[Executable], spec: CellSpec) -> CellProfile:
-    """Return where a batch of this cell spends its time, each stage with the samples that reach it.
+def take_profile(
+    executables: Sequence[Executable], artifacts: Sequence[Artifact], sizes: Sequence[int], device: str
+) -> CellProfile:
+    """Return where a batch of one cell spends its time, stage by stage; `sizes` are the samples that reach each.
 
     Raises:
         CellError: the engine has no profiler that works here. Nothing that was measured is worth less for it.
 
     """
-    sizes = [spec.router.reaching(number, spec.batch_size) for number in range(len(executables))]
     stages = []
-    for executable, artifact, size in zip(executables, spec.artifacts, sizes, strict=True):
+    for executable, artifact, size in zip(executables, artifacts, sizes, strict=True):
         if size > 0:
             try:
-                stages.append(get(artifact.plan.engine).profile(executable, artifact, spec.device, size))
+                stages.append(get(artifact.plan.engine).profile(executable, artifact, device, size))
             except CellError:
                 raise
             except Exception as error:  # profilers fail in ways of their own; the quartet is measured already

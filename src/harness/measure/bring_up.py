@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from harness.config import ProtocolConfig
-from harness.measure.cell import CellSpec, Loaded, Warmup
+from harness.measure.cell import Cell, Loaded, Warmup
 from harness.measure.coordinator import Handle, workers
 from harness.measure.progress import Progress, Silent
 from harness.measure.settings import resolve_protocol
-from harness.measure.verify import Expected, Fidelity, compare
+from harness.measure.verify import Fidelity, compare
 from harness.system.errors import CellError
 from harness.techniques.arch.stages import NetworkOutputs
 
 COURSEWORK_WARMUPS, COURSEWORK_ITERATIONS = 3, 20  # the coursework's own recipe
 
 
-@dataclass(frozen=True)
-class CellTask:
-    """One cell to measure: its spec, and the reference its outputs must match."""
-
-    spec: CellSpec
-    expected: Expected
-
-
 def bring_up(
-    tasks: Sequence[CellTask],
+    cells: Sequence[Cell],
     handles: Mapping[str, Handle],
     settings: ProtocolConfig,
     progress: Progress,
@@ -38,25 +29,25 @@ def bring_up(
     out of what is returned.
     """
     progress.stage("load")
-    for task in tasks:
-        handles[task.spec.name].send("load")
+    for cell in cells:
+        handles[cell.name].send("load")
     loaded: dict[str, Loaded] = {}
     fidelity: dict[str, Fidelity] = {}
-    for task in tasks:
-        name = task.spec.name
+    for cell in cells:
+        name = cell.name
         try:
             loaded[name] = handles[name].receive("load", settings.worker_timeout_s)
         except CellError as error:
             if failed is None:
                 raise
             failed(name, error)
-    for task in tasks:
-        name = task.spec.name
+    for cell in cells:
+        name = cell.name
         if name not in loaded:
             continue
         progress.stage("verify", name)
         try:
-            fidelity[name] = verified(task, handles[name], settings)
+            fidelity[name] = verified(cell, handles[name], settings)
         except CellError as error:
             if failed is None:
                 raise
@@ -65,19 +56,20 @@ def bring_up(
     return loaded, fidelity
 
 
-def verified(task: CellTask, handle: Handle, settings: ProtocolConfig) -> Fidelity:
+def verified(cell: Cell, handle: Handle, settings: ProtocolConfig) -> Fidelity:
     """Return how true a cell's outputs are; raise CellError where they are another network's."""
-    outputs: NetworkOutputs = handle.ask("verify", task.expected.inputs, settings.worker_timeout_s)
+    assert cell.expected is not None
+    outputs: NetworkOutputs = handle.ask("verify", cell.expected.inputs, settings.worker_timeout_s)
     try:
-        return compare(outputs, task.expected, task.spec.artifacts[0].plan.arithmetic)
+        return compare(outputs, cell.expected, cell.artifacts[0].plan.arithmetic)
     except CellError as error:
-        raise CellError(f"{task.spec.name}: {error}") from None
+        raise CellError(f"{cell.name}: {error}") from None
 
 
-def try_out(task: CellTask, settings: ProtocolConfig) -> None:
+def try_out(cell: Cell, settings: ProtocolConfig) -> None:
     """Load and verify one cell in a worker of its own; raise CellError with the reason if that goes wrong."""
-    with workers([task.spec]) as handles:
-        bring_up([task], handles, resolve_protocol(settings, task.spec.device), Silent())
+    with workers([cell]) as handles:
+        bring_up([cell], handles, resolve_protocol(settings, cell.device), Silent())
 
 
 def warm_up(

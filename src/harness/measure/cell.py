@@ -1,4 +1,4 @@
-"""The cells of a quartet: as they are planned, with their engines built, and what a worker is given and gives back."""
+"""The cells of a quartet as they are planned and as they are built, and what a worker is told and gives back."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 from harness.config import ArchConfig, HarnessConfig
 from harness.engines.base import Artifact
 from harness.measure.settings import primary_of
-from harness.techniques.arch.stages import ONE_STAGE, Router
+from harness.techniques.arch.stages import Router
 from harness.techniques.levels import Levels
 
 if TYPE_CHECKING:
+    from harness.measure.verify import Expected
     from harness.networks.data.labelled import Labelled
-    from harness.techniques.arch.assembled import Network
+    from harness.techniques.arch.accounting import Accounting
 
 
 @dataclass(frozen=True)
@@ -51,17 +52,30 @@ class QuartetPlan:
 
 
 @dataclass(frozen=True)
-class PreparedCell:
-    """A cell with its engines built."""
+class Cell:
+    """One built cell: what its worker is told, what it took to build, and what its outputs must match. It is picklable.
 
-    plan: CellPlan
-    network: Network
-    artifacts: tuple[Artifact, ...]
-    export_s: float
-    engine_s: float
-    cache_hit: bool  # every export and artifact of this cell was in the cache
-    data: Labelled | None = None  # what it is timed and tested on; None: synthetic images
+    Nothing here makes a process that unpickles it import torch: workers set up their thread pools first.
+    """
+
+    name: str  # what tells it apart in its design: its role, where that is one quartet
+    role: str  # baseline | arch | hw | combined
+    engine: str
+    levels: Levels  # as they were built: `fusion_step` is the one that held
+    artifacts: tuple[Artifact, ...]  # one a stage, in their order
+    device: str  # cpu | cuda
+    batch_size: int
+    router: Router  # which samples go on between the stages
+    recipe: str  # JSON that rebuilds the cell's network, to compare its own answers with
+    accounting: Accounting  # what that network costs on paper
+    threads: int = 0  # of a CPU engine; 0: the engine's own choice
+    input_seed: int = 0  # of the inputs that are timed: their values, or which of the labelled images
+    labelled: Labelled | None = None  # images to time and to test on; None: synthetic ones
+    export_s: float = 0.0
+    engine_s: float = 0.0
+    cache_hit: bool = False  # every export and artifact of this cell was in the cache
     notes: tuple[str, ...] = ()  # what had to be given up for it to work
+    expected: Expected | None = None  # the reference its outputs must match; None: nothing is to be run
 
     @property
     def engine_mb(self) -> float:
@@ -73,21 +87,6 @@ class PreparedCell:
         """Why this cell is less than what was asked, without repetition."""
         found = [*self.notes, *(reason for artifact in self.artifacts for reason in artifact.degraded)]
         return tuple(dict.fromkeys(found))
-
-
-@dataclass(frozen=True)
-class CellSpec:
-    """One cell, ready to be loaded in a worker."""
-
-    name: str  # what tells it apart in its design: its role, where that is one quartet
-    artifacts: tuple[Artifact, ...]  # one a stage, in their order
-    device: str  # cpu | cuda
-    batch_size: int
-    router: Router = ONE_STAGE  # which samples go on between the stages
-    threads: int = 0  # of a CPU engine; 0: the engine's own choice
-    input_seed: int = 0  # of the inputs that are timed: their values, or which of the labelled images
-    labelled: Labelled | None = None  # images to time and to test on; None: synthetic ones
-    recipe: str = ""  # JSON that rebuilds the cell's network, to compare its own answers with
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,13 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
 from harness.measure import worker
-from harness.measure.cell import CellSpec
+from harness.measure.cell import Cell
 from harness.system.errors import CellError
 from harness.system.processes import no_interrupts
 
@@ -39,15 +40,15 @@ class Handle(Protocol):
 class Worker:
     """A handle on the process that holds one cell."""
 
-    def __init__(self, spec: CellSpec, commands: type[worker.CellCommands] = worker.CellCommands) -> None:
+    def __init__(self, cell: Cell, commands: type[worker.CellCommands] = worker.CellCommands) -> None:
         context = multiprocessing.get_context("spawn")
-        self.spec = spec
+        self.name = cell.name
         self._connection: Connection
         self._connection, theirs = context.Pipe()
         self._process: BaseProcess = context.Process(
             target=worker.main,
-            args=(theirs, spec, os.getpid(), commands),
-            name=f"harness-{spec.name}",
+            args=(theirs, replace(cell, expected=None), os.getpid(), commands),  # it is compared here, not there
+            name=f"harness-{cell.name}",
             daemon=True,
         )
         with no_interrupts():
@@ -65,7 +66,7 @@ class Worker:
         try:
             self._connection.send((command, argument))
         except (BrokenPipeError, OSError):
-            raise CellError(f"{self.spec.name}: {self._end(command)}") from None
+            raise CellError(f"{self.name}: {self._end(command)}") from None
 
     def receive(self, command: str, timeout_s: float) -> Any:
         """Return the reply; raise CellError with the reason for an error, a crash or a hang."""
@@ -73,13 +74,13 @@ class Worker:
         while not self._connection.poll(min(0.5, max(0.0, deadline - time.monotonic()))):
             if time.monotonic() >= deadline:
                 self.kill()
-                raise CellError(f"{self.spec.name}: hung: no answer to {command!r} within {timeout_s:g} s, killed")
+                raise CellError(f"{self.name}: hung: no answer to {command!r} within {timeout_s:g} s, killed")
         try:
             status, value = self._connection.recv()
         except (EOFError, OSError):
-            raise CellError(f"{self.spec.name}: {self._end(command)}") from None
+            raise CellError(f"{self.name}: {self._end(command)}") from None
         if status == "error":
-            raise CellError(f"{self.spec.name}: {value}")
+            raise CellError(f"{self.name}: {value}")
         return value
 
     def ask(self, command: str, argument: Any = None, timeout_s: float = 300.0) -> Any:
@@ -120,14 +121,14 @@ class Worker:
 
 @contextmanager
 def workers(
-    specs: Sequence[CellSpec], commands: type[worker.CellCommands] = worker.CellCommands
+    cells: Sequence[Cell], commands: type[worker.CellCommands] = worker.CellCommands
 ) -> Iterator[dict[str, Worker]]:
     """Start one worker a cell and end them all on the way out, whatever happened inside."""
     started: dict[str, Worker] = {}
     orderly = False
     try:
-        for spec in specs:
-            started[spec.name] = Worker(spec, commands)
+        for cell in cells:
+            started[cell.name] = Worker(cell, commands)
         yield started
         orderly = True
     finally:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from harness.measure.bring_up import CellTask
+from harness.measure.cell import Cell
 from harness.measure.coordinator import Worker
 
 HEADROOM = 1.25  # the largest of the cells that were counted, and what the others may take beside it
@@ -23,20 +23,20 @@ DEVICE_SHARE, HOST_SHARE = 0.95, 0.85  # of the memory that is free
 class Design:
     """Distinct cells by their names, once for each build of their engines, and the quartets that are made of them."""
 
-    builds: tuple[Mapping[str, CellTask], ...]
+    builds: tuple[Mapping[str, Cell], ...]
     quartets: tuple[Mapping[str, str], ...]  # role -> the cell's name
 
     def part(self, numbers: Sequence[int]) -> Design:
         """Return the design of some of the quartets and their cells alone."""
         quartets = tuple(self.quartets[number] for number in numbers)
         names = cells_of(quartets)
-        return Design(tuple({name: tasks[name] for name in names} for tasks in self.builds), quartets)
+        return Design(tuple({name: cells[name] for name in names} for cells in self.builds), quartets)
 
 
-def alone(builds: Sequence[Sequence[CellTask]]) -> Design:
+def alone(builds: Sequence[Sequence[Cell]]) -> Design:
     """Return the design that is one quartet, whose cells are named by their roles."""
-    names = {task.spec.name: task.spec.name for task in builds[0]}
-    return Design(tuple({task.spec.name: task for task in tasks} for tasks in builds), (names,))
+    names = {cell.name: cell.name for cell in builds[0]}
+    return Design(tuple({cell.name: cell for cell in cells} for cells in builds), (names,))
 
 
 def cells_of(quartets: Sequence[Mapping[str, str]]) -> list[str]:

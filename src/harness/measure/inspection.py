@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 from harness.config import ProtocolConfig
 from harness.engines.profiling import CellProfile
-from harness.measure.bring_up import CellTask
 from harness.measure.ceilings import SIZES, Ceilings
+from harness.measure.cell import Cell
 from harness.measure.coordinator import Handle, Worker, workers
 from harness.measure.progress import Progress
 from harness.measure.references import QuartetPredictions, answer
@@ -40,27 +40,27 @@ class Inspections:
     failed: dict[str, CellError] = field(default_factory=dict)  # cells that could not do what they must
     _done: set[str] = field(default_factory=set)
 
-    def inspect(self, tasks: Sequence[CellTask], handles: Mapping[str, Handle], staying: Collection[str]) -> None:
+    def inspect(self, cells: Sequence[Cell], handles: Mapping[str, Handle], staying: Collection[str]) -> None:
         """Inspect the cells that were not yet; those in `staying` will be timed again and are left as they are."""
-        todo = [task for task in tasks if task.spec.name not in self._done]
+        todo = [cell for cell in cells if cell.name not in self._done]
         if not todo:
             return
-        self._done |= {task.spec.name for task in todo}
+        self._done |= {cell.name for cell in todo}
         held = {name: handle for name, handle in handles.items() if isinstance(handle, Worker)}  # that live on
         self._consumption(todo, held)
-        for task in todo:
-            self._answers(task, handles, held, staying)
+        for cell in todo:
+            self._answers(cell, handles, held, staying)
         if self.settings.why and held:
             self.progress.stage("profiles")
-            for task in todo:
-                self._profile(task, held, staying)
+            for cell in todo:
+                self._profile(cell, held, staying)
         if self.settings.ceilings and self.ceilings is None:
-            self._ceilings(tasks, held, staying)
+            self._ceilings(cells, held, staying)
 
-    def _consumption(self, todo: Sequence[CellTask], held: Mapping[str, Worker]) -> None:
+    def _consumption(self, todo: Sequence[Cell], held: Mapping[str, Worker]) -> None:
         self.progress.stage("energy and memory")
-        for task in todo:
-            name = task.spec.name
+        for cell in todo:
+            name = cell.name
             try:
                 one = {name: held[name]} if name in held else {}
                 self.consumption |= consumption(one, self.batch_size, self.settings, self.telemetry)
@@ -69,23 +69,23 @@ class Inspections:
 
     def _answers(
         self,
-        task: CellTask,
+        cell: Cell,
         handles: Mapping[str, Handle],
         held: Mapping[str, Worker],
         staying: Collection[str],
     ) -> None:
-        name, beside = task.spec.name, False
+        name, beside = cell.name, False
         with ExitStack() as stack:
 
-            def apart(_: CellTask) -> Handle:
+            def apart(_: Cell) -> Handle:
                 nonlocal beside
                 if name not in held:  # each command has a process of its own anyway
                     return handles[name]
                 beside = name in staying
-                return stack.enter_context(_to_spoil(task, held, staying, self.settings))
+                return stack.enter_context(_to_spoil(cell, held, staying, self.settings))
 
             try:
-                found = answer([task], handles, self.settings, self.progress, apart)
+                found = answer([cell], handles, self.settings, self.progress, apart)
             except CellError as error:
                 if beside:  # there was no room for a second process: no fault of the cell
                     self.no_answers[name] = str(error).removeprefix(f"{name}: ")
@@ -95,23 +95,23 @@ class Inspections:
         if found is not None:
             self.answers[name] = found
 
-    def _profile(self, task: CellTask, held: Mapping[str, Worker], staying: Collection[str]) -> None:
-        name = task.spec.name
+    def _profile(self, cell: Cell, held: Mapping[str, Worker], staying: Collection[str]) -> None:
+        name = cell.name
         try:
-            with _to_spoil(task, held, staying, self.settings) as handle:
+            with _to_spoil(cell, held, staying, self.settings) as handle:
                 self.profiles[name] = handle.ask("why", None, self.settings.worker_timeout_s)
         except CellError as error:  # no reason to lose a quartet that is measured
             self.no_profile[name] = str(error).removeprefix(f"{name}: ")
 
-    def _ceilings(self, tasks: Sequence[CellTask], held: Mapping[str, Worker], staying: Collection[str]) -> None:
+    def _ceilings(self, cells: Sequence[Cell], held: Mapping[str, Worker], staying: Collection[str]) -> None:
         """Measure what the machine can at most; last, for it takes memory and may end a worker."""
         self.progress.stage("ceilings of the machine")
         if not held:
             self.no_ceilings = "no ceilings of the machine: no process stays to measure them in"
             return
-        task = next((task for task in tasks if task.spec.name not in staying), tasks[0])
+        cell = next((cell for cell in cells if cell.name not in staying), cells[0])
         try:
-            with _to_spoil(task, held, staying, self.settings) as handle:
+            with _to_spoil(cell, held, staying, self.settings) as handle:
                 self.ceilings = handle.ask("ceilings", SIZES[self.device], self.settings.worker_timeout_s)
                 self.no_ceilings = ""
         except CellError as error:  # too little memory, say: the next inspection tries again
@@ -131,16 +131,16 @@ class Inspections:
 
 @contextmanager
 def _to_spoil(
-    task: CellTask, held: Mapping[str, Worker], staying: Collection[str], settings: ProtocolConfig
+    cell: Cell, held: Mapping[str, Worker], staying: Collection[str], settings: ProtocolConfig
 ) -> Iterator[Worker]:
     """Give a process of the cell that is never timed again: its own one, or a second one where that will be.
 
     Raises CellError where a second one can't be loaded.
     """
-    name = task.spec.name
+    name = cell.name
     if name in held and name not in staying:
         yield held[name]
         return
-    with workers([task.spec]) as handles:
+    with workers([cell]) as handles:
         handles[name].ask("load", None, settings.worker_timeout_s)
         yield handles[name]

@@ -21,9 +21,9 @@ import numpy as np
 
 from harness.config import ProtocolConfig
 from harness.engines.profiling import CellProfile
-from harness.measure.bring_up import CellTask, bring_up, unsteady, usual_recipe, verified, warm_up_cell
+from harness.measure.bring_up import bring_up, unsteady, usual_recipe, verified, warm_up_cell
 from harness.measure.ceilings import Ceilings
-from harness.measure.cell import Loaded, Turn, Warmup
+from harness.measure.cell import Cell, Loaded, Turn, Warmup
 from harness.measure.contrast import Contrast
 from harness.measure.coordinator import Handle, Worker, workers
 from harness.measure.design import Design, alone, cells_of, cells_that_fit, first_part
@@ -71,18 +71,18 @@ Ended = Callable[[int, Measurement | CellError], None]  # a quartet's number, an
 
 
 def measure(
-    tasks: Sequence[CellTask],
+    cells: Sequence[Cell],
     settings: ProtocolConfig,
     primary: str,
     progress: Progress,
-    rebuilt: Sequence[Sequence[CellTask]] = (),
+    rebuilt: Sequence[Sequence[Cell]] = (),
 ) -> Measurement:
     """Measure all cells of one quartet (1, 2 or 4) side by side; raise CellError where one can't be trusted.
 
     `rebuilt` holds the same cells from further builds of their engines; each build gets restarts of its own.
     """
     found: list[Measurement | CellError] = []
-    measure_design(alone([tasks, *rebuilt]), settings, primary, progress, lambda _, result: found.append(result))
+    measure_design(alone([cells, *rebuilt]), settings, primary, progress, lambda _, result: found.append(result))
     (result,) = found
     if isinstance(result, CellError):
         raise result
@@ -124,7 +124,7 @@ class _DesignRun:
         most_cells: int | None,
     ) -> None:
         part = design.part(numbers)
-        first = next(iter(part.builds[0].values())).spec
+        first = next(iter(part.builds[0].values()))
         self.builds, self.device, self.planned = part.builds, first.device, planned
         self.settings = resolve_protocol(settings, self.device)
         self.progress, self._ended = progress, ended
@@ -149,7 +149,7 @@ class _DesignRun:
         self.started, self.bring_up_s = time.monotonic(), 0.0
         self.blocks_s = 0.0  # spent on blocks so far, of all restarts: what the budget is for
         self.handles: dict[str, Handle] = {}  # of this restart, by the cell's name
-        self.tasks: Mapping[str, CellTask] = {}  # of this restart's build
+        self.cells: Mapping[str, Cell] = {}  # of this restart's build
         self.last = ""  # the cell that was visited last
         # found once, in the first restart, by the cell's name
         self.fidelity: dict[str, Fidelity] = {}
@@ -199,7 +199,7 @@ class _DesignRun:
         """Bring up fresh processes and measure blocks in them; the first restart also takes what is taken once."""
         build = number % len(self.builds)
         names = cells_of([contrast.cells for contrast in self.open()])
-        self.tasks = {name: self.builds[build][name] for name in names}
+        self.cells = {name: self.builds[build][name] for name in names}
         with self.processes() as handles:
             self.handles = dict(handles)
             self.bring_up(number)
@@ -207,12 +207,12 @@ class _DesignRun:
             if number == 0 and self.open():  # later restarts have processes of their own
                 self.inspect(self.open(), staying=())
             elif self.open():
-                self.check_outputs(list(self.tasks.values()))
+                self.check_outputs(list(self.cells.values()))
 
     def processes(self) -> AbstractContextManager[Mapping[str, Handle]]:
         """Return the processes of one restart, still to be entered."""
-        specs = [task.spec for task in self.tasks.values()]
-        return turns(specs) if self.fresh else workers(specs)
+        cells = list(self.cells.values())
+        return turns(cells) if self.fresh else workers(cells)
 
     def bring_up(self, number: int) -> None:
         """Load, verify and warm up the cells; postpone the quartets that memory does not hold."""
@@ -248,8 +248,8 @@ class _DesignRun:
         """Load and verify cells, a few at a time: one that measures how fast its host launches must not be crowded."""
         loaded: dict[str, Loaded] = {}
         for start in range(0, len(names), LOADED_AT_ONCE):
-            tasks = [self.tasks[name] for name in names[start : start + LOADED_AT_ONCE]]
-            found, fidelity = bring_up(tasks, self.handles, self.settings, self.progress, self.cell_failed)
+            cells = [self.cells[name] for name in names[start : start + LOADED_AT_ONCE]]
+            found, fidelity = bring_up(cells, self.handles, self.settings, self.progress, self.cell_failed)
             loaded |= found
             self.fidelity = fidelity | self.fidelity
         return loaded
@@ -412,22 +412,22 @@ class _DesignRun:
 
     def inspect(self, contrasts: Sequence[Contrast], staying: Sequence[str]) -> None:
         """Take what no time is taken of, after the timed blocks; a cell that can't give it costs its quartets."""
-        tasks = [self.tasks[name] for name in cells_of([contrast.cells for contrast in contrasts])]
-        self.check_outputs(tasks)
-        self.inspections.inspect([task for task in tasks if task.spec.name in self.handles], self.handles, staying)
+        cells = [self.cells[name] for name in cells_of([contrast.cells for contrast in contrasts])]
+        self.check_outputs(cells)
+        self.inspections.inspect([cell for cell in cells if cell.name in self.handles], self.handles, staying)
         for name, error in self.inspections.failed.items():
             self.cell_failed(name, error)
         if self.inspections.failed:
             self._let_go()
 
-    def check_outputs(self, tasks: Sequence[CellTask]) -> None:
+    def check_outputs(self, cells: Sequence[Cell]) -> None:
         """Verify the cells once more: what was timed must still compute what it did before the first block."""
-        for task in tasks:
-            name = task.spec.name
+        for cell in cells:
+            name = cell.name
             if isinstance(self.handles.get(name), Worker):
                 self.progress.stage("verify again", name)
                 try:
-                    verified(task, self.handles[name], self.settings)
+                    verified(cell, self.handles[name], self.settings)
                 except CellError as error:
                     reason = str(error).removeprefix(f"{name}: ")
                     self.cell_failed(name, CellError(f"{name}: after the timed blocks: {reason}"))

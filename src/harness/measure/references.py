@@ -9,8 +9,7 @@ from functools import lru_cache
 import numpy as np
 
 from harness.config import HarnessConfig, ProtocolConfig
-from harness.measure.bring_up import CellTask
-from harness.measure.cell import CellSpec, PreparedCell, QuartetPlan
+from harness.measure.cell import Cell
 from harness.measure.coordinator import Handle
 from harness.measure.predictions import Predictions
 from harness.measure.progress import Progress
@@ -65,37 +64,6 @@ def _inputs(seed: int, batch_size: int, shape: tuple[int, ...]) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class BuiltQuartet:
-    """A quartet with its engines built, ready to be loaded; without tasks where nothing is to be run."""
-
-    plan: QuartetPlan  # what was built
-    cells: Mapping[str, PreparedCell]  # by role
-    tasks: Sequence[CellTask]  # in the order of the cells
-
-
-def tasks(plan: QuartetPlan, cells: Mapping[str, PreparedCell]) -> list[CellTask]:
-    """Return what the workers are to load, each with the reference its outputs must match."""
-    return [task(plan, cell) for cell in cells.values()]
-
-
-def task(plan: QuartetPlan, cell: PreparedCell, name: str = "") -> CellTask:
-    """Return what the worker of one cell is to load; `name` tells it apart, where its role does not."""
-    config = plan.config
-    spec = CellSpec(
-        name=name or cell.plan.role,
-        artifacts=cell.artifacts,
-        device=plan.device,
-        batch_size=config.batch_size,
-        router=cell.network.router,
-        threads=int(dict(cell.artifacts[0].plan.options).get("threads", 0)),
-        input_seed=config.data.seed,
-        labelled=cell.data,
-        recipe=cell.network.text,
-    )
-    return CellTask(spec, reference(cell.network, config, cell.data))
-
-
-@dataclass(frozen=True)
 class QuartetPredictions:
     """What each cell answered, by role, and what its own network answers in fp32 eager."""
 
@@ -104,11 +72,11 @@ class QuartetPredictions:
 
 
 def answer(
-    tasks: Sequence[CellTask],
+    cells: Sequence[Cell],
     handles: Mapping[str, Handle],
     settings: ProtocolConfig,
     progress: Progress,
-    apart: Callable[[CellTask], Handle] | None = None,
+    apart: Callable[[Cell], Handle] | None = None,
 ) -> QuartetPredictions | None:
     """Return all answers, None where the data has no labels; raise CellError where a cell can't give them.
 
@@ -116,20 +84,19 @@ def answer(
     which is the cell's own one unless `apart` returns another.
     """
     own, eager = {}, {}
-    for task in tasks:
-        spec = task.spec
-        if spec.labelled is None:
+    for cell in cells:
+        if cell.labelled is None:
             return None
-        timeout_s = settings.worker_timeout_s * (1 + spec.labelled.test.count // IMAGES_PER_TIMEOUT)
-        progress.stage("accuracy", spec.name)
-        own[spec.name] = handles[spec.name].ask("predict", None, timeout_s)
+        timeout_s = settings.worker_timeout_s * (1 + cell.labelled.test.count // IMAGES_PER_TIMEOUT)
+        progress.stage("accuracy", cell.name)
+        own[cell.name] = handles[cell.name].ask("predict", None, timeout_s)
         # which samples leave may depend on the batch, so its size decides the answers too
-        key = (spec.recipe, spec.labelled.test.digest, spec.batch_size, spec.device)
+        key = (cell.recipe, cell.labelled.test.digest, cell.batch_size, cell.device)
         if key not in _eager_answers:
-            progress.stage("accuracy of fp32 eager", spec.name)
-            handle = handles[spec.name] if apart is None else apart(task)
+            progress.stage("accuracy of fp32 eager", cell.name)
+            handle = handles[cell.name] if apart is None else apart(cell)
             _eager_answers[key] = handle.ask("predict_eager", None, timeout_s)
-        eager[spec.name] = _eager_answers[key]
+        eager[cell.name] = _eager_answers[key]
     while len(_eager_answers) > KEPT_ANSWERS:
         del _eager_answers[next(iter(_eager_answers))]
     return QuartetPredictions(own, eager)

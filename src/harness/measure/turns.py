@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from harness.measure.cell import CellSpec
+from harness.measure.cell import Cell
 from harness.measure.coordinator import Worker
 from harness.measure.worker import CellCommands
 from harness.system.machine import nvml_handle
@@ -27,10 +27,10 @@ class Place:
         self._commands = commands
         self._holder: Worker | None = None
 
-    def take(self, spec: CellSpec) -> Worker:
+    def take(self, cell: Cell) -> Worker:
         """End whoever has the place and start a cell's process in it."""
         self.clear()
-        self._holder = Worker(spec, self._commands)
+        self._holder = Worker(cell, self._commands)
         return self._holder
 
     def clear(self, orderly: bool = True) -> None:
@@ -43,8 +43,8 @@ class Place:
 class TurnWorker:
     """Looks like a `Worker`; starts a process for each command, which ends before the next one's."""
 
-    def __init__(self, spec: CellSpec, place: Place) -> None:
-        self.spec = spec
+    def __init__(self, cell: Cell, place: Place) -> None:
+        self._cell = cell
         self._place = place
         self._sent: tuple[str, Any] = ("load", None)
         self._warm_up: Any = None
@@ -59,7 +59,7 @@ class TurnWorker:
 
     def ask(self, command: str, argument: Any = None, timeout_s: float = 300.0) -> Any:
         """Start, load, warm up before a slice, carry out the command."""
-        worker = self._place.take(self.spec)
+        worker = self._place.take(self._cell)
         try:
             loaded = worker.ask("load", None, timeout_s)
             if command == "warm_up":
@@ -73,12 +73,12 @@ class TurnWorker:
 
 
 @contextmanager
-def turns(specs: Sequence[CellSpec], commands: type[CellCommands] = CellCommands) -> Iterator[dict[str, TurnWorker]]:
+def turns(cells: Sequence[Cell], commands: type[CellCommands] = CellCommands) -> Iterator[dict[str, TurnWorker]]:
     """Return one handle a cell, as `coordinator.workers` does; at most one process is there at any time."""
     place = Place(commands)
     orderly = False
     try:
-        yield {spec.name: TurnWorker(spec, place) for spec in specs}
+        yield {cell.name: TurnWorker(cell, place) for cell in cells}
         orderly = True
     finally:
         place.clear(orderly)

@@ -26,7 +26,7 @@ import numpy as np
 from harness.config import ProtocolConfig
 from harness.engines.profiling import CellProfile
 from harness.measure.ceilings import Ceilings
-from harness.measure.cell import CellSpec, Loaded, Slice, SustainedLoad, Turn
+from harness.measure.cell import Cell, Loaded, Slice, SustainedLoad, Turn
 from harness.system.errors import CellError, UserError, kind_and_first_line
 from harness.system.processes import die_with_parent
 
@@ -56,16 +56,16 @@ def keep_freed_memory() -> bool:
 MOST_BATCHES, MOST_BYTES = 16, 256 * 2**20  # of labelled images, normalised, kept by a worker
 
 
-def main(connection: Connection, spec: CellSpec, parent: int, commands: type[CellCommands]) -> None:
+def main(connection: Connection, cell: Cell, parent: int, commands: type[CellCommands]) -> None:
     """Serve commands `(name, argument)` until `stop`; every reply is `("ok", value)` or `("error", text)`.
 
     `commands` is what the worker can do: a `CellCommands`, or what a load scenario makes of it.
     """
     die_with_parent(parent)
-    _quiet_thread_pools(spec.threads)
-    keeps_freed_memory = keep_freed_memory() if spec.device == "cpu" else False
+    _quiet_thread_pools(cell.threads)
+    keeps_freed_memory = keep_freed_memory() if cell.device == "cpu" else False
     with ExitStack() as stack:
-        cell = commands(spec, stack, keeps_freed_memory)
+        served = commands(cell, stack, keeps_freed_memory)
         while True:
             try:
                 name, argument = connection.recv()
@@ -75,7 +75,7 @@ def main(connection: Connection, spec: CellSpec, parent: int, commands: type[Cel
                 connection.send(("ok", None))
                 return
             try:
-                reply = ("ok", getattr(cell, name)(argument))
+                reply = ("ok", getattr(served, name)(argument))
             except (CellError, UserError) as error:
                 reply = ("error", str(error))
             except Exception as error:
@@ -86,8 +86,8 @@ def main(connection: Connection, spec: CellSpec, parent: int, commands: type[Cel
 class CellCommands:
     """The commands of one cell; each public method is one."""
 
-    def __init__(self, spec: CellSpec, stack: ExitStack, keeps_freed_memory: bool) -> None:
-        self._spec = spec
+    def __init__(self, cell: Cell, stack: ExitStack, keeps_freed_memory: bool) -> None:
+        self._cell = cell
         self._keeps_freed_memory = keeps_freed_memory
         self._stack = stack
 
@@ -98,22 +98,22 @@ class CellCommands:
         from harness.measure.boundaries import Boundaries
         from harness.measure.runner import Runner
 
-        for artifact in self._spec.artifacts:
+        for artifact in self._cell.artifacts:
             check_seal(artifact)
         self._executables = executables = tuple(
-            self._stack.enter_context(get(artifact.plan.engine).load(artifact, self._spec.device))
-            for artifact in self._spec.artifacts
+            self._stack.enter_context(get(artifact.plan.engine).load(artifact, self._cell.device))
+            for artifact in self._cell.artifacts
         )
-        self._runner = Runner(executables, self._spec.router, self._spec.batch_size)
+        self._runner = Runner(executables, self._cell.router, self._cell.batch_size)
         self._shape = executables[0].input_specs[0].shape[1:]
         self._dtype = executables[0].input_specs[0].dtype
-        self._batches = [batch.astype(self._dtype) for batch in timed_batches(self._spec, self._shape)]
+        self._batches = [batch.astype(self._dtype) for batch in timed_batches(self._cell, self._shape)]
         self._boundaries = Boundaries(self._runner, self._write_timed_inputs())
         proof: dict[str, str | int | float] = {}
         for number, executable in enumerate(executables, start=1):
             prefix = f"stage{number}/" if len(executables) > 1 else ""
             proof |= {prefix + name: value for name, value in executable.proof.items()}
-        if self._spec.device == "cpu":
+        if self._cell.device == "cpu":
             proof["keeps_freed_memory"] = int(self._keeps_freed_memory)  # 0: page faults may tell processes apart
         counts = [executable.kernel_count() for executable in executables]
         gc.freeze()  # what is loaded stays: a collection before a slice must not walk through all of torch
@@ -161,10 +161,10 @@ class CellCommands:
         """Answer all labelled images, as the engine that is timed does."""
         from harness.measure.predictions import predict
 
-        assert self._spec.labelled is not None
-        test, batch_size = self._spec.labelled.test, self._spec.batch_size
+        assert self._cell.labelled is not None
+        test, batch_size = self._cell.labelled.test, self._cell.batch_size
         run = self._runner.verify
-        found = predict(test, batch_size, lambda inputs: run(inputs.astype(self._dtype)), self._spec.router)
+        found = predict(test, batch_size, lambda inputs: run(inputs.astype(self._dtype)), self._cell.router)
         self._write_timed_inputs()
         return found
 
@@ -172,22 +172,24 @@ class CellCommands:
         """Answer the same images by the cell's network in fp32 eager; it takes memory, so nothing is timed after it."""
         from harness.measure.predictions import eager_predictions
 
-        spec = self._spec
-        assert spec.labelled is not None
-        return eager_predictions(spec.recipe, spec.labelled.test, spec.batch_size, spec.device)
+        cell = self._cell
+        assert cell.labelled is not None
+        return eager_predictions(cell.recipe, cell.labelled.test, cell.batch_size, cell.device)
 
     def why(self, _: Any) -> CellProfile:
         """Profile a batch by part of the network; nothing may be timed in this process after it."""
         from harness.engines.profiling import take_profile
 
-        return take_profile(self._executables, self._spec)
+        cell = self._cell
+        sizes = [cell.router.reaching(number, cell.batch_size) for number in range(len(cell.artifacts))]
+        return take_profile(self._executables, cell.artifacts, sizes, cell.device)
 
     def ceilings(self, argument: tuple[int, int]) -> Ceilings:
         """Measure what the machine can at most; nothing may be timed in this process after it."""
         from harness.measure.ceilings import measure_ceilings
 
-        spec = self._spec
-        return measure_ceilings(spec.device, spec.threads, spec.artifacts[0].plan.tf32, *argument)
+        cell = self._cell
+        return measure_ceilings(cell.device, cell.threads, cell.artifacts[0].plan.tf32, *argument)
 
     def coursework(self, argument: tuple[int, int]) -> list[float]:
         """Run the usual recipe: fixed warm-ups, fixed synchronised iterations."""
@@ -196,18 +198,18 @@ class CellCommands:
         return counted_slice(self._boundaries.run, *argument)
 
 
-def timed_batches(spec: CellSpec, shape: tuple[int, ...]) -> list[np.ndarray]:
+def timed_batches(cell: Cell, shape: tuple[int, ...]) -> list[np.ndarray]:
     """Return the batches [B, *shape] float32 that a cell is timed with in turn, the same for all cells of a quartet.
 
     One of synthetic images; several of labelled ones, since how many go on to a later stage may depend on the images.
     """
-    if spec.labelled is None:
+    if cell.labelled is None:
         from harness.networks.data.synthetic import images
 
-        return [images(spec.input_seed, spec.batch_size, shape)]
-    count = max(1, min(MOST_BATCHES, MOST_BYTES // (4 * spec.batch_size * math.prod(shape))))
-    seeds = range(spec.input_seed, spec.input_seed + count)
-    return [spec.labelled.test.batch(spec.labelled.timed_batch(spec.batch_size, seed)) for seed in seeds]
+        return [images(cell.input_seed, cell.batch_size, shape)]
+    count = max(1, min(MOST_BATCHES, MOST_BYTES // (4 * cell.batch_size * math.prod(shape))))
+    seeds = range(cell.input_seed, cell.input_seed + count)
+    return [cell.labelled.test.batch(cell.labelled.timed_batch(cell.batch_size, seed)) for seed in seeds]
 
 
 def _quiet_thread_pools(threads: int) -> None:

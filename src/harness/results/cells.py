@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.engines.base import INSPECTOR_FILE
-from harness.measure.cell import Loaded, PreparedCell
+from harness.measure.cell import Cell, Loaded
 from harness.measure.protocol import Measurement
 from harness.measure.telemetry import Telemetry
 from harness.measure.verify import Fidelity
@@ -17,9 +17,9 @@ from harness.results.roofline import cell_metrics
 from harness.stats.roles import ROLES, prefix_of
 
 
-def cost_metrics(prefix: str, cell: PreparedCell, batch_size: int) -> dict[str, float]:
+def cost_metrics(prefix: str, cell: Cell, batch_size: int) -> dict[str, float]:
     """Return what a cell costs on paper and to build, and what its router makes of that."""
-    accounting, router = cell.network.accounting, cell.network.router
+    accounting, router = cell.accounting, cell.router
     out = {
         f"{prefix}model/params_m": accounting.params / 1e6,
         f"{prefix}model/gmacs": router.gmacs(accounting.stage_gmacs, batch_size),
@@ -34,7 +34,7 @@ def cost_metrics(prefix: str, cell: PreparedCell, batch_size: int) -> dict[str, 
 
 def roofline_metrics(
     role: str,
-    cell: PreparedCell,
+    cell: Cell,
     batch_size: int,
     measurement: Measurement | None = None,
     analysis: Analysis | None = None,
@@ -43,7 +43,7 @@ def roofline_metrics(
     prefix = prefix_of(role)
     throughput_ips = analysis.metrics.get(f"{prefix}throughput/{analysis.primary}") if analysis is not None else None
     ceilings = measurement.ceilings if measurement is not None else None
-    found = cell_metrics(cell.artifacts, cell.network.router, batch_size, throughput_ips, ceilings)
+    found = cell_metrics(cell.artifacts, cell.router, batch_size, throughput_ips, ceilings)
     return {f"{prefix}{name}": value for name, value in found.items()}
 
 
@@ -93,7 +93,7 @@ def factor_of(values: Mapping[str, float]) -> float:
     return values["combined"] * values["baseline"] / (values["arch"] * values["hw"])
 
 
-def degraded(cells: Mapping[str, PreparedCell], loaded: Mapping[str, Loaded]) -> list[str]:
+def degraded(cells: Mapping[str, Cell], loaded: Mapping[str, Loaded]) -> list[str]:
     """Return every reason why a cell did less than requested, with the cells concerned.
 
     `loaded` is what loading the cells showed; none where nothing was run.
@@ -108,7 +108,7 @@ def degraded(cells: Mapping[str, PreparedCell], loaded: Mapping[str, Loaded]) ->
     return [f"{', '.join(roles)}: {reason}" for reason, roles in by_reason.items()]
 
 
-def inspections(cells: Mapping[str, PreparedCell]) -> dict[str, Path]:
+def inspections(cells: Mapping[str, Cell]) -> dict[str, Path]:
     """Return what engines tell of their layers, where they could, by artifact name."""
     out: dict[str, Path] = {}
     for role, cell in cells.items():
@@ -119,12 +119,12 @@ def inspections(cells: Mapping[str, PreparedCell]) -> dict[str, Path]:
     return out
 
 
-def cell_details(cell: PreparedCell) -> dict[str, Any]:
+def cell_details(cell: Cell) -> dict[str, Any]:
     """Return the proof of what a cell was: levels, engine, nodes, precision in use."""
     return {
-        "engine": cell.plan.engine,
-        "levels": asdict(cell.plan.levels) | {"precision": cell.plan.levels.precision.name},
-        "accounting": asdict(cell.network.accounting),
+        "engine": cell.engine,
+        "levels": asdict(cell.levels) | {"precision": cell.levels.precision.name},
+        "accounting": asdict(cell.accounting),
         "stages": [
             {
                 "stage": artifact.plan.stage or f"stage{number}",
@@ -135,5 +135,5 @@ def cell_details(cell: PreparedCell) -> dict[str, Any]:
             }
             for number, artifact in enumerate(cell.artifacts, start=1)
         ],
-        "policy": asdict(cell.network.router) or None,  # the router's fields
+        "policy": asdict(cell.router) or None,  # the router's fields
     }

@@ -118,7 +118,7 @@ def cell_metrics(cell: CellUnderLoad, boundary: str) -> dict[str, float]:
     out["fidelity/served"] = cell.served.largest_error
     shares = [result.record.early_share for result in deciding if result.figures is not None]
     if len(cell.variant.plan.policies) > 1 and shares:
-        gmacs = cell.variant.cell.network.accounting.stage_gmacs
+        gmacs = cell.variant.cell.accounting.stage_gmacs
         out |= cell.served.router.load_metrics(float(np.mean(shares)), gmacs, cell.saturated_per_s)
     return out
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import pandas
 
 from harness.config import HarnessConfig
-from harness.measure.cell import Loaded, PreparedCell, QuartetPlan
+from harness.measure.cell import Cell, Loaded, QuartetPlan
 from harness.measure.protocol import Measurement
 from harness.measure.telemetry import Telemetry
 from harness.measure.verify import Fidelity
@@ -58,7 +58,7 @@ class Measured(Protocol):
         """What a reader of the result must know."""
 
 
-def begin_row(plan: QuartetPlan, cells: Mapping[str, PreparedCell], folder: Path) -> RowDraft:
+def begin_row(plan: QuartetPlan, cells: Mapping[str, Cell], folder: Path) -> RowDraft:
     """Begin a row with what was built; its files are written below `folder`."""
     row = RowDraft(folder)
     for role, cell in cells.items():
@@ -70,7 +70,7 @@ def begin_row(plan: QuartetPlan, cells: Mapping[str, PreparedCell], folder: Path
     row.details["quartet"] = plan.label
     row.details["cells"] = {role: cell_details(cell) for role, cell in cells.items()}
     row.artifacts |= inspections(cells)
-    data = next(iter(cells.values())).data
+    data = next(iter(cells.values())).labelled
     if data is not None and (note := skipped_note(data)):
         row.notes.append(note)
         row.file("skipped_images.txt").write_text(skipped_list(data))
@@ -78,7 +78,7 @@ def begin_row(plan: QuartetPlan, cells: Mapping[str, PreparedCell], folder: Path
 
 
 def add_measured(
-    row: RowDraft, plan: QuartetPlan, cells: Mapping[str, PreparedCell], measurement: Measured, analysis: Analysis
+    row: RowDraft, plan: QuartetPlan, cells: Mapping[str, Cell], measurement: Measured, analysis: Analysis
 ) -> None:
     """Add what every scenario measures: its numbers, how true the cells were, and the verdict where there is one."""
     row.metrics |= {**fidelity_metrics(measurement.fidelity), **analysis.metrics}
@@ -98,7 +98,7 @@ def add_measured(
 
 
 def add_blocks(
-    row: RowDraft, plan: QuartetPlan, cells: Mapping[str, PreparedCell], measurement: Measurement, analysis: Analysis
+    row: RowDraft, plan: QuartetPlan, cells: Mapping[str, Cell], measurement: Measurement, analysis: Analysis
 ) -> None:
     """Add what timed blocks give beside the factor: samples, consumption, answers, roofline, and what explains it."""
     row.metrics |= {**consumption_metrics(measurement), **machine_metrics(measurement.ceilings)}
@@ -123,9 +123,9 @@ def add_blocks(
         _add_why(row, why)
 
 
-def _add_answers(row: RowDraft, plan: QuartetPlan, cells: Mapping[str, PreparedCell], measurement: Measurement) -> None:
+def _add_answers(row: RowDraft, plan: QuartetPlan, cells: Mapping[str, Cell], measurement: Measurement) -> None:
     """Add what the cells answered on labelled images, where there are any."""
-    data = next(iter(cells.values())).data
+    data = next(iter(cells.values())).labelled
     if measurement.answers is not None and data is not None:
         row.metrics |= answer_metrics(measurement.answers, data, plan.config.protocol.level)
         row.table("answers.parquet", answer_table(measurement.answers, data))

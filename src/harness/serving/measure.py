@@ -152,15 +152,15 @@ class _LoadRun:
 
     def processes(self, chosen: Sequence[Variant]) -> AbstractContextManager[Mapping[str, Handle]]:
         """Return the processes of these cells, still to be entered."""
-        specs = [variant.task.spec for variant in chosen]
-        return turns(specs, ServingCell) if self.fresh else workers(specs, ServingCell)
+        cells = [variant.cell for variant in chosen]
+        return turns(cells, ServingCell) if self.fresh else workers(cells, ServingCell)
 
     def restart(self, number: int) -> None:
         """Bring up fresh processes and measure this restart's repeats in them, the cells in a random order in each."""
         asked = self.config.scenario
         with self.processes(list(self.chosen.values())) as handles:
-            tasks = [variant.task for variant in self.chosen.values()]
-            self.loaded, self.fidelity = bring_up(tasks, handles, self.settings, self.progress)
+            cells = [variant.cell for variant in self.chosen.values()]
+            self.loaded, self.fidelity = bring_up(cells, handles, self.settings, self.progress)
             warm_up(handles, self.settings, self.device, self.progress)
             for role, variant in self.chosen.items():
                 self.make_ready(variant, handles[role])
@@ -177,7 +177,7 @@ class _LoadRun:
 
     def make_ready(self, variant: Variant, handle: Handle) -> None:
         """Have a cell ready to serve, and time its batches: they differ from process to process."""
-        role, timeout_s = variant.role, self.settings.worker_timeout_s
+        role, timeout_s = variant.cell.role, self.settings.worker_timeout_s
         self.progress.stage("ready to serve", role)
         self.served[role] = served = handle.ask("ready", variant.plan, timeout_s)
         if served.degraded:
@@ -282,9 +282,9 @@ def _timed(
 ) -> CellLoad:
     """Return what a cell's batches take, in processes of their own."""
     with processes([variant]) as handles:
-        bring_up([variant.task], handles, settings, progress)
-        progress.stage(f"static batch {variant.plan.policy.max_batch_size}", variant.role)
-        handle = handles[variant.role]
+        bring_up([variant.cell], handles, settings, progress)
+        progress.stage(f"static batch {variant.plan.policy.max_batch_size}", variant.cell.role)
+        handle = handles[variant.cell.name]
         handle.ask("ready", variant.plan, settings.worker_timeout_s)
         return CellLoad.timed(variant, handle, config, settings.worker_timeout_s)
 

@@ -10,10 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from harness.config import HarnessConfig
-from harness.measure.bring_up import CellTask
-from harness.measure.cell import PreparedCell, QuartetPlan
+from harness.measure.cell import Cell, QuartetPlan
 from harness.measure.coordinator import Handle
-from harness.measure.references import BuiltQuartet
 from harness.serving.client import LoadTest
 from harness.serving.loadgen import LoadResult
 from harness.serving.policy import BatchPolicy, powers_of_two
@@ -38,9 +36,7 @@ CEILING = 4.0  # times what the largest batch can do: nothing serves more
 class Variant:
     """One cell at one static batch size, or with the engine for all sizes that the batcher makes use of."""
 
-    role: str
-    cell: PreparedCell
-    task: CellTask
+    cell: Cell
     plan: ServingPlan
 
 
@@ -58,18 +54,16 @@ def variant_plans(plan: QuartetPlan, static_sizes: Sequence[int]) -> list[Quarte
     return plans
 
 
-def variants(plan: QuartetPlan, built: Sequence[BuiltQuartet]) -> dict[str, tuple[Variant, ...]]:
+def variants(plan: QuartetPlan, built: Sequence[Mapping[str, Cell]]) -> dict[str, tuple[Variant, ...]]:
     """Return by role, in the order of the plan's cells, what was built of each cell."""
     out: dict[str, tuple[Variant, ...]] = {cell.role: () for cell in plan.cells}
-    for quartet in built:
-        for task in quartet.tasks:
-            role = task.spec.name
-            cell = quartet.cells[role]
-            out[role] = (*out[role], Variant(role, cell, task, serving_plan(quartet.plan, cell)))
+    for cells in built:
+        for role, cell in cells.items():
+            out[role] = (*out[role], Variant(cell, serving_plan(plan, cell)))
     return out
 
 
-def serving_plan(plan: QuartetPlan, cell: PreparedCell) -> ServingPlan:
+def serving_plan(plan: QuartetPlan, cell: Cell) -> ServingPlan:
     """Return how a cell serves: batched by the technique's options, or at its one static size."""
     config = plan.config
     options = config.hw.dynamic_batching

@@ -120,7 +120,7 @@ class ServingCell(CellCommands):
             for size in policy.sizes():
                 self._warm(number, size)
         self._heads = self._plain_heads(plan)
-        self._router = self._spec.router.per_sample(self._heads)
+        self._router = self._cell.router.per_sample(self._heads)
         router = self._router if plan.routing == "measured" else Bound(self._router, plan.routing == "all")
         self._kept = Work(self._executables, plan.policies, router, self._samples)
         self._kept.starts_at_once = bool(self._captured) and not self._not_captured
@@ -130,7 +130,7 @@ class ServingCell(CellCommands):
 
     def _warm(self, stage: int, size: int) -> bool:
         """Run a size so that nothing is left to do at its first request; return whether it is replayed from a graph."""
-        executable, asked = self._executables[stage], self._spec.artifacts[stage].plan
+        executable, asked = self._executables[stage], self._cell.artifacts[stage].plan
         reason = executable.capture(size) if asked.cuda_graph else None
         if reason is not None:
             self._not_captured.append(f"no CUDA graph at batch size {size}: {reason}")
@@ -143,7 +143,7 @@ class ServingCell(CellCommands):
         """Return the logits of every head for all images, each stage run in full batches without a server."""
         heads, value = {}, self._samples
         for number, (executable, policy) in enumerate(zip(self._executables, plan.policies, strict=True), start=1):
-            outputs, head = _plainly(executable, value, policy), self._spec.router.heads[number - 1]
+            outputs, head = _plainly(executable, value, policy), self._cell.router.heads[number - 1]
             heads[head] = outputs[head]
             if number < len(self._executables):
                 value = outputs[self._executables[number].input_specs[0].name]
@@ -161,7 +161,7 @@ class ServingCell(CellCommands):
         expected = np.stack([heads[request.left_after][request.sample] for request in requests]).astype(np.float32)
         served = np.stack([request.answer for request in requests if request.answer is not None]).astype(np.float32)
         error = float(np.abs(served - expected).max() / (np.abs(expected).max() or 1.0))
-        if not error <= self._spec.artifacts[0].plan.arithmetic.tolerance:
+        if not error <= self._cell.artifacts[0].plan.arithmetic.tolerance:
             raise CellError(
                 f"wrong answer under load: off by {error:.2g} of the range of what the same engine computes"
             )

@@ -111,7 +111,7 @@ def _prepare(plan: QuartetPlan, turn: int, sweep: str) -> None:
 
     Quartets share cells, and the second process to need a build waits for it: so each begins with another cell.
     """
-    from harness.sweep.build import prepare
+    from harness.sweep.build import build_quartet
     from harness.sweep.scenarios import scenario_of
     from harness.system.cache import open_cache
     from harness.system.errors import CellError, UserError
@@ -121,6 +121,6 @@ def _prepare(plan: QuartetPlan, turn: int, sweep: str) -> None:
         plan = replace(plan, cells=plan.cells[first:] + plan.cells[:first])
         cache = open_cache(plan.config.cache, sweep)
         for requested, build in scenario_of(plan.config).builds(plan):
-            prepare(requested, cache, _Reporting(), build)
+            build_quartet(requested, cache, _Reporting(), build, references=False)
     except (CellError, UserError):
         return

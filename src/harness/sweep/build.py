@@ -11,10 +11,10 @@ from harness.engines import get
 from harness.engines.base import BuildPlan, Graph
 from harness.engines.build import Built, artifact_key, fetch_or_build
 from harness.engines.export import ExportRequest, export, export_key
-from harness.measure.bring_up import CellTask, try_out
-from harness.measure.cell import CellPlan, PreparedCell, QuartetPlan
+from harness.measure.bring_up import try_out
+from harness.measure.cell import Cell, CellPlan, QuartetPlan
 from harness.measure.progress import Progress
-from harness.measure.references import BuiltQuartet, task
+from harness.measure.references import reference
 from harness.networks.data.labelled import Labelled, labelled
 from harness.sweep.plan import build_plan
 from harness.system.cache import Cache, NotCached
@@ -25,18 +25,15 @@ from harness.techniques.finetuned import base_model, weights_of
 from harness.techniques.levels import BatchProfile
 
 
-def prepare(plan: QuartetPlan, cache: Cache, progress: Progress, build: int = 0) -> dict[str, PreparedCell]:
-    """Return every cell of a quartet with its engines built, by role; raise CellError with the reason.
+def build_quartet(
+    plan: QuartetPlan, cache: Cache, progress: Progress, build: int = 0, references: bool = True
+) -> dict[str, Cell]:
+    """Return every cell of one quartet with its engines built, by role; raise CellError or UserError with the reason.
 
-    `build` numbers replicated builds: each of them is built on its own, from the same exports.
+    `build` numbers replicated builds: each of them is built on its own, from the same exports. Without `references`
+    the cells can't be verified, and so not be measured.
     """
-    data = labelled(base_model(plan.config), plan.config.data, cache)
-    return {cell.role: _prepare(plan, cell, data, cache, progress, build) for cell in plan.cells}
-
-
-def build_quartet(plan: QuartetPlan, cache: Cache, progress: Progress, build: int = 0) -> BuiltQuartet:
-    """Return one quartet with its engines built and, unless nothing is to be run, what its workers are to load."""
-    return DesignBuilder([plan], cache, progress).quartet(plan, build)
+    return DesignBuilder([plan], cache, progress, references).quartet(plan, build)
 
 
 @dataclass(frozen=True)
@@ -72,31 +69,24 @@ def look_up(plan: QuartetPlan, cell: CellPlan, cache: Cache, build: int = 0) -> 
 class DesignBuilder:
     """Builds the cells of quartets that are measured side by side, each distinct one once."""
 
-    def __init__(self, plans: Sequence[QuartetPlan], cache: Cache, progress: Progress) -> None:
-        self._cache, self._progress = cache, progress
+    def __init__(self, plans: Sequence[QuartetPlan], cache: Cache, progress: Progress, references: bool = True) -> None:
+        self._cache, self._progress, self._references = cache, progress, references
         self._names = cell_names(plans)
-        self._built: dict[tuple[str, int, int], PreparedCell | Exception] = {}
-        self._tasks: dict[tuple[str, int, int], CellTask] = {}
+        self._built: dict[tuple[str, int, int], Cell | Exception] = {}
         self._data: dict[str, Labelled | None] = {}
 
-    def quartet(self, plan: QuartetPlan, build: int = 0) -> BuiltQuartet:
-        """Return a quartet with its engines built and, unless nothing is to be run, what its workers are to load.
+    def quartet(self, plan: QuartetPlan, build: int = 0) -> dict[str, Cell]:
+        """Return the cells of a quartet by role, with references unless nothing is to be run.
 
         Raises CellError or UserError with the reason of the first of its cells that can't be built.
         """
-        cells = {cell.role: self._cell(plan, cell, build) for cell in plan.cells}
-        if plan.config.engine.build_only:
-            return BuiltQuartet(plan, cells, ())
-        return BuiltQuartet(plan, cells, [self._task(plan, cell, cells[cell.role], build) for cell in plan.cells])
+        return {cell.role: self._cell(plan, cell, build) for cell in plan.cells}
 
-    def _cell(self, plan: QuartetPlan, cell: CellPlan, build: int) -> PreparedCell:
+    def _cell(self, plan: QuartetPlan, cell: CellPlan, build: int) -> Cell:
         key = _key(plan, cell, build)
         if key not in self._built:
-            where = repr((plan.config.model, plan.config.data))
             try:
-                if where not in self._data:
-                    self._data[where] = labelled(base_model(plan.config), plan.config.data, self._cache)
-                self._built[key] = _prepare(plan, cell, self._data[where], self._cache, self._progress, build)
+                self._built[key] = self._build(plan, cell, build)
             except Exception as error:  # of this cell: the quartets that don't need it go on
                 self._built[key] = error
         found = self._built[key]
@@ -104,11 +94,20 @@ class DesignBuilder:
             raise found
         return found
 
-    def _task(self, plan: QuartetPlan, cell: CellPlan, built: PreparedCell, build: int) -> CellTask:
-        key = _key(plan, cell, build)
-        if key not in self._tasks:
-            self._tasks[key] = task(plan, built, self._names.get(repr(cell), cell.role))
-        return self._tasks[key]
+    def _build(self, plan: QuartetPlan, cell: CellPlan, build: int) -> Cell:
+        config = plan.config
+        where = repr((config.model, config.data))
+        if where not in self._data:
+            self._data[where] = labelled(base_model(config), config.data, self._cache)
+        data, name = self._data[where], self._names.get(repr(cell), cell.role)
+        self._progress.stage("assemble", cell.role)
+        cell = _numbered(cell, build)
+        weights = weights_of(config, cell.arch)
+        net = network(weights.model, cell.arch, weights.checkpoint, weights.sha256, data)
+        built = replace(_build_the_most(plan, cell, net, data, self._cache, self._progress), name=name)
+        if built.expected is not None or config.engine.build_only or not self._references:
+            return built
+        return replace(built, expected=reference(net, config, data))
 
 
 def _key(plan: QuartetPlan, cell: CellPlan, build: int) -> tuple[str, int, int]:
@@ -130,16 +129,6 @@ def cell_names(plans: Sequence[QuartetPlan]) -> dict[str, str]:
     return names
 
 
-def _prepare(
-    plan: QuartetPlan, cell: CellPlan, data: Labelled | None, cache: Cache, progress: Progress, build: int
-) -> PreparedCell:
-    progress.stage("assemble", cell.role)
-    cell = _numbered(cell, build)
-    weights = weights_of(plan.config, cell.arch)
-    net = network(weights.model, cell.arch, weights.checkpoint, weights.sha256, data)
-    return _prepare_the_most(plan, cell, net, data, cache, progress)
-
-
 def _numbered(cell: CellPlan, build: int) -> CellPlan:
     """Return a cell of one of several replicated builds."""
     if not build:
@@ -148,21 +137,22 @@ def _numbered(cell: CellPlan, build: int) -> CellPlan:
     return replace(cell, levels=replace(cell.levels, instance=instance, replica=build))
 
 
-def _prepare_the_most(
+def _build_the_most(
     plan: QuartetPlan, cell: CellPlan, net: Network, data: Labelled | None, cache: Cache, progress: Progress
-) -> PreparedCell:
-    """Prepare a cell; with `fusion` on, at the highest level that builds and verifies in a worker of its own."""
+) -> Cell:
+    """Build a cell; with `fusion` on, at the highest level that builds and verifies in a worker of its own."""
     steps = get(cell.engine).capabilities.fusion_steps if cell.levels.fusion == "max" else ()
     if not steps or plan.config.engine.build_only:
-        return _prepare_cell(plan, cell, net, data, cache, progress)
+        return _build_cell(plan, cell, net, data, cache, progress)
     notes: tuple[str, ...] = ()
     for step in ("", *steps):
         tried = replace(cell, levels=replace(cell.levels, fusion_step=step))
         try:
-            prepared = replace(_prepare_cell(plan, tried, net, data, cache, progress), notes=notes)
+            built = _build_cell(plan, tried, net, data, cache, progress)
+            built = replace(built, notes=notes, expected=reference(net, plan.config, data))
             progress.stage("try out", cell.role)
-            try_out(task(plan, prepared), plan.config.protocol)
-            return prepared
+            try_out(built, plan.config.protocol)
+            return built
         except CellError as error:
             if step == steps[-1]:
                 raise
@@ -170,9 +160,9 @@ def _prepare_the_most(
     raise AssertionError("the last step returns or raises")
 
 
-def _prepare_cell(
+def _build_cell(
     plan: QuartetPlan, cell: CellPlan, net: Network, data: Labelled | None, cache: Cache, progress: Progress
-) -> PreparedCell:
+) -> Cell:
     built: list[Built] = []
     export_s, exports_hit = 0.0, True
     for number, stage in enumerate(net.stages):
@@ -186,11 +176,20 @@ def _prepare_cell(
             built.append(fetch_or_build(asked, cache, plan.config.engine.build_limit_s, _watcher(progress, what)))
         except CellError as error:
             raise CellError(f"{cell.role}: {error}") from None
-    return PreparedCell(
-        plan=cell,
-        network=net,
-        data=data,
+    return Cell(
+        name=cell.role,
+        role=cell.role,
+        engine=cell.engine,
+        levels=cell.levels,
         artifacts=tuple(one.artifact for one in built),
+        device=plan.device,
+        batch_size=plan.config.batch_size,
+        router=net.router,
+        recipe=net.text,
+        accounting=net.accounting,
+        threads=int(dict(built[0].artifact.plan.options).get("threads", 0)),
+        input_seed=plan.config.data.seed,
+        labelled=data,
         export_s=export_s,
         engine_s=sum(one.seconds for one in built),
         cache_hit=exports_hit and all(one.hit for one in built),

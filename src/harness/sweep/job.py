@@ -19,10 +19,9 @@ from harness.config import HarnessConfig, arch_off
 from harness.config.sources import modules_of, source_digest
 from harness.engines import get
 from harness.engines.build import engine_digest
-from harness.measure.cell import QuartetPlan
+from harness.measure.cell import Cell, QuartetPlan
 from harness.measure.lock import building, device_id, device_lock
 from harness.measure.progress import Progress
-from harness.measure.references import BuiltQuartet
 from harness.networks.data.labelled import content_digest
 from harness.results.record import add_measured, begin_row, params
 from harness.results.row import QuartetRecord
@@ -111,7 +110,7 @@ def _measure(rows: _Rows, cache: Cache, progress: Progress) -> None:
     plans = [job.plan for job in rows.design.jobs]
     scenario = scenario_of(plans[0].config)
     builder = DesignBuilder(plans, cache, progress)
-    built: dict[int, list[BuiltQuartet]] = {}
+    built: dict[int, list[dict[str, Cell]]] = {}
     progress.stage("wait until nothing is timed")
     with building():
         for number, plan in enumerate(plans):
@@ -176,7 +175,7 @@ class _Rows:
         """Return the quartets that have not ended."""
         return [number for number in range(len(self.runs)) if number not in self._ended]
 
-    def finish(self, number: int, built: Sequence[BuiltQuartet], measurement: Any) -> None:
+    def finish(self, number: int, built: Sequence[Mapping[str, Cell]], measurement: Any) -> None:
         """Analyse a quartet and log its row; `measurement` is None where it was only built."""
         job = self.design.jobs[number]
         try:
@@ -225,14 +224,14 @@ def run_quartet(
 
 
 def row_of(
-    plan: QuartetPlan, built: Sequence[BuiltQuartet], measurement: Any, folder: Path, resolved_config: str
+    plan: QuartetPlan, built: Sequence[Mapping[str, Cell]], measurement: Any, folder: Path, resolved_config: str
 ) -> QuartetRecord:
     """Analyse what a quartet's scenario measured; return its row, with files below `folder`.
 
     Without a measurement it is the row of what was built.
     """
     if measurement is None:
-        return begin_row(plan, built[0].cells, folder).finished(resolved_config)
+        return begin_row(plan, built[0], folder).finished(resolved_config)
     scenario = scenario_of(plan.config)
     analysis = scenario.analyse(plan, measurement)
     cells = scenario.measured_cells(built, measurement)

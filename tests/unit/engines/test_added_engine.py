@@ -13,9 +13,8 @@ from harness.config.quartet import _schema
 from harness.engines import get
 from harness.engines.profiling import take_profile
 from harness.measure.progress import Silent
-from harness.measure.references import tasks
 from harness.measure.verify import compare
-from harness.sweep.build import prepare
+from harness.sweep.build import build_quartet
 from harness.sweep.command_line import compose_jobs
 from harness.sweep.main import help_text
 from harness.sweep.plan import plan_quartet
@@ -58,7 +57,7 @@ def planned(*overrides, engine=ENGINE):
 def cells(cache):
     """Return (plan, cells) with a baseline in fp32 and a cell in fp16, each node computed twice."""
     plan = planned("hw=fp16", "engine.node_repeats=2")
-    return plan, prepare(plan, cache, Silent())
+    return plan, build_quartet(plan, cache, Silent())
 
 
 def test_it_is_a_choice_and_its_option_is_shown_with_its_default():
@@ -100,21 +99,21 @@ def test_its_option_on_an_engine_without_it_is_refused_and_names_the_engine():
 
 
 def test_it_computes_what_the_network_computes_in_each_precision_and_says_where_the_time_goes(cells):
-    plan, built = cells
+    _, built = cells
     assert built["hw"].artifacts[0].plan.precision == FP16
-    for task in tasks(plan, built):
-        (artifact,) = task.spec.artifacts
+    for cell in built.values():
+        (artifact,) = cell.artifacts
         with get(ENGINE).load(artifact, "cpu") as executable:
             found = []
-            for start in range(0, len(task.expected.inputs), 2):
-                batch = task.expected.inputs[start : start + 2].astype(executable.input_specs[0].dtype)
+            for start in range(0, len(cell.expected.inputs), 2):
+                batch = cell.expected.inputs[start : start + 2].astype(executable.input_specs[0].dtype)
                 executable.write_inputs({"input": batch})
                 executable.enqueue(len(batch))
                 found += list(executable.outputs(len(batch))["logits"])
             compare(
-                NetworkOutputs({"logits": np.stack(found)}, np.stack(found)), task.expected, artifact.plan.arithmetic
+                NetworkOutputs({"logits": np.stack(found)}, np.stack(found)), cell.expected, artifact.plan.arithmetic
             )
-            profile = take_profile([executable], task.spec)
+            profile = take_profile([executable], [artifact], [cell.batch_size], "cpu")
         assert profile.source == "node by node"
         assert profile.kernels >= artifact.plan.graph.nodes and 0 < profile.work_ms <= profile.batch_ms
 

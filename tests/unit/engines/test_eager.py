@@ -14,7 +14,7 @@ from harness.engines import get, names
 from harness.engines.eager.rebuild import stage_module
 from harness.networks.identity import fingerprint
 from harness.system.errors import CellError, UserError
-from harness.techniques.arch.recipe import Recipe
+from harness.techniques.arch.recipe import Recipe, rebuild
 
 
 @pytest.fixture(scope="module")
@@ -31,14 +31,14 @@ def test_it_computes_what_the_module_computes(grouped, images):
         executable.enqueue(2)
         found = executable.outputs(2)["logits"]
     with torch.inference_mode():
-        expected = grouped.network.module(torch.from_numpy(inputs)).numpy()
+        expected = rebuild(grouped.recipe)(torch.from_numpy(inputs)).numpy()
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
     assert found.dtype == np.float32
 
 
-def test_the_rebuilt_module_has_the_exported_weights_bit_for_bit(grouped):
-    assert fingerprint(stage_module(grouped.artifacts[0])) == grouped.network.fingerprint
-    assert fingerprint(models.build(grouped.network.recipe.model)) != grouped.network.fingerprint
+def test_the_rebuilt_module_has_the_exported_weights_bit_for_bit(grouped, configured):
+    assert fingerprint(stage_module(grouped.artifacts[0])) == json.loads(grouped.recipe)["fingerprint"]
+    assert fingerprint(models.build(configured().model)) != json.loads(grouped.recipe)["fingerprint"]
 
 
 def test_any_batch_up_to_its_buffers_runs(grouped, images):
@@ -62,7 +62,7 @@ def test_weights_that_changed_between_build_and_load_end_the_cell(prepared, conf
     save(seed=1)
     _, cells = prepared(f"model.weights={path}")
     artifact = cells["baseline"].artifacts[0]
-    assert fingerprint(stage_module(artifact)) == cells["baseline"].network.fingerprint
+    assert fingerprint(stage_module(artifact)) == json.loads(cells["baseline"].recipe)["fingerprint"]
     save(seed=2)
     with pytest.raises(CellError, match="weights differ from the exported ones"):
         get("eager").load(artifact, "cpu").__enter__()
@@ -87,7 +87,7 @@ def test_fp16_on_eager_computes_in_half_precision_with_fp32_inputs_and_outputs(p
         executable.enqueue()
         half = executable.outputs()["logits"]
     with torch.inference_mode():
-        full = cells["hw"].network.module(torch.from_numpy(inputs)).numpy()
+        full = rebuild(cells["hw"].recipe)(torch.from_numpy(inputs)).numpy()
     error = np.abs(half - full).max() / np.abs(full).max()
     assert half.dtype == np.float32
     assert 1e-6 < error < 2e-2
@@ -109,11 +109,12 @@ def test_a_stage_that_is_not_there_is_named(grouped):
         stage_module(artifact)
 
 
-def test_a_recipe_is_all_of_the_artifact(grouped):
+def test_a_recipe_is_all_of_the_artifact(grouped, configured):
     artifact = grouped.artifacts[0]
     text = (artifact.path / artifact.main_file).read_text()
-    assert text == artifact.plan.recipe
-    assert Recipe.from_json(json.dumps(json.loads(text)["recipe"])) == grouped.network.recipe
+    assert text == artifact.plan.recipe == grouped.recipe
+    recipe = Recipe(model=configured().model, arch=configured("arch=grouped").arch)
+    assert Recipe.from_json(json.dumps(json.loads(text)["recipe"])) == recipe
     assert artifact.size_mb * 1e6 == len(text)
 
 

@@ -15,6 +15,7 @@ from harness.engines.inductor.compiler import OPTIONS, _options, sizes_apart
 from harness.engines.profiling import SPANNING, UNKNOWN, order_of
 from harness.sweep.plan import plan_quartet
 from harness.system.errors import UserError
+from harness.techniques.arch.recipe import rebuild
 from harness.techniques.levels import BatchProfile
 
 pytestmark = [
@@ -39,7 +40,7 @@ def test_a_compiled_network_computes_what_eager_computes(compiled, images):
         executable.synchronize()
         found = executable.outputs(2)["logits"]
     with torch.inference_mode():
-        expected = compiled.network.module(torch.from_numpy(inputs)).numpy()
+        expected = rebuild(compiled.recipe)(torch.from_numpy(inputs)).numpy()
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * abs(expected).max())
 
 
@@ -105,7 +106,7 @@ def test_a_worker_compiles_nothing_for_any_batch_of_a_dynamic_artifact(prepared,
     counters.clear()
     inputs = images(4)
     with torch.inference_mode():
-        expected = cell.network.module(torch.from_numpy(inputs)).numpy()
+        expected = rebuild(cell.recipe)(torch.from_numpy(inputs)).numpy()
     with get("inductor").load(cell.artifacts[0], "cpu") as executable:
         executable.write_inputs({"input": inputs})
         for size in (2, 1, 4, 3):

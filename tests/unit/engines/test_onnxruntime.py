@@ -15,6 +15,7 @@ from harness.engines.onnxruntime import ONNXRUNTIME
 from harness.engines.onnxruntime.runtime import OnnxRuntimeExecutable
 from harness.measure.runner import Runner
 from harness.system.errors import CellError, UserError
+from harness.techniques.arch.recipe import rebuild
 from harness.techniques.arch.stages import ONE_STAGE
 
 
@@ -51,7 +52,7 @@ def outputs(artifact, inputs: np.ndarray) -> np.ndarray:
 
 def eager(cell, inputs: np.ndarray) -> np.ndarray:
     with torch.inference_mode():
-        return cell.network.module(torch.from_numpy(inputs)).numpy()
+        return rebuild(cell.recipe)(torch.from_numpy(inputs)).numpy()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ import pytest
 from harness.engines import get
 from harness.engines.base import Engine
 from harness.engines.profiling import ENOUGH, SPANNING, UNKNOWN, order_of, take_profile
-from harness.measure.references import tasks
 from harness.system.errors import CellError
 
 WHOLE = ["stem", *(f"{kind} {n}" for n in (1, 2, 3) for kind in ("dense block", "transition")), "dense block 4", "head"]
@@ -21,14 +20,13 @@ def profiled(prepared):
     """Return a function: profiled("arch=grouped", "hw=fusion") -> the profiles of all four cells, by role."""
 
     def make(*overrides):
-        plan, cells = prepared(*overrides)
+        _, cells = prepared(*overrides)
         out = {}
-        for task in tasks(plan, cells):
+        for role, cell in cells.items():
             with ExitStack() as stack:
-                loaded = tuple(
-                    stack.enter_context(get(one.plan.engine).load(one, "cpu")) for one in task.spec.artifacts
-                )
-                out[task.spec.name] = take_profile(loaded, task.spec)
+                loaded = tuple(stack.enter_context(get(one.plan.engine).load(one, "cpu")) for one in cell.artifacts)
+                sizes = [cell.router.reaching(number, cell.batch_size) for number in range(len(loaded))]
+                out[role] = take_profile(loaded, cell.artifacts, sizes, "cpu")
         return out
 
     return make
@@ -78,16 +76,15 @@ def test_emulated_fp16_shows_its_casts(profiled):
 
 
 def test_a_profiler_that_fails_is_a_reason_and_no_crash(prepared):
-    plan, cells = prepared("arch=grouped", "hw=fusion")
-    spec = tasks(plan, cells)[-1].spec
-    broken = replace(spec, artifacts=(replace(spec.artifacts[0], main_file="gone.onnx"),))
+    _, cells = prepared("arch=grouped", "hw=fusion")
+    broken = replace(cells["combined"].artifacts[0], main_file="gone.onnx")
     with pytest.raises(CellError, match="onnxruntime could not be profiled"):
-        take_profile((None,), broken)
+        take_profile([None], [broken], [2], "cpu")
 
 
 def test_an_engine_without_a_profiler_has_no_profile_and_that_is_a_reason(prepared, monkeypatch):
-    plan, cells = prepared("arch=none", "hw=none", "reference=engine")
-    (task,) = tasks(plan, cells)
+    _, cells = prepared("arch=none", "hw=none", "reference=engine")
+    (cell,) = cells.values()
     monkeypatch.setattr(type(get("onnxruntime")), "profile", Engine.profile)
     with pytest.raises(CellError, match="engine onnxruntime has no profiler"):
-        take_profile([None], task.spec)
+        take_profile([None], cell.artifacts, [2], "cpu")

@@ -10,7 +10,6 @@ import pytest
 from harness.engines.build import check_seal
 from harness.engines.onnxruntime import ONNXRUNTIME
 from harness.measure.coordinator import workers
-from harness.measure.references import tasks
 from harness.system.errors import CellError
 
 
@@ -73,10 +72,10 @@ def test_an_engine_that_did_not_come_through_the_cache_is_not_loaded(artifact, h
 
 
 def test_the_worker_itself_looks_right_before_it_loads(quartet, artifact):
-    (task,) = tasks(*quartet)
+    (cell,) = quartet[1].values()
     (artifact.path / artifact.main_file).write_bytes(b"swapped between the check and the load")
     with (
-        workers([replace(task.spec, artifacts=(artifact,))]) as handles,
+        workers([replace(cell, artifacts=(artifact,))]) as handles,
         pytest.raises(CellError, match=r"^baseline: engine onnxruntime: the artifact was changed since it was built"),
     ):
         handles["baseline"].ask("load")

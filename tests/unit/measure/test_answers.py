@@ -13,7 +13,7 @@ from harness.measure.bring_up import bring_up
 from harness.measure.coordinator import workers
 from harness.measure.predictions import Predictions, predict
 from harness.measure.progress import Silent
-from harness.measure.references import answer, tasks
+from harness.measure.references import answer
 from harness.networks.data import open_dataset
 from harness.results.accuracy import answer_metrics, answer_table
 from harness.techniques.arch.stages import NetworkOutputs
@@ -24,12 +24,12 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def answered(prepared):
     """Return (cells, answers) of a real quartet on digits: two cells in eager, two on ONNX Runtime."""
-    plan, cells = prepared(
+    _, cells = prepared(
         "data=digits", "model.image_size=32", "arch=early_exit", "arch.early_exit.threshold=0.27", "hw=fusion",
         "batch_size=64",
     )  # fmt: skip
-    todo = tasks(plan, cells)
-    with workers([task.spec for task in todo]) as handles:
+    todo = list(cells.values())
+    with workers(todo) as handles:
         bring_up(todo, handles, ProtocolConfig(), Silent())
         return cells, answer(todo, handles, ProtocolConfig(), Silent())
 
@@ -51,14 +51,14 @@ def test_the_accuracy_of_a_cell_is_what_a_short_script_with_the_exported_model_g
     cells, answers = answered
     names = open_dataset(configured("data=digits").data).parts["test"].names
     theirs, top1 = by_hand(cells["hw"].artifacts[0].plan.graph.path, names)
-    metrics = answer_metrics(answers, cells["hw"].data, 0.95)
+    metrics = answer_metrics(answers, cells["hw"].labelled, 0.95)
     assert metrics["hw/accuracy/top1"] == top1
     assert np.array_equal(answers.own["hw"].ranked[:, 0], theirs)
 
 
 def test_every_cell_has_accuracy_interval_and_agreement_with_its_own_network(answered):
     cells, answers = answered
-    metrics = answer_metrics(answers, cells["hw"].data, 0.95)
+    metrics = answer_metrics(answers, cells["hw"].labelled, 0.95)
     for prefix in ("baseline/", "arch/", "hw/", ""):
         low, value, high = (metrics[f"{prefix}accuracy/{name}"] for name in ("top1_low", "top1", "top1_high"))
         assert low < value < high
@@ -75,11 +75,11 @@ def test_early_exits_answers_are_the_head_s_that_each_sample_was_sent_to(answere
     assert 0 < (own.left_after == 0).sum() < 359
     chosen = np.where(own.left_after == 0, own.heads["exit_logits"], own.heads["logits"])
     assert np.array_equal(own.ranked[:, 0], chosen)
-    assert "combined_exited" in answer_table(answers, cells["hw"].data)
+    assert "combined_exited" in answer_table(answers, cells["hw"].labelled)
 
 
 def test_images_that_fill_up_the_last_batch_are_not_counted_twice(answered):
-    test = answered[0]["hw"].data.test
+    test = answered[0]["hw"].labelled.test
     seen = []
 
     def run(inputs):

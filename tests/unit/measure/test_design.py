@@ -85,9 +85,9 @@ def bench(monkeypatch):
     found = Bench()
 
     @contextmanager
-    def workers(specs):
-        found.started.append([spec.name for spec in specs])
-        yield {spec.name: FakeCell(spec.name, found) for spec in specs}
+    def workers(cells):
+        found.started.append([cell.name for cell in cells])
+        yield {cell.name: FakeCell(cell.name, found) for cell in cells}
 
     monkeypatch.setattr(protocol, "workers", workers)
     monkeypatch.setattr(inspection, "workers", workers)
@@ -99,11 +99,13 @@ def design(quartets=GRID, builds: int = 1) -> Design:
     plan = SimpleNamespace(arithmetic=None)
     artifact = SimpleNamespace(plan=plan)
 
-    def task(name: str):
-        spec = SimpleNamespace(name=name, device="cpu", batch_size=1, labelled=None, artifacts=(artifact,))
-        return SimpleNamespace(spec=spec, expected=SimpleNamespace(inputs=None))
+    def cell(name: str):
+        expected = SimpleNamespace(inputs=None)
+        return SimpleNamespace(
+            name=name, device="cpu", batch_size=1, labelled=None, artifacts=(artifact,), expected=expected
+        )
 
-    cells = {name: task(name) for name in cells_of(quartets)}
+    cells = {name: cell(name) for name in cells_of(quartets)}
     return Design((cells,) * builds, tuple(quartets))
 
 

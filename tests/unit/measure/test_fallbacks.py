@@ -10,7 +10,6 @@ from harness.config import ProtocolConfig
 from harness.measure import protocol
 from harness.measure.progress import Silent
 from harness.measure.protocol import measure
-from harness.measure.references import tasks
 from harness.measure.settings import resolve_protocol
 from harness.measure.stopping import Standing
 from harness.system.errors import CellError
@@ -20,7 +19,7 @@ QUICK = ProtocolConfig(slice_s=0.005, warmup_tolerance=9.0, min_blocks=2, max_bl
 
 @pytest.fixture(scope="module")
 def quartet(prepared):
-    return tasks(*prepared("arch=identity", "hw=identity", "reference=engine"))
+    return list(prepared("arch=identity", "hw=identity", "reference=engine")[1].values())
 
 
 def test_a_quartet_that_falls_back_to_the_wall_stops_at_the_walls_half_width(quartet, monkeypatch):

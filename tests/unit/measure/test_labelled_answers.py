@@ -31,27 +31,25 @@ class Told:
         return f"{self.role} {command}"
 
 
-def task(role: str, recipe: str, batch_size: int = 8, images: int | None = 359):
+def cell(role: str, recipe: str, batch_size: int = 8, images: int | None = 359):
     data = None if images is None else SimpleNamespace(test=SimpleNamespace(count=images, digest="digits"))
-    return SimpleNamespace(
-        spec=SimpleNamespace(name=role, recipe=recipe, batch_size=batch_size, device="cpu", labelled=data)
-    )
+    return SimpleNamespace(name=role, recipe=recipe, batch_size=batch_size, device="cpu", labelled=data)
 
 
-def asked(*tasks) -> tuple[references.QuartetPredictions | None, dict[str, list[tuple[str, float]]]]:
-    handles = {one.spec.name: Told(one.spec.name) for one in tasks}
-    found = answer(tasks, handles, SETTINGS, Silent())
+def asked(*cells) -> tuple[references.QuartetPredictions | None, dict[str, list[tuple[str, float]]]]:
+    handles = {one.name: Told(one.name) for one in cells}
+    found = answer(cells, handles, SETTINGS, Silent())
     return found, {role: handle.asked for role, handle in handles.items()}
 
 
 def test_synthetic_images_have_no_answers_and_nobody_is_asked():
-    found, commands = asked(task("baseline", "A", images=None))
+    found, commands = asked(cell("baseline", "A", images=None))
     assert found is None
     assert commands == {"baseline": []}
 
 
 def test_every_cell_answers_itself_and_cells_of_one_network_share_its_eager_answers():
-    found, commands = asked(task("baseline", "A"), task("arch", "B"), task("hw", "A"), task("combined", "B"))
+    found, commands = asked(cell("baseline", "A"), cell("arch", "B"), cell("hw", "A"), cell("combined", "B"))
     assert found.own == {role: f"{role} predict" for role in commands}
     assert found.eager == {
         "baseline": "baseline predict_eager",
@@ -66,25 +64,25 @@ def test_every_cell_answers_itself_and_cells_of_one_network_share_its_eager_answ
 
 
 def test_the_next_quartet_of_a_sweep_finds_them_but_another_batch_size_has_its_own():
-    asked(task("baseline", "A"))
-    found, commands = asked(task("hw", "A"))
+    asked(cell("baseline", "A"))
+    found, commands = asked(cell("hw", "A"))
     assert found.eager == {"hw": "baseline predict_eager"}
     assert len(commands["hw"]) == 1
-    found, commands = asked(task("hw", "A", batch_size=16))
+    found, commands = asked(cell("hw", "A", batch_size=16))
     assert found.eager == {"hw": "hw predict_eager"}  # a share of each batch exits, so the answers may differ
 
 
 def test_each_full_thousand_of_images_gives_a_worker_its_time_once_more():
     for images, times in ((1, 1), (IMAGES_PER_TIMEOUT - 1, 1), (IMAGES_PER_TIMEOUT, 2), (50_000, 51)):
-        _, commands = asked(task("hw", f"network for {images}", images=images))
+        _, commands = asked(cell("hw", f"network for {images}", images=images))
         assert commands["hw"] == [("predict", 10.0 * times), ("predict_eager", 10.0 * times)]
 
 
 def test_only_the_latest_networks_answers_are_kept():
     for number in range(KEPT_ANSWERS + 1):
-        asked(task("hw", f"network {number}"))
+        asked(cell("hw", f"network {number}"))
     assert len(references._eager_answers) == KEPT_ANSWERS
-    _, commands = asked(task("hw", f"network {KEPT_ANSWERS}"))
+    _, commands = asked(cell("hw", f"network {KEPT_ANSWERS}"))
     assert [name for name, _ in commands["hw"]] == ["predict"]
-    _, commands = asked(task("hw", "network 0"))
+    _, commands = asked(cell("hw", "network 0"))
     assert [name for name, _ in commands["hw"]] == ["predict", "predict_eager"]

@@ -14,7 +14,6 @@ from harness.measure.ceilings import SIZES
 from harness.measure.orders import Orders
 from harness.measure.progress import Silent
 from harness.measure.protocol import measure
-from harness.measure.references import tasks
 from harness.measure.telemetry import Telemetry
 from harness.stats.roles import ROLES
 from harness.system.errors import CellError
@@ -45,12 +44,12 @@ def log() -> Log:
 def measured(grouped_fusion, log):
     """Return a real measurement of a quartet: two restarts, a budget that is used up at once."""
     settings = replace(QUICK, min_blocks=6, restarts=2, budget_s=0.01, half_width=1e-9, coursework=True)
-    return measure(tasks(*grouped_fusion), settings, "wall", log)
+    return measure(list(grouped_fusion[1].values()), settings, "wall", log)
 
 
 @pytest.fixture(scope="module")
 def alone(prepared):
-    return tasks(*prepared("reference=engine"))
+    return list(prepared("reference=engine")[1].values())
 
 
 def test_a_block_visits_every_cell_once(measured):

@@ -12,7 +12,8 @@ from harness.engines import get
 from harness.measure.runner import Runner, _pack
 from harness.system.errors import CellError
 from harness.techniques.arch.exit_policy import ExitPolicy, confidence
-from harness.techniques.arch.stages import ONE_STAGE
+from harness.techniques.arch.recipe import rebuild
+from harness.techniques.arch.stages import ONE_STAGE, stages
 
 BATCH = 6
 
@@ -35,12 +36,12 @@ def runner(cell):
         executables = tuple(
             stack.enter_context(get(artifact.plan.engine).load(artifact, "cpu")) for artifact in cell.artifacts
         )
-        yield Runner(executables, cell.network.router, BATCH)
+        yield Runner(executables, cell.router, BATCH)
 
 
 def heads(cell, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return (exit logits, last logits) of all samples in eager."""
-    first, second = (stage.module for stage in cell.network.stages)
+    first, second = (stage.module for stage in stages(rebuild(cell.recipe)))
     with torch.inference_mode():
         features, early = first(torch.from_numpy(inputs))
         return early.numpy(), second(features).numpy()
@@ -67,7 +68,7 @@ def test_another_batch_has_nothing_of_the_one_before(cell, runner, images):
         runner.launch()
         runner.wait()
     with torch.inference_mode():
-        expected = cell.network.module(torch.from_numpy(inputs)).numpy()
+        expected = rebuild(cell.recipe)(torch.from_numpy(inputs)).numpy()
     np.testing.assert_allclose(np.array(runner.result), expected, rtol=0, atol=1e-5)
 
 
@@ -100,7 +101,7 @@ def test_a_run_of_verification_does_not_stay_in_the_way_of_timed_ones(cell, runn
     runner.launch()
     runner.wait()
     with torch.inference_mode():
-        expected = cell.network.module(torch.from_numpy(inputs)).numpy()
+        expected = rebuild(cell.recipe)(torch.from_numpy(inputs)).numpy()
     np.testing.assert_allclose(np.array(runner.result), expected, rtol=0, atol=1e-5)
 
 
@@ -140,7 +141,7 @@ def test_a_whole_network_gives_the_batch_that_was_written(prepared, images):
     cell = prepared("hw=fusion", "reference=engine")[1]["hw"]
     inputs = images(2)
     with torch.inference_mode():
-        expected = cell.network.module(torch.from_numpy(inputs)).numpy()
+        expected = rebuild(cell.recipe)(torch.from_numpy(inputs)).numpy()
     with get("onnxruntime").load(cell.artifacts[0], "cpu") as executable:
         runner = Runner((executable,), ONE_STAGE, 2)
         found = runner.verify(inputs)
@@ -166,7 +167,7 @@ def test_a_second_stage_that_writes_nothing_is_noticed(cells, images):
     cell = cells["combined"]
     with ExitStack() as stack:
         executables = [stack.enter_context(get("onnxruntime").load(one, "cpu")) for one in cell.artifacts]
-        runner = Runner(tuple(executables), cell.network.router, BATCH)
+        runner = Runner(tuple(executables), cell.router, BATCH)
         runner.verify(images(BATCH))
         executables[1].enqueue = lambda batch_size=None: None  # an engine that lost its work
         with pytest.raises(CellError, match="values of 'logits' are not finite or were never written"):

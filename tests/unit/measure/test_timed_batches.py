@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from harness.config import DataConfig, ModelConfig
 from harness.measure import worker
-from harness.measure.cell import CellSpec
 from harness.measure.worker import timed_batches
 from harness.networks.data.labelled import labelled
 from harness.networks.data.synthetic import images as synthetic_images
@@ -20,12 +21,12 @@ def data(cache):
     return labelled(ModelConfig(name="densenet_tiny", image_size=32, num_classes=10), DataConfig(name="digits"), cache)
 
 
-def spec(role, data, batch_size=8):
-    return CellSpec(role, (), "cpu", batch_size, input_seed=5, labelled=data)
+def cell(data, batch_size=8):
+    return SimpleNamespace(batch_size=batch_size, input_seed=5, labelled=data)
 
 
 def test_all_cells_are_timed_with_the_same_batches_of_different_test_images(data):
-    one, other = (timed_batches(spec(role, data), SHAPE) for role in ("baseline", "combined"))
+    one, other = (timed_batches(cell(data), SHAPE) for _ in ("baseline", "combined"))
     assert len(one) == worker.MOST_BATCHES
     assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
     assert not np.array_equal(one[0], one[1])
@@ -35,10 +36,10 @@ def test_all_cells_are_timed_with_the_same_batches_of_different_test_images(data
 
 def test_large_batches_are_fewer_so_that_they_fit(data, monkeypatch):
     monkeypatch.setattr(worker, "MOST_BYTES", 3 * 8 * 4 * 3 * 32 * 32 + 1)
-    assert len(timed_batches(spec("hw", data), SHAPE)) == 3
-    assert len(timed_batches(spec("hw", data, batch_size=400), SHAPE)) == 1  # more than there are test images
+    assert len(timed_batches(cell(data), SHAPE)) == 3
+    assert len(timed_batches(cell(data, batch_size=400), SHAPE)) == 1  # more than there are test images
 
 
 def test_synthetic_images_are_one_batch_of_their_seed():
-    (batch,) = timed_batches(spec("hw", None), SHAPE)
+    (batch,) = timed_batches(cell(None), SHAPE)
     assert np.array_equal(batch, synthetic_images(5, 8, SHAPE))

@@ -11,7 +11,6 @@ from harness.measure import protocol, turns
 from harness.measure.coordinator import Worker
 from harness.measure.progress import Silent
 from harness.measure.protocol import measure
-from harness.measure.references import tasks
 from harness.measure.turns import NOTE, admits_one_process
 from harness.stats.roles import ROLES
 from harness.system.errors import CellError
@@ -22,8 +21,8 @@ SETTINGS = ProtocolConfig(slice_s=0.005, warmup_tolerance=9.0, min_blocks=2, max
 
 @pytest.fixture(scope="module")
 def quartet(prepared):
-    """Return the tasks of an identity control on ONNX Runtime: workers that start within half a second."""
-    return tasks(*prepared("arch=identity", "hw=identity", "reference=engine"))
+    """Return the cells of an identity control on ONNX Runtime: workers that start within half a second."""
+    return list(prepared("arch=identity", "hw=identity", "reference=engine")[1].values())
 
 
 @pytest.fixture
@@ -32,10 +31,10 @@ def started(monkeypatch, children):
     seen: list[tuple[str, int, list[str]]] = []
 
     class Watched(Worker):
-        def __init__(self, spec, kind) -> None:
+        def __init__(self, cell, kind) -> None:
             self.commands: list[str] = []
-            seen.append((spec.name, len(children()), self.commands))
-            super().__init__(spec, kind)
+            seen.append((cell.name, len(children()), self.commands))
+            super().__init__(cell, kind)
 
         def send(self, command, argument=None) -> None:
             self.commands.append(command)
@@ -49,7 +48,7 @@ def refusing(text: str, calls: list[str]):
     """Return what stands for `workers`, of which the first load ends with this error."""
 
     @contextmanager
-    def workers(specs):
+    def workers(cells):
         calls.append(text)
         raise CellError(text)
         yield {}
@@ -109,7 +108,7 @@ def test_a_device_that_is_busy_even_for_one_process_is_an_error(quartet, monkeyp
 
 
 def test_a_command_that_fails_in_its_turn_leaves_no_process(quartet, children):
-    with turns.turns([quartet[0].spec]) as handles:
+    with turns.turns([quartet[0]]) as handles:
         with pytest.raises(CellError, match=r"^baseline: "):
             handles["baseline"].ask("slice", "not a turn")
         assert children() == []

@@ -12,7 +12,6 @@ from harness.measure import protocol
 from harness.measure.coordinator import Worker
 from harness.measure.progress import Silent
 from harness.measure.protocol import measure
-from harness.measure.references import tasks
 from harness.measure.telemetry import Telemetry
 from harness.system.errors import CellError
 
@@ -23,7 +22,7 @@ QUICK = ProtocolConfig(
 
 @pytest.fixture(scope="module")
 def alone(prepared):
-    return tasks(*prepared("reference=engine"))
+    return list(prepared("reference=engine")[1].values())
 
 
 @pytest.fixture
@@ -54,7 +53,7 @@ def test_a_block_of_a_chip_that_slowed_down_is_measured_again_and_counted(alone,
 
 
 def test_one_cell_that_slowed_down_is_enough_for_its_block(prepared, hot):
-    pair = tasks(*prepared("arch=identity", "hw=none", "reference=engine"))
+    pair = list(prepared("arch=identity", "hw=none", "reference=engine")[1].values())
     hot(lambda number: number == 2)  # the first of two cells in the second block
     found = measure(pair, QUICK, "wall", Silent())
     assert (found.samples.blocks, found.samples.discarded) == (3, 1)
@@ -74,7 +73,7 @@ def refusing(command: str, text: str, monkeypatch) -> None:
 
     def patched(self, name, argument=None, timeout_s=300.0):
         if name == command:
-            raise CellError(f"{self.spec.name}: {text}")
+            raise CellError(f"{self.name}: {text}")
         return ask(self, name, argument, timeout_s)
 
     monkeypatch.setattr(Worker, "ask", patched)

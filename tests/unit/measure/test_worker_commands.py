@@ -18,7 +18,6 @@ from harness.config import DataConfig, ModelConfig
 from harness.measure import coordinator, worker
 from harness.measure.cell import Turn
 from harness.measure.coordinator import workers
-from harness.measure.references import tasks
 from harness.measure.worker import CellCommands, timed_batches
 from harness.networks.data.labelled import labelled
 from harness.system.errors import CellError
@@ -26,7 +25,7 @@ from harness.system.errors import CellError
 
 @pytest.fixture(scope="module")
 def spec(prepared):
-    return tasks(*prepared("reference=engine"))[0].spec
+    return prepared("reference=engine")[1]["baseline"]
 
 
 class Showing(CellCommands):

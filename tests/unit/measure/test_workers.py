@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -17,20 +20,19 @@ from harness.config import ProtocolConfig
 from harness.measure.coordinator import workers
 from harness.measure.progress import Silent
 from harness.measure.protocol import measure
-from harness.measure.references import tasks
 from harness.system.cache import file_sha256
 from harness.system.errors import CellError
 
 
 @pytest.fixture(scope="module")
 def quartet(prepared):
-    """Return the tasks of an identity control on ONNX Runtime: four small, quick workers."""
-    return tasks(*prepared("arch=identity", "hw=identity", "reference=engine"))
+    """Return the cells of an identity control on ONNX Runtime: four small, quick workers."""
+    return list(prepared("arch=identity", "hw=identity", "reference=engine")[1].values())
 
 
 @pytest.fixture(scope="module")
 def alone(quartet):
-    """Return the task of one cell."""
+    """Return one of them."""
     return quartet[:1]
 
 
@@ -65,19 +67,19 @@ def test_a_worker_that_dies_in_the_middle_of_a_slice_names_the_signal_and_the_ce
 def test_of_four_workers_the_one_that_died_is_named_and_the_others_are_ended(quartet, children):
     with (
         pytest.raises(CellError, match=r"^hw: worker died of SIGKILL"),
-        workers([one.spec for one in quartet]) as hands,
+        workers(quartet) as hands,
     ):
         for handle in hands.values():
             handle.ask("load")
         os.kill(hands["hw"].pid, signal.SIGKILL)
         time.sleep(0.2)
         for one in quartet:
-            hands[one.spec.name].ask("verify", one.expected.inputs)
+            hands[one.name].ask("verify", one.expected.inputs)
     assert children() == []
 
 
 def test_a_worker_that_hangs_is_killed_when_its_time_is_over(alone, children):
-    with workers([alone[0].spec]) as handles:
+    with workers([alone[0]]) as handles:
         handle = handles["baseline"]
         handle.ask("load")
         os.kill(handle.pid, signal.SIGSTOP)
@@ -90,7 +92,7 @@ def test_a_worker_that_hangs_is_killed_when_its_time_is_over(alone, children):
 
 def test_an_error_in_a_worker_is_one_line_and_the_worker_goes_on(alone):
     task = alone[0]
-    with workers([task.spec]) as handles:
+    with workers([task]) as handles:
         handle = handles["baseline"]
         handle.ask("load")
         with pytest.raises(CellError, match=r"^baseline: \w+: [^\n]+$"):
@@ -100,17 +102,17 @@ def test_an_error_in_a_worker_is_one_line_and_the_worker_goes_on(alone):
 
 
 def test_an_engine_that_can_not_be_loaded_says_why(alone, tmp_path):
-    artifact = alone[0].spec.artifacts[0]
+    artifact = alone[0].artifacts[0]
     (tmp_path / artifact.main_file).write_bytes(b"junk")
     files = {artifact.main_file: file_sha256(tmp_path / artifact.main_file)}  # sealed as if it had been built so
-    spec = replace(alone[0].spec, artifacts=(replace(artifact, path=tmp_path, files=files),))
+    spec = replace(alone[0], artifacts=(replace(artifact, path=tmp_path, files=files),))
     with workers([spec]) as handles, pytest.raises(CellError, match=r"^baseline: onnxruntime could not load: [^\n]+$"):
         handles["baseline"].ask("load")
 
 
 @pytest.mark.spawned
 def test_no_process_is_left_however_the_block_ends(quartet, children):
-    specs = [one.spec for one in quartet]
+    specs = quartet
     with workers(specs) as handles:
         pids = {handle.pid for handle in handles.values()}
         assert pids == {child.pid for child in children()}
@@ -124,7 +126,7 @@ def test_no_process_is_left_however_the_block_ends(quartet, children):
 
 @pytest.mark.spawned
 def test_a_worker_does_not_die_of_the_interrupt_that_is_meant_for_its_coordinator(alone):
-    with workers([alone[0].spec]) as handles:
+    with workers([alone[0]]) as handles:
         handles["baseline"].ask("load")
         os.kill(handles["baseline"].pid, signal.SIGINT)
         handles["baseline"].ask("verify", alone[0].expected.inputs)
@@ -141,7 +143,7 @@ def _coordinate_and_die(spec, connection) -> None:
 def test_a_worker_ends_with_its_coordinator_even_if_that_one_is_killed(alone):
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_coordinate_and_die, args=(alone[0].spec, theirs))
+    process = context.Process(target=_coordinate_and_die, args=(alone[0], theirs))
     process.start()
     assert ours.poll(60)
     pid = ours.recv()
@@ -160,15 +162,24 @@ def _runs(pid: int) -> bool:
         return False
 
 
+def test_what_a_worker_is_given_brings_no_torch_with_it(prepared, tmp_path):
+    """The pools of its threads are set up after it was unpickled, and an engine without torch has no memory for it."""
+    _, cells = prepared("arch=early_exit", "hw=fp16")
+    packed = tmp_path / "cells.pkl"
+    packed.write_bytes(pickle.dumps([replace(cell, expected=None) for cell in cells.values()]))
+    program = "import pickle, sys; pickle.load(open(sys.argv[1], 'rb')); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program, packed], check=True)
+
+
 @pytest.mark.spawned
 def test_a_waiting_worker_burns_no_cpu(grouped_fusion):
     """On eager (torch's own thread pool) and on ONNX Runtime (its own), both after work."""
-    specs = tasks(*grouped_fusion)
-    with workers([one.spec for one in specs]) as handles:
+    specs = list(grouped_fusion[1].values())
+    with workers(specs) as handles:
         for one in specs:
-            handles[one.spec.name].ask("load")
+            handles[one.name].ask("load")
         for one in specs:
-            handles[one.spec.name].ask("verify", one.expected.inputs)
+            handles[one.name].ask("verify", one.expected.inputs)
 
         def used() -> dict[str, float]:
             times = {role: psutil.Process(handle.pid).cpu_times() for role, handle in handles.items()}

@@ -71,7 +71,7 @@ def test_every_declared_metric_is_logged(tables, study, store_root, prepared):
 
     plan, cells = prepared("arch=early_exit", "reference=engine")
     cell = list(cells.values())[-1]
-    by_threshold = replace(cell, network=replace(cell.network, router=ExitPolicy("threshold", 0.5, 0.5)))
+    by_threshold = replace(cell, router=ExitPolicy("threshold", 0.5, 0.5))
     frames = [*tables, harness.load("study", str(store_root))]
     logged = {name for frame in frames for name in frame if frame[name].notna().any()}
     logged |= set(cost_metrics("", by_threshold, plan.config.batch_size))

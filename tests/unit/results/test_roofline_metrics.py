@@ -21,9 +21,9 @@ def test_a_machine_says_what_was_measured_and_no_more():
 def test_a_cell_that_was_only_built_has_its_work_and_no_share(grouped_fusion):
     _, cells = grouped_fusion
     cell = cells["combined"]
-    found = cell_metrics(cell.artifacts, cell.network.router, 2)
+    found = cell_metrics(cell.artifacts, cell.router, 2)
     assert set(found) == {"roofline/gflop_per_image", "roofline/mb_per_image"}
-    assert found["roofline/gflop_per_image"] == pytest.approx(2 * cell.network.accounting.gmacs, rel=1e-12)
+    assert found["roofline/gflop_per_image"] == pytest.approx(2 * cell.accounting.gmacs, rel=1e-12)
 
 
 def test_a_measured_cell_has_its_share_of_the_nearer_ceiling(grouped_fusion):

@@ -57,12 +57,12 @@ def test_a_degraded_cell_is_named_with_its_reason_whether_its_build_or_its_loadi
 
 def test_a_batch_size_that_can_not_be_captured_degrades_its_cell(built):
     variant = variants(*built(*SHORT))["baseline"][0]
-    spec = variant.task.spec
+    spec = variant.cell
     asked = replace(spec.artifacts[0], plan=replace(spec.artifacts[0].plan, cuda_graph=True))
     with ExitStack() as stack:
         cell = ServingCell(spec, stack, True)
         cell.load(None)
-        cell._spec = replace(spec, artifacts=(asked,))  # as on a GPU, whose engine then says no
+        cell._cell = replace(spec, artifacts=(asked,))  # as on a GPU, whose engine then says no
         served = cell.ready(variant.plan)
     assert served.captured_sizes == ()
     assert len(served.degraded) == 1 and served.degraded[0].startswith("no CUDA graph at batch size 2: ")
@@ -112,7 +112,7 @@ def test_images_that_could_not_be_read_are_told_of_beside_what_the_measurement_n
     measured, with_a_corrupt_image, tmp_path
 ):
     cells = {
-        role: replace(one, variant=replace(one.variant, cell=replace(one.variant.cell, data=with_a_corrupt_image)))
+        role: replace(one, variant=replace(one.variant, cell=replace(one.variant.cell, labelled=with_a_corrupt_image)))
         for role, one in ((role, slowed(one, 1.0)) for role, one in measured[1].cells.items())
     }
     row = row_from(measured, tmp_path, cells=cells, note="a chip that was slowing down")

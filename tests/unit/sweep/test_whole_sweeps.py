@@ -12,7 +12,7 @@ from torch import nn
 from harness.config import TrackingConfig, packages
 from harness.measure.progress import Silent
 from harness.sweep import refusals, run
-from harness.sweep.build import look_up, prepare
+from harness.sweep.build import build_quartet, look_up
 from harness.sweep.command_line import compose_sweep
 from harness.sweep.main import main
 from harness.sweep.refusals import plan_sweep
@@ -213,7 +213,7 @@ def test_what_is_in_the_cache_is_not_to_be_built(planned, cache, tmp_path):
     missing = [found for cell in plan.cells for found in look_up(plan, cell, empty)]
     assert len(missing) == len({found.key for found in missing}) == 3
     assert all(found.seconds is None for found in missing)
-    prepare(plan, cache, Silent())
+    build_quartet(plan, cache, Silent())
     there = [found for cell in plan.cells for found in look_up(plan, cell, Cache(cache.root, read_only=True))]
     assert [found.key for found in there] == [found.key for found in missing]
     assert all(found.seconds is not None for found in there)

@@ -74,8 +74,7 @@ def _run(engine: str, device: str, hw: str, build_only: bool, folder: Path, star
     from harness.measure.lock import building, device_id, device_lock
     from harness.measure.progress import Silent
     from harness.measure.protocol import measure
-    from harness.measure.references import tasks
-    from harness.sweep.build import prepare
+    from harness.sweep.build import build_quartet
     from harness.sweep.command_line import compose_jobs
     from harness.sweep.plan import plan_quartet
     from harness.system.cache import Cache
@@ -86,14 +85,13 @@ def _run(engine: str, device: str, hw: str, build_only: bool, folder: Path, star
     (job,) = compose_jobs([*overrides, "reference=engine", f"hw={hw}", *QUICK])
     plan = plan_quartet(job.config, engine, device)
     with building():
-        cells = prepare(plan, Cache(folder), Silent())
+        cells = build_quartet(plan, Cache(folder), Silent())
         build_s = sum(cell.engine_s for cell in cells.values())
         if build_only:
             notes = (*cells["hw"].degraded, f"built for compute capability {ELSEWHERE}, not run")
             return SelfTest(engine, hw, True, time.monotonic() - started, build_s=build_s, notes=notes)
-        todo = tasks(plan, cells)
     with device_lock(device_id(plan.device)):
-        found = measure(todo, plan.config.protocol, plan.primary, Silent())
+        found = measure(list(cells.values()), plan.config.protocol, plan.primary, Silent())
     loaded = found.loaded["hw"]
     off, on = found.samples.throughput(found.primary).mean(axis=0)
     return SelfTest(

@@ -8,11 +8,10 @@ from typing import Any
 
 from harness.config import HarnessConfig
 from harness.engines import get
-from harness.measure.cell import PreparedCell, QuartetPlan
+from harness.measure.cell import Cell, QuartetPlan
 from harness.measure.design import Design
 from harness.measure.progress import Progress
 from harness.measure.protocol import Measurement, measure, measure_design
-from harness.measure.references import BuiltQuartet
 from harness.results.analyse import Analysis, analyse
 from harness.results.record import add_blocks
 from harness.results.row import RowDraft
@@ -55,25 +54,25 @@ class Fixed(Scenario):
             f"at most protocol.budget_s={protocol.budget_s:g} a quartet",
         )
 
-    def measure(self, plan: QuartetPlan, built: Sequence[BuiltQuartet], progress: Progress) -> Measurement:
+    def measure(self, plan: QuartetPlan, built: Sequence[Mapping[str, Cell]], progress: Progress) -> Measurement:
         """Measure the cells side by side, in blocks."""
-        first, *rebuilt = (quartet.tasks for quartet in built)
+        first, *rebuilt = (list(cells.values()) for cells in built)
         return measure(first, plan.config.protocol, plan.primary, progress, rebuilt)
 
     def measure_all(
         self,
         plans: Sequence[QuartetPlan],
-        built: Sequence[Sequence[BuiltQuartet]],
+        built: Sequence[Sequence[Mapping[str, Cell]]],
         progress: Progress,
         ended: Callable[[int, Any], None],
         family: int,
     ) -> None:
         """Measure the distinct cells of all quartets side by side, in blocks."""
         builds = [
-            {task.spec.name: task for quartets in built for task in quartets[build].tasks}
+            {cell.name: cell for quartets in built for cell in quartets[build].values()}
             for build in range(len(built[0]))
         ]
-        names = [dict(zip(first.cells, (task.spec.name for task in first.tasks), strict=True)) for first, *_ in built]
+        names = [{role: cell.name for role, cell in first.items()} for first, *_ in built]
         design = Design(tuple(builds), tuple(names))
         protocol = plans[0].config.protocol
         together = family if protocol.family == "holm" else 1  # a screen's discoveries are corrected by their rank
@@ -87,7 +86,7 @@ class Fixed(Scenario):
         self,
         row: RowDraft,
         plan: QuartetPlan,
-        cells: Mapping[str, PreparedCell],
+        cells: Mapping[str, Cell],
         measurement: Measurement,
         analysis: Analysis,
     ) -> None:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.config import HarnessConfig
-from harness.measure.cell import PreparedCell, QuartetPlan
+from harness.measure.cell import Cell, QuartetPlan
 from harness.measure.progress import Progress
-from harness.measure.references import BuiltQuartet
 from harness.system.errors import CellError
 
 if TYPE_CHECKING:
@@ -51,13 +50,16 @@ class Scenario(ABC):
         return None
 
     @abstractmethod
-    def measure(self, plan: QuartetPlan, built: Sequence[BuiltQuartet], progress: Progress) -> Any:
-        """Measure a quartet's cells, which are built; raise CellError where one can't be trusted."""
+    def measure(self, plan: QuartetPlan, built: Sequence[Mapping[str, Cell]], progress: Progress) -> Any:
+        """Measure a quartet's cells, which are built, by role; raise CellError where one can't be trusted.
+
+        `built` holds what was asked for in `builds`, in its order.
+        """
 
     def measure_all(
         self,
         plans: Sequence[QuartetPlan],
-        built: Sequence[Sequence[BuiltQuartet]],
+        built: Sequence[Sequence[Mapping[str, Cell]]],
         progress: Progress,
         ended: Callable[[int, Any], None],
         family: int,
@@ -73,9 +75,9 @@ class Scenario(ABC):
                 found = error
             ended(number, found)
 
-    def measured_cells(self, built: Sequence[BuiltQuartet], measurement: Any) -> Mapping[str, PreparedCell]:
+    def measured_cells(self, built: Sequence[Mapping[str, Cell]], measurement: Any) -> Mapping[str, Cell]:
         """Return by role which of the built cells the row is of."""
-        return built[0].cells
+        return built[0]
 
     @abstractmethod
     def analyse(self, plan: QuartetPlan, measurement: Any) -> Analysis:
@@ -83,7 +85,7 @@ class Scenario(ABC):
 
     @abstractmethod
     def metrics(
-        self, row: RowDraft, plan: QuartetPlan, cells: Mapping[str, PreparedCell], measurement: Any, analysis: Analysis
+        self, row: RowDraft, plan: QuartetPlan, cells: Mapping[str, Cell], measurement: Any, analysis: Analysis
     ) -> None:
         """Add to a row what only this scenario measures: metrics, tags and files.
 

@@ -9,9 +9,8 @@ from statistics import median
 from typing import Any, ClassVar
 
 from harness.config import SCENARIO_RANGES, HarnessConfig, check_ranges
-from harness.measure.cell import PreparedCell, QuartetPlan
+from harness.measure.cell import Cell, QuartetPlan
 from harness.measure.progress import Progress
-from harness.measure.references import BuiltQuartet
 from harness.results.analyse import Analysis
 from harness.results.load_analysis import analyse_load
 from harness.results.load_record import add_latency_rate, add_served
@@ -91,11 +90,11 @@ class UnderLoad(Scenario):
             f"to scenario.max_duration_s={options.max_duration_s:g}" + ("; a search takes several" * (most_s is None)),
         )
 
-    def measure(self, plan: QuartetPlan, built: Sequence[BuiltQuartet], progress: Progress) -> LoadMeasurement:
+    def measure(self, plan: QuartetPlan, built: Sequence[Mapping[str, Cell]], progress: Progress) -> LoadMeasurement:
         """Have each cell serve, at the static size that promises most where there is a choice."""
         return measure_under_load(variants(plan, built), plan.config, plan.device, progress, self)
 
-    def measured_cells(self, built: Sequence[BuiltQuartet], measurement: LoadMeasurement) -> dict[str, PreparedCell]:
+    def measured_cells(self, built: Sequence[Mapping[str, Cell]], measurement: LoadMeasurement) -> dict[str, Cell]:
         """Return the cells at the sizes that were chosen."""
         return {role: cell.variant.cell for role, cell in measurement.cells.items()}
 
@@ -107,7 +106,7 @@ class UnderLoad(Scenario):
         self,
         row: RowDraft,
         plan: QuartetPlan,
-        cells: Mapping[str, PreparedCell],
+        cells: Mapping[str, Cell],
         measurement: LoadMeasurement,
         analysis: Analysis,
     ) -> None:
@@ -183,7 +182,7 @@ class Server(UnderLoad):
         self,
         row: RowDraft,
         plan: QuartetPlan,
-        cells: Mapping[str, PreparedCell],
+        cells: Mapping[str, Cell],
         measurement: LoadMeasurement,
         analysis: Analysis,
     ) -> None:

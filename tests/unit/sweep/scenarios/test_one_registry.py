@@ -90,8 +90,8 @@ class Roll(Scenario):
 
     def measure(self, plan, built, progress):
         progress.stage("call the roll")
-        (quartet,) = built
-        return Answered({task.spec.name: len(task.spec.name) for task in quartet.tasks})
+        (cells,) = built
+        return Answered({role: len(cell.name) for role, cell in cells.items()})
 
     def analyse(self, plan, measurement):
         return Analysis({"roll/cells": len(measurement.answers)}, {}, "roll", None, None)

@@ -4,8 +4,7 @@ from torch import nn
 
 from harness.config import ModelConfig
 from harness.techniques import arch
-from harness.techniques.arch.accounting import account
-from harness.techniques.arch.macs import count_macs, count_macs_by_layer
+from harness.techniques.arch.accounting import account, count_macs, count_macs_by_layer
 from harness.techniques.arch.stages import stages
 
 

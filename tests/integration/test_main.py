@@ -235,7 +235,7 @@ def test_an_interrupt_ends_a_sweep_within_seconds_marks_it_and_leaves_no_process
     assert process.returncode == 130
     assert seconds < 10  # the answer comes first: see test_interruption.py
     (line,) = errors.splitlines()
-    assert line.startswith("harness: interrupted: 0 of 1 quartets are done. The same command goes on: python -m")
+    assert line.startswith("harness: interrupted: 0 of 1 quartet done. The same command goes on: python -m")
     assert "sweep_name=interrupted" in line
     assert "Traceback" not in output
     _, alive = psutil.wait_procs(family, timeout=5)

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from typing import IO
 
 from harness.config import TrackingConfig
-from harness.system.command import CommandParser, run_command
+from harness.system.command import CommandParser, run_command, whole_number
 from harness.system.errors import UserError
 from harness.tracking.store import Store, find_store, sqlite_path
 from harness.tracking.view import install_views, view_url, views
@@ -59,8 +59,9 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 def _parser() -> CommandParser:
     parser = CommandParser("harness.ui", description="Browse the runs in MLflow.")
+    port = whole_number(1, 65535)
     parser.add_argument(
-        "--port", type=int, help=f"refused if busy; default: {DEFAULT_PORT}, or the next one that is free"
+        "--port", type=port, help=f"refused if busy; default: {DEFAULT_PORT}, or the next one that is free"
     )
     parser.add_argument("--host", default="127.0.0.1", help="interface to serve on (default: %(default)s)")
     parser.add_argument("--root", default="mlruns", help="folder of the embedded store (default: %(default)s)")

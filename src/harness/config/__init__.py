@@ -17,6 +17,7 @@ from harness.config.declared import (
 from harness.config.groups import (
     DATA_RANGES,
     MODEL_RANGES,
+    PROFILE_RANGES,
     PROTOCOL_RANGES,
     SCENARIO_RANGES,
     TRAIN_RANGES,
@@ -37,6 +38,7 @@ from harness.config.ranges import Range, at_least, check_ranges, one_of
 __all__ = [
     "DATA_RANGES",
     "MODEL_RANGES",
+    "PROFILE_RANGES",
     "PROTOCOL_RANGES",
     "QUARTET_RANGES",
     "SCENARIO_RANGES",

@@ -42,7 +42,8 @@ class DataConfig:
     std: list[float] | None = None  # red, green, blue
 
 
-DATA_RANGES: Ranges = {"seed": at_least(0)}  # which names there are is for the room of the data sets to say
+# which names there are is for the room of the data sets to say
+DATA_RANGES: Ranges = {"seed": at_least(0), "limit": at_least(1), "resize": at_least(1)}
 
 
 @dataclass
@@ -59,6 +60,9 @@ class ProfileConfig:
     min_batch_size: int | None = None  # of a dynamic engine
     opt_batch_size: int | None = None  # of a dynamic engine
     max_batch_size: int | None = None  # of a dynamic engine
+
+
+PROFILE_RANGES: Ranges = dict.fromkeys(("min_batch_size", "opt_batch_size", "max_batch_size"), at_least(1))
 
 
 @dataclass
@@ -132,6 +136,8 @@ class ProtocolConfig:
 
 PROTOCOL_RANGES: Ranges = {
     "primary": one_of("auto", "device", "wall", "end_to_end"),
+    "warmup_min_s": not_negative(),
+    "warmup_min_iterations": at_least(0),
     "warmup_windows": at_least(1),
     "warmup_tolerance": positive(),
     "warmup_max_s": positive(),
@@ -144,6 +150,7 @@ PROTOCOL_RANGES: Ranges = {
     "level": between(0, 1),
     "family": one_of("holm", "bh"),
     "restarts": at_least(1),
+    "host_bound_restarts": at_least(1),
     "builds": at_least(1),
     "energy_s": not_negative("must be a number of seconds, 0 for none"),
     "worker_timeout_s": positive(),

@@ -37,6 +37,7 @@ from harness.measure.stopping import Standing
 from harness.measure.telemetry import Consumption, Telemetry
 from harness.measure.turns import BUSY, NOTE, admits_one_process, turns
 from harness.measure.verify import Fidelity
+from harness.system.counts import counted
 from harness.system.errors import CellError
 
 SECONDARY_EVERY = 2  # blocks
@@ -169,7 +170,7 @@ class _DesignRun:
         while self.open():
             if number and not self.affords_another(number):
                 for contrast in self.open():
-                    contrast.cut = f"{number} of {contrast.restarts} restarts: protocol.budget_s was spent"
+                    contrast.cut = f"{number} of {counted(contrast.restarts, 'restart')}: protocol.budget_s was spent"
                     self.hand_over(contrast)
                 return
             try:
@@ -466,7 +467,7 @@ class _DesignRun:
             found.lacking(contrast.roles),
             found.no_ceilings,
             unsteady(warmups),
-            f"{samples.slowed} of {samples.blocks} blocks measured on a chip that was slowing down"
+            f"{samples.slowed} of {counted(samples.blocks, 'block')} measured on a chip that was slowing down"
             if samples.slowed
             else "",
         ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from harness.system.counts import counted
 from harness.system.errors import CellError
 from harness.techniques.arch.stages import ONE_STAGE, NetworkOutputs, Router
 from harness.techniques.levels import HALF_TOLERANCE, Precision
@@ -70,7 +71,7 @@ def _check_routing(outputs: NetworkOutputs, left_after: np.ndarray) -> None:
     wrong = ~(np.abs(outputs.final - chosen).max(axis=1) <= HALF_TOLERANCE * scale)
     if wrong.any():
         raise CellError(
-            f"wrong output: {int(wrong.sum())} of {len(wrong)} samples got another sample's or head's answer"
+            f"wrong output: {int(wrong.sum())} of {counted(len(wrong), 'sample')} got another sample's or head's answer"
         )
 
 

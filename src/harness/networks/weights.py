@@ -19,6 +19,7 @@ from torch import nn
 
 from harness.networks.determinism import seeded, single_threaded
 from harness.networks.model_spec import ModelSpec
+from harness.system.counts import counted
 from harness.system.errors import UserError, first_line
 
 _SAMPLES = 8
@@ -188,7 +189,7 @@ def _check_match(network: nn.Module, state: dict[str, torch.Tensor], source: str
         shown = f"first missing {missing[0]}" if missing else f"first unknown {extra[0]}"
         raise UserError(
             f"model.weights={source} is for another network: "
-            f"{len(missing)} tensors are missing and {len(extra)} unknown ({shown})"
+            f"it lacks {counted(len(missing), 'tensor')} and has {len(extra)} unknown ({shown})"
         )
     for key, tensor in state.items():
         if tensor.shape != wanted[key].shape:

@@ -22,7 +22,7 @@ from harness.report.page import page, write_page
 from harness.report.study import Study, open_study
 from harness.report.table import print_table
 from harness.report.text import print_findings
-from harness.system.command import CommandParser, run_command
+from harness.system.command import CommandParser, number, run_command
 from harness.system.errors import UserError
 from harness.tracking.store import resolve_uri
 
@@ -77,18 +77,12 @@ def _parser() -> CommandParser:
     parser.add_argument("--uri", help="tracking URI, or the folder of an embedded store (default: mlruns)")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write the page: one file that needs no network")
     parser.add_argument("--figures", type=Path, metavar="DIR", help="write its pictures into DIR, as PNG and SVG")
+    at_least_0 = number(0, closed=True)
     limits = parser.add_argument_group("limits on the best combination")
-    limits.add_argument("--max-accuracy-drop", type=_positive, metavar="X", help="of top-1; 0.01 is one in a hundred")
-    limits.add_argument("--max-p99-ms", type=_positive, metavar="MS", help="latency of one batch on the wall clock")
-    limits.add_argument("--max-memory-gb", type=_positive, metavar="GB", help="of the cell's process, 10^9 bytes")
+    limits.add_argument("--max-accuracy-drop", type=at_least_0, metavar="X", help="of top-1; 0.01 is one in a hundred")
+    limits.add_argument("--max-p99-ms", type=at_least_0, metavar="MS", help="latency of one batch on the wall clock")
+    limits.add_argument("--max-memory-gb", type=at_least_0, metavar="GB", help="of the cell's process, 10^9 bytes")
     return parser
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a number of at least 0")
-    return value
 
 
 if __name__ == "__main__":

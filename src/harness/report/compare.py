@@ -18,6 +18,7 @@ from harness.report.study import Study
 from harness.stats.change import BlockSeries, change, joined
 from harness.stats.factorial import Ratio, ratio
 from harness.stats.roles import ROLES
+from harness.system.counts import counted
 from harness.system.errors import UserError
 
 if TYPE_CHECKING:
@@ -236,8 +237,8 @@ def print_comparison(console: Console, comparison: Comparison, gate: Gate | None
     if known:
         _say(
             console,
-            f"Throughput after / before, {comparison.level:.0%} intervals for all {len(known)} cells together "
-            f"(Bonferroni): {len(changed)} changed beyond their interval.",
+            f"Throughput after / before, {comparison.level:.0%} intervals for all "
+            f"{counted(len(known), 'cell')} together (Bonferroni): {len(changed)} changed beyond their interval.",
         )
     else:
         _say(console, "No cell with samples in common.", "yellow")

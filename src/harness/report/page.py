@@ -16,6 +16,7 @@ from harness.report.questions import answers, describe
 from harness.report.study import Study
 from harness.results.metrics import declared
 from harness.stats.roles import ROLES
+from harness.system.counts import counted
 from harness.system.errors import UserError
 from harness.system.files import write_whole
 
@@ -33,7 +34,7 @@ def page(study: Study, findings: Findings, drawn: Mapping[str, Picture] | None =
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"ratio": interval, "percent": _percent}
+    environment.filters |= {"ratio": interval, "percent": _percent, "counted": counted}
     latency_pictures = dict(latencies(study, findings))
     parts = {run_id: (picture, _pieces(why)) for run_id, picture, why in stages(study, findings)}
     first = next((quartet for quartet in findings.quartets if quartet.status == "FINISHED"), None)
@@ -128,7 +129,8 @@ def _pieces(why: Mapping[str, Any]) -> list[tuple[str, str, float]]:
 def _summary(findings: Findings) -> list[tuple[str, str]]:
     """Return the tiles at the top: a number and what it counts."""
     real = findings.verdicts(controls=False)
-    out = [(str(len(findings.quartets)), "quartets")]
+    number, noun = counted(len(findings.quartets), "quartet").split()
+    out = [(number, noun)]
     out += [(str(real[verdict]), verdict) for verdict in ("amplify", "conflict", "independent", "inconclusive")
             if real[verdict]]  # fmt: skip
     controls = findings.verdicts(controls=True)

@@ -14,6 +14,7 @@ from harness.report.page import page
 from harness.report.quartets import interval
 from harness.report.questions import answers
 from harness.report.study import Study
+from harness.system.counts import counted
 from harness.tracking import NOTE_TAG, Store
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def description(findings: Findings) -> str:
         cells = (quartet.arch_label, quartet.hw_label, batch, shown, quartet.verdict_adjusted or "-")
         lines.append("| " + " | ".join(_plain(cell) for cell in cells) + " |")
     if len(findings.quartets) > MOST_ROWS:
-        lines.append(f"\n{len(findings.quartets) - MOST_ROWS} more quartets are in {TABLE} and {PAGE}.")
+        lines.append(f"\nIn {TABLE} and {PAGE}: {counted(len(findings.quartets) - MOST_ROWS, 'more quartet')}.")
     lines.append(f"\nArtifacts: `{PAGE}` (the whole report), `figures/`, `{TABLE}`.")
     return "\n".join(lines)
 

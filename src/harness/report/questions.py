@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from harness.report.choose import Candidate, Choice
 from harness.report.findings import Findings
 from harness.report.quartets import QuartetRow, interval
+from harness.system.counts import counted
 
 WAITING = 0.2  # of the wall time; above it a cell counts as host-bound, as in the measurement's protocol
 
@@ -38,7 +39,7 @@ def _bottleneck(real: Sequence[QuartetRow]) -> tuple[str, ...]:
     side = "The acceleration" if 2 * len(hw_leads) >= len(real) else "The architecture change"
     led = max(len(hw_leads), len(real) - len(hw_leads))
     out = [
-        f"{side} alone gained more in {led} of {len(real)} quartets: architecture changes alone gave "
+        f"{side} alone gained more in {led} of {counted(len(real), 'quartet')}: architecture changes alone gave "
         f"{_range(archs)}, accelerations alone {_range(hws)}."
     ]
     shares = [_baseline(quartet, "share") for quartet in real]
@@ -65,7 +66,7 @@ def _interaction(findings: Findings, real: Sequence[QuartetRow]) -> tuple[str, .
         return ("No quartet of two real techniques was measured.",)
     counts = findings.verdicts(controls=False)
     listed = ", ".join(f"{number} {verdict}" for verdict, number in counts.most_common())
-    out = [f"After {findings.correction.title} correction, {len(real)} quartets are: {listed}."]
+    out = [f"After {findings.correction.title} correction, of {counted(len(real), 'quartet')}: {listed}."]
     decided = [quartet for quartet in real if quartet.verdict_adjusted in ("amplify", "conflict") and quartet.factor]
     for name, pick in (("strongest conflict", min), ("strongest amplification", max)):
         quartet = pick(decided, key=lambda one: one.factor.value if one.factor else 1.0, default=None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -14,6 +14,7 @@ from harness.report.quartets import unit_of_throughput
 from harness.results.estimand import name_in_words
 from harness.stats.multiplicity import CORRECTIONS
 from harness.stats.roles import ROLES, prefix_of
+from harness.system.tables import new_table, print_fitting
 from harness.tracking.store import shown
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 TABLE = ("model", "reference", "engine", "boundary")  # rows with the same values share a table
 RICHEST_FIRST = tuple(prefix_of(role) for role in reversed(ROLES))
-ROOMY = 100  # terminal columns from which on all columns fit
+GAINS = (("arch", "hw", "expected", "combined"), ("arch", "hw", "combined"), ())  # where the terminal is narrower
 COLOURS = {"amplify": "green", "conflict": "red", "independent": "cyan", "inconclusive": "yellow"}
 
 
@@ -65,22 +66,31 @@ def _labels(frame: pandas.DataFrame) -> dict[str, str]:
 
 def _print_measured(console: Console, frame: pandas.DataFrame, labels: dict[str, str]) -> None:
     first = frame.iloc[0]
-    boundary = first["boundary"]
     console.print(
         f"\n{first['model']}, reference={first['reference']}, engine={first['engine']} {first['engine_version']}, "
-        f"boundary={boundary}. Gains over the baseline; factor = combined / (arch x hw).",
+        f"boundary={first['boundary']}. Gains over the baseline; factor = combined / (arch x hw).",
         highlight=False,
     )
     for title in dict.fromkeys(title for _, row in frame.iterrows() for title, _ in _adjusted(row)):
         console.print(f"A verdict that does not hold after {title} correction over the sweep is marked.")
-    roomy = console.width >= ROOMY
+    notes = _Notes()
+    print_fitting(console, [_measured_table(frame, labels, gains, notes) for gains in GAINS])
+    for note in notes.lines:
+        console.print(Text(note, style="yellow"), soft_wrap=True)
+    for _, row in frame.iterrows():
+        verdict = next(_adjusted(row), ("", _text(row, "verdict")))[1]
+        if _text(row, "strategy") and verdict != "inconclusive":
+            console.print(Text(f"{labels[row['run_id']]}: {row['strategy']}"), soft_wrap=True)
+
+
+def _measured_table(frame: pandas.DataFrame, labels: dict[str, str], gains: Sequence[str], notes: _Notes) -> Table:
+    first = frame.iloc[0]
     coursework = _has(frame, "coursework/factor")
-    table = Table(box=None, header_style="bold", pad_edge=False)
+    table = new_table()
     table.add_column("arch x hw, batch", overflow="fold", min_width=16)
-    gains = ("arch", "hw", "expected", "combined") if roomy else ("arch", "hw", "combined")
     labelled = _has(frame, *(f"{prefix}accuracy/top1" for prefix in RICHEST_FIRST))
     headers = (
-        *([unit_of_throughput(first)] if roomy else []),
+        unit_of_throughput(first),
         *(["top-1"] if labelled else []),
         *gains,
         "factor [95% interval]",
@@ -90,13 +100,12 @@ def _print_measured(console: Console, frame: pandas.DataFrame, labels: dict[str,
     table.add_column("verdict", no_wrap=True)
     if coursework:
         table.add_column("usual recipe", overflow="fold")
-    notes = _Notes()
     for _, row in frame.iterrows():
         verdict = _text(row, "verdict") or "-"
         marks = notes.marks(row)
         cells = [
             Text(labels[row["run_id"]]),
-            *([_throughput(row, boundary)] if roomy else []),
+            _throughput(row, first["boundary"]),
             *([_top1(row)] if labelled else []),
             *(_number(row, f"gain/{name}", 2, "x") for name in gains),
             _factor(row),
@@ -105,13 +114,7 @@ def _print_measured(console: Console, frame: pandas.DataFrame, labels: dict[str,
         if coursework:
             cells.append(Text(f"{_number(row, 'coursework/factor', 3)} {_text(row, 'coursework_verdict')}"))
         table.add_row(*cells)
-    console.print(table)
-    for note in notes.lines:
-        console.print(Text(note, style="yellow"), soft_wrap=True)
-    for _, row in frame.iterrows():
-        verdict = next(_adjusted(row), ("", _text(row, "verdict")))[1]
-        if _text(row, "strategy") and verdict != "inconclusive":
-            console.print(Text(f"{labels[row['run_id']]}: {row['strategy']}"), soft_wrap=True)
+    return table
 
 
 class _Notes:
@@ -152,7 +155,7 @@ def _adjusted(row: Any) -> Iterator[tuple[str, str]]:
 
 def _print_built(console: Console, frame: pandas.DataFrame) -> None:
     """Print what was built, for a sweep that only builds."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
+    table = new_table()
     for header in ("arch", "hw", "engine", "version", "MB", "build s", "from cache"):
         table.add_column(header, no_wrap=True)
     for _, row in frame.iterrows():
@@ -162,7 +165,7 @@ def _print_built(console: Console, frame: pandas.DataFrame) -> None:
             str(_number(row, f"{prefix}build/engine_mb", 1)), str(_number(row, f"{prefix}build/engine_s", 1)),
             "yes" if row.get("build/cache_hit") == 1 else "no",
         )  # fmt: skip
-    console.print(table)
+    print_fitting(console, [table])
 
 
 def _top1(row: Any) -> Text:

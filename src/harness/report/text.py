@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from harness.report.findings import Findings, GridModel, Matrix
@@ -11,6 +10,8 @@ from harness.report.quartets import interval
 from harness.report.questions import answers, describe
 from harness.report.table import COLOURS
 from harness.stats.factorial import AveragedEffect, Prediction
+from harness.system.counts import counted
+from harness.system.tables import new_table, print_fitting
 
 MOST_LINES = 20  # of a list; the page has all of them
 
@@ -34,10 +35,10 @@ def print_findings(console: Console, findings: Findings) -> None:
 
 def _print_matrix(console: Console, matrix: Matrix, correction: str) -> None:
     _say(console, f"\nInteraction factors, arch x hw: {matrix.label}. Verdicts after {correction} correction.")
-    table = Table(box=None, header_style="bold", pad_edge=False)
+    table = new_table()
     table.add_column("", overflow="fold")
     for hw in matrix.hws:
-        table.add_column(hw, overflow="fold")
+        table.add_column(hw)
     for arch in matrix.archs:
         cells = []
         for hw in matrix.hws:
@@ -48,7 +49,7 @@ def _print_matrix(console: Console, matrix: Matrix, correction: str) -> None:
             text.rstrip()
             cells.append(text or Text("not run"))
         table.add_row(arch, *cells)
-    console.print(table)
+    print_fitting(console, [table])
     for arch, hw in matrix.missing:
         _say(console, f"  missing: {arch} x {hw} has no factor")
 
@@ -56,7 +57,7 @@ def _print_matrix(console: Console, matrix: Matrix, correction: str) -> None:
 def _print_model(console: Console, model: GridModel) -> None:
     _say(
         console,
-        f"\nLog-linear model over {model.quartets} quartets: {model.label}. All other techniques off; "
+        f"\nLog-linear model over {counted(model.quartets, 'quartet')}: {model.label}. All other techniques off; "
         f"{model.level:.0%} intervals.",
     )
     one, two, three = model.explained

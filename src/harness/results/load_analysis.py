@@ -14,6 +14,7 @@ from harness.serving.measure import CellUnderLoad, LoadMeasurement
 from harness.stats import Interaction, estimate, percentile
 from harness.stats.intervals import mean_interval
 from harness.stats.roles import ROLES, prefix_of
+from harness.system.counts import counted
 
 
 def analyse_load(
@@ -157,4 +158,4 @@ def _interaction(measurement: LoadMeasurement, settings: ProtocolConfig) -> Inte
 
 def _problem(cell: CellUnderLoad) -> str:
     found = [repeat.problem for repeat in cell.repeats if repeat.problem]
-    return f"{found[0]} ({len(found)} of {len(cell.repeats)} repeats)" if found else ""
+    return f"{found[0]} ({len(found)} of {counted(len(cell.repeats), 'repeat')})" if found else ""

@@ -10,6 +10,7 @@ from typing import Any
 from harness.engines.profiling import ENOUGH, SPANNING, UNKNOWN, CellProfile, order_of
 from harness.stats.roles import ROLES
 from harness.stats.stagewise import Stagewise, decompose
+from harness.system.counts import counted
 
 SAME_CLOCK = 0.002  # of ln(factor): less than an interval resolves
 CeilingShare = tuple[float, bool]  # achieved share of the nearer ceiling; whether that one is the memory's
@@ -125,7 +126,7 @@ def _sentences(
 
 
 def _listed(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} other parts" if len(names) > 3 else "")
+    return ", ".join(names[:3]) + (f" and {counted(len(names) - 3, 'other part')}" if len(names) > 3 else "")
 
 
 def _of(part: str) -> str:

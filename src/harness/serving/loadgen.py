@@ -18,6 +18,7 @@ from harness.serving.client import Client, LoadGenReport, LoadTest
 from harness.serving.records import BatchRecord, LoadFigures, QueryRecord, Request, figures
 from harness.serving.server import Arrivals, serve, short_sleeps
 from harness.serving.work import Work
+from harness.system.counts import counted
 from harness.system.errors import CellError, UserError
 
 
@@ -105,7 +106,7 @@ def _reasons(test: LoadTest, told: dict[str, Any], shed: int, latency_ms: float)
     """Return why a test says nothing, or that the bound was missed."""
     out = []
     if shed:
-        out.append(f"overloaded: {shed} requests were shed because the queue only grew")
+        out.append(f"overloaded: {counted(shed, 'request')} shed because the queue only grew")
     elif not told.get("result_perf_constraints_met", True):
         out.append(f"p{test.percentile:g} latency {latency_ms:.1f} ms, the bound is {test.slo_ms:g} ms")
     if not told.get("result_min_duration_met", True):

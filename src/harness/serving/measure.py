@@ -24,6 +24,7 @@ from harness.serving.loadgen import LoadResult
 from harness.serving.requests import CellLoad, LoadScenario, Variant, bound_tests, command_timeout_s
 from harness.serving.search import Found
 from harness.serving.serving_cell import SearchResult, Served, ServingCell, point
+from harness.system.counts import counted
 from harness.system.errors import CellError
 
 Processes = Callable[[Sequence[Variant]], AbstractContextManager[Mapping[str, Handle]]]
@@ -303,4 +304,4 @@ def restarts_within(budget_s: float | None, restarts: int, now: Callable[[], flo
 
 def shortened(done: int, restarts: int, budget_s: float | None) -> str:
     """Return what a reader must know of sets that were left out; "" if there are none."""
-    return f"{done} of {restarts} sets of processes: scenario.budget_s={budget_s:g}" if done < restarts else ""
+    return f"{done} of {counted(restarts, 'restart')}: scenario.budget_s={budget_s:g}" if done < restarts else ""

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from harness.system.counts import counted
+
 STEP = 1.3  # the first factor away from a guess that nothing supports
 
 
@@ -80,4 +82,4 @@ def highest_rate(
             return found()
         else:
             rate = math.sqrt(best.rate_per_s * failed.rate_per_s)
-    return found(f"the bracket is still open after {most} points" if best else f"no rate met it in {most} points")
+    return found(("the bracket is still open after " if best else "no rate met it in ") + counted(most, "point"))

@@ -13,6 +13,7 @@ from harness.stats.intervals import MeanInterval, mean_interval, shares
 from harness.stats.sequential import cautious_half_width, stopping_half_width
 from harness.stats.stationarity import halves, remembers
 from harness.stats.verdict import Verdict, check_margin, distance_to_margin, is_decided, verdict
+from harness.system.counts import counted
 
 MINIMUM_BLOCKS = 5  # fewer can't show their own noise, however small they make it look
 HOST_BOUND_RESTARTS = 8  # fewer give false verdicts when a cell keeps one of two modes for a whole run
@@ -235,11 +236,11 @@ def _gains(logs: Array, nesting: _Nesting) -> Gains:
 
 def _missing(series: Array, restarts: int, host_bound: bool) -> str | None:
     if series.size < MINIMUM_BLOCKS:
-        return f"{series.size} blocks, a verdict needs at least {MINIMUM_BLOCKS}"
+        return f"{counted(series.size, 'block')}, a verdict needs at least {MINIMUM_BLOCKS}"
     if np.ptp(series) == 0:
         return f"all {series.size} blocks are identical: the clock is too coarse to show their noise"
     if host_bound and restarts < HOST_BOUND_RESTARTS:
-        return f"host-bound cell: {restarts} restarts, a verdict needs at least {HOST_BOUND_RESTARTS}"
+        return f"host-bound cell: {counted(restarts, 'restart')}, a verdict needs at least {HOST_BOUND_RESTARTS}"
     return None
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -97,6 +98,7 @@ def composing(overrides: Sequence[str]) -> Iterator[None]:
     from omegaconf.errors import OmegaConfBaseException
 
     GlobalHydra.instance().clear()
+    refuse_unreadable(overrides)
     try:
         register_schema(overrides)
         with initialize_config_dir(str(config_dir()), version_base="1.3"):
@@ -169,6 +171,55 @@ def _parsed(overrides: list[str]) -> list[Any]:
     return list(OverridesParser.create(config_loader=loader).parse_overrides(overrides))
 
 
+def refuse_unreadable(overrides: Sequence[str]) -> None:
+    """Raise UserError for the first override that Hydra's grammar can't read, with the quotes that would cure it."""
+    for override in overrides:
+        error = _unreadable(override)
+        if error is None:
+            continue
+        key = override.partition("=")[0]
+        if "=" in override and _unreadable(f"{key}=1") is not None:
+            raise UserError(f"unknown option {key}{_suggestion(key)}")
+        quoted = _with_quotes(override)
+        if quoted is not None:
+            raise UserError(f"can't read {override} without quotes; quote it: {shlex.quote(quoted)}")
+        raise UserError(one_line(error))
+
+
+def _unreadable(override: str) -> Exception | None:
+    """Return what Hydra says against an override, read alone; None where it can be read."""
+    from hydra.errors import HydraException
+
+    try:
+        _parsed([override])
+    except HydraException as error:
+        return error
+    return None
+
+
+def _with_quotes(override: str) -> str | None:
+    """Return an override with quotes around the values that need them; None where it is wrong in another way.
+
+    Unquoted, Hydra's grammar knows ASCII letters, digits and some marks: no `~`, no umlaut, no second `=`.
+    https://hydra.cc/docs/advanced/override_grammar/basic
+    """
+    key, equals, value = override.partition("=")
+    if not equals or re.match(r"\w+\(|.*[{}]", value):  # no value, a function, a dictionary
+        return None
+    pieces = re.split(r"(\s*[\[\],]\s*)", value)  # a list's or a sweep's values, and what is between them
+    quoted = f"{key}=" + "".join(
+        piece if number % 2 or not piece or _unreadable(f"{key}={piece}") is None else _in_quotes(piece)
+        for number, piece in enumerate(pieces)
+    )
+    return quoted if _unreadable(quoted) is None else None
+
+
+def _in_quotes(value: str) -> str:
+    if '"' in value and "'" not in value:
+        return f"'{value}'"
+    return '"' + value.replace('"', '\\"') + '"'
+
+
 def _refuse_idle_options(overrides: Sequence[str], configs: Sequence[HarnessConfig]) -> None:
     """Refuse an option of a technique that no job has on: it would change nothing, and look as if it did."""
     for override in overrides:
@@ -210,9 +261,10 @@ def one_line(error: Exception) -> str:
     if "Config group override" in text:
         return f"can't read an argument: {text}; write key=value."
     syntax = re.search(
-        r"(no viable alternative|mismatched input|extraneous input|token recognition|missing EQUAL)", whole
+        r"(no ?viable ?alt|mismatched input|extraneous input|token recognition|missing EQUAL)", whole, re.IGNORECASE
     )
     if syntax or text.startswith("Error parsing override"):
+        text = re.sub(r" expecting \{.*", "", text.removeprefix("LexerNoViableAltException: "))
         return f"can't read an argument: {text}; write key=value, lists as 'key=[a,b]' in quotes."
     signs = ("could not be converted", "Invalid value", "is incompatible with type")
     wrong_type = next((line for line in lines if any(sign in line for sign in signs)), "")

@@ -11,6 +11,7 @@ from harness.report.table import print_table
 from harness.stats.multiplicity import correction_of, standing_verdict
 from harness.sweep.refusals import PlannedSweep
 from harness.sweep.terminal import VERBATIM
+from harness.system.counts import counted
 from harness.tracking import Store, finish_sweep, log_family_verdict
 from harness.tracking.load import load
 from harness.tracking.outbox import Outbox, deliver, reason_of
@@ -38,8 +39,8 @@ def conclude(console: Console, store: Store, sweep_id: str, outbox: Outbox, plan
         counts = {}
     if waiting:
         console.print(
-            f"{len(waiting)} quartets are measured and not logged yet, they wait in {outbox.folder}: "
-            "the same command delivers them.",
+            f"{counted(len(waiting), 'quartet')} measured and not logged yet, waiting in {outbox.folder}: "
+            "the same command delivers what waits.",
             **VERBATIM,
         )
     return 0 if counts == {"FINISHED": len(jobs)} else 1

@@ -7,7 +7,9 @@ import sys
 from collections.abc import Sequence
 
 from harness import __version__
-from harness.sweep.command_line import compose_first, config_dir, register_schema
+from harness.sweep.command_line import Job, compose_first, compose_sweep, config_dir, refuse_unreadable, register_schema
+from harness.sweep.plan import check_options
+from harness.sweep.reasons import Reasons
 from harness.system.command import INTERRUPTED, CommandParser, run_command
 from harness.system.interruption import Interruption
 from harness.system.quiet import quiet
@@ -59,7 +61,9 @@ def let_hydra_answer() -> int:
     import hydra
 
     def answer() -> int:
-        register_schema([word for word in sys.argv[1:] if "=" in word])
+        overrides = [word for word in sys.argv[1:] if "=" in word]
+        refuse_unreadable(overrides)
+        register_schema(overrides)
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")(lambda config: None)()
         return 0
 
@@ -81,12 +85,24 @@ def _interruptible(arguments: Sequence[str], overrides: Sequence[str]) -> int:
     """Run a sweep that Ctrl-C and SIGTERM end in order: runs KILLED, no process left, how to go on."""
     with Interruption() as interruption:
         try:
-            from harness.sweep.run import run_sweep
+            composed = compose_sweep(overrides)
+            _refuse_wrong_options(composed.jobs)
+            from harness.sweep.run import run_sweep  # and torch with it: a wrong word is refused before
 
-            return run_sweep(overrides, shlex.join(["python", "-m", "harness", *arguments]), interruption)
+            return run_sweep(composed, overrides, shlex.join(["python", "-m", "harness", *arguments]), interruption)
         except KeyboardInterrupt:
             interruption.answer()
             return INTERRUPTED
+
+
+def _refuse_wrong_options(jobs: Sequence[Job]) -> None:
+    """Raise UserError at once where each job has an option out of range; else the plan says what is wrong with some."""
+    reasons = Reasons(jobs)
+    for number, job in enumerate(jobs):
+        with reasons.of(number):
+            check_options(job.config)
+    if not reasons.able():
+        reasons.raise_for(skip=False)
 
 
 def help_text(overrides: Sequence[str]) -> str:

@@ -13,8 +13,11 @@ import psutil
 from harness.config import (
     DATA_RANGES,
     MODEL_RANGES,
+    PROFILE_RANGES,
     PROTOCOL_RANGES,
     QUARTET_RANGES,
+    SCENARIO_RANGES,
+    TRAIN_RANGES,
     HarnessConfig,
     arch_off,
     at_least,
@@ -33,6 +36,8 @@ from harness.sweep.scenarios import scenario_of
 from harness.system.errors import UserError
 from harness.system.machine import usable_cores
 from harness.techniques import arch, hw
+from harness.techniques.arch.options import RANGES as ARCH_RANGES
+from harness.tracking.store import resolve_uri
 
 _NO_GRAPH = Graph(Path(), "", (), (), 0)  # stands in where only the options of a plan are looked at
 BOUNDARIES = {"cpu": ("wall",), "cuda": ("device", "wall", "end_to_end")}
@@ -94,16 +99,32 @@ def builds_of(config: HarnessConfig, engine: str, device: str) -> int:
 
 def check_config(config: HarnessConfig) -> None:
     """Check what a type can't, on whatever engine: ranges, names, techniques that exclude each other."""
+    check_options(config)
+    arch.check_config(config)
+    hw.check_stack(config, engine=None)
+    with of_another_package(packages.SCENARIOS, config.scenario.name, "check"):
+        scenario_of(config).check(config)
+
+
+def check_options(config: HarnessConfig) -> None:
+    """Check each option's value by itself, without importing torch: a wrong number is refused as fast as a wrong name.
+
+    Raises UserError for the first that is out of its range.
+    """
     check_ranges("", config, QUARTET_RANGES)
     check_ranges("model", config.model, MODEL_RANGES)
     check_ranges("data", config.data, {"name": one_of(UNLABELLED, *LABELLED), **DATA_RANGES})
     check_ranges("engine", config.engine, engine_ranges())
     check_ranges("protocol", config.protocol, PROTOCOL_RANGES)
     check_ranges("protocol", config.protocol, {"max_blocks": at_least(config.protocol.min_blocks)})
-    arch.check_config(config)
-    hw.check_stack(config, engine=None)
-    with of_another_package(packages.SCENARIOS, config.scenario.name, "check"):
-        scenario_of(config).check(config)
+    check_ranges("profile", config.profile, PROFILE_RANGES)
+    check_ranges("train", config.train, TRAIN_RANGES)
+    for name in arch.enabled(config.arch):
+        check_ranges(f"arch.{name}", getattr(config.arch, name), ARCH_RANGES.get(name, {}))
+    for name in hw.enabled(config.hw):  # its module may leave them out
+        check_ranges(f"hw.{name}", getattr(config.hw, name), getattr(hw.technique(name), "RANGES", {}))
+    check_ranges("scenario", config.scenario, SCENARIO_RANGES)
+    resolve_uri(config.tracking.uri, config.tracking.root)
 
 
 def check_boundary(config: HarnessConfig, device: str) -> None:

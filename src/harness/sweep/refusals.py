@@ -20,6 +20,7 @@ from harness.sweep.command_line import Job
 from harness.sweep.job import PlannedJob
 from harness.sweep.plan import check_boundary, check_config, plan_quartet
 from harness.sweep.reasons import LeftOut, Reasons
+from harness.system.counts import counted
 from harness.system.errors import UserError
 from harness.system.shared_cache import SharedCache
 from harness.techniques.finetuned import base_model, check_weights
@@ -161,7 +162,7 @@ def check_sweep_name(name: str | None) -> None:
         return
     bad = "".join(sorted({c for c in name if c in "/\\" or not c.isprintable()}))
     if bad or name.strip(". ") == "" or len(name) > MOST_CHARACTERS:
-        found = f"it has {bad!a}" if bad else f"it has {len(name)} characters"
+        found = f"it has {bad!a}" if bad else f"it has {counted(len(name), 'character')}"
         raise UserError(
             f"sweep_name={name[:80]!a} is no plain name ({found}): use 1 to {MOST_CHARACTERS} printable characters "
             "without / and \\, not dots alone."
@@ -246,7 +247,9 @@ def _choose_engine(configs: Sequence[HarnessConfig], device: str, numbers: Seque
         why = f"no engine can {verb} every cell here; it can {verb} {able[best]} of {len(configs)} jobs"
         return _Choice(best, "\n  ".join([why, *refused]), tried[best])
     hint = (
-        f"\non_unsupported=skip leaves out what {best} can't do and measures {able[best]} jobs." if able[best] else ""
+        f"\non_unsupported=skip leaves out what {best} can't do and measures {counted(able[best], 'job')}."
+        if able[best]
+        else ""
     )
     raise UserError("no engine can do every cell of this sweep:\n  " + "\n  ".join(refused) + hint)
 

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from harness.measure.cell import QuartetPlan
 from harness.sweep.ahead import build_ahead
-from harness.sweep.command_line import compose_sweep
+from harness.sweep.command_line import ComposedSweep
 from harness.sweep.conclude import conclude
 from harness.sweep.dry_run import dry_run
 from harness.sweep.fleet import Launcher, check_reach, choose_launcher, design_runner, launch, watching
@@ -37,6 +37,7 @@ from harness.sweep.resume import (
     grid_key,
 )
 from harness.sweep.terminal import VERBATIM, TerminalProgress, announce_plan
+from harness.system.counts import counted
 from harness.system.identity import this_process
 from harness.system.interruption import Interruption
 from harness.system.machine import gpu
@@ -62,12 +63,11 @@ class _StartedSweep:
         return designs_of(self.to_measure, len(self.planned.jobs), at_once)
 
 
-def run_sweep(overrides: Sequence[str], command: str, interruption: Interruption) -> int:
-    """Run the sweep that a command line's overrides mean; return its exit status.
+def run_sweep(composed: ComposedSweep, overrides: Sequence[str], command: str, interruption: Interruption) -> int:
+    """Run the sweep that a command line's overrides were composed to; return its exit status.
 
-    Whatever can't be done ends in the first two steps, before anything is begun, as a UserError.
+    Whatever can't be done ends before anything is begun, as a UserError.
     """
-    composed = compose_sweep(overrides)
     planned = plan_sweep(composed.jobs)
     launcher = choose_launcher(overrides, planned.device, composed.hydra)
     console = Console() if sys.stdout.isatty() else Console(width=140)
@@ -75,10 +75,11 @@ def run_sweep(overrides: Sequence[str], command: str, interruption: Interruption
         return dry_run(console, planned, launcher.devices)
     sweep = _start(planned, launcher, command)
     _announce(console, sweep)
+    total = counted(len(planned.jobs), "quartet")
     with TerminalProgress(console, len(planned.jobs)) as progress:
 
         def report_state() -> None:
-            done = f"{progress.good} of {len(planned.jobs)} quartets are done{' and kept' if progress.good else ''}."
+            done = f"{progress.good} of {total} done{' and kept' if progress.good else ''}."
             interruption.told = f"{done} The same command goes on: {redacted(command)}"
 
         report_state()
@@ -129,8 +130,8 @@ def _announce(console: Console, sweep: _StartedSweep) -> None:
     announce_plan(console, planned)
     if resumed.finished:
         console.print(
-            f"Resuming sweep {resumed.name}: {len(resumed.finished)} of {len(planned.jobs)} quartets already measured "
-            "(resume=never measures all of them anew).",
+            f"Resuming sweep {resumed.name}: {len(resumed.finished)} of "
+            f"{counted(len(planned.jobs), 'quartet')} already measured (resume=never measures all of them anew).",
             **VERBATIM,
         )
 

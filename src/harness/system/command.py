@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -24,6 +25,38 @@ class CommandParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise UserError, which `run_command` prints."""
         raise UserError(f"{message}; {self._hint}")
+
+
+def number(low: float, high: float = math.inf, closed: bool = False) -> Callable[[str], float]:
+    """Return the type of an option that is a number above `low` (or at it, if closed) and below `high`."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (low < value < high or (closed and value == low)):
+            least = "from" if closed else "above"
+            most = f" to below {high:g}" if math.isfinite(high) else ""
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number {least} {low:g}{most}")
+        return value
+
+    return parse
+
+
+def whole_number(low: int, high: int) -> Callable[[str], int]:
+    """Return the type of an option that is a whole number from `low` to `high`."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low} to {high}")
+        return value
+
+    return parse
 
 
 def run_command(name: str, command: Callable[[], int], interrupted: str = "interrupted.") -> int:

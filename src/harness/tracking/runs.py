@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from harness.results.row import QuartetRecord
     from harness.stats.multiplicity import Correction
+from harness.system.counts import counted
 from harness.tracking.store import Store
 
 PARENT_TAG = "mlflow.parentRunId"
@@ -111,7 +112,12 @@ def finish_sweep(store: Store, sweep_id: str, jobs: int = 0) -> dict[str, int]:
         finish(store, sweep_id, "FINISHED")
     else:
         lost = total - counts.get("FINISHED", 0)
-        finish(store, sweep_id, "FAILED", f"{lost} of {total} quartets failed" if total else "no quartet was run")
+        finish(
+            store,
+            sweep_id,
+            "FAILED",
+            f"{lost} of {counted(total, 'quartet')} failed" if total else "no quartet was run",
+        )
     return counts
 
 

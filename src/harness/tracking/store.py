@@ -17,6 +17,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -36,6 +37,7 @@ DATABASE = "mlflow.db"
 ARTIFACTS = "artifacts"
 _SQLITE = "sqlite:///"
 _NOT_IN_AN_ADDRESS = re.compile(r"\?|%[0-9A-Fa-f]{2}")  # what SQLAlchemy cuts off or decodes, whatever we quote
+_SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks")  # and those of MLflow's plug-ins
 _REACH_TIMEOUT_S = 5.0
 _LOCK_TIMEOUT_S = 120.0  # making a database takes some seconds; more means that its maker hangs
 
@@ -59,9 +61,16 @@ def resolve_uri(uri: str | None = None, root: str | Path = "mlruns") -> tuple[st
 
     In this order: `uri`, the environment's MLFLOW_TRACKING_URI, sqlite under `root`. A relative sqlite path
     is made absolute against the current folder, since jobs may run in another one.
+
+    Raises:
+        UserError: the address can't be that of a store which outlives this process.
+
     """
+    if uri is not None and not uri.strip():
+        raise UserError("tracking.uri is empty: leave it out for the embedded store below tracking.root.")
     given = uri or os.environ.get("MLFLOW_TRACKING_URI")
     if given:
+        _check_address("tracking.uri" if uri else "MLFLOW_TRACKING_URI", given)
         database = sqlite_path(given)
         return (given if database is None else f"{_SQLITE}{database}"), None
     folder = Path(root).expanduser().absolute()
@@ -71,6 +80,24 @@ def resolve_uri(uri: str | None = None, root: str | Path = "mlruns") -> tuple[st
             "choose a folder without it."
         )
     return f"{_SQLITE}{folder / DATABASE}", folder
+
+
+def _check_address(option: str, uri: str) -> None:
+    """Raise UserError for an address of no store: in memory, of a scheme that nobody knows, or a folder."""
+    scheme, is_address, rest = uri.partition("://")
+    kind = scheme.partition("+")[0].partition(":")[0]  # postgresql+psycopg: a driver is the user's choice
+    start = f"{option}={shown(uri)}"
+    if kind == "sqlite":
+        if rest.strip("/") == "" or ":memory:" in rest:
+            raise UserError(
+                f"{start} is a database in memory, which ends with its process: name a file, {_SQLITE}FOLDER/mlflow.db."
+            )
+        if not uri.startswith(_SQLITE) or _NOT_IN_AN_ADDRESS.search(rest):
+            raise UserError(f"{start} is not the address of a file: write {_SQLITE}FOLDER/mlflow.db, without ? and %.")
+    elif not is_address and kind != "databricks":
+        raise UserError(f"{start} is not an address: a folder is tracking.root=FOLDER, a server is http://HOST:PORT.")
+    elif kind not in _SCHEMES and kind not in {entry.name for entry in entry_points(group="mlflow.tracking_store")}:
+        raise UserError(f"{start}: MLflow has no store of that scheme; it knows {', '.join(_SCHEMES)}.")
 
 
 def sqlite_path(uri: str) -> Path | None:

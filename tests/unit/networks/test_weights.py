@@ -63,7 +63,7 @@ def test_another_networks_checkpoint_says_how_much_differs(trained, tmp_path):
     state = dict(trained.state_dict())
     state["stranger"] = state.pop("classifier.bias")
     torch.save(state, tmp_path / "other.pt")
-    with pytest.raises(UserError, match=r"1 tensors are missing and 1 unknown \(first missing classifier\.bias\)"):
+    with pytest.raises(UserError, match=r"it lacks 1 tensor and has 1 unknown \(first missing classifier\.bias\)"):
         models.build(tiny(weights=str(tmp_path / "other.pt")))
 
 

@@ -28,9 +28,9 @@ def row(name: str, **values) -> dict:
 def printed():
     """Return a function: printed(row, ...) -> the lines of their table."""
 
-    def lines(*rows) -> list[str]:
+    def lines(*rows, width=140) -> list[str]:
         out = io.StringIO()
-        print_table(Console(file=out, width=140), pandas.DataFrame(rows), "sqlite:///x.db")
+        print_table(Console(file=out, width=width), pandas.DataFrame(rows), "sqlite:///x.db")
         return out.getvalue().splitlines()
 
     return lines
@@ -101,3 +101,20 @@ def test_what_else_must_be_known_of_a_measurement_is_a_footnote(printed):
     assert line_of(lines, "busy").endswith(" amplify *1")
     assert " *1 hw: no steady state within the warm-up's time" in lines
     assert line_of(lines, "plain").endswith(" amplify")
+
+
+@pytest.mark.parametrize("width", [30, 40, 60, 72, 80, 100, 140])
+def test_no_number_is_cut_however_narrow_the_terminal(printed, width):
+    lines = printed(row("grouped x fusion b4"), row("low_rank x fp16+fusion b32"), width=width)
+    text = "\n".join(lines)
+    assert "…" not in text
+    for whole in ("300.0", "1.333 [1.100, 1.600]", "amplify"):
+        assert sum(whole in line for line in lines) == 2, whole
+    assert max(len(line) for line in lines[:-1]) <= width
+
+
+def test_gains_give_way_before_speed_factor_and_verdict_do(printed):
+    headings = {width: " ".join(printed(row("grouped x fusion b4"), width=width)) for width in (76, 88, 140)}
+    assert "expected" in headings[140]
+    assert "expected" not in headings[88] and "both" in headings[88]
+    assert "both" not in headings[76] and "images/s" in headings[76]

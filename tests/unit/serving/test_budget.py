@@ -1,4 +1,4 @@
-"""How many sets of processes fit a budget: the clock decides, and nothing that was measured."""
+"""How many restarts fit a budget: the clock decides, and nothing that was measured."""
 
 from __future__ import annotations
 
@@ -35,5 +35,5 @@ def test_a_set_is_expected_to_take_as_long_as_the_longest_before():
 
 
 def test_a_reader_is_told_what_was_left_out():
-    assert shortened(5, 8, 500.0) == "5 of 8 sets of processes: scenario.budget_s=500"
+    assert shortened(5, 8, 500.0) == "5 of 8 restarts: scenario.budget_s=500"
     assert shortened(8, 8, 500.0) == shortened(8, 8, None) == ""

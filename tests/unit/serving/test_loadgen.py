@@ -98,7 +98,7 @@ def test_a_queue_that_only_grows_is_shed_and_can_not_pass_for_fast(sleeping, num
     )
     assert not result.valid
     assert result.record.shed > 0
-    assert result.reason.startswith(f"overloaded: {result.record.shed} requests were shed")
+    assert result.reason.startswith(f"overloaded: {result.record.shed} requests shed")
     assert result.latency_ms == np.inf
 
 

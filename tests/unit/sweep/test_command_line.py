@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import shlex
+import subprocess
+import sys
+from dataclasses import asdict, fields, is_dataclass
 from itertools import product
 
 import pytest
 
-from harness.sweep.command_line import compose_jobs, config_dir
+from harness.sweep.command_line import compose_jobs, config_dir, refuse_unreadable
+from harness.sweep.plan import check_options
 from harness.system.errors import UserError
 from harness.techniques import arch, hw
 from harness.techniques.hw.dynamic_batching import profile
@@ -137,6 +141,74 @@ def test_a_value_of_the_wrong_type_names_the_option_and_the_value(override):
 @pytest.mark.parametrize("override", ["arch=[grouped,low_rank", "batch_size", "arch=grouped]"])
 def test_an_argument_that_can_not_be_read_says_how_to_write_it(override):
     assert "write key=value" in refusal(override)
+
+
+@pytest.mark.parametrize(
+    "value", ["~/best.pt", "größe", "日本", "a=b", "a;b", "it's", 'say "hi"', "what!", "#1", "run (2)", "a<b", "`x`"]
+)
+def test_a_value_that_hydra_reads_in_quotes_only_is_refused_with_them(value):
+    text = refusal("model=densenet_tiny", f"sweep_name={value}")
+    assert text.startswith(f"can't read sweep_name={value} without quotes; quote it: ")
+    (word,) = shlex.split(text.partition("quote it: ")[2])  # as a shell hands it over
+    (job,) = compose_jobs(["model=densenet_tiny", word])
+    assert job.config.sweep_name == value
+
+
+@pytest.mark.parametrize(
+    ("override", "quoted"),
+    [
+        ("data.mean=[~1,2,3]", 'data.mean=["~1",2,3]'),
+        ("model.weights=~/a.pt,b.pt", 'model.weights="~/a.pt",b.pt'),
+        ("+x=~", '+x="~"'),
+    ],
+)
+def test_of_a_list_or_a_grid_only_what_needs_quotes_gets_them(override, quoted):
+    with pytest.raises(UserError) as refused:
+        refuse_unreadable([override])
+    assert shlex.split(str(refused.value).partition("quote it: ")[2]) == [quoted]
+
+
+def test_a_name_that_hydra_can_not_read_is_an_unknown_option():
+    assert refusal("batch_sizé=4") == "unknown option batch_sizé: did you mean batch_size?"
+
+
+def numbers(options, prefix=""):
+    """Give the group, the name and the options' object of every number there is."""
+    for field in fields(options):
+        value = getattr(options, field.name)
+        if is_dataclass(value):
+            yield from numbers(value, f"{prefix}{field.name}.")
+        elif any(kind in str(field.type) for kind in ("int", "float")) and "list" not in str(field.type):
+            yield f"{prefix}{field.name}", field.name, options
+
+
+def test_every_number_is_refused_below_its_range_before_torch_is_imported():
+    words = ["arch=[reduced_growth,reduced_depth,pruned,grouped,low_rank,early_exit]", "scenario=server"]
+    (job,) = compose_jobs(["model=densenet_tiny", "hw=[fp16,fusion,dynamic_batching]", *words])
+    accepted = []
+    for path, name, options in list(numbers(job.config)):
+        before = getattr(options, name)
+        setattr(options, name, -1)
+        try:
+            check_options(job.config)
+            accepted.append(path)
+        except UserError as error:
+            assert str(error).startswith(f"{path}=-1: ")
+        setattr(options, name, before)
+    assert accepted == []
+
+
+@pytest.mark.spawned
+@pytest.mark.parametrize("word", ["batchsize=4", "batch_size=-1", "protocol.slice_s=-1", "tracking.uri=sqlite://"])
+def test_a_wrong_word_is_refused_without_waiting_for_torch(word):
+    code = (
+        "import sys; from harness.sweep.main import main\n"
+        f"status = main(['model=densenet_tiny', 'arch=grouped', {word!r}])\n"
+        "sys.exit(10 * ('torch' in sys.modules) + status)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert found.returncode == 2, found.stderr
+    assert word.partition("=")[0] in found.stderr
 
 
 @pytest.mark.slow

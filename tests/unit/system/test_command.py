@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
+from pathlib import Path
 
 import pytest
 
-from harness.system.command import CommandParser, run_command
+from harness.system.command import CommandParser, number, run_command, whole_number
+from harness.system.counts import counted
 from harness.system.errors import UserError
 
 
@@ -50,9 +53,41 @@ def test_what_a_parser_can_not_read_is_a_user_error_that_says_where_the_help_is(
 
 
 @pytest.mark.parametrize(
+    ("kind", "right", "wrong", "said"),
+    [
+        (number(0), "0.5", ["0", "-1", "x", "nan", "inf", ""], "is not a number above 0"),
+        (number(0, 1, closed=True), "0", ["-0.1", "1", "x"], "is not a number from 0 to below 1"),
+        (whole_number(1, 65535), "80", ["0", "65536", "1.5", "five"], "is not a whole number from 1 to 65535"),
+    ],
+)
+def test_the_type_of_an_option_says_what_it_takes_and_not_what_it_is_called(kind, right, wrong, said):
+    parser = CommandParser("harness.x")
+    parser.add_argument("--limit", type=kind)
+    assert parser.parse_args(["--limit", right]).limit == float(right)
+    for text in wrong:
+        with pytest.raises(UserError, match=f"^argument --limit: '{text}' {said}; see"):
+            parser.parse_args([f"--limit={text}"])
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["report.__main__", "commands.ui", *(f"commands.{one}.command" for one in ("doctor", "train", "capacity"))],
+)
+def test_no_command_has_an_option_whose_type_argparse_would_have_to_name(module):
+    parser = importlib.import_module(f"harness.{module}")._parser()
+    for action in parser._actions:
+        if action.type not in (None, Path):
+            with pytest.raises(argparse.ArgumentTypeError):
+                action.type("x")
+
+
+@pytest.mark.parametrize(
     ("module", "arguments"),
     [
         ("sweep.main", ["--frob"]),
+        ("report.__main__", ["--max-p99-ms", "x"]),
+        ("report.__main__", ["--max-p99-ms", "-1"]),
+        ("commands.ui", ["--port", "99999"]),
         ("report.__main__", ["--frob"]),
         ("commands.ui", ["--port", "five"]),
         ("commands.doctor.command", ["--frob"]),
@@ -66,3 +101,8 @@ def test_every_command_complains_in_one_line_with_status_2(module, arguments, ca
     assert printed.out == ""
     assert printed.err.startswith("harness") and len(printed.err.splitlines()) == 1
     assert "--help" in printed.err
+
+
+def test_one_of_a_kind_is_not_a_plural():
+    assert [counted(n, "restart") for n in (0, 1, 2)] == ["0 restarts", "1 restart", "2 restarts"]
+    assert [counted(n, "class", "classes") for n in (1.0, 1000)] == ["1 class", "1000 classes"]

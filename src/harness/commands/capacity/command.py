@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.system.command import CommandParser, run_command
+from harness.system.command import CommandParser, number, run_command
+from harness.system.counts import counted
 from harness.system.errors import UserError
 from harness.system.files import is_special, write_whole
 
@@ -107,13 +107,13 @@ def _parser() -> CommandParser:
     )
     parser.add_argument("study", metavar="STUDY", help="a serving.json, a folder of them, or a sweep or quartet")
     asked = parser.add_mutually_exclusive_group(required=True)
-    above_zero = _number(0, math.inf)
+    above_zero = number(0)
     asked.add_argument("--demand", type=above_zero, metavar="IMAGES_PER_S", help="a constant rate")
     asked.add_argument("--profile", type=Path, metavar="CSV", help="a day: columns hour (0 to below 24), rate_per_s")
     asked.add_argument("--trace", type=Path, metavar="CSV", help="arrivals: column arrival_s, optionally images")
     parser.add_argument("--slo-ms", type=above_zero, help="latency bound (default: the study's own)")
     parser.add_argument("--price-per-hour", type=above_zero, help="of one GPU, in any currency")
-    headroom = _number(0, 1, closed=True)
+    headroom = number(0, 1, closed=True)
     parser.add_argument(
         "--headroom", type=headroom, default=0.2, help="share of each GPU's rate kept free (%(default)s)"
     )
@@ -127,23 +127,6 @@ def _parser() -> CommandParser:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the answer there too")
     parser.add_argument("--uri", help="tracking URI, or the folder of an embedded store (default: mlruns)")
     return parser
-
-
-def _number(low: float, high: float, closed: bool = False) -> Callable[[str], float]:
-    """Return a parser of numbers above `low` (or at it, if closed) and below `high`."""
-
-    def parse(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not (low < value < high or (closed and value == low)):
-            least = "from" if closed else "above"
-            most = f" to below {high:g}" if math.isfinite(high) else ""
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number {least} {low:g}{most}")
-        return value
-
-    return parse
 
 
 ARTIFACT = "serving.json"
@@ -208,7 +191,8 @@ def _stored(study: str, uri: str | None) -> list[Curves]:
                 found.append(_read(file, name, CPU if gpu == "none" else gpu))
     if not found:
         raise UserError(
-            f"{study}: none of its {len(ids)} finished quartets was measured under load: run it with scenario=server"
+            f"{study}: of {counted(len(ids), 'finished quartet')} none was measured under load: run it with "
+            "scenario=server"
         )
     return found
 

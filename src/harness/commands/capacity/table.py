@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.table import Table
 
 from harness.commands.capacity.answer import FleetAnswer
 from harness.commands.capacity.fleet_check import AGREEMENT, OVERLOAD, SEEDS, FleetCheck
 from harness.commands.capacity.plan import Cost, FleetPlan
+from harness.system.tables import new_table, print_fitting
 
 SPLIT_NAMES = {
     "random": "at random (each GPU gets Poisson arrivals, as the measured one did)",
@@ -24,13 +24,13 @@ def print_answer(console: Console, found: FleetAnswer) -> None:
     bound = f"{curves.percentile_name} <= {found.slo_ms:g} ms"
     where = f", measured on {curves.device}" if curves.device else ""
     console.print(f"{curves.name}{where}: {question.demand.text} within {bound}", highlight=False, soft_wrap=True)
-    table = Table(box=None, header_style="bold", pad_edge=False)
+    table = new_table()
     table.add_column("")
     for plan in found.plans:
         table.add_column(plan.sustained.cell, justify="right", no_wrap=True)
     for name, cells in _rows(found, bound):
         table.add_row(name, *cells)
-    console.print(table)
+    print_fitting(console, [table])
     if len(found.plans) == 2:
         baseline, candidate = found.plans
         console.print(

@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.table import Table
 
 from harness.commands.doctor.self_test import SelfTest, self_test
 from harness.system.command import CommandParser, run_command
 from harness.system.errors import UserError
+from harness.system.tables import new_table, print_fitting
 
 if TYPE_CHECKING:
     from harness.engines.base import Engine
@@ -86,14 +86,14 @@ def print_machine(console: Console, machine: dict[str, Any], device: str) -> Non
 
 def print_engines(console: Console, found: Sequence[Diagnosis]) -> None:
     """Print what each engine can do, and the reason for each no."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
+    table = new_table()
     for header in ("engine", "version", "builds", "runs"):
         table.add_column(header, no_wrap=True)
     for one in found:
         able = ["no" if reason else "yes" for reason in (one.cannot_build, one.cannot_run)]
         table.add_row(one.engine, one.version, *able)
     console.print()
-    console.print(table)
+    print_fitting(console, [table])
     for one in found:
         for what, reason in (("build", one.cannot_build), ("run", one.cannot_run)):
             if reason and not (what == "run" and reason == one.cannot_build):

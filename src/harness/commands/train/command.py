@@ -21,12 +21,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from harness import networks as models
-from harness.config import TRAIN_RANGES, HarnessConfig, TrainConfig, check_ranges
+from harness.config import HarnessConfig, TrainConfig
 from harness.networks.data import LABELLED
 from harness.networks.data.labelled import check_data, opened
 from harness.sweep.command_line import compose_jobs
-from harness.sweep.plan import check_config
+from harness.sweep.plan import check_config, check_options
 from harness.system.command import CommandParser, run_command
+from harness.system.counts import counted
 from harness.system.errors import CellError, UserError
 from harness.system.quiet import quiet
 from harness.techniques import arch
@@ -46,7 +47,10 @@ def _run(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     quiet()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the same orderly end as Ctrl-C
-    return _train_all([job.config for job in compose_jobs(options.overrides)])
+    configs = [job.config for job in compose_jobs(options.overrides)]
+    for config in configs:
+        check_options(config)
+    return _train_all(configs)
 
 
 def _parser() -> CommandParser:
@@ -114,8 +118,12 @@ def _train_one(config: HarnessConfig, device: str, store: Any, console: Console)
             console.print(f"{name}: FAILED: {error}", style="red", highlight=False, soft_wrap=True)
             return False
     top1 = ", ".join(f"{head} {one.value:.2%} [{one.low:.2%}, {one.high:.2%}]" for head, one in found.test_top1.items())
-    verb = "was trained before" if found.was_there else f"best of {found.epochs} epochs was {found.best_epoch}"
-    console.print(f"{name}: {verb}; top-1 on {found.images} test images: {top1}", highlight=False, soft_wrap=True)
+    verb = (
+        "was trained before" if found.was_there else f"best of {counted(found.epochs, 'epoch')} was {found.best_epoch}"
+    )
+    console.print(
+        f"{name}: {verb}; top-1 on {counted(found.images, 'test image')}: {top1}", highlight=False, soft_wrap=True
+    )
     console.print(f"  {found.path}", highlight=False, soft_wrap=True)
     return True
 
@@ -154,6 +162,5 @@ def _check_batch(network: nn.Module, batch_size: int) -> None:
 
 
 def _check_options(config: HarnessConfig, device: str) -> None:
-    check_ranges("train", config.train, TRAIN_RANGES)
     if device == "cpu" and config.train.precision == "fp16":
         raise UserError("train.precision=fp16: a CPU trains in fp32 or bf16.")

@@ -30,6 +30,7 @@ from harness.networks.data.preprocessing import CHECKPOINT_KEY, preprocessing
 from harness.networks.weights import fill
 from harness.results.accuracy import Share, share
 from harness.system.cache import open_cache
+from harness.system.counts import counted
 from harness.system.errors import UserError, first_line
 from harness.system.machine import git_sha
 from harness.techniques import arch
@@ -148,7 +149,10 @@ def _prepared(config: HarnessConfig, recipe: Recipe, device: str) -> tuple[Lesso
 def _summary(lesson: Lesson, start: TrainingState) -> str:
     from_where = f", from epoch {start.epoch + 1}" if start.epoch else ""
     taught = ", taught by the unmodified model" if lesson.teacher is not None else ""
-    return f"{lesson.train.count} images to learn from, {lesson.validation.count} to choose by{taught}{from_where}"
+    return (
+        f"{counted(lesson.train.count, 'image')} to learn from, {lesson.validation.count} to choose by"
+        f"{taught}{from_where}"
+    )
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from harness.system.counts import counted
 from harness.system.errors import CellError
 
 
@@ -29,7 +30,7 @@ class CapturedGraph:
         nodes, _ = _values(self._cuda.cudaGraphGetNodes(self._graph, count))
         kernels = sum(bool(_value(self._cuda.cudaGraphNodeGetType(node)) == kernel) for node in nodes)
         if kernels == 0:  # replaying nothing would look very fast
-            raise CellError(f"the captured graph holds no kernel ({count} nodes)")
+            raise CellError(f"the captured graph holds no kernel ({counted(count, 'node')})")
         return kernels
 
     def launch(self) -> None:

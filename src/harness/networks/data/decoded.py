@@ -14,6 +14,7 @@ import numpy as np
 from harness.networks.data.dataset import DataSet, Part, subset
 from harness.networks.data.preprocessing import DECODING, Preprocessing, normalised, square
 from harness.system.cache import Cache, key_of
+from harness.system.counts import counted
 from harness.system.errors import UserError, kind_and_first_line
 
 PIXELS, LABELS, SKIPPED = "pixels.u8", "labels.npy", "skipped.json"
@@ -61,7 +62,7 @@ def decoded(
     entry = cache.fetch_or_make("data", key, lambda folder: _write(part, how, data.whole_image, folder))
     if not entry.meta["count"]:
         first = f": {entry.meta['skipped'][0]}" if entry.meta["skipped"] else ""
-        raise UserError(f"{data.name}: none of its {len(part)} {part_name} images could be read{first}.")
+        raise UserError(f"{data.name}: of {counted(len(part), f'{part_name} image')} none could be read{first}.")
     return LabelledImages(
         folder=entry.path,
         count=int(entry.meta["count"]),

@@ -11,6 +11,7 @@ import numpy as np
 
 from harness.config import DataConfig
 from harness.networks.data.dataset import DataSet, Part, digest_of, split, with_validation
+from harness.system.counts import counted
 from harness.system.errors import UserError
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def read(cfg: DataConfig) -> DataSet:
         parts = split(given["all"], cfg.split_shares)
     if not sum(map(len, given.values())):
         raise UserError(
-            f"data.path={cfg.path}: no image in {len(classes)} class folders; "
+            f"data.path={cfg.path}: no image in {counted(len(classes), 'class folder')}; "
             f"images end in {', '.join(SUFFIXES[:4])} and so on, and lie in a folder named after their class."
         )
     shown = tuple(_shown(name) for name in classes)

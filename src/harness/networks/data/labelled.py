@@ -15,6 +15,7 @@ from harness.networks.data.dataset import DataSet
 from harness.networks.data.decoded import LabelledImages, decoded
 from harness.networks.data.preprocessing import preprocessing
 from harness.system.cache import Cache
+from harness.system.counts import counted
 from harness.system.errors import UserError
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ def check_data(model: ModelConfig, data: DataConfig) -> None:
         return
     if len(found.classes) != model.num_classes:
         raise UserError(
-            f"data={data.name} has {len(found.classes)} classes and model.num_classes={model.num_classes}: "
+            f"data={data.name} has {counted(len(found.classes), 'class', 'classes')} and "
+            f"model.num_classes={model.num_classes}: "
             f"labels and outputs must be the same; use model.num_classes={len(found.classes)}, or other data."
         )
     if not len(found.parts["test"]):

@@ -12,6 +12,7 @@ from harness.engines.profiling import SPANNING, UNKNOWN
 from harness.report.figures.canvas import COLOURS, FAINT, GROUND, INK, Picture, canvas, logarithmic, plain
 from harness.report.quartets import QuartetRow
 from harness.stats.roles import ROLES
+from harness.system.counts import counted
 
 _POINTS = 200  # of a curve: quantiles, evenly spaced
 _LINES = dict(zip(ROLES, ("-", "--", "-.", ":"), strict=True))
@@ -46,12 +47,12 @@ def draw_latency(quartet: QuartetRow, samples: pandas.DataFrame | None, number: 
         logarithmic(right, "x")
         right.grid(True)
         figure.legend(loc="outside lower center", ncols=4)
-    listed = "; ".join(f"{role}: {values.size} iterations, median {np.median(values):.3g} ms, 5% to 95% "
+    listed = "; ".join(f"{role}: {counted(values.size, 'iteration')}, median {np.median(values):.3g} ms, 5% to 95% "
                      f"{np.quantile(values, 0.05):.3g} to {np.quantile(values, 0.95):.3g} ms"
                      for role, values in cells.items())  # fmt: skip
     return Picture(
         f"latency{number}", f"Latency: {quartet.name}", f"Latency of a batch, {boundary}. {listed}.",
-        f"{sum(values.size for values in cells.values())} iterations of the four cells, in turns.", figure,
+        f"{counted(sum(values.size for values in cells.values()), 'iteration')} of the cells, in turns.", figure,
     )  # fmt: skip
 
 

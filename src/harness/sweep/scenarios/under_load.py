@@ -212,8 +212,6 @@ def _check_sizes(config: HarnessConfig) -> None:
     options = config.hw.dynamic_batching
     if not options.enabled:
         return
-    if options.max_queue_delay_us < 0:
-        raise UserError(f"hw.dynamic_batching.max_queue_delay_us={options.max_queue_delay_us}: must be at least 0.")
     from harness.techniques.hw.dynamic_batching import profile
 
     limits = profile(options, config)

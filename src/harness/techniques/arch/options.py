@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from harness.config.declared import Switch
+from harness.config.ranges import SHARE, Range, Ranges, at_least, between, one_of, positive
 
 
 @dataclass
@@ -80,4 +81,22 @@ OPTIONS: Mapping[str, type] = {
     "grouped": GroupedOptions,
     "low_rank": LowRankOptions,
     "early_exit": EarlyExitOptions,
+}
+
+_PART = Range(lambda value: 0 < value <= 1, "must be above 0 and at most 1")
+# what holds for every network; what only this network can't do, each technique's `check` says
+RANGES: Mapping[str, Ranges] = {
+    "reduced_growth": {"growth_rate": at_least(1), "seed": at_least(0)},
+    "reduced_depth": {"depth": between(0, 1)},
+    "pruned": {"ratio": between(0, 1), "target_gmacs": positive(), "round_to": at_least(1)},
+    "grouped": {"groups": at_least(1)},
+    "low_rank": {"rank": at_least(1), "ratio": _PART, "energy": _PART},
+    "early_exit": {
+        "after_block": at_least(1),
+        "decision": one_of("auto", "share", "threshold"),
+        "exit_share": SHARE,
+        "threshold": SHARE,
+        "max_accuracy_drop": SHARE,
+        "seed": at_least(0),
+    },
 }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from harness.config import HarnessConfig
+from harness.config import HarnessConfig, at_least
+from harness.config.ranges import Ranges
 from harness.system.errors import UserError
 from harness.techniques.levels import BatchProfile, HasCapabilities, Levels
 
@@ -24,6 +25,12 @@ class DynamicBatchingOptions:
 
 
 Options = DynamicBatchingOptions
+RANGES: Ranges = {
+    "min_batch_size": at_least(1),
+    "opt_batch_size": at_least(1),
+    "max_batch_size": at_least(1),
+    "max_queue_delay_us": at_least(0),
+}
 
 
 def profile(options: DynamicBatchingOptions, config: HarnessConfig) -> BatchProfile:

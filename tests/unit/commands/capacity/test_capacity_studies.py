@@ -45,7 +45,7 @@ def test_a_sweep_and_a_quartet_are_read_from_the_store_without_those_that_failed
     store = open_store(TrackingConfig(root=str(tmp_path / "mlruns")))
     uri = str(tmp_path / "mlruns")
     sweep = start_sweep(store, "load", {}, {})
-    with pytest.raises(UserError, match="none of its 0 finished quartets was measured under load"):
+    with pytest.raises(UserError, match="of 0 finished quartets none was measured under load"):
         find_curves("load", uri)
     file = written("serving.json")
     runs = []
@@ -63,5 +63,5 @@ def test_a_sweep_and_a_quartet_are_read_from_the_store_without_those_that_failed
     assert [one.name for one in find_curves(runs[0], uri)] == ["same"]
     with pytest.raises(UserError, match="no sweep 'nothing'"):
         find_curves("nothing", uri)
-    with pytest.raises(UserError, match="none of its 1 finished quartets"):
+    with pytest.raises(UserError, match="of 1 finished quartet none"):
         find_curves(bare, uri)

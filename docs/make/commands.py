@@ -43,5 +43,6 @@ INTRODUCTION = """\
 # Commands
 
 Asked of each command when this site is built. Exit status of all: 0 fine; 1 something failed, or a gate found what it
-looks for; 2 the request was wrong and nothing was done; 130 interrupted.
+looks for; 2 the request was wrong and nothing was done; 3 a gate could not tell and `--undecided fail` was given; 130
+interrupted.
 """

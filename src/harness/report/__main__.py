@@ -14,7 +14,7 @@ from rich.console import Console
 
 from harness.config import TrackingConfig
 from harness.report.choose import Limits
-from harness.report.compare import Gate, compare, failures, parse_gate, print_comparison
+from harness.report.compare import Gate, compare, judge, parse_gate, print_comparison, print_judgement
 from harness.report.figures import pictures, stages
 from harness.report.figures.canvas import write_figures
 from harness.report.findings import find
@@ -26,9 +26,11 @@ from harness.system.command import CommandParser, number, run_command
 from harness.system.errors import UserError
 from harness.tracking.store import resolve_uri
 
+UNDECIDED = 3  # no cell is slower for sure, but some may be
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Report; return 0, 1 where --fail-on found what it looks for, 2 where the request can't be met."""
+    """Report; return 0, 1 where --fail-on found what it looks for, 2 where the request can't be met, 3 undecided."""
     return run_command("harness.report", lambda: _run(arguments))
 
 
@@ -37,6 +39,8 @@ def _run(arguments: Sequence[str] | None) -> int:
     console = Console() if sys.stdout.isatty() else Console(width=140)
     uri = options.uri or resolve_uri(None, TrackingConfig().root)[0]
     gate = parse_gate(options.fail_on) if options.fail_on else None
+    if gate is None and options.undecided:
+        raise UserError("--undecided says what a gate does that can't tell: give it one with --fail-on slower:3%.")
     if options.other is not None:
         return _compare(console, options, gate)
     if gate is not None:
@@ -47,11 +51,16 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 def _compare(console: Console, options: argparse.Namespace, gate: Gate | None) -> int:
     found = compare(open_study(options.study, options.uri), open_study(options.other, options.uri))
-    print_comparison(console, found, gate)
-    reasons = failures(found, gate) if gate else []
-    for reason in reasons:
+    print_comparison(console, found)
+    if gate is None:
+        return 0
+    judgement = judge(found, gate)
+    print_judgement(console, found, gate, judgement)
+    for reason in (*judgement.failed, *judgement.undecided):
         print(f"harness.report: {reason}", file=sys.stderr)
-    return 1 if reasons else 0
+    if judgement.failed:
+        return 1
+    return UNDECIDED if judgement.undecided and options.undecided == "fail" else 0
 
 
 def _report(console: Console, study: Study, options: argparse.Namespace, uri: str) -> None:
@@ -73,6 +82,9 @@ def _parser() -> CommandParser:
     parser.add_argument("other", nargs="?", metavar="AFTER", help="a second study: say what changed from the first")
     parser.add_argument(
         "--fail-on", metavar="slower:N%", help="status 1 if a cell is slower by more than that for sure"
+    )
+    parser.add_argument(
+        "--undecided", choices=("pass", "fail"), help="status 0 (default) or 3 if --fail-on can't tell for some cell"
     )
     parser.add_argument("--uri", help="tracking URI, or the folder of an embedded store (default: mlruns)")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write the page: one file that needs no network")

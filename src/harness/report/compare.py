@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 # what a comparison is about: these may differ between the two
 _FREE = ("gpu", "engine_version")
+_WORK = "roofline/gflop_per_image"
 _ABOUT = ("gpu", "engine_version", "git_sha")
 
 
@@ -81,7 +82,7 @@ def compare(before: Study, after: Study) -> Comparison:
     return Comparison(
         before=before.name,
         after=after.name,
-        differing=_differing(before, after),
+        differing=(*_differing(before, after), *_work_differing(measured)),
         cells=tuple(chain.from_iterable(cells)),
         factors=tuple(_factors(unrepeated)),
         only_before=tuple(runs[0].name for key, runs in old.items() if key not in new),
@@ -183,6 +184,22 @@ def _differing(before: Study, after: Study) -> tuple[tuple[str, str, str], ...]:
     return tuple((name, old[name], new[name]) for name in old if old[name] != new[name])
 
 
+def _work_differing(pairs: Sequence[tuple[list[QuartetRow], list[QuartetRow]]]) -> list[tuple[str, str, str]]:
+    """Return the operations an image, before and after, of each cell that computes something else now.
+
+    A change of speed is then one of the network, not of what runs it.
+    """
+    out: dict[str, tuple[str, str, str]] = {}
+    for old_runs, new_runs in pairs:
+        for role in ROLES:
+            cells = [quartet.cells.get(role) for quartet in (old_runs[0], new_runs[0])]
+            old, new = (None if cell is None else cell.metrics.get(_WORK) for cell in cells)
+            if old is not None and new is not None and f"{old:.4g}" != f"{new:.4g}":
+                what = f"GFLOP an image of {cell_label(new_runs[0], role)}"
+                out.setdefault(what, (what, f"{old:.4g}", f"{new:.4g}"))
+    return list(out.values())
+
+
 @dataclass(frozen=True)
 class Gate:
     """Fail where a cell is slower by more than a share, beyond its interval."""
@@ -207,8 +224,16 @@ def parse_gate(text: str) -> Gate:
     return Gate(value)
 
 
-def failures(comparison: Comparison, gate: Gate) -> list[str]:
-    """Return why the gate fails: cells that are certainly slower, and quartets that no longer finish.
+@dataclass(frozen=True)
+class Judgement:
+    """What a gate says of a comparison: it fails for sure, it can't tell, or (both empty) it passes for sure."""
+
+    failed: tuple[str, ...]  # cells that are slower than allowed by their whole interval; quartets that finish no more
+    undecided: tuple[str, ...]  # cells whose interval holds the limit, or that have none
+
+
+def judge(comparison: Comparison, gate: Gate) -> Judgement:
+    """Return what the gate says, a line for each cell that it does not pass.
 
     Raises:
         UserError: nothing could be compared, so the gate can say nothing.
@@ -219,15 +244,33 @@ def failures(comparison: Comparison, gate: Gate) -> list[str]:
         raise UserError(
             f"{comparison.before} and {comparison.after} have no cell with samples in common: the gate can't decide."
         )
-    out = [
-        f"slower: {cell.label}: {interval(cell.ratio)} of what it was"
-        for cell in known
-        if cell.ratio is not None and cell.ratio.high < 1 - gate.slower
-    ]
-    return [*out, *(f"failed now: {name}" for name in comparison.lost)]
+    limit = 1 - gate.slower
+    failed, undecided = [], []
+    for cell in comparison.cells:
+        if cell.ratio is None:
+            undecided.append(f"undecided: {cell.label}: {cell.no_ratio}")
+        elif cell.ratio.high < limit:
+            failed.append(f"slower: {cell.label}: {interval(cell.ratio)} of what it was")
+        elif cell.ratio.low < limit:
+            text = f"{interval(cell.ratio)} of what it was; the limit of {limit:.4g} is within"
+            undecided.append(f"undecided: {cell.label}: {text}")
+    return Judgement((*failed, *(f"failed now: {name}" for name in comparison.lost)), tuple(undecided))
 
 
-def print_comparison(console: Console, comparison: Comparison, gate: Gate | None) -> None:
+def print_judgement(console: Console, comparison: Comparison, gate: Gate, found: Judgement) -> None:
+    """Print what the gate came to, in one line that a log can be searched for."""
+    cells = counted(len(comparison.cells), "cell")
+    if found.failed:
+        said, style = f"failed, {len(found.failed)} slower for sure or without a result now", "red"
+    elif found.undecided:
+        said, style = "undecided, none is slower for sure; more restarts or blocks would tell", "yellow"
+    else:
+        said, style = "passed, none is slower by more", "green"
+    unsure = f", {len(found.undecided)} undecided" if found.undecided else ""
+    _say(console, f"Gate slower:{100 * gate.slower:g}%, of {cells}{unsure}: {said}.", style)
+
+
+def print_comparison(console: Console, comparison: Comparison) -> None:
     """Print what changed beyond its interval, what may have, and what could not be compared."""
     _say(console, f"{comparison.before} -> {comparison.after}")
     for name, old, new in comparison.differing:
@@ -247,12 +290,6 @@ def print_comparison(console: Console, comparison: Comparison, gate: Gate | None
     for cell in known:
         if cell not in changed:
             _say(console, f"  {_line(cell)}", "dim")
-    if gate is not None:
-        limit = 1 - gate.slower
-        unsure = [cell for cell in known if cell.ratio and cell.ratio.low < limit <= cell.ratio.high]
-        if unsure:
-            _say(console, f"Of these, {len(unsure)} may be slower by more than {gate.slower:.3g}: not established, "
-                          "but not ruled out; more restarts or blocks would tell.", "yellow")  # fmt: skip
     for cell in comparison.cells:
         if cell.ratio is None:
             _say(console, f"  not compared: {cell.label}: {cell.no_ratio}", "yellow")

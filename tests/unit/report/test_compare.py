@@ -6,7 +6,7 @@ import pandas
 import pytest
 
 from harness.report.__main__ import main
-from harness.report.compare import Gate, compare, failures, is_changed, parse_gate
+from harness.report.compare import Gate, Judgement, compare, is_changed, judge, parse_gate
 from harness.report.study import open_study
 from harness.system.errors import UserError
 
@@ -33,18 +33,19 @@ def test_only_the_cell_that_changed_is_reported(row, compared):
 
 def test_the_gate_fails_on_a_slowdown_beyond_its_share_and_passes_one_within(row, compared):
     found = compared([row()], [row(speeds=SLOWER)])
-    assert len(failures(found, Gate(0.03))) == 1
-    assert failures(found, Gate(0.2)) == []
+    assert len(judge(found, Gate(0.03)).failed) == 1 and not judge(found, Gate(0.03)).undecided
+    assert judge(found, Gate(0.2)) == Judgement((), ())
 
 
-def test_noise_that_hides_a_slowdown_does_not_fail_the_gate(row, compared):
-    found = compared([row()], [row(speeds=SLOWER)], sd=0.4)
-    assert failures(found, Gate(0.03)) == []
+def test_of_a_slowdown_that_noise_hides_the_gate_can_not_tell(row, compared):
+    found = judge(compared([row()], [row(speeds=SLOWER)], sd=0.4), Gate(0.03))
+    assert not found.failed and len(found.undecided) == 4
+    assert all("the limit of 0.97 is within" in line for line in found.undecided)
 
 
 def test_a_quartet_that_fails_now_fails_the_gate(row, compared):
     found = compared([row()], [row(status="FAILED", error="out of memory")])
-    assert failures(found, Gate(0.03)) == ["failed now: grouped x fusion b4"]
+    assert judge(found, Gate(0.03)).failed == ("failed now: grouped x fusion b4",)
 
 
 def test_what_only_one_study_has_is_listed(row, compared):
@@ -62,7 +63,23 @@ def test_without_samples_nothing_is_claimed_and_the_gate_cannot_decide(row, comp
     found = compared([row()], [row(speeds=SLOWER)], samples=False)
     assert {one.no_ratio for one in found.cells} == {"its samples were not stored"}
     with pytest.raises(UserError, match="can't decide"):
-        failures(found, Gate(0.03))
+        judge(found, Gate(0.03))
+
+
+def test_a_cell_without_samples_beside_others_is_undecided(row, folder):
+    places = [folder("before", row(), row(hw="fp16")), folder("after", row(), row(hw="fp16"))]
+    table = pandas.read_parquet(places[1] / "samples.parquet")
+    table[table["run_id"] == row()["run_id"]].to_parquet(places[1] / "samples.parquet")
+    found = judge(compare(*(open_study(str(place)) for place in places)), Gate(0.03))
+    assert not found.failed and len(found.undecided) == 4
+    assert all("its samples were not stored" in line for line in found.undecided)
+
+
+def test_a_cell_that_computes_something_else_now_is_among_the_differences(row, compared):
+    work = {"roofline/gflop_per_image": 2.87, "baseline/roofline/gflop_per_image": 5.7}
+    found = compared([row(**work)], [row(**work | {"roofline/gflop_per_image": 1.435})])
+    assert ("GFLOP an image of grouped + fusion", "2.87", "1.435") in found.differing
+    assert not any("baseline" in what for what, _, _ in found.differing)
 
 
 def test_where_iterations_were_thinned_whole_visits_are_compared(row, folder):
@@ -89,3 +106,21 @@ def test_the_command_ends_with_1_where_the_gate_fails_and_0_where_not(row, folde
     assert main([str(before), str(before), "--fail-on", "slower:3%"]) == 0
     assert main([str(before), "--fail-on", "slower:3%"]) == 2
     assert "name both" in capsys.readouterr().err
+
+
+def test_what_can_not_be_told_passes_or_is_status_3_as_asked_and_is_said_in_any_case(row, folder, capsys):
+    studies = [str(folder("before", row(), sd=0.4)), str(folder("after", row(speeds=SLOWER), sd=0.4))]
+    for words, status in (([], 0), (["--undecided", "pass"], 0), (["--undecided", "fail"], 3)):
+        assert main([*studies, "--fail-on", "slower:3%", *words]) == status
+        printed = capsys.readouterr()
+        assert "Gate slower:3%, of 4 cells, 4 undecided: undecided, none is slower for sure" in printed.out
+        assert printed.err.count("harness.report: undecided: grouped x fusion b4") == 4
+    assert main([*studies, "--undecided", "fail"]) == 2
+
+
+def test_a_slowdown_that_is_sure_is_status_1_whatever_else_is_undecided(row, folder, capsys):
+    studies = [str(folder("before", row())), str(folder("slower", row(speeds=SLOWER)))]
+    assert main([*studies, "--fail-on", "slower:3%", "--undecided", "fail"]) == 1
+    assert "failed, 1 slower for sure" in capsys.readouterr().out
+    assert main([studies[0], studies[0], "--fail-on", "slower:3%", "--undecided", "fail"]) == 0
+    assert "passed, none is slower by more" in capsys.readouterr().out

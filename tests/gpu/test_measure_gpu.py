@@ -56,7 +56,7 @@ def test_every_cell_has_all_boundaries_its_energy_and_its_memory(quartet):
     for role in found.samples.roles:
         device = found.samples.milliseconds(role, "device").mean()
         assert 0 < device < found.samples.milliseconds(role, "wall").mean()
-    used = found.consumption
+    used = {role: cell.consumption for role, cell in found.cells.items()}
     assert set(used) == {"baseline", "arch", "hw", "combined"}
     for cell in used.values():
         assert cell.device_memory_mb is None or 100 < cell.device_memory_mb < 20_000

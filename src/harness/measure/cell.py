@@ -1,4 +1,4 @@
-"""The cells of a quartet as they are planned and as they are built, and what a worker is told and gives back."""
+"""What a cell is: planned, built, and measured; and what its worker is told and says."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from harness.techniques.arch.stages import Router
 from harness.techniques.levels import Levels
 
 if TYPE_CHECKING:
-    from harness.measure.verify import Expected
+    from harness.engines.profiling import CellProfile
+    from harness.measure.predictions import Predictions
+    from harness.measure.telemetry import Consumption
+    from harness.measure.verify import Expected, Fidelity
     from harness.networks.data.labelled import Labelled
     from harness.techniques.arch.accounting import Accounting
 
@@ -108,6 +111,27 @@ class Warmup:
     iterations: int
     seconds: float
     steady: bool  # the last windows agreed before `warmup_max_s` was over
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a cell answered on the labelled test images, and what its own network answers in fp32 eager."""
+
+    own: Predictions
+    eager: Predictions
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellResult:
+    """What was measured on one cell, beside the times that it shares with the others of its quartet."""
+
+    loaded: Loaded
+    fidelity: Fidelity
+    warmup: Warmup | None = None  # None: its scenario does not say
+    coursework_ms: tuple[float, ...] = ()  # of the usual recipe, where that was asked for
+    consumption: Consumption | None = None  # None: no process lived long enough to be asked
+    answers: Answers | None = None  # None: the data has no labels, or they could not be had
+    profile: CellProfile | None = None  # None: not asked for, or it could not be taken
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from harness.config import ProtocolConfig
 from harness.engines.profiling import CellProfile
 from harness.measure.ceilings import SIZES, Ceilings
-from harness.measure.cell import Cell
+from harness.measure.cell import Answers, Cell
 from harness.measure.coordinator import Handle, Worker, workers
 from harness.measure.progress import Progress
-from harness.measure.references import QuartetPredictions, answer
+from harness.measure.references import answers_of
 from harness.measure.telemetry import Consumption, Telemetry, consumption
 from harness.system.errors import CellError
 
@@ -31,7 +31,7 @@ class Inspections:
     progress: Progress
     telemetry: Telemetry
     consumption: dict[str, Consumption] = field(default_factory=dict)
-    answers: dict[str, QuartetPredictions] = field(default_factory=dict)
+    answers: dict[str, Answers] = field(default_factory=dict)
     profiles: dict[str, CellProfile] = field(default_factory=dict)
     no_profile: dict[str, str] = field(default_factory=dict)  # why not
     no_answers: dict[str, str] = field(default_factory=dict)  # why not, where that is not the cell's own fault
@@ -77,7 +77,7 @@ class Inspections:
         name, beside = cell.name, False
         with ExitStack() as stack:
 
-            def apart(_: Cell) -> Handle:
+            def apart() -> Handle:
                 nonlocal beside
                 if name not in held:  # each command has a process of its own anyway
                     return handles[name]
@@ -85,7 +85,7 @@ class Inspections:
                 return stack.enter_context(_to_spoil(cell, held, staying, self.settings))
 
             try:
-                found = answer([cell], handles, self.settings, self.progress, apart)
+                found = answers_of(cell, handles[name], self.settings, self.progress, apart)
             except CellError as error:
                 if beside:  # there was no room for a second process: no fault of the cell
                     self.no_answers[name] = str(error).removeprefix(f"{name}: ")

@@ -20,21 +20,19 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from harness.config import ProtocolConfig
-from harness.engines.profiling import CellProfile
 from harness.measure.bring_up import bring_up, unsteady, usual_recipe, verified, warm_up_cell
 from harness.measure.ceilings import Ceilings
-from harness.measure.cell import Cell, Loaded, Turn, Warmup
+from harness.measure.cell import Cell, CellResult, Loaded, Turn, Warmup
 from harness.measure.contrast import Contrast
 from harness.measure.coordinator import Handle, Worker, workers
 from harness.measure.design import Design, alone, cells_of, cells_that_fit, first_part
 from harness.measure.inspection import Inspections
 from harness.measure.orders import Orders
 from harness.measure.progress import Progress
-from harness.measure.references import QuartetPredictions, answers_of_quartet
 from harness.measure.samples import Samples
 from harness.measure.settings import resolve_protocol
 from harness.measure.stopping import Standing
-from harness.measure.telemetry import Consumption, Telemetry
+from harness.measure.telemetry import Telemetry
 from harness.measure.turns import BUSY, NOTE, admits_one_process, turns
 from harness.measure.verify import Fidelity
 from harness.system.counts import counted
@@ -56,13 +54,7 @@ class Measurement:
     restarts: int
     bring_up_s: float = 0.0  # of `seconds`, until the first block; the usual recipe, where asked for, included
     side_by_side: tuple[int, int] = (1, 4)  # quartets and cells that those seconds were shared by
-    loaded: Mapping[str, Loaded] = field(default_factory=dict)
-    fidelity: Mapping[str, Fidelity] = field(default_factory=dict)
-    warmups: Mapping[str, Warmup] = field(default_factory=dict)
-    coursework_ms: Mapping[str, list[float]] = field(default_factory=dict)
-    consumption: Mapping[str, Consumption] = field(default_factory=dict)
-    answers: QuartetPredictions | None = None  # on labelled images; None: the data has no labels
-    profiles: Mapping[str, CellProfile] = field(default_factory=dict)  # by role; those that could be taken
+    cells: Mapping[str, CellResult] = field(default_factory=dict)  # by role
     ceilings: Ceilings | None = None  # of the machine; None: not asked for, or they could not be measured
     telemetry: Telemetry | None = None
     note: str = ""  # what a reader of the result must know: another boundary, a chip that slowed down, ...
@@ -458,7 +450,6 @@ class _DesignRun:
         """Return all that was found of a quartet."""
         found, cells, samples = self.inspections, contrast.cells, contrast.samples
         assert contrast.standing is not None
-        warmups = {role: self.warmups[name] for role, name in cells.items()}
         notes = [
             contrast.moved,
             contrast.cut,
@@ -466,12 +457,11 @@ class _DesignRun:
             self.telemetry.blind,
             found.lacking(contrast.roles),
             found.no_ceilings,
-            unsteady(warmups),
+            unsteady({role: self.warmups[name] for role, name in cells.items()}),
             f"{samples.slowed} of {counted(samples.blocks, 'block')} measured on a chip that was slowing down"
             if samples.slowed
             else "",
         ]
-        answers = {role: found.answers[name] for role, name in cells.items() if name in found.answers}
         return Measurement(
             samples=samples,
             primary=contrast.primary,
@@ -481,16 +471,21 @@ class _DesignRun:
             restarts=len(set(samples.groups)),
             bring_up_s=self.bring_up_s,
             side_by_side=(len(self.contrasts), len(cells_of([other.cells for other in self.contrasts]))),
-            loaded=contrast.loaded,
-            fidelity={role: self.fidelity[name] for role, name in cells.items()},
-            warmups=warmups,
-            coursework_ms={
-                role: self.coursework_ms[name] for role, name in cells.items() if name in self.coursework_ms
-            },
-            consumption={role: found.consumption[name] for role, name in cells.items() if name in found.consumption},
-            answers=answers_of_quartet(answers) if len(answers) == len(cells) else None,
-            profiles={role: found.profiles[name] for role, name in cells.items() if name in found.profiles},
+            cells={role: self.result(name, contrast.loaded[role]) for role, name in cells.items()},
             ceilings=found.ceilings,
             telemetry=self.telemetry.of(contrast.roles, contrast.number),
             note="; ".join(note for note in notes if note),
+        )
+
+    def result(self, name: str, loaded: Loaded) -> CellResult:
+        """Return all that was found of a cell."""
+        found = self.inspections
+        return CellResult(
+            loaded=loaded,
+            fidelity=self.fidelity[name],
+            warmup=self.warmups[name],
+            coursework_ms=tuple(self.coursework_ms.get(name, ())),
+            consumption=found.consumption.get(name),
+            answers=found.answers.get(name),
+            profile=found.profiles.get(name),
         )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
 
 from harness.config import HarnessConfig, ProtocolConfig
-from harness.measure.cell import Cell
+from harness.measure.cell import Answers, Cell
 from harness.measure.coordinator import Handle
 from harness.measure.predictions import Predictions
 from harness.measure.progress import Progress
@@ -63,48 +62,29 @@ def _inputs(seed: int, batch_size: int, shape: tuple[int, ...]) -> np.ndarray:
     return images(seed, batch_size, shape)
 
 
-@dataclass(frozen=True)
-class QuartetPredictions:
-    """What each cell answered, by role, and what its own network answers in fp32 eager."""
-
-    own: Mapping[str, Predictions]
-    eager: Mapping[str, Predictions]
-
-
-def answer(
-    cells: Sequence[Cell],
-    handles: Mapping[str, Handle],
+def answers_of(
+    cell: Cell,
+    handle: Handle,
     settings: ProtocolConfig,
     progress: Progress,
-    apart: Callable[[Cell], Handle] | None = None,
-) -> QuartetPredictions | None:
-    """Return all answers, None where the data has no labels; raise CellError where a cell can't give them.
+    apart: Callable[[], Handle] | None = None,
+) -> Answers | None:
+    """Return a cell's answers, None where the data has no labels; raise CellError where it can't give them.
 
     What a network answers in fp32 eager takes memory: nothing may be timed any more in the process that computes it,
-    which is the cell's own one unless `apart` returns another.
+    which is the cell's own one unless `apart` returns another. Cells of one network share those answers.
     """
-    own, eager = {}, {}
-    for cell in cells:
-        if cell.labelled is None:
-            return None
-        timeout_s = settings.worker_timeout_s * (1 + cell.labelled.test.count // IMAGES_PER_TIMEOUT)
-        progress.stage("accuracy", cell.name)
-        own[cell.name] = handles[cell.name].ask("predict", None, timeout_s)
-        # which samples leave may depend on the batch, so its size decides the answers too
-        key = (cell.recipe, cell.labelled.test.digest, cell.batch_size, cell.device)
-        if key not in _eager_answers:
-            progress.stage("accuracy of fp32 eager", cell.name)
-            handle = handles[cell.name] if apart is None else apart(cell)
-            _eager_answers[key] = handle.ask("predict_eager", None, timeout_s)
-        eager[cell.name] = _eager_answers[key]
+    if cell.labelled is None:
+        return None
+    timeout_s = settings.worker_timeout_s * (1 + cell.labelled.test.count // IMAGES_PER_TIMEOUT)
+    progress.stage("accuracy", cell.name)
+    own = handle.ask("predict", None, timeout_s)
+    # which samples leave may depend on the batch, so its size decides the answers too
+    key = (cell.recipe, cell.labelled.test.digest, cell.batch_size, cell.device)
+    if key not in _eager_answers:
+        progress.stage("accuracy of fp32 eager", cell.name)
+        _eager_answers[key] = (apart() if apart else handle).ask("predict_eager", None, timeout_s)
+    eager = _eager_answers[key]
     while len(_eager_answers) > KEPT_ANSWERS:
         del _eager_answers[next(iter(_eager_answers))]
-    return QuartetPredictions(own, eager)
-
-
-def answers_of_quartet(found: Mapping[str, QuartetPredictions]) -> QuartetPredictions | None:
-    """Return the answers of a quartet's cells under their roles; `found` holds one cell's in each."""
-    if not found:
-        return None
-    own = {role: next(iter(answers.own.values())) for role, answers in found.items()}
-    return QuartetPredictions(own, {role: next(iter(answers.eager.values())) for role, answers in found.items()})
+    return Answers(own, eager)

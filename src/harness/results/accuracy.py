@@ -10,41 +10,39 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas
 from scipy.special import ndtri  # of scipy.stats, which takes a second to import, only this is used
 
+from harness.measure.cell import Answers
 from harness.measure.predictions import TOP, Predictions
 from harness.networks.data.labelled import Labelled
 from harness.stats.roles import prefix_of
 
-if TYPE_CHECKING:
-    from harness.measure.references import QuartetPredictions
 
-
-def answer_metrics(answers: QuartetPredictions, data: Labelled, level: float) -> dict[str, float]:
+def answer_metrics(answers: Mapping[str, Answers], data: Labelled, level: float) -> dict[str, float]:
     """Return accuracy, agreement with fp32 eager and, beside a baseline, what was lost against it; for each cell."""
     labels = data.test.labels()[: data.test.count]
     out: dict[str, float] = {"data/skipped": float(len(data.test.skipped))}
-    for role, predictions in answers.own.items():
-        found = accuracy_metrics(predictions, answers.eager[role], labels, data.test.classes, level)
-        if role != "baseline" and "baseline" in answers.own:
-            lost = drop(_right(answers, "baseline", labels), _right(answers, role, labels), level)
+    for role, one in answers.items():
+        found = accuracy_metrics(one.own, one.eager, labels, data.test.classes, level)
+        if role != "baseline" and "baseline" in answers:
+            lost = drop(_right(answers["baseline"], labels), _right(one, labels), level)
             found |= {"accuracy/drop": lost.value, "accuracy/drop_low": lost.low, "accuracy/drop_high": lost.high}
         out |= {f"{prefix_of(role)}{name}": value for name, value in found.items()}
     return out
 
 
-def answer_table(answers: QuartetPredictions, data: Labelled) -> pandas.DataFrame:
+def answer_table(answers: Mapping[str, Answers], data: Labelled) -> pandas.DataFrame:
     """Return one row a test image: its label, and for each cell its answer, eager's, and whether it left early."""
     columns: dict[str, Any] = {"label": data.test.labels()[: data.test.count]}
-    for role, predictions in answers.own.items():
-        columns[role] = predictions.ranked[:, 0]
-        columns[f"{role}_eager"] = answers.eager[role].ranked[:, 0]
-        if predictions.left_after is not None:
-            columns[f"{role}_exited"] = predictions.left_after < len(predictions.router.heads) - 1
+    for role, one in answers.items():
+        columns[role] = one.own.ranked[:, 0]
+        columns[f"{role}_eager"] = one.eager.ranked[:, 0]
+        if one.own.left_after is not None:
+            columns[f"{role}_exited"] = one.own.left_after < len(one.own.router.heads) - 1
     return pandas.DataFrame(columns)
 
 
@@ -65,8 +63,8 @@ def skipped_list(data: Labelled) -> str:
     return "".join(f"{line}\n" for part in parts for line in part.skipped)
 
 
-def _right(answers: QuartetPredictions, role: str, labels: np.ndarray) -> np.ndarray:
-    return np.asarray(answers.own[role].ranked[:, 0] == labels)
+def _right(answers: Answers, labels: np.ndarray) -> np.ndarray:
+    return np.asarray(answers.own.ranked[:, 0] == labels)
 
 
 @dataclass(frozen=True)

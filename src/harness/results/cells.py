@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.engines.base import INSPECTOR_FILE
-from harness.measure.cell import Cell, Loaded
+from harness.measure.cell import Cell, CellResult
 from harness.measure.protocol import Measurement
 from harness.measure.telemetry import Telemetry
-from harness.measure.verify import Fidelity
 from harness.results.analyse import Analysis
 from harness.results.roofline import cell_metrics
 from harness.stats.roles import ROLES, prefix_of
@@ -47,20 +46,21 @@ def roofline_metrics(
     return {f"{prefix}{name}": value for name, value in found.items()}
 
 
-def fidelity_metrics(fidelity: Mapping[str, Fidelity]) -> dict[str, float]:
+def fidelity_metrics(measured: Mapping[str, CellResult]) -> dict[str, float]:
     """Return how near each cell's outputs came to its own network's in fp32 eager; what does not apply is absent."""
     out: dict[str, float] = {}
-    for role, found in fidelity.items():
-        values = asdict(found)
+    for role, cell in measured.items():
+        values = asdict(cell.fidelity)
         values |= values.pop("routing")
         out |= {f"{prefix_of(role)}fidelity/{name}": value for name, value in values.items()}
     return out
 
 
-def consumption_metrics(measurement: Measurement) -> dict[str, float]:
+def consumption_metrics(measured: Mapping[str, CellResult]) -> dict[str, float]:
     """Return energy, memory, and speed without pauses of each cell; what the machine does not tell is absent."""
     out: dict[str, float] = {}
-    for role, found in measurement.consumption.items():
+    consumption = {role: cell.consumption for role, cell in measured.items() if cell.consumption is not None}
+    for role, found in consumption.items():
         named = {
             "gpu/energy_j_per_image": found.energy_j_per_image,
             "gpu/peak_memory_mb": found.device_memory_mb,
@@ -73,9 +73,7 @@ def consumption_metrics(measurement: Measurement) -> dict[str, float]:
                 **{f"gpu/sustained_{cap}_capped": share for cap, share in found.sustained.capped.items()},
             }
         out |= {f"{prefix_of(role)}{name}": value for name, value in named.items() if value is not None}
-    speeds = {
-        role: found.sustained.throughput_ips for role, found in measurement.consumption.items() if found.sustained
-    }
+    speeds = {role: found.sustained.throughput_ips for role, found in consumption.items() if found.sustained}
     if set(speeds) == set(ROLES):
         out["interaction/sustained_factor"] = factor_of(speeds)
     return out
@@ -93,16 +91,16 @@ def factor_of(values: Mapping[str, float]) -> float:
     return values["combined"] * values["baseline"] / (values["arch"] * values["hw"])
 
 
-def degraded(cells: Mapping[str, Cell], loaded: Mapping[str, Loaded]) -> list[str]:
+def degraded(cells: Mapping[str, Cell], measured: Mapping[str, CellResult]) -> list[str]:
     """Return every reason why a cell did less than requested, with the cells concerned.
 
-    `loaded` is what loading the cells showed; none where nothing was run.
+    Loading a cell may show some; `measured` is empty where nothing was run.
     """
     by_reason: dict[str, list[str]] = {}
     for role, cell in cells.items():
         found = list(cell.degraded)
-        if role in loaded:
-            found += [reason for reason in loaded[role].degraded if reason not in found]
+        if role in measured:
+            found += [reason for reason in measured[role].loaded.degraded if reason not in found]
         for reason in found:
             by_reason.setdefault(reason, []).append(role)
     return [f"{', '.join(roles)}: {reason}" for reason, roles in by_reason.items()]

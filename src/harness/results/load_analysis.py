@@ -36,7 +36,7 @@ def analyse_load(
         "measure/restarts": measurement.restarts,
     }
     if measurement.host_shares:
-        metrics["measure/host_share"] = max(measurement.host_shares.values())
+        metrics["measure/host_share"] = max(measurement.host_shares)
     for role, cell in cells.items():
         metrics |= {f"{prefix_of(role)}{name}": value for name, value in cell_metrics(cell, boundary).items()}
     means = {role: geometric_mean(rates) for role, cell in cells.items() if (rates := throughputs(cell))}

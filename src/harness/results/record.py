@@ -11,10 +11,9 @@ from typing import Any, Protocol
 import pandas
 
 from harness.config import HarnessConfig
-from harness.measure.cell import Cell, Loaded, QuartetPlan
+from harness.measure.cell import Cell, CellResult, QuartetPlan
 from harness.measure.protocol import Measurement
 from harness.measure.telemetry import Telemetry
-from harness.measure.verify import Fidelity
 from harness.results.accuracy import answer_metrics, answer_table, skipped_list, skipped_note
 from harness.results.analyse import Analysis
 from harness.results.cells import (
@@ -42,12 +41,8 @@ class Measured(Protocol):
     """What every scenario's measurement has."""
 
     @property
-    def loaded(self) -> Mapping[str, Loaded]:
-        """What loading each cell showed."""
-
-    @property
-    def fidelity(self) -> Mapping[str, Fidelity]:
-        """How near each cell's outputs came to its own network's in fp32 eager."""
+    def cells(self) -> Mapping[str, CellResult]:
+        """What was measured on each cell, by role."""
 
     @property
     def telemetry(self) -> Telemetry | None:
@@ -81,16 +76,15 @@ def add_measured(
     row: RowDraft, plan: QuartetPlan, cells: Mapping[str, Cell], measurement: Measured, analysis: Analysis
 ) -> None:
     """Add what every scenario measures: its numbers, how true the cells were, and the verdict where there is one."""
-    row.metrics |= {**fidelity_metrics(measurement.fidelity), **analysis.metrics}
+    row.metrics |= {**fidelity_metrics(measurement.cells), **analysis.metrics}
     row.tags |= {"boundary": analysis.primary, **analysis.tags}
     if analysis.host_bound is not None:
         row.tags["host_bound"] = str(analysis.host_bound).lower()
-    row.tags["degraded"] = "; ".join(degraded(cells, measurement.loaded))
+    row.tags["degraded"] = "; ".join(degraded(cells, measurement.cells))
     row.notes.insert(0, measurement.note)
     row.details["interaction"] = {name: asdict(found) for name, found in analysis.interactions.items()}
-    for name, found in (("loaded", measurement.loaded), ("fidelity", measurement.fidelity)):
-        for role, details in found.items():
-            row.details["cells"][role][name] = asdict(details)
+    for role, found in measurement.cells.items():
+        row.details["cells"][role] |= {"loaded": asdict(found.loaded), "fidelity": asdict(found.fidelity)}
     if measurement.telemetry is not None:
         row.table("telemetry.parquet", pandas.DataFrame(measurement.telemetry.rows))
     if analysis.verdict:
@@ -101,11 +95,12 @@ def add_blocks(
     row: RowDraft, plan: QuartetPlan, cells: Mapping[str, Cell], measurement: Measurement, analysis: Analysis
 ) -> None:
     """Add what timed blocks give beside the factor: samples, consumption, answers, roofline, and what explains it."""
-    row.metrics |= {**consumption_metrics(measurement), **machine_metrics(measurement.ceilings)}
+    row.metrics |= {**consumption_metrics(measurement.cells), **machine_metrics(measurement.ceilings)}
     row.metrics |= clock_metrics(measurement.telemetry, cells)
     for role, cell in cells.items():
         row.metrics |= roofline_metrics(role, cell, plan.config.batch_size, measurement, analysis)
-        row.details["cells"][role]["warmup"] = asdict(measurement.warmups[role])
+        warmup = measurement.cells[role].warmup
+        row.details["cells"][role]["warmup"] = asdict(warmup) if warmup is not None else None
     row.tags["converged"] = str(measurement.converged).lower()
     if analysis.coursework:
         row.metrics["coursework/factor"] = analysis.coursework["factor"]
@@ -113,7 +108,9 @@ def add_blocks(
     row.notes.append(_thinned(measurement))
     row.details |= {
         "coursework": analysis.coursework,
-        "coursework_ms": dict(measurement.coursework_ms),
+        "coursework_ms": {
+            role: list(found.coursework_ms) for role, found in measurement.cells.items() if found.coursework_ms
+        },
         "standing": asdict(measurement.standing),
     }
     row.artifacts |= {path.name: path for path in measurement.samples.write(row.folder / "samples.parquet")}
@@ -126,9 +123,10 @@ def add_blocks(
 def _add_answers(row: RowDraft, plan: QuartetPlan, cells: Mapping[str, Cell], measurement: Measurement) -> None:
     """Add what the cells answered on labelled images, where there are any."""
     data = next(iter(cells.values())).labelled
-    if measurement.answers is not None and data is not None:
-        row.metrics |= answer_metrics(measurement.answers, data, plan.config.protocol.level)
-        row.table("answers.parquet", answer_table(measurement.answers, data))
+    answers = {role: found.answers for role, found in measurement.cells.items() if found.answers is not None}
+    if data is not None and len(answers) == len(cells):
+        row.metrics |= answer_metrics(answers, data, plan.config.protocol.level)
+        row.table("answers.parquet", answer_table(answers, data))
 
 
 def _add_verdict(row: RowDraft, plan: QuartetPlan, analysis: Analysis) -> None:
@@ -169,7 +167,7 @@ def _why(plan: QuartetPlan, measurement: Measurement, analysis: Analysis, metric
     if analysis.primary == "device" and {"device", "wall"} <= set(found):
         on_wall = math.log(found["wall"].factor / found["device"].factor)
     return explain(
-        measurement.profiles,
+        {role: cell.profile for role, cell in measurement.cells.items() if cell.profile is not None},
         speeds[analysis.primary],
         speeds.get("device"),
         analysis.primary,

@@ -12,7 +12,7 @@ import numpy as np
 
 from harness.config import HarnessConfig, ProtocolConfig
 from harness.measure.bring_up import bring_up, warm_up
-from harness.measure.cell import Loaded, Turn
+from harness.measure.cell import CellResult, Loaded, Turn
 from harness.measure.coordinator import Handle, workers
 from harness.measure.progress import Progress
 from harness.measure.settings import resolve_protocol
@@ -54,17 +54,16 @@ class Repeat:
         return self.results[0].reason
 
 
-@dataclass(frozen=True)
-class CellUnderLoad:
-    """Everything measured on one cell."""
+@dataclass(frozen=True, kw_only=True)
+class CellUnderLoad(CellResult):
+    """What was measured on one cell under load."""
 
     variant: Variant
     load: CellLoad
     served: Served
     repeats: tuple[Repeat, ...]
-    saturated_per_s: Mapping[str, float] = field(
-        default_factory=dict
-    )  # of a router, by who leaves: measured, none, all
+    saturated_per_s: Mapping[str, float] = field(default_factory=dict)  # of a router, by who leaves: one of ROUTINGS
+    host_share: float | None = None  # 1 - device / wall of a batch, the most of all restarts; None: not on a GPU
 
 
 @dataclass(frozen=True)
@@ -74,18 +73,20 @@ class LoadMeasurement:
     cells: Mapping[str, CellUnderLoad]
     predicted_per_s: Mapping[str, Mapping[int, float]]  # of the static sizes that were tried, by role
     seconds: float
-    host_shares: Mapping[str, float]  # 1 - device / wall of a batch, the most of all restarts; GPU only
-    loaded: Mapping[str, Loaded]
-    fidelity: Mapping[str, Fidelity]
     telemetry: Telemetry | None = None
     restarts: int = 1  # sets of processes that were measured
     note: str = ""
 
     @property
+    def host_shares(self) -> list[float]:
+        """Of the cells that have one."""
+        return [cell.host_share for cell in self.cells.values() if cell.host_share is not None]
+
+    @property
     def host_bound(self) -> bool:
         """Whether some cell waits for the host for more than a fifth of a batch."""
-        waits = any(cell.no_device for cell in self.loaded.values())
-        return waits or any(share > HOST_BOUND for share in self.host_shares.values())
+        waits = any(cell.loaded.no_device for cell in self.cells.values())
+        return waits or any(share > HOST_BOUND for share in self.host_shares)
 
 
 def measure_under_load(
@@ -215,19 +216,19 @@ class _LoadRun:
         return LoadMeasurement(
             cells={
                 role: CellUnderLoad(
-                    variant,
-                    self.loads[role],
-                    self.served[role],
-                    tuple(self.repeats.get(role, ())),
-                    self.saturated_per_s.get(role, {}),
+                    loaded=self.loaded[role],
+                    fidelity=self.fidelity[role],
+                    variant=variant,
+                    load=self.loads[role],
+                    served=self.served[role],
+                    repeats=tuple(self.repeats.get(role, ())),
+                    saturated_per_s=self.saturated_per_s.get(role, {}),
+                    host_share=self.host_shares.get(role),
                 )
                 for role, variant in self.chosen.items()
             },
             predicted_per_s=self.predicted_per_s,
             seconds=time.monotonic() - self.started,
-            host_shares=self.host_shares,
-            loaded=self.loaded,
-            fidelity=self.fidelity,
             telemetry=self.telemetry,
             restarts=self.restarts,
             note="; ".join(note for note in notes if note),

@@ -13,7 +13,7 @@ from harness.measure.bring_up import bring_up
 from harness.measure.coordinator import workers
 from harness.measure.predictions import Predictions, predict
 from harness.measure.progress import Silent
-from harness.measure.references import answer
+from harness.measure.references import answers_of
 from harness.networks.data import open_dataset
 from harness.results.accuracy import answer_metrics, answer_table
 from harness.techniques.arch.stages import NetworkOutputs
@@ -31,7 +31,8 @@ def answered(prepared):
     todo = list(cells.values())
     with workers(todo) as handles:
         bring_up(todo, handles, ProtocolConfig(), Silent())
-        return cells, answer(todo, handles, ProtocolConfig(), Silent())
+        found = {role: answers_of(cell, handles[role], ProtocolConfig(), Silent()) for role, cell in cells.items()}
+        return cells, found
 
 
 def by_hand(graph, names):
@@ -53,7 +54,7 @@ def test_the_accuracy_of_a_cell_is_what_a_short_script_with_the_exported_model_g
     theirs, top1 = by_hand(cells["hw"].artifacts[0].plan.graph.path, names)
     metrics = answer_metrics(answers, cells["hw"].labelled, 0.95)
     assert metrics["hw/accuracy/top1"] == top1
-    assert np.array_equal(answers.own["hw"].ranked[:, 0], theirs)
+    assert np.array_equal(answers["hw"].own.ranked[:, 0], theirs)
 
 
 def test_every_cell_has_accuracy_interval_and_agreement_with_its_own_network(answered):
@@ -71,7 +72,7 @@ def test_every_cell_has_accuracy_interval_and_agreement_with_its_own_network(ans
 
 def test_early_exits_answers_are_the_head_s_that_each_sample_was_sent_to(answered):
     cells, answers = answered
-    own = answers.own["combined"]
+    own = answers["combined"].own
     assert 0 < (own.left_after == 0).sum() < 359
     chosen = np.where(own.left_after == 0, own.heads["exit_logits"], own.heads["logits"])
     assert np.array_equal(own.ranked[:, 0], chosen)

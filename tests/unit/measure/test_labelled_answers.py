@@ -8,8 +8,9 @@ import pytest
 
 from harness.config import ProtocolConfig
 from harness.measure import references
+from harness.measure.cell import Answers
 from harness.measure.progress import Silent
-from harness.measure.references import IMAGES_PER_TIMEOUT, KEPT_ANSWERS, answer
+from harness.measure.references import IMAGES_PER_TIMEOUT, KEPT_ANSWERS, answers_of
 
 SETTINGS = ProtocolConfig(worker_timeout_s=10.0)
 
@@ -36,22 +37,22 @@ def cell(role: str, recipe: str, batch_size: int = 8, images: int | None = 359):
     return SimpleNamespace(name=role, recipe=recipe, batch_size=batch_size, device="cpu", labelled=data)
 
 
-def asked(*cells) -> tuple[references.QuartetPredictions | None, dict[str, list[tuple[str, float]]]]:
+def asked(*cells) -> tuple[dict[str, Answers | None], dict[str, list[tuple[str, float]]]]:
     handles = {one.name: Told(one.name) for one in cells}
-    found = answer(cells, handles, SETTINGS, Silent())
+    found = {one.name: answers_of(one, handles[one.name], SETTINGS, Silent()) for one in cells}
     return found, {role: handle.asked for role, handle in handles.items()}
 
 
 def test_synthetic_images_have_no_answers_and_nobody_is_asked():
     found, commands = asked(cell("baseline", "A", images=None))
-    assert found is None
+    assert found == {"baseline": None}
     assert commands == {"baseline": []}
 
 
 def test_every_cell_answers_itself_and_cells_of_one_network_share_its_eager_answers():
     found, commands = asked(cell("baseline", "A"), cell("arch", "B"), cell("hw", "A"), cell("combined", "B"))
-    assert found.own == {role: f"{role} predict" for role in commands}
-    assert found.eager == {
+    assert {role: one.own for role, one in found.items()} == {role: f"{role} predict" for role in commands}
+    assert {role: one.eager for role, one in found.items()} == {
         "baseline": "baseline predict_eager",
         "hw": "baseline predict_eager",
         "arch": "arch predict_eager",
@@ -66,10 +67,10 @@ def test_every_cell_answers_itself_and_cells_of_one_network_share_its_eager_answ
 def test_the_next_quartet_of_a_sweep_finds_them_but_another_batch_size_has_its_own():
     asked(cell("baseline", "A"))
     found, commands = asked(cell("hw", "A"))
-    assert found.eager == {"hw": "baseline predict_eager"}
+    assert found["hw"].eager == "baseline predict_eager"
     assert len(commands["hw"]) == 1
     found, commands = asked(cell("hw", "A", batch_size=16))
-    assert found.eager == {"hw": "hw predict_eager"}  # a share of each batch exits, so the answers may differ
+    assert found["hw"].eager == "hw predict_eager"  # a share of each batch exits, so the answers may differ
 
 
 def test_each_full_thousand_of_images_gives_a_worker_its_time_once_more():

@@ -108,8 +108,9 @@ def test_on_a_cpu_there_is_only_the_wall(measured):
 
 
 def test_every_cell_was_verified_before_anything_was_timed(measured, log):
-    assert set(measured.fidelity) == set(ROLES)
-    assert all(found.max_relative < 1e-3 and found.top1_agreement == 1 for found in measured.fidelity.values())
+    assert set(measured.cells) == set(ROLES)
+    found = [cell.fidelity for cell in measured.cells.values()]
+    assert all(one.max_relative < 1e-3 and one.top1_agreement == 1 for one in found)
     names = [name for name, _ in log.stages]
     first_timed = min(names.index("coursework recipe"), names.index("warm-up"))
     assert [cell for name, cell in log.stages[:first_timed] if name == "verify"] == list(ROLES)
@@ -121,20 +122,21 @@ def test_who_watches_is_told_of_every_block(measured, log):
 
 
 def test_the_usual_recipe_is_twenty_iterations_of_each_cell_on_the_same_executables(measured):
-    assert {role: len(ms) for role, ms in measured.coursework_ms.items()} == dict.fromkeys(ROLES, 20)
-    assert all(ms > 0 for series in measured.coursework_ms.values() for ms in series)
+    series = {role: cell.coursework_ms for role, cell in measured.cells.items()}
+    assert {role: len(ms) for role, ms in series.items()} == dict.fromkeys(ROLES, 20)
+    assert all(ms > 0 for one in series.values() for ms in one)
 
 
 def test_what_the_workers_said_is_kept(measured):
-    assert len({loaded.pid for loaded in measured.loaded.values()}) == 4
-    assert measured.loaded["hw"].proof["provider"] == "CPUExecutionProvider"
-    assert measured.loaded["baseline"].proof["parameter_dtype"] == "float32"
-    assert all(warmup.iterations >= 3 for warmup in measured.warmups.values())
+    assert len({cell.loaded.pid for cell in measured.cells.values()}) == 4
+    assert measured.cells["hw"].loaded.proof["provider"] == "CPUExecutionProvider"
+    assert measured.cells["baseline"].loaded.proof["parameter_dtype"] == "float32"
+    assert all(cell.warmup.iterations >= 3 for cell in measured.cells.values())
 
 
 def test_every_cell_says_what_its_process_held_and_on_a_cpu_no_energy(measured, log):
-    assert set(measured.consumption) == set(ROLES)
-    for found in measured.consumption.values():
+    assert set(measured.cells) == set(ROLES)
+    for found in (cell.consumption for cell in measured.cells.values()):
         assert found.host_memory_mb > 50
         assert (found.energy_j_per_image, found.device_memory_mb) == (None, None)
     names = [name for name, _ in log.stages]
@@ -158,10 +160,10 @@ def test_profiles_are_taken_once_after_the_blocks_and_can_be_left_out(alone):
     found = measure(alone, replace(QUICK, half_width=1e3, restarts=2), "wall", log)
     names = [name for name, _ in log.stages]
     assert names.count("profiles") == 1 and names[names.index("profiles") - 1] == "energy and memory"
-    (profile,) = found.profiles.values()
+    (profile,) = (cell.profile for cell in found.cells.values())
     assert profile.attributed > 0.9
     without = measure(alone, replace(QUICK, half_width=1e3, why=False), "wall", Silent())
-    assert without.profiles == {} and "profile" not in without.note
+    assert without.cells["baseline"].profile is None and "profile" not in without.note
 
 
 def test_ceilings_that_can_not_be_measured_are_absent_and_cost_no_quartet(alone, monkeypatch, children):
@@ -225,7 +227,7 @@ def test_what_a_reader_must_know_of_the_measurement_is_in_its_note(alone, monkey
     monkeypatch.setattr("harness.measure.protocol.Telemetry", Blind)
     settings = replace(QUICK, half_width=1e3, warmup_tolerance=1e-12)
     found = measure(alone, settings, "wall", Silent())
-    assert not found.warmups["baseline"].steady
+    assert not found.cells["baseline"].warmup.steady
     blind, unsteady = found.note.split("; ")
     assert blind.startswith("NVML can't be read (Insufficient Permissions)")
     assert unsteady == "baseline: no steady state within the warm-up's time"

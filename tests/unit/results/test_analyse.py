@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from harness.config import ProtocolConfig
-from harness.measure.cell import Slice
+from harness.measure.cell import CellResult, Slice
 from harness.measure.protocol import Measurement
 from harness.measure.samples import Samples
 from harness.measure.stopping import Standing, standing
@@ -28,7 +28,10 @@ def measurement(blocks, roles=ROLES, batch_size=4, primary="wall", coursework=No
             samples.add(role, 0, number, order, Slice({name: cells[role] for name, cells in block.items()}))
         samples.close_block(0)
     standing = Standing("factor", 1.0, 0.01, "inconclusive", len(blocks))
-    return Measurement(samples, primary, standing, True, 12.5, 1, coursework_ms=coursework or {})
+    cells = {
+        role: CellResult(loaded=None, fidelity=None, coursework_ms=tuple(ms)) for role, ms in (coursework or {}).items()
+    }
+    return Measurement(samples, primary, standing, True, 12.5, 1, cells=cells)
 
 
 def wall(baseline, arch, hw, combined) -> dict:

@@ -13,11 +13,8 @@ from harness.stats.roles import ROLES
 
 
 def consumed(**speeds):
-    of_cell = {
-        role: Consumption(0.5, 900.0, 800.0, Sustained(ips, 0.5, 1900.0, {"power": 0.25}))
-        for role, ips in speeds.items()
-    }
-    return SimpleNamespace(consumption=of_cell)
+    sustained = {role: Sustained(ips, 0.5, 1900.0, {"power": 0.25}) for role, ips in speeds.items()}
+    return {role: SimpleNamespace(consumption=Consumption(0.5, 900.0, 800.0, one)) for role, one in sustained.items()}
 
 
 def test_the_sustained_factor_is_that_of_the_four_sustained_throughputs():
@@ -31,7 +28,7 @@ def test_the_sustained_factor_is_that_of_the_four_sustained_throughputs():
 
 def test_without_all_four_there_is_no_sustained_factor():
     assert "interaction/sustained_factor" not in consumption_metrics(consumed(baseline=100.0, hw=150.0))
-    no_load = SimpleNamespace(consumption=dict.fromkeys(ROLES, Consumption(host_memory_mb=800.0)))
+    no_load = dict.fromkeys(ROLES, SimpleNamespace(consumption=Consumption(host_memory_mb=800.0)))
     assert set(consumption_metrics(no_load)) == {
         "host/peak_memory_mb", *(f"{role}/host/peak_memory_mb" for role in ROLES if role != "combined")
     }  # fmt: skip

@@ -46,10 +46,18 @@ def row_from(measured, folder, **changes):
     return row_of(plan, [], measurement, folder, "")
 
 
+def found_on_loading(measured, degraded):
+    """Return the cells as if loading them had shown these reasons, by role."""
+    cells = measured[1].cells
+    return cells | {
+        role: replace(cells[role], loaded=replace(cells[role].loaded, degraded=reasons))
+        for role, reasons in degraded.items()
+    }
+
+
 def test_a_degraded_cell_is_named_with_its_reason_whether_its_build_or_its_loading_found_it(measured, tmp_path):
-    loaded = dict(measured[1].loaded)
-    loaded["baseline"] = replace(loaded["baseline"], degraded=("no CUDA graph",))
-    reasons = row_from(measured, tmp_path, loaded=loaded).tags["degraded"].split("; ")
+    cells = found_on_loading(measured, {"baseline": ("no CUDA graph",)})
+    reasons = row_from(measured, tmp_path, cells=cells).tags["degraded"].split("; ")
     assert reasons[0] == "baseline: no CUDA graph"
     assert reasons[1].startswith("hw: fp16 emulated: ")
     assert len(reasons) == 2
@@ -90,14 +98,14 @@ def test_a_cell_that_the_server_holds_up_has_a_note(measured, tmp_path):
 
 def test_the_report_tells_a_degraded_cell_from_a_clean_one(measured, tmp_path):
     plan, measurement = measured
-    clean = {role: replace(one, degraded=()) for role, one in measurement.loaded.items()}
-    assert degraded_in_report(plan, row_from(measured, tmp_path, loaded=clean)) == {"baseline": False, "fp16": True}
+    clean = found_on_loading(measured, dict.fromkeys(measurement.cells, ()))
+    assert degraded_in_report(plan, row_from(measured, tmp_path, cells=clean)) == {"baseline": False, "fp16": True}
 
 
 def test_the_report_counts_a_cell_as_degraded_that_only_its_loading_found_so(measured, tmp_path):
-    plan, measurement = measured
-    loaded = {**measurement.loaded, "baseline": replace(measurement.loaded["baseline"], degraded=("no CUDA graph",))}
-    assert degraded_in_report(plan, row_from(measured, tmp_path, loaded=loaded)) == {"baseline": True, "fp16": True}
+    plan, _ = measured
+    cells = found_on_loading(measured, {"baseline": ("no CUDA graph",)})
+    assert degraded_in_report(plan, row_from(measured, tmp_path, cells=cells)) == {"baseline": True, "fp16": True}
 
 
 def degraded_in_report(plan, row):

@@ -92,7 +92,7 @@ def _run(engine: str, device: str, hw: str, build_only: bool, folder: Path, star
             return SelfTest(engine, hw, True, time.monotonic() - started, build_s=build_s, notes=notes)
     with device_lock(device_id(plan.device)):
         found = measure(list(cells.values()), plan.config.protocol, plan.primary, Silent())
-    loaded = found.loaded["hw"]
+    loaded = found.cells["hw"].loaded
     off, on = found.samples.throughput(found.primary).mean(axis=0)
     return SelfTest(
         engine=engine,
@@ -100,11 +100,11 @@ def _run(engine: str, device: str, hw: str, build_only: bool, folder: Path, star
         passed=True,
         seconds=time.monotonic() - started,
         build_s=build_s,
-        max_relative_error=found.fidelity["hw"].max_relative,
+        max_relative_error=found.cells["hw"].fidelity.max_relative,
         boundaries=found.samples.boundaries,
         no_device=loaded.no_device,
         images_per_s=float(on),
         gain=float(on / off),
-        proof=_levels(found.loaded["baseline"].proof, loaded.proof),
+        proof=_levels(found.cells["baseline"].loaded.proof, loaded.proof),
         notes=tuple(dict.fromkeys([*cells["hw"].degraded, *loaded.degraded, *([found.note] if found.note else [])])),
     )

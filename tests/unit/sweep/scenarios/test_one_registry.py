@@ -79,8 +79,7 @@ class Answered:
     """What the toy scenario measures."""
 
     answers: dict[str, int]
-    loaded: dict = field(default_factory=dict)
-    fidelity: dict = field(default_factory=dict)
+    cells: dict = field(default_factory=dict)  # nothing was loaded
     telemetry: None = None
     note: str = "nothing was timed"
 

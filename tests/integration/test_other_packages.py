@@ -89,8 +89,8 @@ def test_a_network_in_three_stages_is_built_verified_measured_and_scored(measure
     assert row["fidelity/exit_flips"] == 0
     assert 0 < row["accuracy/exit_share"] < 1
     for cell in ("arch/", ""):
-        heads = [row[f"{cell}accuracy/{name}_top1"] for name in ("first_logits", "second_logits", "last_head")]
-        assert all(0 <= top1 <= 1 for top1 in heads)
+        heads = [f"{cell}accuracy/{name}_top1" for name in ("first_logits", "second_logits", "last_head")]
+        assert not set(heads) & set(row)  # its weights are random
         assert row[f"{cell}accuracy/agreement"] == 1
     assert row["arch.two_exits.share"] == "0.5"
 

@@ -31,6 +31,7 @@ REFUSED = {
     "no labels": (["data=synthetic"], "no labels to learn from"),
     "other classes": (["model.num_classes=7"], "10 classes and model.num_classes=7"),
     "no epochs": (["train.epochs=0"], "at least 1"),
+    "two trainings of one network": (["train.epochs=3,4"], "train.* differs between jobs that train the same network"),
     "unknown option": (["train.epoch=3"], "did you mean train.epochs?"),
 }
 
@@ -48,6 +49,23 @@ def test_a_measurement_takes_no_options_of_training(swept):
     done = swept("hw=fusion", "train.epochs=3")
     assert (done.returncode, done.stdout) == (2, "")
     assert "for python -m harness.train" in done.stderr
+
+
+def test_what_was_not_trained_has_no_accuracy_and_says_so(training, swept, store_root):
+    kept = f"checkpoints.dir={training.kept}/short"
+    assert training(kept, "arch=none", "train.epochs=1", "train.batch_size=256").returncode == 0
+    measured = swept(
+        *DIGITS, kept, "sweep_name=half_trained", "arch=grouped", "hw=fusion", "engine=onnxruntime", "data.limit=40",
+    )  # fmt: skip
+    assert measured.returncode == 0, measured.stdout + measured.stderr
+    assert "no accuracy: arch, combined: grouped needs training" in measured.stdout
+    row: pandas.Series = load("half_trained", f"sqlite:///{store_root}/mlflow.db").iloc[0]
+    assert not {"accuracy/top1", "arch/accuracy/top1", "accuracy/drop", "arch/accuracy/drop"} & set(row.index)
+    assert row["baseline/accuracy/top1"] > 0 and row["hw/accuracy/top1"] > 0
+    assert row["accuracy/agreement"] > 0.9
+    refused = training(kept, "arch=none", "train.epochs=2", "train.batch_size=256")
+    assert refused.returncode == 2
+    assert "trained with other settings (train.epochs=1, here 2)" in refused.stderr
 
 
 @pytest.mark.minutes

@@ -35,6 +35,7 @@ class Candidate:
     accuracy_drop: float | None  # against the baseline beside it
     quartets: int
     degraded: bool
+    untrained: bool  # its weights are: why it has no accuracy
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,8 @@ def candidates_of(quartets: Sequence[QuartetRow]) -> tuple[Candidate, ...]:
                 memory_gb=_worst([cell.memory_gb for cell in cells]),
                 accuracy_drop=_worst(drops),
                 quartets=len(places),
-                degraded=any(role in _degraded_roles(quartet) for quartet, role in places),
+                degraded=any(role in _roles_named(quartet, "degraded") for quartet, role in places),
+                untrained=any(role in _roles_named(quartet, "untrained") for quartet, role in places),
             )
         )
     return tuple(out)
@@ -135,8 +137,9 @@ def _accuracy_drop(quartet: QuartetRow, role: str) -> float | None:
     return None if before is None or after is None else before - after
 
 
-def _degraded_roles(quartet: QuartetRow) -> set[str]:
-    parts = str(quartet.row.get("degraded") or "").split("; ")
+def _roles_named(quartet: QuartetRow, tag: str) -> set[str]:
+    """Return the roles that a tag names, which is written as "arch, combined: reason; hw: reason"."""
+    parts = str(quartet.row.get(tag) or "").split("; ")
     return {role.strip() for part in parts if ":" in part for role in part.partition(":")[0].split(",")}
 
 
@@ -155,7 +158,8 @@ def _refusal(candidate: Candidate, limits: Limits) -> str | None:
         if limit is None:
             continue
         if value is None:
-            return f"{name} was not measured"
+            untrained = candidate.untrained and name == "accuracy drop"
+            return f"{name} was not measured{' (untrained weights)' * untrained}"
         if value > limit:
             return f"{name} {value:.4g}{unit} is above {limit:g}{unit}"
     return None

@@ -181,6 +181,8 @@ def _remarks(row: Mapping[str, Any], adjusted: str, correction: Correction) -> t
     out = []
     if row.get("degraded"):
         out.append(f"degraded: {row['degraded']}")
+    if row.get("untrained"):
+        out.append(f"no accuracy: {row['untrained']}")
     if row.get("note"):
         out.append(str(row["note"]))
     if str(row.get("converged")).lower() == "false":

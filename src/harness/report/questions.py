@@ -112,7 +112,8 @@ def _combination(choice: Choice, real: Sequence[QuartetRow]) -> tuple[str, ...]:
     best = choice.best
     out = [f"The fastest measured cell{under} is {describe(best)}."]
     if best.accuracy_drop is None:
-        out.append("Its accuracy was not measured (no labelled data), so what it costs in answers is open.")
+        why = "untrained weights: python -m harness.train" if best.untrained else "no labelled data"
+        out.append(f"Its accuracy was not measured ({why}), so what it costs in answers is open.")
     if best.degraded:
         out.append("It is degraded: it did less than requested (see its quartet).")
     return tuple(out)

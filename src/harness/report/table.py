@@ -128,6 +128,8 @@ class _Notes:
         texts = []
         if _text(row, "degraded"):
             texts.append(f"degraded: {row['degraded']}")
+        if _text(row, "untrained"):
+            texts.append(f"no accuracy: {row['untrained']}")
         if _text(row, "note"):
             texts.append(row["note"])
         if _text(row, "loadgen") not in ("", "VALID"):
@@ -170,13 +172,12 @@ def _print_built(console: Console, frame: pandas.DataFrame) -> None:
 
 def _top1(row: Any) -> Text:
     """Return the top-1 accuracy of the richest cell that was measured, and how many points that is off the baseline."""
-    for prefix in RICHEST_FIRST:
-        if not _missing(row, f"{prefix}accuracy/top1"):
-            change = (
-                "" if _missing(row, f"{prefix}accuracy/drop") else f" ({-100 * row[f'{prefix}accuracy/drop']:+.2f})"
-            )
-            return Text(f"{row[f'{prefix}accuracy/top1']:.2%}{change}")
-    return Text("-")
+    names = ("accuracy/images", "accuracy/top1")  # either says that it was tested on labelled images
+    prefix = next((one for one in RICHEST_FIRST if not all(_missing(row, f"{one}{name}") for name in names)), "")
+    if _missing(row, f"{prefix}accuracy/top1"):  # its weights are untrained; a poorer cell's accuracy is not its own
+        return Text("-")
+    lost = f"{prefix}accuracy/drop"
+    return Text(f"{row[f'{prefix}accuracy/top1']:.2%}" + ("" if _missing(row, lost) else f" ({-100 * row[lost]:+.2f})"))
 
 
 def _throughput(row: Any, boundary: str) -> Text:

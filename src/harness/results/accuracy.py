@@ -8,7 +8,7 @@ Min: Simple improved confidence intervals for comparing matched proportions, Sta
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,13 +22,20 @@ from harness.networks.data.labelled import Labelled
 from harness.stats.roles import prefix_of
 
 
-def answer_metrics(answers: Mapping[str, Answers], data: Labelled, level: float) -> dict[str, float]:
-    """Return accuracy, agreement with fp32 eager and, beside a baseline, what was lost against it; for each cell."""
+def answer_metrics(
+    answers: Mapping[str, Answers], data: Labelled, level: float, untrained: Collection[str] = ()
+) -> dict[str, float]:
+    """Return accuracy, agreement with fp32 eager and, beside a baseline, what was lost against it; for each cell.
+
+    The roles in `untrained` have weights that nothing was learnt in: of them only what is no accuracy is returned.
+    """
     labels = data.test.labels()[: data.test.count]
     out: dict[str, float] = {"data/skipped": float(len(data.test.skipped))}
     for role, one in answers.items():
         found = accuracy_metrics(one.own, one.eager, labels, data.test.classes, level)
-        if role != "baseline" and "baseline" in answers:
+        if role in untrained:
+            found = {name: value for name, value in found.items() if "top1" not in name and "top5" not in name}
+        elif role != "baseline" and "baseline" in answers and "baseline" not in untrained:
             lost = drop(_right(answers["baseline"], labels), _right(one, labels), level)
             found |= {"accuracy/drop": lost.value, "accuracy/drop_low": lost.low, "accuracy/drop_high": lost.high}
         out |= {f"{prefix_of(role)}{name}": value for name, value in found.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -34,7 +35,8 @@ from harness.results.why import Why, ceiling_shares, clocks_mhz, explain
 from harness.results.why import details as why_details
 from harness.stats.roles import prefix_of
 from harness.techniques import arch, hw
-from harness.techniques.finetuned import weights_of
+from harness.techniques.arch.recipe import Recipe
+from harness.techniques.finetuned import not_finetuned, untrained, weights_of
 
 
 class Measured(Protocol):
@@ -125,8 +127,32 @@ def _add_answers(row: RowDraft, plan: QuartetPlan, cells: Mapping[str, Cell], me
     data = next(iter(cells.values())).labelled
     answers = {role: found.answers for role, found in measurement.cells.items() if found.answers is not None}
     if data is not None and len(answers) == len(cells):
-        row.metrics |= answer_metrics(answers, data, plan.config.protocol.level)
+        untrained, notes = _trained(cells)
+        row.metrics |= answer_metrics(answers, data, plan.config.protocol.level, untrained)
+        row.tags["untrained"] = _by_reason(untrained)
+        row.notes += [f"accuracy {note}" for note in notes]
+        if any(not cells[role].router.counts_are_known for role in untrained):
+            row.notes.append("who leaves early was decided by a head that is untrained")
         row.table("answers.parquet", answer_table(answers, data))
+
+
+def _trained(cells: Mapping[str, Cell]) -> tuple[dict[str, str], list[str]]:
+    """Return by role why cells have untrained weights, and what to know of the accuracy of the others."""
+    untrained_, notes = {}, []
+    for role, cell in cells.items():
+        recipe = Recipe.from_json(json.dumps(json.loads(cell.recipe)["recipe"]))
+        made_from = (recipe.model, recipe.arch, recipe.checkpoint)
+        if reason := untrained(*made_from):
+            untrained_[role] = reason
+        elif note := not_finetuned(*made_from):
+            notes.append(note)
+    return untrained_, list(dict.fromkeys(notes))
+
+
+def _by_reason(reasons: Mapping[str, str]) -> str:
+    """Return the reasons of cells as one text: "arch, combined: ...; baseline: ..."."""
+    roles = {reason: [role for role in reasons if reasons[role] == reason] for reason in reasons.values()}
+    return "; ".join(f"{', '.join(of)}: {reason}" for reason, of in roles.items())
 
 
 def _add_verdict(row: RowDraft, plan: QuartetPlan, analysis: Analysis) -> None:

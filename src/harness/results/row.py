@@ -28,6 +28,7 @@ TAGS = {
     "unstationary": "how the run changed while it was measured, if it did: then nothing is decided",
     "host_bound": "whether a cell waits for its host",
     "degraded": "which cell did less than requested, and why",
+    "untrained": "which cells have weights that nothing was learnt in, and why: they have no accuracy",
     "note": "what else a reader must know",
     "coursework_verdict": "what the usual recipe says",
     "loadgen": "LoadGen's own verdict",

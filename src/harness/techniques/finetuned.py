@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.config import ArchConfig, DataConfig, HarnessConfig, ModelConfig, arch_off
+from harness.config import ArchConfig, DataConfig, HarnessConfig, ModelConfig, arch_off, packages
 from harness.networks.data import UNLABELLED
 from harness.system.cache import file_sha256, key_of
 from harness.system.errors import UserError
@@ -71,18 +71,63 @@ def check_weights(configs: Sequence[HarnessConfig]) -> None:
         use = config.checkpoints.use
         if use not in ("auto", "require", "never"):
             raise UserError(f"checkpoints.use={use}: choose one of auto, require, never.")
+        _check_answers_count(config)
         if use != "require":
             continue
         for stack in (arch_off(), config.arch):
             found = weights_of(config, stack)
             parts = trained_parts(stack)
             if found.checkpoint is None and (parts or found.model.weights is None):
-                chosen = f" 'arch=[{','.join(parts)}]'" if parts else ""
                 raise UserError(
                     f"checkpoints.use=require: {'+'.join(parts) or 'the unmodified model'} has no trained weights in "
-                    f"{config.checkpoints.dir}\nTrain them: python -m harness.train model={config.model.name} "
-                    f"data={config.data.name}{chosen} with the same options, or use checkpoints.use=auto."
+                    f"{config.checkpoints.dir}\nTrain them: {train_command(config, parts)} with the same options, "
+                    "or use checkpoints.use=auto."
                 )
+
+
+def _check_answers_count(config: HarnessConfig) -> None:
+    """Raise UserError for an option that goes by what a network answers, where nothing was learnt in its weights."""
+    if not (option := arch.option_by_answers(config.arch)):
+        return
+    found = weights_of(config, config.arch)
+    if reason := untrained(found.model, config.arch, found.checkpoint):
+        raise UserError(
+            f"{option} goes by the network's answers, and {reason}.\n"
+            f"Train it: {train_command(config, trained_parts(config.arch))} with the same options, "
+            f"or leave {option} out."
+        )
+
+
+def untrained(model: ModelConfig, stack: ArchConfig, checkpoint: str | None) -> str:
+    """Return why a network made from these has weights that nothing was learnt in, so no accuracy; "" if it has one.
+
+    Of a network of the user's own, whose function may load weights, nothing is known: it counts as trained.
+    """
+    if checkpoint is not None:
+        return ""
+    if parts := [name for name in trained_parts(stack) if arch.needs_training(name)]:
+        verb = "needs" if len(parts) == 1 else "need"
+        return f"{'+'.join(parts)} {verb} training, and no trained weights of this stack were found or asked for"
+    if model.weights is None and not packages.model_source(model.name):
+        return f"its weights are random (seed {model.seed})"
+    return ""
+
+
+def not_finetuned(model: ModelConfig, stack: ArchConfig, checkpoint: str | None) -> str:
+    """Return what to know of a network's accuracy that is one, but not of weights trained for this very network."""
+    if checkpoint is not None:
+        return ""
+    parts = trained_parts(stack)
+    out = [f"of {'+'.join(parts)} as the given weights leave it, without training of its own"] if parts else []
+    if model.weights is None:
+        out.append(f"of the weights that {model.name} came with, trained or not")
+    return "; ".join(out)
+
+
+def train_command(config: HarnessConfig, parts: Sequence[str]) -> str:
+    """Return the command that trains a network of this config."""
+    chosen = f" 'arch=[{','.join(parts)}]'" if parts else ""
+    return f"python -m harness.train model={config.model.name} data={config.data.name}{chosen}"
 
 
 def _folder(config: HarnessConfig, model: ModelConfig, stack: ArchConfig) -> Path:

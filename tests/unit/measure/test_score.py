@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from harness.measure.cell import Answers
 from harness.measure.predictions import Predictions
-from harness.results.accuracy import accuracy_metrics, drop, share
+from harness.results.accuracy import accuracy_metrics, answer_metrics, drop, share
 from harness.techniques.arch.exit_policy import ExitPolicy
 
 LABELS = np.array([0, 1, 2, 3, 4, 5])
@@ -82,6 +85,25 @@ def test_an_early_exit_reports_those_that_left_and_those_that_stayed_and_each_he
     assert found["accuracy/stayed_top1"] == 3 / 4
     assert found["accuracy/top1"] == 4 / 6  # overall, at this threshold
     assert (found["accuracy/exit_head_top1"], found["accuracy/last_head_top1"]) == (1 / 6, 5 / 6)
+
+
+def test_of_untrained_weights_nothing_is_said_but_what_holds_for_any():
+    exited = np.array([True, True, False, False, False, False])
+    heads = {"exit_logits": LABELS, "logits": LABELS}
+    own = {role: Predictions(ranked(*LABELS)) for role in ("baseline", "hw")}
+    own |= {role: Predictions(ranked(*LABELS), heads, np.where(exited, 0, 1), ExitPolicy("share", 0.5))
+            for role in ("arch", "combined")}  # fmt: skip
+    images = SimpleNamespace(labels=lambda: LABELS, count=6, classes=10, skipped=())
+    answers = {role: Answers(predictions, predictions) for role, predictions in own.items()}
+    data = SimpleNamespace(test=images)
+    found = answer_metrics(answers, data, 0.95, untrained=("arch", "combined"))
+    kept = {"accuracy/agreement", "accuracy/images", "accuracy/exit_share"}
+    assert {name for name in found if name.startswith("accuracy/")} == kept
+    assert {name for name in found if name.startswith("arch/")} == {f"arch/{name}" for name in kept}
+    assert {"baseline/accuracy/top1", "hw/accuracy/top1", "hw/accuracy/drop"} <= set(found)
+    lost = answer_metrics(answers, data, 0.95, untrained=("baseline",))
+    assert not any("drop" in name for name in lost)  # against a random network there is nothing to lose
+    assert {"accuracy/top1", "arch/accuracy/top1", "accuracy/last_head_top1"} <= set(lost)
 
 
 def test_where_nobody_left_there_is_no_accuracy_of_those_that_did():

@@ -30,6 +30,16 @@ def test_an_accuracy_limit_keeps_nothing_where_accuracy_is_unknown(row, frame):
     assert {reason for _, reason in choice.refused} == {"accuracy drop was not measured"}
 
 
+def test_a_cell_of_untrained_weights_is_refused_with_that_reason(row, frame):
+    tested = {"baseline/accuracy/top1": 0.9, "hw/accuracy/top1": 0.9}
+    found = quartets(frame(row(**tested, untrained="arch, combined: grouped needs training")))
+    choice = choose(found, Limits(max_accuracy_drop=0.01))
+    reasons = {one.label: reason for one, reason in choice.refused}
+    assert reasons["grouped + fusion"] == "accuracy drop was not measured (untrained weights)"
+    assert choice.best.label == "fusion"
+    assert found[0].remarks[0] == "no accuracy: arch, combined: grouped needs training"
+
+
 def test_a_known_accuracy_drop_is_against_the_baseline_beside_it(row, frame):
     top1 = {"baseline/accuracy/top1": 0.9, "arch/accuracy/top1": 0.85, "hw/accuracy/top1": 0.9, "accuracy/top1": 0.84}
     choice = choose(quartets(frame(row(**top1))), Limits(max_accuracy_drop=0.01))

@@ -35,3 +35,13 @@ def test_the_richest_cell_that_has_one_is_shown():
 
 def test_without_labels_there_is_no_such_column():
     assert "top-1" not in printed()
+
+
+def test_a_cell_of_untrained_weights_shows_no_accuracy_and_why():
+    reason = "arch, combined: grouped needs training"
+    text = printed(
+        **{"baseline/accuracy/top1": 0.546, "baseline/accuracy/images": 359.0, "hw/accuracy/top1": 0.546,
+           "hw/accuracy/images": 359.0, "accuracy/images": 359.0, "accuracy/agreement": 1.0, "untrained": reason}
+    )  # fmt: skip
+    assert "54.6" not in text  # another cell's
+    assert f"*1 no accuracy: {reason}" in text

@@ -14,7 +14,16 @@ from harness.networks.identity import fingerprint
 from harness.sweep.refusals import check_architecture
 from harness.system.errors import UserError
 from harness.techniques.arch.assembled import network
-from harness.techniques.finetuned import WEIGHTS, base_model, check_weights, folder_of, weights_identity, weights_of
+from harness.techniques.finetuned import (
+    WEIGHTS,
+    base_model,
+    check_weights,
+    folder_of,
+    not_finetuned,
+    untrained,
+    weights_identity,
+    weights_of,
+)
 
 DIGITS = ("data=digits", "model.image_size=32")
 
@@ -123,6 +132,55 @@ def test_require_refuses_a_cell_without_weights_and_says_how_to_train_them(asked
         UserError, match=r"grouped has no trained weights.*\n.*harness.train model=densenet_tiny data=dig"
     ):
         check_weights([config])
+    left(config, config.arch)
+    check_weights([config])
+
+
+def reason(config):
+    found = weights_of(config, config.arch)
+    return untrained(found.model, config.arch, found.checkpoint), not_finetuned(
+        found.model, config.arch, found.checkpoint
+    )
+
+
+@pytest.mark.parametrize(
+    ("stack", "needs"),
+    [
+        ("grouped", "grouped needs training"),
+        ("reduced_growth", "reduced_growth needs training"),
+        ("early_exit", "early_exit needs training"),
+        ("[pruned,grouped,early_exit]", "grouped+early_exit need training"),
+        ("none", ""),
+        ("identity", ""),
+        ("pruned", ""),  # these keep trained weights, and what they answer
+        ("low_rank", ""),
+    ],
+)
+def test_beside_a_trained_model_a_changed_network_may_be_untrained(asked, stack, needs):
+    config = asked(f"arch={stack}", *["arch.reduced_growth.growth_rate=4"] * (stack == "reduced_growth"))
+    assert reason(config)[0]  # nothing is trained yet
+    left(config, arch_off(), change=0.01)
+    found, note = reason(config)
+    assert found.startswith(needs) and bool(found) == bool(needs)
+    assert bool(note) == (stack in ("pruned", "low_rank") or bool(needs))
+    left(config, config.arch)
+    assert reason(config) == ("", "")
+
+
+def test_random_weights_are_untrained_and_a_users_own_may_be_anything(asked):
+    assert reason(asked("model.seed=5"))[0] == "its weights are random (seed 5)"
+    own = replace(asked().model, name="my_module:net")
+    assert untrained(own, arch_off(), None) == ""
+    assert "my_module:net came with, trained or not" in not_finetuned(own, arch_off(), None)
+    assert untrained(replace(own, weights="a.pt"), asked("arch=grouped").arch, None).startswith("grouped needs")
+
+
+def test_a_threshold_by_accuracy_needs_a_trained_exit(asked):
+    config = asked("arch=early_exit", "arch.early_exit.max_accuracy_drop=0.01")
+    for trained in ("its weights are random|early_exit needs", "early_exit needs training"):
+        with pytest.raises(UserError, match=rf"max_accuracy_drop goes by the network's answers, and ({trained})"):
+            check_weights([config])
+        left(config, arch_off(), change=0.01)
     left(config, config.arch)
     check_weights([config])
 

@@ -15,6 +15,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -31,7 +32,7 @@ from harness.system.counts import counted
 from harness.system.errors import CellError, UserError
 from harness.system.quiet import quiet
 from harness.techniques import arch
-from harness.techniques.finetuned import base_model
+from harness.techniques.finetuned import base_model, folder_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -73,8 +74,6 @@ def _train_all(configs: Sequence[HarnessConfig]) -> int:
 
     device = device_of(configs[0])
     check_training(configs, device)
-    from pathlib import Path
-
     check_writable(Path(configs[0].checkpoints.dir), "checkpoints.dir")
     store = open_store(configs[0].tracking)
     console = Console() if sys.stdout.isatty() else Console(width=140)
@@ -95,7 +94,6 @@ def _train_one(config: HarnessConfig, device: str, store: Any, console: Console)
     """Train one network and say how it went; return whether it went well."""
     from harness.commands.train.job import train_job
     from harness.commands.train.loop import Epoch
-    from harness.techniques.finetuned import folder_of
 
     name = folder_of(config, config.arch).name
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -130,8 +128,15 @@ def _train_one(config: HarnessConfig, device: str, store: Any, console: Console)
 
 def check_training(configs: Sequence[HarnessConfig], device: str) -> None:
     """Raise UserError for the first config that can't be trained."""
+    from harness.commands.train.job import check_kept
+
+    settings: dict[Path, TrainConfig] = {}
     for config in configs:
         check_config(config)
+        if settings.setdefault(folder_of(config, config.arch), config.train) != config.train:
+            raise UserError(
+                "train.* differs between jobs that train the same network: run one for each checkpoints.dir."
+            )
         _check_options(config, device)
         if config.data.name not in LABELLED:
             raise UserError(f"data={config.data.name} has no labels to learn from: use data={', '.join(LABELLED)}.")
@@ -147,6 +152,7 @@ def check_training(configs: Sequence[HarnessConfig], device: str) -> None:
         network = models.build(base)
         arch.check_stack(network, config.arch)
         _check_batch(network, min(config.train.batch_size, len(data.parts["train"])))
+        check_kept(config)
 
 
 def _check_batch(network: nn.Module, batch_size: int) -> None:

@@ -92,11 +92,11 @@ def _train(
     if config.train.resume == "never":
         for name in (LAST, BEST):
             (folder / name).unlink(missing_ok=True)
-    elif (done := notes_of(folder / WEIGHTS)).get(STATE_KEY) == options:
-        return _told_again(folder, done[RESULT_KEY])
-    start = state_in(folder)
-    if start is None or start.options != options:
-        start = TrainingState(options)
+    else:
+        check_kept(config)
+        if (done := notes_of(folder / WEIGHTS)).get(STATE_KEY) == options:
+            return _told_again(folder, done[RESULT_KEY])
+    start = state_in(folder) or TrainingState(options)
     base = base_model(config) if trained_parts(config.arch) else config.model
     recipe = Recipe(base, config.arch)
     lesson, test_images = _prepared(config, recipe, device)
@@ -124,6 +124,35 @@ def _train(
             (folder / name).unlink()
         log_epoch(store, run_id, end.epoch, {f"test/top1_{name}": one.value for name, one in top1.items()})
     return result
+
+
+def check_kept(config: HarnessConfig) -> None:
+    """Raise UserError where training would replace what was trained with other settings, unless that is asked for."""
+    if config.train.resume == "never":
+        return
+    folder, options = folder_of(config, config.arch), _signature(config)
+    weights = notes_of(folder / WEIGHTS).get(STATE_KEY, "") if (folder / WEIGHTS).is_file() else None
+    begun = state_in(folder)
+    if options in (weights, begun.options if begun else None):
+        return  # done; or begun with train.resume=never, and killed
+    what = "weights that were trained" if weights is not None else "an unfinished training"
+    kept = begun.options if weights is None and begun else weights
+    if kept is not None:
+        raise UserError(
+            f"{folder} holds {what} with other settings ({_differing(kept, options)}), which cells may need: "
+            "give these settings, another checkpoints.dir, or train.resume=never to replace it."
+        )
+
+
+def _differing(kept: str, asked: str) -> str:
+    """Return in which settings two trainings differ: "train.epochs=80, here 3"."""
+    before, now = (json.loads(text) if text else {"train": {}} for text in (kept, asked))
+    names = dict.fromkeys([*before["train"], *now["train"]])
+    values = {name: (before["train"].get(name), now["train"].get(name)) for name in names}
+    found = [f"train.{name}={old}, here {new}" for name, (old, new) in values.items() if old != new and before["train"]]
+    if before["train"] and before.get("images") != now.get("images"):
+        found.append("other images")
+    return "; ".join(found) or "it does not say which"
 
 
 def _prepared(config: HarnessConfig, recipe: Recipe, device: str) -> tuple[Lesson, LabelledImages]:

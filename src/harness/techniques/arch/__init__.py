@@ -9,7 +9,19 @@ from harness.techniques.arch.stack import (
     check_stack,
     enabled,
     flat_options,
+    needs_training,
+    option_by_answers,
     technique,
 )
 
-__all__ = ["ORDER", "apply_stack", "check_config", "check_stack", "enabled", "flat_options", "technique"]
+__all__ = [
+    "ORDER",
+    "apply_stack",
+    "check_config",
+    "check_stack",
+    "enabled",
+    "flat_options",
+    "needs_training",
+    "option_by_answers",
+    "technique",
+]

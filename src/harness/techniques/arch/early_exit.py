@@ -27,6 +27,7 @@ from harness.techniques.arch.stages import LAST_HEAD, Stage
 from harness.techniques.arch.understood import apart, close, telling_copy
 
 name = "early_exit"
+BY_ANSWERS = ("max_accuracy_drop",)  # options that mean nothing while the exit's head is untrained
 
 
 class ExitHead(nn.Module):

@@ -22,6 +22,7 @@ from harness.techniques.arch.options import LowRankOptions
 from harness.techniques.arch.understood import check_rebuildable, check_unchanged, replace
 
 name = "low_rank"
+keeps_answers = True  # a truncated SVD is near the layer it replaces
 DEFAULT_RATIO = 0.25
 
 

@@ -224,6 +224,7 @@ def _rounded(channels: int, options: PrunedOptions) -> int:
 
 
 name = "pruned"
+keeps_answers = True  # the channels that stay keep their weights
 
 
 def check(model: nn.Module, options: PrunedOptions) -> None:

@@ -23,6 +23,7 @@ from harness.techniques.arch.options import ReducedDepthOptions
 from harness.techniques.arch.understood import check_runs, close
 
 name = "reduced_depth"
+keeps_answers = True  # every block that stays is the trained one
 
 
 def check(model: nn.Module, options: ReducedDepthOptions) -> None:

@@ -72,6 +72,23 @@ def check_config(config: HarnessConfig) -> None:
             raise UserError(f"arch=[{','.join(stack)}]: {name} stacks with nothing; use it alone.")
 
 
+def needs_training(name: str) -> bool:
+    """Return whether what a technique leaves of trained weights answers nothing until it is trained again.
+
+    One that draws weights does, and one that cuts them apart; its module says `keeps_answers = True` if it does not.
+    """
+    return not getattr(technique(name), "keeps_answers", False)
+
+
+def option_by_answers(cfg: ArchConfig) -> str:
+    """Return an option that is set and goes by what the network answers, `arch.NAME.FIELD`; "" where there is none."""
+    for name in enabled(cfg):
+        for option in getattr(technique(name), "BY_ANSWERS", ()):
+            if getattr(getattr(cfg, name), option) is not None:
+                return f"arch.{name}.{option}"
+    return ""
+
+
 def flat_options(cfg: ArchConfig) -> dict[str, str | int | float | bool | None]:
     """Return the options of the techniques that are on, as `{"arch.grouped.groups": 4}`."""
     return {

@@ -8,11 +8,12 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from safetensors.torch import load_file
 
-from harness.commands.train.job import log_epoch, open_run, teacher_of, train_job
+from harness.commands.train.job import check_kept, log_epoch, open_run, teacher_of, train_job
 from harness.commands.train.loop import compute_dtype
 from harness.commands.train.state import BEST, LAST, TrainingState, restore, save, state_in
 from harness.measure.predictions import eager_predictions
 from harness.networks.data.labelled import labelled
+from harness.system.errors import UserError
 from harness.techniques.arch.assembled import network
 from harness.techniques.finetuned import weights_of
 from harness.tracking import open_store
@@ -94,7 +95,37 @@ def test_what_is_trained_is_not_trained_again_unless_asked_to_or_otherwise_asked
     again = trained(asked())
     assert again.was_there
     assert again.test_top1 == first.test_top1
-    assert not trained(asked("train.seed=1")).was_there
+    assert not trained(asked("train.seed=1", "train.resume=never")).was_there
+
+
+def test_weights_of_other_settings_are_not_replaced_unless_that_is_asked_for(asked):
+    first = trained(asked("train.epochs=1"))
+    before = first.path.read_bytes()
+    other = asked("train.epochs=2", "train.seed=4")
+    for refused in (trained, check_kept):
+        with pytest.raises(UserError, match=r"^[^\n]*\(train.epochs=1, here 2; train.seed=0, here 4\)[^\n]*$") as error:
+            refused(other)
+        assert all(way in str(error.value) for way in ("another checkpoints.dir", "train.resume=never"))
+    assert first.path.read_bytes() == before
+    anew = asked("train.epochs=2", "train.seed=4", "train.resume=never")
+    with pytest.raises(KeyboardInterrupt):
+        trained(anew, interrupt)
+    assert first.path.read_bytes() == before  # until the new ones are there
+    assert trained(asked("train.epochs=1")).was_there
+    assert trained(other).epochs == 2  # what was begun anew goes on
+    assert first.path.read_bytes() != before
+
+
+def test_an_unfinished_training_of_other_settings_is_not_lost(asked):
+    with pytest.raises(KeyboardInterrupt):
+        trained(asked(), interrupt)
+    with pytest.raises(UserError, match=r"unfinished training with other settings \(train.epochs=3, here 9\)"):
+        trained(asked("train.epochs=9"))
+    assert trained(asked()).epochs == 3
+
+
+def interrupt(epoch):
+    raise KeyboardInterrupt
 
 
 def test_a_changed_network_learns_from_the_trained_one_and_measurements_find_it(asked, cache):
@@ -129,7 +160,6 @@ def test_a_training_is_a_run_with_a_curve_and_an_end(asked):
 def test_another_training_in_the_same_folder_is_refused(asked):
     from filelock import FileLock
 
-    from harness.system.errors import UserError
     from harness.techniques.finetuned import folder_of
 
     config = asked()

@@ -5,8 +5,14 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from pathlib import Path
 
+import pandas
 import pytest
+
+from harness.report.__main__ import main as report
+
+REPOSITORY = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.browser
 
@@ -71,6 +77,25 @@ def test_on_a_phone_nothing_sticks_out_and_figures_keep_a_readable_size(browser,
         "return [...document.querySelectorAll('#figure-heatmap1 svg text')].map(e => e.getBoundingClientRect().height)"
     )
     assert min(sizes) >= 8
+
+
+@pytest.mark.parametrize("width", [320, 390])
+def test_on_a_phone_a_wide_study_scrolls_in_its_own_places_and_the_page_does_not(browser, screen, tmp_path, width):
+    committed = pandas.read_csv(REPOSITORY / "experiments/densenet121_tensorrt/tensorrt_eager/results.csv", dtype=str)
+    many = [committed.assign(hw=f"hardware_{n}", run_id=committed["run_id"] + str(n)) for n in range(8)]
+    (tmp_path / "study").mkdir()
+    pandas.concat(many).to_csv(tmp_path / "study" / "results.csv", index=False)
+    assert report([str(tmp_path / "study"), "--html", str(tmp_path / "page.html")]) == 0
+    screen(width, height=840)
+    browser.get((tmp_path / "page.html").as_uri())
+    browser.execute_script("document.querySelectorAll('details').forEach(one => one.open = true)")
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    inside = browser.execute_script(
+        "return [...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth + 1)"
+        ".map(e => e.getAttribute('aria-label'))"
+    )
+    assert any(name.startswith("Interaction factors: ") for name in inside)  # the heatmap of eight columns
+    assert any(name.startswith("Cells of ") for name in inside)
 
 
 def test_in_the_dark_the_ground_is_dark_and_the_figures_ink_is_light(browser, screen, page, picture):

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from harness.report.choose import cell_label
-from harness.report.quartets import QuartetRow, interval, quartets
+from harness.report.quartets import QuartetRow, half_width_of, interval, quartets
 from harness.report.study import Study
 from harness.stats.change import BlockSeries, change, joined
 from harness.stats.factorial import Ratio, ratio
@@ -159,11 +159,8 @@ def _factors(pairs: list[tuple[QuartetRow, QuartetRow]]) -> list[FactorChange]:
     out = []
     for old, new in pairs:
         if old.factor and new.factor:
-            half_widths = [
-                math.log(factor.high / factor.low) / 2 if factor.low > 0 else math.inf
-                for factor in (old.factor, new.factor)
-            ]
-            moved = ratio(math.log(new.factor.value / old.factor.value), math.hypot(*half_widths))
+            half_width = math.hypot(half_width_of(old.factor), half_width_of(new.factor))
+            moved = ratio(math.log(new.factor.value / old.factor.value), half_width)
             out.append(FactorChange(new.name, old.factor, new.factor, moved))
     return out
 

@@ -11,12 +11,14 @@ from harness import __version__
 from harness.report.figures import MOST_QUARTETS, latencies, pictures, stages, telemetry
 from harness.report.figures.canvas import Picture
 from harness.report.findings import Findings
-from harness.report.quartets import QuartetRow, interval, unit_of_throughput
+from harness.report.quartets import QuartetRow, ends_of, half_width_of, interval, unit_of_throughput
 from harness.report.questions import answers, describe
 from harness.report.study import Study
 from harness.results.metrics import declared
+from harness.results.why import holds_one, without_cause
+from harness.stats.factorial import Ratio
 from harness.stats.roles import ROLES
-from harness.system.counts import counted
+from harness.system.counts import counted, limits
 from harness.system.errors import UserError
 from harness.system.files import write_whole
 
@@ -34,9 +36,10 @@ def page(study: Study, findings: Findings, drawn: Mapping[str, Picture] | None =
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"ratio": interval, "percent": _percent, "counted": counted}
+    environment.filters |= {"ratio": interval, "percent": _percent, "counted": counted, "limits": _limits}
     latency_pictures = dict(latencies(study, findings))
-    parts = {run_id: (picture, _pieces(why)) for run_id, picture, why in stages(study, findings)}
+    factors = {quartet.run_id: quartet.factor for quartet in findings.quartets}
+    parts = {run_id: (picture, _pieces(why, factors[run_id])) for run_id, picture, why in stages(study, findings)}
     first = next((quartet for quartet in findings.quartets if quartet.status == "FINISHED"), None)
     machine = study.files.json(first.run_id, "environment.json") if first else {}
     readings = telemetry(study, findings)
@@ -80,7 +83,7 @@ def _shown(quartet: QuartetRow) -> dict[str, Any]:
         "headings": headings,
         "rows": rows,
         "strategy": str(quartet.row.get("strategy") or ""),
-        "why": str(quartet.row.get("why") or ""),
+        "why": without_cause(str(quartet.row.get("why") or ""), *ends_of(quartet.row)),
         "reason": str(quartet.row.get("reason") or ""),
         "setting": quartet.setting,
         "blocks": quartet.row.get("measure/blocks"),
@@ -116,14 +119,22 @@ def cell_table(quartet: QuartetRow) -> tuple[list[str], list[tuple[str, list[str
     return headings, [(role, [column[n] for column in columns]) for n, role in enumerate(roles)]
 
 
-def _pieces(why: Mapping[str, Any]) -> list[tuple[str, str, float]]:
-    """Return what the factor is the product of: name, its factor, and the share of a bar that shows its size."""
+def _pieces(why: Mapping[str, Any], factor: Ratio | None) -> list[tuple[str, str, float, bool]]:
+    """Return what the factor is the product of; nothing where its interval holds 1: then there is nothing to explain.
+
+    Of each: name, factor, the share of a bar that shows its size, whether that is more than the interval's half-width.
+    """
+    if factor is None or holds_one(factor.low, factor.high):
+        return []
+    half_width = half_width_of(factor)
     log_parts = why["log_parts"]
     names = [name for name in why["part_ms"] if name in log_parts]  # in the network's order
     ordered = {name: log_parts[name] for name in (*names, *(name for name in log_parts if name not in names))}
     logs = {"host": why["log_host"], "pure stage-wise scaling (Amdahl)": why["log_amdahl"], **ordered}
     most = max((abs(value) for value in logs.values()), default=0.0) or 1.0
-    return [(name, f"{math.exp(value):.3f}", abs(value) / most) for name, value in logs.items()]
+    return [
+        (name, f"{math.exp(value):.3f}", abs(value) / most, abs(value) > half_width) for name, value in logs.items()
+    ]
 
 
 def _summary(findings: Findings) -> list[tuple[str, str]]:
@@ -155,6 +166,10 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Any:
 
 def _distinct(findings: Findings, name: str) -> list[str]:
     return list(dict.fromkeys(str(quartet.row[name]) for quartet in findings.quartets if quartet.row.get(name)))
+
+
+def _limits(ratio: Ratio) -> str:
+    return limits(ratio.low, ratio.high)
 
 
 def _percent(value: float | None) -> str:

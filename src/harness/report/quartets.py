@@ -12,6 +12,7 @@ from harness.results.metrics import declared, find_metric
 from harness.stats.factorial import Ratio
 from harness.stats.multiplicity import Correction, correction_of, standing_verdict
 from harness.stats.roles import ROLES, prefix_of
+from harness.system.counts import limits
 
 if TYPE_CHECKING:
     import pandas
@@ -106,9 +107,21 @@ def setting_label(setting: Setting, among: Sequence[Setting], always: Sequence[s
     return ", ".join(values[name] if name in ("model", "engine") else f"{_word(name)} {values[name]}" for name in shown)
 
 
+def ends_of(row: Mapping[str, Any]) -> tuple[float, float]:
+    """Return the ends of a row's interval: 0 and infinity where they are missing, for MLflow keeps what is finite."""
+    found = [row.get(f"interaction/{key}") for key in ("low", "high")]
+    low, high = (math.nan if value is None else float(value) for value in found)
+    return (0.0 if math.isnan(low) else low), (math.inf if math.isnan(high) else high)
+
+
+def half_width_of(ratio: Ratio) -> float:
+    """Return that of the interval of ln(ratio); infinite where the interval has no end."""
+    return math.log(ratio.high / ratio.low) / 2 if ratio.low > 0 else math.inf
+
+
 def interval(ratio: Ratio) -> str:
     """Return a ratio with its interval."""
-    return f"{ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]"
+    return f"{ratio.value:.3f} {limits(ratio.low, ratio.high)}"
 
 
 def unit_of_throughput(row: Mapping[str, Any]) -> str:
@@ -130,7 +143,7 @@ def _quartet(
     cells = {role: _cell(row, role, on[role], boundary) for role in ROLES}
     factor = None
     if row.get("interaction/factor") is not None:
-        factor = Ratio(*(float(row.get(f"interaction/{key}") or math.nan) for key in ("factor", "low", "high")))
+        factor = Ratio(float(row["interaction/factor"]), *ends_of(row))
     return QuartetRow(
         run_id=str(row["run_id"]),
         name=name_in_words(str(row["run_name"]), *(str(row.get(key)) for key in ("arch", "hw", "engine", "reference"))),

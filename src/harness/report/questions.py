@@ -78,9 +78,12 @@ def _interaction(findings: Findings, real: Sequence[QuartetRow]) -> tuple[str, .
                 f"{interval(quartet.factor)}."
             )
             if quartet.row.get("why/amdahl_factor"):
+                amdahl = float(quartet.row["why/amdahl_factor"])
+                held = quartet.factor.low <= amdahl <= quartet.factor.high
+                rest = "its interval holds that" if held else "what differs from that was not to be expected"
                 out.append(
-                    f"If the gains of each part of its network multiplied, its factor would be "
-                    f"{quartet.row['why/amdahl_factor']:.3f} (Amdahl): what differs from that was not to be expected."
+                    "If the gains of each part of its network multiplied, its factor would be "
+                    f"{amdahl:.3f} (Amdahl): {rest}."
                 )
     if not decided:
         out.append(

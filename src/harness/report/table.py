@@ -10,10 +10,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.report.quartets import unit_of_throughput
+from harness.report.quartets import ends_of, unit_of_throughput
 from harness.results.estimand import name_in_words
 from harness.stats.multiplicity import CORRECTIONS
 from harness.stats.roles import ROLES, prefix_of
+from harness.system.counts import limits
 from harness.system.tables import new_table, print_fitting
 from harness.tracking.store import shown
 
@@ -191,9 +192,7 @@ def _throughput(row: Any, boundary: str) -> Text:
 def _factor(row: Any) -> Text:
     if _missing(row, "interaction/factor"):
         return Text("-")
-    # too few blocks have an interval without an end, which MLflow does not keep
-    low, high = _number(row, "interaction/low", 3), _number(row, "interaction/high", 3)
-    return Text(f"{row['interaction/factor']:.3f} [{low}, {high}]")
+    return Text(f"{row['interaction/factor']:.3f} {limits(*ends_of(row))}")
 
 
 def _number(row: Any, name: str, digits: int, unit: str = "") -> Text:

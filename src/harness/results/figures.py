@@ -9,11 +9,32 @@ from typing import TYPE_CHECKING, Any
 from harness.results.analyse import Analysis
 
 if TYPE_CHECKING:
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 
 # Okabe and Ito's palette: the colour-blind can distinguish it too
 ARCH, HW, EXPECTED, COMBINED, BAND = "#E69F00", "#56B4E9", "#BBBBBB", "#009E73", "#F0E442"
+
+
+_NEAR = 0.06  # of an axis: a tick this near to 1 gives way to it
+
+
+def tick_at_one(axis: Axis) -> None:
+    """Give an axis of ratios a tick at 1, where gains and factors begin to mean something; call it last."""
+    from matplotlib.ticker import FixedLocator
+
+    low, high = sorted(axis.get_view_interval())
+    if not low <= 1 <= high:
+        return
+    transform = axis.get_transform().transform
+    first, last, one = (float(transform(value)) for value in (low, high, 1.0))
+    ticks = [float(tick) for tick in axis.get_majorticklocs() if low <= tick <= high]
+    far = [tick for tick in ticks if abs(float(transform(tick)) - one) > _NEAR * (last - first)]
+    axis.set_major_locator(FixedLocator(sorted([*far, 1.0])))
+
+
+RANGE = (1 / 3, 3.0)  # an arrow where an interval leaves it
 
 
 def draw_quartet(analysis: Analysis, label: str, path: Path) -> None:
@@ -32,15 +53,22 @@ def draw_quartet(analysis: Analysis, label: str, path: Path) -> None:
     left.bar_label(bars, labels=[f"{value:.2f}x" for value in values], padding=2)
     left.axhline(1, color="black", linewidth=0.6)
     left.margins(y=0.15)
+    tick_at_one(left.yaxis)
     left.set_ylabel(f"gain over the baseline ({analysis.primary})")
     left.set_title(label, fontsize="medium")
 
     right.axvspan(1 - found.margin, 1 + found.margin, color=BAND, alpha=0.35, label="counts as a product")
     for row, interaction in enumerate(analysis.interactions.values()):
-        error = [[interaction.factor - interaction.low], [interaction.high - interaction.factor]]
-        right.errorbar(interaction.factor, row, xerr=error, fmt="o", color=COMBINED, capsize=4)
+        value, low, high = (
+            min(max(end, RANGE[0]), RANGE[1]) for end in (interaction.factor, interaction.low, interaction.high)
+        )
+        right.errorbar(value, row, xerr=[[value - low], [high - value]], fmt="o", color=COMBINED, capsize=4)
+        for end, mark in ((interaction.low < RANGE[0], "<"), (interaction.high > RANGE[1], ">")):
+            if end:
+                right.plot(RANGE[mark == ">"], row, mark, color=COMBINED)
     right.axvline(1, color="black", linewidth=0.6)
     right.set_yticks(range(len(analysis.interactions)), list(analysis.interactions))
+    tick_at_one(right.xaxis)
     right.set_ylim(-0.6, len(analysis.interactions) - 0.4)
     right.set_xlabel(f"factor, {found.level:.0%} interval")
     right.set_title(str(found.verdict), fontsize="medium")

@@ -33,7 +33,9 @@ from harness.results.roofline import machine_metrics
 from harness.results.row import RowDraft
 from harness.results.why import Why, ceiling_shares, clocks_mhz, explain
 from harness.results.why import details as why_details
+from harness.stats import Interaction
 from harness.stats.roles import prefix_of
+from harness.system.counts import limits
 from harness.techniques import arch, hw
 from harness.techniques.arch.recipe import Recipe
 from harness.techniques.finetuned import not_finetuned, untrained, weights_of
@@ -199,10 +201,16 @@ def _why(plan: QuartetPlan, measurement: Measurement, analysis: Analysis, metric
         analysis.primary,
         plan.config.batch_size,
         on_wall,
+        half_width=_half_width(found[analysis.primary]),
         established=analysis.verdict not in (None, "inconclusive"),
         ceiling_shares=ceiling_shares(metrics, {role: prefix_of(role) for role in measurement.samples.roles}),
         clocks_mhz=clocks_mhz(metrics, {role: prefix_of(role) for role in measurement.samples.roles}),
     )
+
+
+def _half_width(found: Interaction) -> float:
+    """Return that of ln(factor), infinite where the interval has no end."""
+    return math.log(found.high / found.low) / 2 if found.low > 0 and math.isfinite(found.high) else math.inf
 
 
 def _thinned(measurement: Measurement) -> str:
@@ -221,7 +229,7 @@ def strategy(plan: QuartetPlan, analysis: Analysis) -> str:
     numbers = (
         f"Measured {gains.combined:.2f}x together against {gains.expected:.2f}x expected "
         f"({arch} {gains.arch:.2f}x, {hw} {gains.hw:.2f}x; "
-        f"factor {found.factor:.3f} [{found.low:.3f}, {found.high:.3f}])."
+        f"factor {found.factor:.3f} {limits(found.low, found.high)})."
     )
     verdict = str(found.verdict)
     if plan.arch == plan.hw == ("identity",):

@@ -37,6 +37,7 @@ def explain(
     boundary: str,
     batch_size: int,
     log_host_on_wall: float | None = None,
+    half_width: float = 0.0,
     established: bool = True,
     ceiling_shares: Mapping[str, CeilingShare] | None = None,
     clocks_mhz: Mapping[str, float] | None = None,
@@ -45,6 +46,7 @@ def explain(
 
     `throughput_ips` is that of the boundary whose factor is explained, `device_ips` that of the device where there is
     one; without it (a CPU) the profiler's own share of kernels in a batch parts the host from the work.
+    `half_width` is that of the interval of ln(factor): nothing smaller is named as a cause, and none where it holds 1.
     `established` tells whether the verdict is: else the sentences say that theirs is only what was measured.
     `ceiling_shares`: what each cell reached of the machine's ceilings, where that is known.
     `clocks_mhz`: the mean clock of each cell while it was timed, where that is known.
@@ -63,12 +65,14 @@ def explain(
     comparable = {role: without_unpaired(profiles[role], unpaired) for role in ROLES}
     found = decompose({role: comparable[role].parts_ms for role in ROLES}, work_ms, total_ms)
     incomplete = tuple(role for role in ROLES if profiles[role].attributed < ENOUGH)
-    sentences = _sentences(found, profiles, incomplete, log_host_on_wall, established)
+    first = _cause(found, log_host_on_wall, half_width, established)
+    sentences = (*([first] if first else []), *_sentences(profiles, incomplete))
     if unpaired:
         shown = f'Only some engines report {_listed(unpaired)}, so that time is shown as "unattributed".'
         sentences = (*sentences, shown)
     under, clock = ceiling_sentence(ceiling_shares or {}), clock_factor(clocks_mhz or {})
-    sentences = (*sentences, *(text for text in (clock_sentence(clocks_mhz or {}, clock), under) if text))
+    of_clock = clock_sentence(clocks_mhz or {}, clock, half_width)
+    sentences = (*sentences, *(text for text in (of_clock, under) if text))
     return Why(found, profiles, work_ms, boundary, incomplete, sentences, clock)
 
 
@@ -84,14 +88,26 @@ def part_times(why: Why) -> dict[str, dict[str, float]]:
     }
 
 
-def _sentences(
-    found: Stagewise,
-    profiles: Mapping[str, CellProfile],
-    incomplete: tuple[str, ...],
-    log_host_on_wall: float | None,
-    established: bool,
-) -> tuple[str, ...]:
-    """Return one sentence on where the factor comes from, one on the kernels; a third where little is attributed."""
+WITHHELD = "Where the factor comes from is not said: its interval holds 1."
+_CAUSES = ("The factor of ", "No verdict is established; as measured, the factor of ")  # how such a sentence begins
+
+
+def holds_one(low: float, high: float) -> bool:
+    """Return whether an interval of a factor leaves open whether there is anything to explain."""
+    return low <= 1 <= high
+
+
+def without_cause(text: str, low: float, high: float) -> str:
+    """Return a row's `why` without its first sentence where that explains a factor whose interval holds 1."""
+    if not (text.startswith(_CAUSES) and holds_one(low, high)):
+        return text
+    return f"{WITHHELD} {text.partition('. ')[2]}".rstrip()
+
+
+def _cause(found: Stagewise, log_host_on_wall: float | None, half_width: float, established: bool) -> str:
+    """Return the sentence on where the factor comes from; of a cause that its interval could hide, none."""
+    if half_width and abs(found.log_factor) <= half_width:
+        return WITHHELD
     pieces = {
         f"the host's share ({_times(found.host)})": found.host,
         f"parts scaling differently ({_times(found.amdahl)} by pure stage-wise scaling)": found.amdahl,
@@ -100,15 +116,25 @@ def _sentences(
             for name, value in sorted(found.parts.items(), key=lambda part: -abs(part[1]))
         },
     }
+    pieces = {text: value for text, value in pieces.items() if abs(value) > half_width}
     along = {text: value for text, value in pieces.items() if value * found.log_factor > 0}
     most = max((abs(value) for value in along.values()), default=0.0)
     leading = [text for text in sorted(along, key=lambda text: -abs(along[text])) if abs(along[text]) > most / 4][:2]
     factor = math.exp(found.log_factor)
-    subject = "The factor of" if established else "No verdict is established; as measured, the factor of"
-    first = f"{subject} {factor:.3f} comes mostly from {' and '.join(leading)}." if leading else ""
+    subject = f"{_CAUSES[0] if established else _CAUSES[1]}{factor:.3f}"
+    if not leading:
+        return f"{subject} comes from no part by more than its interval is wide." if half_width else ""
+    first = f"{subject} comes mostly from {' and '.join(leading)}."
     against = min(pieces, key=lambda text: pieces[text] * math.copysign(1, found.log_factor))
-    if first and pieces[against] * found.log_factor < 0 and abs(pieces[against]) > 0.2 * abs(found.log_factor):
+    if pieces[against] * found.log_factor < 0 and abs(pieces[against]) > 0.2 * abs(found.log_factor):
         first = f"{first[:-1]}, against {against}."
+    if log_host_on_wall is not None and abs(log_host_on_wall) > half_width:
+        first = f"{first[:-1]}; on the wall clock the host makes it {_times(log_host_on_wall)}."
+    return first
+
+
+def _sentences(profiles: Mapping[str, CellProfile], incomplete: tuple[str, ...]) -> tuple[str, ...]:
+    """Return one sentence on the kernels; a second where little of the time is attributed."""
     kernels = ", ".join(f"{role} {profiles[role].kernels}" for role in ROLES)
     moves = {role: profiles[role].moves_ms / profiles[role].work_ms for role in ROLES}
     shares = ", ".join(f"{role} {moves[role]:.0%}" for role in ROLES)
@@ -120,9 +146,7 @@ def _sentences(
             f"Less than {ENOUGH:.0%} of the time could be attributed to a part in {', '.join(incomplete)} "
             f"(as little as {worst:.0%}), so the parts do not explain all of it."
         )
-    if first and log_host_on_wall is not None:
-        first = f"{first[:-1]}; on the wall clock the host makes it {_times(log_host_on_wall)}."
-    return tuple(part for part in (first, second, third) if part)
+    return tuple(part for part in (second, third) if part)
 
 
 def _listed(names: tuple[str, ...]) -> str:
@@ -155,9 +179,9 @@ def clock_factor(clocks: Mapping[str, float]) -> float | None:
     return clocks["combined"] * clocks["baseline"] / (clocks["arch"] * clocks["hw"])
 
 
-def clock_sentence(clocks: Mapping[str, float], factor: float | None) -> str:
-    """Return what the clocks make of the factor; "" where they are unknown or make nothing of it."""
-    if factor is None or abs(math.log(factor)) < SAME_CLOCK:
+def clock_sentence(clocks: Mapping[str, float], factor: float | None, half_width: float = 0.0) -> str:
+    """Return what the clocks make of the factor; "" where they are unknown or make less of it than its half-width."""
+    if factor is None or abs(math.log(factor)) < max(SAME_CLOCK, half_width):
         return ""
     shown = ", ".join(f"{role} {clocks[role]:.0f}" for role in ROLES)
     return f"The cells' clocks differ (MHz: {shown}): up to x {factor:.3f} of the factor is theirs."

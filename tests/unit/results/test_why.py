@@ -7,7 +7,7 @@ import math
 import pytest
 
 from harness.engines.profiling import UNKNOWN, Layer, profile_of
-from harness.results.why import ceiling_shares, clocks_mhz, details, explain, part_times, unpaired_parts
+from harness.results.why import WITHHELD, ceiling_shares, clocks_mhz, details, explain, part_times, unpaired_parts
 from harness.stats.roles import ROLES
 
 
@@ -40,6 +40,29 @@ def test_the_part_that_interacts_is_named_with_its_size():
 def test_an_open_verdict_is_not_explained_as_if_it_stood():
     why = explain(profiles(**CONFLICT), speeds(CONFLICT), None, "wall", 1, established=False)
     assert why.sentences[0].startswith("No verdict is established; as measured, ")
+
+
+def test_a_factor_whose_interval_holds_one_is_not_explained():
+    why = explain(profiles(**CONFLICT), speeds(CONFLICT), None, "wall", 1, half_width=0.3)
+    assert why.sentences[0] == WITHHELD and why.sentences[1].startswith("Kernels or nodes a batch")
+    assert not any("comes mostly from" in sentence for sentence in why.sentences)
+
+
+def test_no_cause_is_named_that_is_smaller_than_the_half_width():
+    times = {"baseline": (8, 8), "arch": (4, 8), "hw": (4, 7.9), "combined": (4, 8)}
+    free = explain(profiles(**times), speeds(times), None, "wall", 1)
+    held = explain(profiles(**times), speeds(times), None, "wall", 1, half_width=0.15)
+    assert "stem" in held.sentences[0] and "parts scaling differently" not in held.sentences[0]
+    assert "scaling differently" in free.sentences[0]
+    none = explain(profiles(**times), speeds(times), None, "wall", 1, half_width=0.25)
+    assert "comes from no part by more than its interval is wide" in none.sentences[0]
+    clocks = dict(zip(ROLES, (1980, 1980, 1980, 1900), strict=True))
+    told = [
+        any("clocks differ" in sentence for sentence in explain(
+            profiles(**times), speeds(times), None, "wall", 1, half_width=half, clocks_mhz=clocks).sentences)
+        for half in (0.01, 0.15)
+    ]  # fmt: skip
+    assert told == [True, False]
 
 
 def test_little_attribution_is_said():

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from harness.report.choose import Candidate, Choice
 from harness.report.figures.canvas import FAINT, INK, MARKERS, SERIES, Picture, canvas, logarithmic, shortened
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 MOST_NAMED = 8
 
@@ -26,36 +30,75 @@ def draw_pareto(choice: Choice) -> Picture | None:
         ):
             if group:
                 axes.plot(*_points(group), marker, color=colour, markersize=5, linestyle="", label=label)
-        for number, candidate in enumerate(front):
-            label = f"{number + 1} {shortened(candidate.label, 40)}, {candidate.setting}"
-            best = candidate is choice.best
-            axes.plot(
-                *_points([candidate]), "*" if best else "D", color=SERIES[2 if best else 0],
-                markersize=12 if best else 7, markeredgecolor=INK, markeredgewidth=0.6, linestyle="",
-                label=label if number < MOST_NAMED else None,
-            )  # fmt: skip
-            if number < MOST_NAMED:
-                axes.annotate(
-                    str(number + 1), (candidate.p50_ms, candidate.throughput_ips), (6, 4), textcoords="offset points"
-                )
+        line = _frontier(front)
+        _draw_numbered(axes, front, line, choice.best)
         axes.set(xlabel="p50 latency of a batch, ms (log)", ylabel="images/s (log)")
         axes.grid(True, which="major")
         axes.margins(0.12)
         logarithmic(axes, "x")
         logarithmic(axes, "y")
+        _draw_front(axes, line)
         figure.legend(loc="outside lower center", ncols=1)
     listed = "; ".join(
         f"{candidate.label} at {candidate.setting}: {candidate.throughput_ips:,.0f} images/s, "
         f"p50 {candidate.p50_ms:.3g} ms"
         for candidate in front
     )
+    objectives = ", ".join(choice.objectives)
+    others = [name for name in choice.objectives if name not in _DRAWN]
+    hollow = f" Hollow: on the front for {' or '.join(others)}, which no axis shows." if len(line) < len(front) else ""
     return Picture(
         "pareto",
-        f"Pareto front: {', '.join(choice.objectives)}",
-        f"Throughput against p50 latency. On the front, fastest first: {listed}.",
-        "Nothing beats a numbered point in all objectives at once; the star is the fastest within the limits.",
+        f"Pareto front: {objectives}",
+        f"Throughput against p50 latency. Objectives: {objectives}. On the front, fastest first: {listed}.",
+        f"Objectives: {objectives}. Nothing beats a numbered point in one of them without losing in "
+        f"another; the star is the fastest within the limits.{hollow}",
         figure,
     )
+
+
+_DRAWN = ("throughput", "p50 latency")
+_AROUND = ((6, 4), (-12, 4), (6, -11), (-12, -11))  # points, of a number from its mark
+
+
+def _frontier(front: Sequence[Candidate]) -> list[Candidate]:
+    """Return those of the front that none beats in both drawn objectives, by rising latency."""
+    out: list[Candidate] = []
+    for candidate in sorted(front, key=lambda one: (one.p50_ms or 0.0, -one.throughput_ips)):
+        last = out[-1] if out else candidate
+        is_as_good = (candidate.p50_ms, candidate.throughput_ips) == (last.p50_ms, last.throughput_ips)
+        if is_as_good or candidate.throughput_ips > last.throughput_ips:
+            out.append(candidate)
+    return out
+
+
+def _draw_numbered(axes: Axes, front: Sequence[Candidate], line: Sequence[Candidate], best: Candidate | None) -> None:
+    """Draw the candidates of the front, hollow where it is not by the two axes; the first ones with their number."""
+    for number, candidate in enumerate(front):
+        label = f"{number + 1} {shortened(candidate.label, 40)}, {candidate.setting}"
+        is_best, filled = candidate is best, candidate in line
+        colour = SERIES[2 if is_best else 0]
+        axes.plot(
+            *_points([candidate]), "*" if is_best else "D", color=colour if filled else "none",
+            markersize=12 if is_best else 7, markeredgecolor=INK if filled else colour, linestyle="",
+            markeredgewidth=0.6 if filled else 1.4, label=label if number < MOST_NAMED else None,
+        )  # fmt: skip
+        if number < MOST_NAMED:
+            place = (candidate.p50_ms or 0.0, candidate.throughput_ips)
+            axes.annotate(str(number + 1), place, _AROUND[number % len(_AROUND)], textcoords="offset points")
+
+
+def _draw_front(axes: Axes, line: Sequence[Candidate]) -> None:
+    """Draw the border of what the front beats in both drawn objectives, to the edges of the picture."""
+    if not line:
+        return
+    (_, slowest), (lowest, _) = axes.get_xlim(), axes.get_ylim()
+    latencies, speeds = _points(list(line))
+    axes.plot(
+        [latencies[0], *latencies, slowest], [lowest, *speeds, speeds[-1]],
+        color=SERIES[0], linewidth=1, drawstyle="steps-post", zorder=1, label="the front by the two axes",
+        scalex=False, scaley=False,
+    )  # fmt: skip
 
 
 def _points(group: list[Candidate]) -> tuple[list[float], list[float]]:

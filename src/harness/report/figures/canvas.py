@@ -69,7 +69,7 @@ class Picture:
         words = f'<title id="{self.name}-t">{html.escape(self.title)}</title>'
         words += f'<desc id="{self.name}-d">{html.escape(self.alt)}</desc>'
         points = 72 * self.figure.get_figwidth()
-        size = f' style="min-width: {1.05 * points:.0f}px; max-width: {1.5 * points:.0f}px"'
+        size = f' style="min-width: {points:.0f}px; max-width: {1.5 * points:.0f}px"'
         return re.sub(r"<svg\b([^>]*)>", lambda found: f"<svg {label}{size}{_fluid(found[1])}>{words}", text, count=1)
 
     def _svg(self, background: str) -> str:

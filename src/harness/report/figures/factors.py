@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from harness.report.figures.canvas import (
     COLOURS,
@@ -20,9 +21,11 @@ from harness.report.figures.canvas import (
 )
 from harness.report.findings import Matrix
 from harness.report.quartets import QuartetRow, interval
+from harness.results.figures import RANGE, tick_at_one
 
 MOST_PLACES = 240  # more can't be read; the page's table has them
-_FULL_COLOUR = math.log(1.5)  # a factor of 1.5 or 1 / 1.5, and beyond
+_HALF_COLOUR = math.log(2)  # a factor of 2 or 1/2 has three quarters of the colour, and none has all of it
+_DECIDED = ("amplify", "conflict", "independent")
 
 
 def draw_heatmap(matrix: Matrix, number: int) -> Picture | None:
@@ -40,12 +43,12 @@ def draw_heatmap(matrix: Matrix, number: int) -> Picture | None:
             for x, hw in enumerate(matrix.hws):
                 log_factor = matrix.log_factor((arch, hw))
                 members = [quartet for quartet in matrix.places.get((arch, hw), ()) if quartet.factor]
-                share = 0.5 if log_factor is None else 0.5 + max(-0.5, min(0.5, log_factor / _FULL_COLOUR / 2))
-                colour = colours(0.1 + 0.8 * share) if members else "none"
-                decided = any(quartet.verdict_adjusted in ("amplify", "conflict") for quartet in members)
-                axes.add_patch(_square(x, y, colour, decided))
-                ink = ("white" if abs(share - 0.5) > 0.35 else "black") if members else INK
-                axes.text(x, y, _words(members), ha="center", va="center", fontsize=9, color=ink, linespacing=1.3)
+                share = 0.0 if log_factor is None else colour_share(log_factor)
+                decided = bool(members) and all(quartet.verdict_adjusted in _DECIDED for quartet in members)
+                axes.add_patch(_square(x, y, colours(0.5 + 0.4 * share) if decided else "none", members, decided))
+                ink = ("white" if abs(share) > 0.7 else "black") if decided else INK
+                words = axes.text(x, y, _words(members), ha="center", va="center", fontsize=9, color=ink)
+                words.set(linespacing=1.3, bbox=None if decided or not members else _ON_HATCHES)
         axes.set(xlim=(-0.5, columns - 0.5), ylim=(rows - 0.5, -0.5))
         axes.set_xticks(range(columns), [_in_two_lines(hw) for hw in matrix.hws])
         axes.set_yticks(range(rows), [shortened(arch, 24) for arch in matrix.archs])
@@ -62,7 +65,8 @@ def draw_heatmap(matrix: Matrix, number: int) -> Picture | None:
         f"heatmap{number}",
         f"Interaction factors: {matrix.label}",
         f"Interaction factors, architecture by hardware. {listed}.",
-        "Orange: less than the product; violet: more; a frame: established beside all other quartets.",
+        "Orange: less than the product; violet: more; framed where that is established beside all other quartets. "
+        "Hatched, without a colour: not decided.",
         figure,
     )
 
@@ -73,11 +77,24 @@ def _in_two_lines(hw: str) -> str:
     return f"{engine} +\n{shortened(techniques, 24)}" if plus else shortened(hw, 24)
 
 
-def _square(x: int, y: int, colour: object, decided: bool) -> object:
+def colour_share(log_factor: float) -> float:
+    """Return how much of the colour a factor gets, from -1 (orange, conflict) to 1 (violet): it never saturates."""
+    return math.tanh(log_factor / _HALF_COLOUR)
+
+
+_ON_HATCHES: Any = {"facecolor": GROUND, "edgecolor": "none", "pad": 2}  # under words
+
+
+def _square(x: int, y: int, colour: object, members: Sequence[QuartetRow], decided: bool) -> object:
+    """Return a place: coloured where its verdicts are decided, framed where not of a product; else hatched."""
     from matplotlib.patches import Rectangle
 
-    size, edge = (0.92, 2.0) if decided else (0.96, 0.0)
-    return Rectangle((x - size / 2, y - size / 2), size, size, facecolor=colour, edgecolor=INK, linewidth=edge)
+    departs = decided and all(quartet.verdict_adjusted in ("amplify", "conflict") for quartet in members)
+    size = 0.92 if departs else 0.96
+    square = Rectangle((x - size / 2, y - size / 2), size, size, facecolor=colour, edgecolor=INK, linewidth=2 * departs)
+    if members and not decided:
+        square.set(hatch="///", edgecolor=FAINT, linewidth=0)
+    return square
 
 
 def _words(members: list[QuartetRow]) -> str:
@@ -93,7 +110,6 @@ def _words(members: list[QuartetRow]) -> str:
 
 
 MOST_FACTORS = 40  # quartets
-RANGE = (1 / 3, 3.0)  # an arrow where an interval leaves it
 _LOOKS = {"amplify": (SERIES[3], MARKERS[3]), "conflict": (COLOURS["arch"], MARKERS[1]),
           "independent": (COLOURS["combined"], MARKERS[0]), "inconclusive": (FAINT, MARKERS[2])}  # fmt: skip
 
@@ -131,6 +147,7 @@ def draw_forest(quartets: Sequence[QuartetRow], correction: str) -> Picture | No
         axes.tick_params(axis="y", length=0, labelsize=8)
         axes.set_xlabel("interaction factor (log)")
         logarithmic(axes, "x")
+        tick_at_one(axes.xaxis)
         axes.grid(True, axis="x")
         figure.legend(loc="outside lower center", ncols=2)
     factors = [(quartet, quartet.factor) for quartet in shown if quartet.factor]
@@ -160,7 +177,7 @@ def draw_gains(quartets: Sequence[QuartetRow]) -> Picture | None:
         :MOST_GAINS
     ]
     shown = [quartet for quartet in found if quartet in departing]
-    with canvas(0.9 + 0.56 * len(shown)) as (figure, axes):
+    with canvas(0.9 + 0.7 * len(shown)) as (figure, axes):
         for row, quartet in enumerate(shown):
             for place, name in enumerate(("arch", "hw", "expected", "combined")):
                 bar = axes.barh(
@@ -168,13 +185,14 @@ def draw_gains(quartets: Sequence[QuartetRow]) -> Picture | None:
                     linewidth=0.4, hatch="////" if name == "expected" else "",
                     label=_NAMES[name] if row == 0 else None,
                 )  # fmt: skip
-                axes.bar_label(bar, [f"{quartet.gains[name]:.2f}x"], padding=2, fontsize=8,
-                               bbox={"facecolor": GROUND, "edgecolor": "none", "pad": 0.5})  # fmt: skip
-        axes.axvline(1, color=INK, linewidth=0.8, zorder=0)
+                # lower than its bar is high, or it would cover the next one
+                axes.bar_label(bar, [f"{quartet.gains[name]:.2f}x"], padding=2, fontsize=7)
+        axes.axvline(1, color=FAINT, linewidth=0.8, zorder=0)
         axes.set_yticks(range(len(shown)), [_label(quartet, shown) for quartet in shown])
         axes.invert_yaxis()
         axes.margins(x=0.14, y=0.01)
         axes.set_xlabel("gain over the baseline")
+        tick_at_one(axes.xaxis)
         axes.tick_params(axis="y", length=0)
         figure.legend(loc="outside upper center", ncols=2)
     listed = "; ".join(

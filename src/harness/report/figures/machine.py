@@ -15,17 +15,19 @@ _MARKS = dict(zip(ROLES, "osD^", strict=True))
 
 
 def draw_roofline(quartets: Sequence[QuartetRow]) -> Picture | None:
-    """Draw the cells whose work was counted, and the roof of their machine where it was measured."""
+    """Draw the cells whose work was counted under the roof of their machine; None where either is not known."""
     cells = [(role, cell) for quartet in quartets for role, cell in quartet.cells.items() if _counted(cell)]
     if not cells:
         return None
     roofs = {name: [float(quartet.row[f"machine/{name}"]) for quartet in quartets if quartet.row.get(f"machine/{name}")]
              for name in ("copy_gb_s", "matmul_fp32_tflops", "matmul_fp16_tflops")}  # fmt: skip
+    if not (roofs["copy_gb_s"] and (roofs["matmul_fp32_tflops"] or roofs["matmul_fp16_tflops"])):
+        return None
     with canvas(3.6) as (figure, axes):
         intensity = [_intensity(cell) for _, cell in cells]
         span = np.geomspace(min(intensity) / 4, max(intensity) * 8, 100)
         for name, line in (("matmul_fp32_tflops", "-"), ("matmul_fp16_tflops", "--")):
-            if roofs[name] and roofs["copy_gb_s"]:
+            if roofs[name]:
                 peak, copy = float(np.median(roofs[name])), float(np.median(roofs["copy_gb_s"]))
                 precision = name.split("_")[1]
                 axes.plot(span, np.minimum(peak, span * copy / 1e3), line, color=INK, linewidth=1,
@@ -45,13 +47,12 @@ def draw_roofline(quartets: Sequence[QuartetRow]) -> Picture | None:
     measured = [(role, cell.metrics["roofline/share"]) for role, cell in cells if "roofline/share" in cell.metrics]
     shares = {role: [share for each, share in measured if each == role] for role in ROLES}
     listed = "; ".join(f"{role} {min(found):.1%} to {max(found):.1%}" for role, found in shares.items() if found)
-    lacking = "" if roofs["copy_gb_s"] else " The machine's ceilings were not measured (protocol.ceilings=true does)."
     return Picture(
         "roofline",
         "Roofline",
         f"Cells under the machine's ceilings; share of the nearer ceiling: {listed or 'not measured'}.",
         "Bytes are what the graph needs at least (inputs and outputs of each weighted operation once), not what an "
-        "engine moved." + lacking,
+        "engine moved.",
         figure,
     )
 

@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     try:
-        frame = harness.load(arguments.sweep)
+        frame = harness.load(arguments.sweep).dropna(axis="columns", how="all")
     except UserError as error:  # a study that was cut has not begun them all
         sys.exit(f"collect: {error}")
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -9,8 +9,7 @@ from pathlib import Path
 def page(source: Path) -> str:
     """Return the page as Markdown; `source`, the package's folder, is asked for by its import alone."""
     from harness.results.metrics import declared
-    from harness.results.record import PARAMS
-    from harness.results.row import TAGS
+    from harness.results.row import PARAMS, TAGS
 
     headed = ("metric", "unit", "better", "what")
     rows: dict[str, list[tuple[str, ...]]] = {"cell": [], "quartet": []}

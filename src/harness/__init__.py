@@ -17,7 +17,8 @@ os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
 
 
 def load(sweep: str | None = None, uri: str | None = None) -> pandas.DataFrame:
-    """Return one row a quartet of a sweep (see `harness.tracking.load.load`)."""
+    """Return one row a quartet of a sweep (see `harness.tracking.load.load`), with every column that is declared."""
     from harness.tracking.load import load as load_sweep
+    from harness.tracking.load import with_declared_columns
 
-    return load_sweep(sweep, uri)
+    return with_declared_columns(load_sweep(sweep, uri))

@@ -20,10 +20,10 @@ from typing import IO
 from harness.config import TrackingConfig
 from harness.system.command import CommandParser, run_command, whole_number
 from harness.system.errors import UserError
-from harness.tracking.store import Store, find_store, sqlite_path
+from harness.tracking.store import Store, find_store, shown, sqlite_path
 from harness.tracking.view import install_views, view_url, views
 
-DEFAULT_PORT = 5000
+DEFAULT_PORT, HOST = 5000, "127.0.0.1"
 _START_TIMEOUT_S = 90.0
 _STOP_TIMEOUT_S = 5.0
 
@@ -38,14 +38,22 @@ def _run(arguments: Sequence[str] | None) -> int:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: the server must not outlive us
     try:
-        store = find_store(TrackingConfig(root=options.root, experiment=options.experiment))
+        address = os.environ.get("MLFLOW_TRACKING_URI")
+        if options.root is not None and address:
+            raise UserError("--root: MLFLOW_TRACKING_URI names another store; unset it, or drop --root.")
+        root = TrackingConfig().root if options.root is None else options.root
+        store = find_store(TrackingConfig(root=root, experiment=options.experiment))
+        is_elsewhere = store.uri.startswith(("http://", "https://"))
+        if is_elsewhere and (options.port is not None or options.host is not None):
+            raise UserError(f"--port and --host are for a server of ours, and the runs are on {shown(store.uri)}.")
         install_views(store)
-        if store.uri.startswith(("http://", "https://")):
+        if is_elsewhere:
             print(f"The runs are on a server already: open {view_url(store, store.uri)}", flush=True)
             return 0
-        port = _free_port(options.host, options.port)
-        with _server(store, options.host, port) as process:
-            url = view_url(store, f"http://{_reachable(options.host)}:{port}")
+        host = HOST if options.host is None else options.host
+        port = _free_port(host, options.port)
+        with _server(store, host, port) as process:
+            url = view_url(store, f"http://{_reachable(host)}:{port}")
             print(f"MLflow shows the runs at {url}  (Ctrl-C stops it)", flush=True)
             for view in views()[1:]:
                 print(f"  {view.name}: {view_url(store, url.partition('/#')[0], view.key)}", flush=True)
@@ -63,8 +71,8 @@ def _parser() -> CommandParser:
     parser.add_argument(
         "--port", type=port, help=f"refused if busy; default: {DEFAULT_PORT}, or the next one that is free"
     )
-    parser.add_argument("--host", default="127.0.0.1", help="interface to serve on (default: %(default)s)")
-    parser.add_argument("--root", default="mlruns", help="folder of the embedded store (default: %(default)s)")
+    parser.add_argument("--host", help=f"interface to serve on (default: {HOST})")
+    parser.add_argument("--root", help=f"folder of the embedded store (default: {TrackingConfig().root})")
     parser.add_argument("--experiment", default="harness", help="MLflow experiment (default: %(default)s)")
     parser.add_argument("--no-browser", action="store_true", help="only print the address")
     return parser

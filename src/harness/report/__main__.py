@@ -14,11 +14,12 @@ from rich.console import Console
 
 from harness.config import TrackingConfig
 from harness.report.choose import Limits
-from harness.report.compare import Gate, compare, judge, parse_gate, print_comparison, print_judgement
+from harness.report.compare import Comparison, Gate, compare, judge, parse_gate, print_comparison, print_judgement
 from harness.report.figures import pictures, stages
-from harness.report.figures.canvas import write_figures
+from harness.report.figures.canvas import Picture, write_figures
+from harness.report.figures.changes import draw_changes
 from harness.report.findings import find
-from harness.report.page import page, write_page
+from harness.report.page import comparison_page, page, write_page
 from harness.report.study import Study, open_study
 from harness.report.table import print_table
 from harness.report.text import print_findings
@@ -41,6 +42,15 @@ def _run(arguments: Sequence[str] | None) -> int:
     gate = parse_gate(options.fail_on) if options.fail_on else None
     if gate is None and options.undecided:
         raise UserError("--undecided says what a gate does that can't tell: give it one with --fail-on slower:3%.")
+    limits = [
+        name for name in ("max_accuracy_drop", "max_p99_ms", "max_memory_gb") if getattr(options, name) is not None
+    ]
+    named_studies = [study for study in (options.study, options.other) if study is not None]
+    if options.uri is not None and named_studies and all(Path(study).is_dir() for study in named_studies):
+        raise UserError(f"--uri: {' and '.join(named_studies)} are folders, read without a store: drop it.")
+    if options.other is not None and limits:
+        named = f"--{limits[0].replace('_', '-')}"
+        raise UserError(f"{named} limits the best combination of one study; a comparison of two chooses none.")
     if options.other is not None:
         return _compare(console, options, gate)
     if gate is not None:
@@ -52,9 +62,10 @@ def _run(arguments: Sequence[str] | None) -> int:
 def _compare(console: Console, options: argparse.Namespace, gate: Gate | None) -> int:
     found = compare(open_study(options.study, options.uri), open_study(options.other, options.uri))
     print_comparison(console, found)
-    if gate is None:
+    judgement = None if gate is None else judge(found, gate)
+    _write_comparison(console, found, options, gate)
+    if gate is None or judgement is None:
         return 0
-    judgement = judge(found, gate)
     print_judgement(console, found, gate, judgement)
     for reason in (*judgement.failed, *judgement.undecided):
         print(f"harness.report: {reason}", file=sys.stderr)
@@ -63,17 +74,34 @@ def _compare(console: Console, options: argparse.Namespace, gate: Gate | None) -
     return UNDECIDED if judgement.undecided and options.undecided == "fail" else 0
 
 
+def _write_comparison(console: Console, found: Comparison, options: argparse.Namespace, gate: Gate | None) -> None:
+    """Write the page and the figures that are asked for."""
+    drawn = draw_changes(found) if options.figures or options.html else ()
+    if options.figures:
+        _write_figures(console, options.figures, drawn)
+    if options.html:
+        _write_page(console, options.html, comparison_page(found, drawn, gate))
+
+
+def _write_figures(console: Console, folder: Path, drawn: Sequence[Picture]) -> None:
+    write_figures(folder, drawn)
+    console.print(f"The figures: {folder}", highlight=False, soft_wrap=True)
+
+
+def _write_page(console: Console, path: Path, text: str) -> None:
+    write_page(path, text)
+    console.print(f"The page: {path}", highlight=False, soft_wrap=True)
+
+
 def _report(console: Console, study: Study, options: argparse.Namespace, uri: str) -> None:
     findings = find(study, Limits(options.max_accuracy_drop, options.max_p99_ms, options.max_memory_gb))
     print_table(console, study.frame, uri if study.sweep_id else None)
     print_findings(console, findings)
     if options.figures:
         shown = (*pictures(findings).values(), *(picture for _, picture, _ in stages(study, findings)))
-        write_figures(options.figures, shown)
-        console.print(f"The figures: {options.figures}", highlight=False, soft_wrap=True)
+        _write_figures(console, options.figures, shown)
     if options.html:
-        write_page(options.html, page(study, findings))
-        console.print(f"The page: {options.html}", highlight=False, soft_wrap=True)
+        _write_page(console, options.html, page(study, findings))
 
 
 def _parser() -> CommandParser:

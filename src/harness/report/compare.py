@@ -293,13 +293,18 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
     for factor in comparison.factors:
         if is_changed(factor.ratio):
             _say(console, f"Factor of {factor.label}: {interval(factor.before)} -> {interval(factor.after)}", "yellow")
-    for title, names in (
+    for title, names in unpaired(comparison):
+        if names:
+            _say(console, f"{title}: {', '.join(names)}", "yellow")
+
+
+def unpaired(comparison: Comparison) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Return the quartets that could not be compared, under what is to be said of them."""
+    return (
         (f"only in {comparison.before}", comparison.only_before),
         (f"only in {comparison.after}", comparison.only_after),
         ("finished before, failed now", comparison.lost),
-    ):
-        if names:
-            _say(console, f"{title}: {', '.join(names)}", "yellow")
+    )
 
 
 def _say(console: Console, text: str, style: str = "") -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from harness import __version__
+from harness.report.compare import Comparison, Gate, is_changed, judge, unpaired
 from harness.report.figures import MOST_QUARTETS, latencies, pictures, stages, telemetry
 from harness.report.figures.canvas import Picture
 from harness.report.findings import Findings
@@ -27,23 +28,14 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 def page(study: Study, findings: Findings, drawn: Mapping[str, Picture] | None = None) -> str:
     """Return the page of a study. `drawn`: the pictures of `pictures(findings)` where they were drawn already."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,  # every value: run names and parameters are other people's text
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"ratio": interval, "percent": _percent, "counted": counted, "limits": _limits}
     latency_pictures = dict(latencies(study, findings))
     factors = {quartet.run_id: quartet.factor for quartet in findings.quartets}
     parts = {run_id: (picture, _pieces(why, factors[run_id])) for run_id, picture, why in stages(study, findings)}
     first = next((quartet for quartet in findings.quartets if quartet.status == "FINISHED"), None)
     machine = study.files.json(first.run_id, "environment.json") if first else {}
     readings = telemetry(study, findings)
-    return environment.get_template("page.html").render(
+    return _rendered(
+        "page.html",
         study=study,
         findings=findings,
         answers=answers(findings),
@@ -58,8 +50,42 @@ def page(study: Study, findings: Findings, drawn: Mapping[str, Picture] | None =
         environment=list(_flat(machine)),
         commits=_distinct(findings, "git_sha"),
         version=__version__,
-        style=(_TEMPLATES / "page.css").read_text(),
     )
+
+
+def comparison_page(found: Comparison, pictures: Sequence[Picture], gate: Gate | None = None) -> str:
+    """Return the page of a comparison, with what a gate says of it."""
+    compared = [cell for cell in found.cells if cell.ratio is not None]
+    judgement = None if gate is None else judge(found, gate)
+    tile = None
+    if gate is not None and judgement is not None:
+        said = "failed" if judgement.failed else "undecided" if judgement.undecided else "passed"
+        tile = (said, f"gate slower:{100 * gate.slower:g}%", (*judgement.failed, *judgement.undecided))
+    return _rendered(
+        "comparison.html",
+        found=found,
+        compared=compared,
+        changed=[cell for cell in compared if cell.ratio is not None and is_changed(cell.ratio)],
+        gate=tile,
+        pictures=pictures,
+        lists=unpaired(found),
+        version=__version__,
+    )
+
+
+def _rendered(name: str, **values: Any) -> str:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,  # every value: run names and parameters are other people's text
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"ratio": interval, "percent": _percent, "counted": counted, "limits": _limits}
+    text: str = environment.get_template(name).render(style=(_TEMPLATES / "page.css").read_text(), **values)
+    return text
 
 
 def write_page(path: Path, text: str) -> None:

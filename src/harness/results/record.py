@@ -249,23 +249,6 @@ def strategy(plan: QuartetPlan, analysis: Analysis) -> str:
     return f"{advice} {numbers}"
 
 
-# what each param says; those of options (`arch.*`, `hw.*`, `protocol.*`, `scenario.*`) are the options' own
-PARAMS = {
-    "model": "the network",
-    "arch": "architecture techniques that are on, joined: `grouped+low_rank`; `none`",
-    "hw": "hardware techniques that are on, joined",
-    "batch_size": "images",
-    "engine": "of the combined cell",
-    "reference": "what the baseline runs on: `eager` or `engine`",
-    "scenario": "`fixed`, `single_stream`, `offline` or `server`",
-    "precision": "`fp16`, `tf32` or `fp32`, of the combined cell",
-    "weights": "of the network: a name, a file, or `random` with its seed",
-    "arch_weights": "trained ones of the changed network, where there are any",
-    "data": "the images",
-    "image_size": "pixels of a side",
-}
-
-
 def params(plan: QuartetPlan) -> dict[str, Any]:
     """Return what was requested: the axes of the grid and the options of the techniques that are on."""
     config = plan.config

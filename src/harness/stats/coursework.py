@@ -5,18 +5,19 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from harness.stats.roles import by_role
 from harness.stats.verdict import Verdict
 
 LOWER, UPPER = 0.95, 1.05  # the coursework's thresholds on the point estimate
 
 
 def coursework_factor(mean_throughputs: ArrayLike) -> float:
-    """Return combined * baseline / (arch * hw) of four mean throughputs, order baseline, arch, hw, combined.
+    """Return combined * baseline / (arch * hw) of four mean throughputs, by name or in the order of the roles.
 
     Raises:
         ValueError: unless there are exactly four finite, positive numbers.
     """
-    means = np.asarray(mean_throughputs, dtype=float)
+    means = np.asarray(by_role(mean_throughputs), dtype=float)
     if means.shape != (4,):
         raise ValueError(f"four mean throughputs (baseline, arch, hw, combined), got shape {means.shape}")
     if not (np.isfinite(means).all() and (means > 0).all()):

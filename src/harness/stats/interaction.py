@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from harness.stats.evidence import Array
 from harness.stats.intervals import MeanInterval, mean_interval, shares
+from harness.stats.roles import by_role, same_rows
 from harness.stats.sequential import cautious_half_width, stopping_half_width
 from harness.stats.stationarity import halves, remembers
 from harness.stats.verdict import Verdict, check_margin, distance_to_margin, is_decided, verdict
@@ -86,6 +87,7 @@ def estimate(
 
     Args:
         blocks: [B, 4] throughput of every block in time order, columns baseline, arch, hw, combined; any unit, B >= 1.
+            Where columns have names (a DataFrame, a mapping, a structured array) they count, in any order.
         groups: [B] label of the restart (fresh processes) of each block; None: all from one restart. Restarts count
             equally, however many blocks each has.
         margin: a factor within 1 - margin and 1 + margin counts as a product.
@@ -99,13 +101,17 @@ def estimate(
             that holds for noise which a short run can't show (`stats.sequential`).
 
     Raises:
-        ValueError: on a wrong shape, a throughput that is not finite and positive, or a margin or level outside (0, 1).
+        ValueError: on a wrong shape, other names of columns, a throughput that is not finite and positive, or a margin
+            or level outside (0, 1).
     """
     check_margin(margin)
     for name, value in (("level", level), ("decision_level", decision_level or level)):
         if not 0 < value < 1:
             raise ValueError(f"{name} must be between 0 and 1, got {value}")
     logs = np.log(_checked(blocks))
+    for name, labels in (("groups", groups), ("builds", builds)):
+        if not same_rows(blocks, labels):
+            raise ValueError(f"{name} and blocks have other indices: give both in the same order, with the same index")
     levels = (level, max(level, decision_level or level))
     return _judged(logs, _nesting(len(logs), groups, builds), margin, levels, host_bound, decision_level is not None)
 
@@ -186,7 +192,7 @@ def log_interaction(log_throughput: Array) -> Array:
 
 
 def _checked(blocks: ArrayLike) -> Array:
-    throughput = np.asarray(blocks, dtype=float)
+    throughput = np.asarray(by_role(blocks), dtype=float)
     if throughput.ndim != 2 or throughput.shape[1] != 4 or throughput.shape[0] == 0:
         raise ValueError(f"blocks must be [B, 4] (baseline, arch, hw, combined), B >= 1, got shape {throughput.shape}")
     bad = ~(np.isfinite(throughput) & (throughput > 0))

@@ -221,8 +221,12 @@ def _in_quotes(value: str) -> str:
 
 
 def _refuse_idle_options(overrides: Sequence[str], configs: Sequence[HarnessConfig]) -> None:
-    """Refuse an option of a technique that no job has on: it would change nothing, and look as if it did."""
+    """Refuse an option that no job reads, of a technique, the data or a scenario: it would look as if it did something.
+
+    Only the command line's own words: a preset may set what some of its grids don't need.
+    """
     for override in overrides:
+        _refuse_idle_setting(override, configs)
         match = re.match(r"\+*(arch|hw)\.(\w+)\.(\w+)=", override)
         if not match or match[3] == "enabled":
             continue
@@ -231,6 +235,28 @@ def _refuse_idle_options(overrides: Sequence[str], configs: Sequence[HarnessConf
             raise UserError(
                 f"{override}: {technique} is on in no cell of this sweep; add {family}={technique}, or drop the option."
             )
+
+
+def _refuse_idle_setting(override: str, configs: Sequence[HarnessConfig]) -> None:
+    """Refuse `data.X=` and `scenario.X=` where the data and the scenario of no job read X."""
+    from harness.networks.data import READ
+    from harness.sweep.scenarios import scenario_of
+
+    match = re.match(r"\+*(data|scenario)\.(\w+)=", override)
+    if not match or match[2] == "name":
+        return
+    group, option = match.groups()
+    named = sorted({getattr(config, group).name for config in configs})
+    if group == "data":
+        able = [name for name in READ if option in READ[name]]
+        idle = able and not any(name in able or name not in READ for name in named)
+    else:
+        able = ["server"]
+        idle = not any(scenario_of(config).has_requests for config in configs)
+    if idle:
+        raise UserError(
+            f"{override}: {group}={','.join(named)} reads no such option; add {group}={able[0]}, or drop it."
+        )
 
 
 def _refuse_unknown_additions(overrides: Sequence[str]) -> None:

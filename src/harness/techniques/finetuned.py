@@ -80,8 +80,8 @@ def check_weights(configs: Sequence[HarnessConfig]) -> None:
             if found.checkpoint is None and (parts or found.model.weights is None):
                 raise UserError(
                     f"checkpoints.use=require: {'+'.join(parts) or 'the unmodified model'} has no trained weights in "
-                    f"{config.checkpoints.dir}\nTrain them: {train_command(config, parts)} with the same options, "
-                    "or use checkpoints.use=auto."
+                    f"{config.checkpoints.dir}\nTrain them: {train_command(config, parts)} with the same options of "
+                    "model, arch and data, or use checkpoints.use=auto."
                 )
 
 
@@ -93,8 +93,8 @@ def _check_answers_count(config: HarnessConfig) -> None:
     if reason := untrained(found.model, config.arch, found.checkpoint):
         raise UserError(
             f"{option} goes by the network's answers, and {reason}.\n"
-            f"Train it: {train_command(config, trained_parts(config.arch))} with the same options, "
-            f"or leave {option} out."
+            f"Train it: {train_command(config, trained_parts(config.arch))} with the same "
+            f"options of model, arch and data, or leave {option} out."
         )
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.config import HarnessConfig
+from harness.results.metrics import declared
+from harness.results.row import OF_SWEEPS, PARAMS, TAGS
+from harness.stats.roles import ROLES, prefix_of
 from harness.system.errors import UserError
 from harness.tracking.runs import PARENT_TAG, search
 from harness.tracking.store import DATABASE, as_user_error, client, existing_uri, quiet_environment, shown
@@ -64,6 +68,38 @@ def load(sweep: str | None = None, uri: str | None = None) -> pandas.DataFrame:
         parent = _find(mlflow, experiments, sweep, address)
         runs = search(mlflow, [parent.info.experiment_id], f"tags.`{PARENT_TAG}` = '{parent.info.run_id}'")
     return _table(runs)
+
+
+def with_declared_columns(frame: pandas.DataFrame) -> pandas.DataFrame:
+    """Return the table with every column that is declared, whatever was measured: NaN or None where no row has it.
+
+    Those are the metrics, params and tags of `harness.results`, of each role that has them, and the options of all
+    techniques, scenarios and the protocol.
+    """
+    import pandas
+
+    rows = len(frame)
+    numbers = {name: pandas.Series(float("nan"), frame.index) for name in _declared_metrics() if name not in frame}
+    texts = {name: pandas.Series([None] * rows, frame.index, object) for name in _declared_texts() if name not in frame}
+    return pandas.concat([frame, pandas.DataFrame({**numbers, **texts}, index=frame.index)], axis=1)
+
+
+def _declared_metrics() -> list[str]:
+    roles = {"cell": ROLES, "quartet": ("combined",)}  # a quartet's own have no role before them
+    return [f"{prefix_of(role)}{name}" for metric in declared() for role in roles[metric.of] for name in metric.names]
+
+
+def _declared_texts() -> list[str]:
+    """Return the names of params and tags of a quartet, and of the options that are params."""
+    config = HarnessConfig()
+    groups: dict[str, Any] = {"protocol": config.protocol, "scenario": config.scenario}
+    for family in ("arch", "hw"):
+        techniques = getattr(config, family)
+        groups |= {f"{family}.{one.name}": getattr(techniques, one.name) for one in fields(techniques)}
+    named = [f"{group}.{one.name}" for group, options in groups.items() for one in fields(options)]
+    # a switch is in the params `arch` and `hw`, the scenario's name in `scenario`
+    options = [name for name in named if not name.endswith(".enabled") and name != "scenario.name"]
+    return [*PARAMS, *options, *(name for name in TAGS if name not in OF_SWEEPS)]
 
 
 def _address(uri: str | None) -> str:

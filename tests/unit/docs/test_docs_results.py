@@ -9,8 +9,7 @@ import results
 
 from harness.results import metrics
 from harness.results.metrics import declared
-from harness.results.record import PARAMS
-from harness.results.row import TAGS
+from harness.results.row import PARAMS, TAGS
 
 
 @pytest.fixture(scope="module")

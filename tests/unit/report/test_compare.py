@@ -124,3 +124,28 @@ def test_a_slowdown_that_is_sure_is_status_1_whatever_else_is_undecided(row, fol
     assert "failed, 1 slower for sure" in capsys.readouterr().out
     assert main([studies[0], studies[0], "--fail-on", "slower:3%", "--undecided", "fail"]) == 0
     assert "passed, none is slower by more" in capsys.readouterr().out
+
+
+def test_the_page_and_the_figures_of_a_comparison_are_written(row, folder, tmp_path, capsys):
+    same, slower = row("low_rank", "<b>fp16"), row(speeds=SLOWER)
+    studies = [str(folder("before", row(), same)), str(folder("after", slower, same, row("pruned")))]
+    page, figures = tmp_path / "page.html", tmp_path / "figures"
+    assert main([*studies, "--html", str(page), "--figures", str(figures), "--fail-on", "slower:3%"]) == 1
+    printed = capsys.readouterr().out
+    assert f"The page: {page}" in printed and f"The figures: {figures}" in printed
+    assert {one.name for one in figures.iterdir()} == {
+        f"{name}.{kind}" for name in ("throughputs", "changed_factors") for kind in ("png", "svg")
+    }
+    text = page.read_text()
+    assert text.count("<svg") == 2 and "<script" not in text and "<b>fp16" not in text
+    assert "grouped x fusion b4 (onnxruntime): combined, grouped + fusion" in text
+    assert "<b>failed</b>" in text and "slower: grouped x fusion b4" in text
+    assert "only in" in text and "pruned x fusion b4" in text
+    assert "of 8 cells changed beyond the interval" in text
+
+
+def test_a_comparison_of_nothing_in_common_still_has_its_page(row, folder, tmp_path):
+    studies = [str(folder("before", row())), str(folder("after", row("pruned")))]
+    page = tmp_path / "page.html"
+    assert main([*studies, "--html", str(page)]) == 0
+    assert "only in" in page.read_text() and "<svg" not in page.read_text()

@@ -13,8 +13,7 @@ from harness.report.quartets import quartets
 from harness.results import metrics as registry
 from harness.results.cells import cost_metrics
 from harness.results.metrics import HIGHER, Column, Metric, declare, declared, find_metric
-from harness.results.record import PARAMS
-from harness.results.row import TAGS
+from harness.results.row import PARAMS, TAGS
 from harness.techniques.arch.exit_policy import ExitPolicy
 from harness.tracking.view import state
 

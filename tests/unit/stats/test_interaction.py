@@ -6,11 +6,13 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import pandas
 import pytest
 
-from harness.stats import Verdict, estimate
+from harness.stats import Verdict, coursework_factor, estimate
 from harness.stats.interaction import of_one_build
 from harness.stats.intervals import mean_interval
+from harness.stats.roles import ROLES
 
 
 def blocks_with(factors: list[float]) -> np.ndarray:
@@ -231,3 +233,37 @@ def test_of_one_build_what_another_could_overturn_is_not_decided(low, high, said
     withheld = of_one_build(decided, 0.02)
     assert (withheld.verdict, withheld.p_value) == ("inconclusive", 1.0)
     assert "of one build" in withheld.reason and "2.0%" in withheld.reason
+
+
+def test_the_names_of_columns_count_in_any_order() -> None:
+    blocks = blocks_with(steady(0.8, 12))
+    frame = pandas.DataFrame(blocks, columns=list(ROLES))
+    expected = estimate(blocks)
+    mixed = frame[["combined", "hw", "arch", "baseline"]]
+    assert expected.factor == pytest.approx(0.8)
+    for named in (mixed, dict(mixed), mixed.to_records(index=False)):
+        found = estimate(named)  # type: ignore[arg-type]
+        assert (found.factor, found.low) == pytest.approx((expected.factor, expected.low))
+        assert found.gains.hw == pytest.approx(3)
+    means = frame.mean()
+    assert coursework_factor(means[::-1]) == pytest.approx(coursework_factor(list(means)))
+
+
+@pytest.mark.parametrize(
+    "names", [["baseline", "arch", "hw", "HW"], ["baseline", "arch", "hw"], [0, 1, 2, 3], [*ROLES, "restart"],
+              ["baseline", "arch", "arch", "combined"]]
+)  # fmt: skip
+def test_other_names_of_columns_are_refused(names: list[object]) -> None:
+    table = pandas.DataFrame(np.ones((6, len(names))), columns=names)
+    with pytest.raises(ValueError, match="names must be baseline, arch, hw, combined, each once and no other, got"):
+        estimate(table)
+
+
+def test_labels_in_another_order_than_the_blocks_are_refused() -> None:
+    frame = pandas.DataFrame(blocks_with(steady(0.8, 12)), columns=list(ROLES))
+    labels = pandas.Series(np.repeat([0, 1, 2], 4))
+    expected = estimate(frame.to_numpy(), groups=list(labels))
+    assert estimate(frame, groups=labels).low == pytest.approx(expected.low)
+    for name in ("groups", "builds"):
+        with pytest.raises(ValueError, match=f"{name} and blocks have other indices"):
+            estimate(frame, **{name: labels[::-1]})

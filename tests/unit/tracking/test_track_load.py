@@ -5,7 +5,8 @@ import math
 import pytest
 
 import harness
-from harness.results.row import QuartetRecord
+from harness.results.metrics import declared
+from harness.results.row import OF_SWEEPS, PARAMS, TAGS, QuartetRecord
 from harness.system.errors import UserError
 from harness.tracking.runs import finish, log_quartet, start_quartet, start_sweep
 
@@ -46,6 +47,24 @@ def test_a_row_is_exactly_what_mlflow_holds(store):
         assert all(row[name] == value for name, value in run.data.metrics.items())
         assert all(row[name] == value for name, value in run.data.params.items())
     assert not [column for column in table.columns if column.startswith("mlflow.")]
+
+
+def test_every_declared_column_is_there_whatever_was_measured(store):
+    sweep = start_sweep(store, "demo", {}, {})
+    quartet(store, sweep, "little", metrics={"throughput/wall": 1.5}, tags={"mine": "kept"})
+    table = harness.load(sweep, store.uri)
+    absent = ["interaction/factor", "baseline/accuracy/top1", "hw/gpu/energy_j_per_image", "build/cache_hit"]
+    assert table[absent].isna().all(axis=None) and all(table[name].dtype == float for name in absent)
+    for name in ("degraded", "verdict", "untrained", "arch.grouped.groups", "protocol.budget_s", "scenario.slo_ms"):
+        assert list(table[name]) == [None]
+    for metric in declared():
+        assert set(metric.names) <= set(table)
+    assert {*PARAMS, *TAGS} - set(OF_SWEEPS) <= set(table)
+    assert not set(OF_SWEEPS) & set(table)
+    assert (table["throughput/wall"][0], table["mine"][0]) == (1.5, "kept")
+    assert len(set(table.columns)) == len(table.columns)
+    empty = harness.load(start_sweep(store, "none yet", {}, {}), store.uri)
+    assert len(empty) == 0 and set(table.columns) - {"mine"} == set(empty.columns)
 
 
 def test_a_taken_name_gets_its_kind_in_front(store):

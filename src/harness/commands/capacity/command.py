@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
+WINDOW_S, SPLIT = 60.0, "random"  # unless an option says otherwise
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the answer; return 0, or 2 where the request is wrong."""
     return run_command("harness.capacity", lambda: _answer(_parser().parse_args(arguments)))
@@ -46,6 +49,7 @@ def _answer(options: argparse.Namespace) -> int:
     from harness.commands.capacity.command import find_curves
     from harness.commands.capacity.table import print_answer
 
+    _check_idle(options)
     _check_writable(options.json)
     question = Question(
         demand=_demand(options),
@@ -54,7 +58,7 @@ def _answer(options: argparse.Namespace) -> int:
         price_per_hour=options.price_per_hour,
         candidate=options.candidate,
         quartet=options.quartet,
-        split=options.split if options.simulate else None,
+        split=(options.split or SPLIT) if options.simulate else None,
     )
     found = answer(find_curves(options.study, options.uri), question)
     print_answer(Console(), found)
@@ -69,8 +73,18 @@ def _demand(options: argparse.Namespace) -> Demand:
     if options.profile is not None:
         return demand.profile(options.profile)
     if options.trace is not None:
-        return demand.trace(options.trace, options.window_s)
+        return demand.trace(options.trace, options.window_s or WINDOW_S)
     return demand.constant(options.demand)
+
+
+def _check_idle(options: argparse.Namespace) -> None:
+    """Raise UserError for an option that changes nothing beside the others: it would look as if it did."""
+    if options.window_s is not None and options.trace is None:
+        raise UserError("--window-s is for a trace of arrivals: add --trace CSV, or drop it.")
+    if options.split is not None and not options.simulate:
+        raise UserError("--split is for the check of the plans, which --no-simulate leaves out: drop one of the two.")
+    if options.uri is not None and Path(options.study).exists():
+        raise UserError(f"--uri: {options.study} is a file or a folder, read without a store: drop it.")
 
 
 def _check_writable(path: Path | None) -> None:
@@ -119,11 +133,9 @@ def _parser() -> CommandParser:
     )
     parser.add_argument("--candidate", metavar="CELL", help="arch, hw or combined (default: what sustains most)")
     parser.add_argument("--quartet", metavar="NAME", help="one of the study's (default: the one with that cell)")
-    parser.add_argument(
-        "--window-s", type=above_zero, default=60.0, help="a trace's peaks are means over it (%(default)s)"
-    )
+    parser.add_argument("--window-s", type=above_zero, help=f"a trace's peaks are means over it ({WINDOW_S:g})")
     parser.add_argument("--simulate", action=argparse.BooleanOptionalAction, default=True, help="check the plans")
-    parser.add_argument("--split", choices=list(SPLITS), default="random", help="of requests over GPUs (%(default)s)")
+    parser.add_argument("--split", choices=list(SPLITS), help=f"of requests over GPUs ({SPLIT})")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the answer there too")
     parser.add_argument("--uri", help="tracking URI, or the folder of an embedded store (default: mlruns)")
     return parser

@@ -28,6 +28,8 @@ def _run(arguments: Sequence[str] | None) -> int:
     from harness.system.quiet import quiet
 
     options = _parser().parse_args(arguments)
+    if options.no_test and options.engine is not None:
+        raise UserError("--engine chooses what is tested, and --no-test tests nothing: drop one of the two.")
     quiet()
     from harness.system.machine import environment
 

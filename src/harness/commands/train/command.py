@@ -48,10 +48,27 @@ def _run(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     quiet()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the same orderly end as Ctrl-C
+    _refuse_idle_options(options.overrides)
     configs = [job.config for job in compose_jobs(options.overrides)]
     for config in configs:
         check_options(config)
     return _train_all(configs)
+
+
+_TAKEN = ("model", "arch", "data", "train", "checkpoints", "cache", "tracking", "experiment", "hydra")
+
+
+def _refuse_idle_options(overrides: Sequence[str]) -> None:
+    """Refuse an option of a measurement: it would change nothing, and look as if it did."""
+    known_groups = {field.name for field in fields(HarnessConfig)} | {"batch"}  # others are Hydra's to refuse
+    for override in overrides:
+        key = override.lstrip("+~").partition("=")[0]
+        known = key.partition(".")[0].partition("/")[0] in _TAKEN or key == "engine.device"
+        if not known and key.partition(".")[0] in known_groups and override != "hw=none":  # what a preset may have on
+            wanted = "; to begin anew, train.resume=never" if key == "resume" else ""
+            raise UserError(
+                f"{override}: a training takes the options of {', '.join(_TAKEN[:7])}, and engine.device{wanted}."
+            )
 
 
 def _parser() -> CommandParser:

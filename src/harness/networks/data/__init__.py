@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 
 UNLABELLED = "synthetic"
 LABELLED = ("digits", "image_folder", "huggingface")  # one module each
+_OF_LABELS = ("seed", "path", "split_shares", "limit", "mean", "std")
+READ = {  # the options `data.*` that each of them reads; where a path is none, `check_data` says so
+    UNLABELLED: ("seed", "path"),
+    "digits": _OF_LABELS,  # shown whole, whatever `resize` says
+    "image_folder": (*_OF_LABELS, "resize"),
+    "huggingface": (*_OF_LABELS, "resize", "subset", "image_column", "label_column"),
+}
 
 
 def open_dataset(cfg: DataConfig) -> DataSet | None:

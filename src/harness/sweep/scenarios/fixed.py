@@ -22,6 +22,7 @@ from harness.system.errors import UserError
 class Fixed(Scenario):
     """No requests: the next batch is ready as soon as the previous one is done."""
 
+    has_requests = False
     replicates_builds = True
     side_by_side = True
 

@@ -31,6 +31,7 @@ class Scenario(ABC):
 
     rooms: ClassVar[tuple[str, ...]] = ()  # modules whose code decides its numbers, beside those of every quartet
 
+    has_requests: ClassVar[bool] = True  # and so reads the options `scenario.*`
     replicates_builds: ClassVar[bool] = False  # whether it can measure several builds of an engine
     side_by_side: ClassVar[bool] = False  # whether several quartets can be measured on the same visits
 

@@ -1,8 +1,8 @@
 """Stopping as the protocol does: few looks, narrow first, then 99% to decide; what it is worth near the margin.
 
 Simulated quartets stop by the product's own rule (`harness.measure.stopping`): at a look the interval must be narrow
-enough and the one at the decision level must decide, in a run that is not flagged as unstationary; at the last look the
-run ends. Shares are of all runs, in percent; a flagged run decides nothing.
+enough and the one at the decision level must decide; in a run that is flagged as unstationary, also if it is widened by
+what the change could move. At the last look the run ends. Shares are of all runs, in percent.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from harness.measure.stopping import is_look
 from harness.stats.interaction import log_interaction
 from harness.stats.intervals import mean_interval
 from harness.stats.sequential import cautious_half_width, stopping_half_width
-from harness.stats.stationarity import halves, remembers
+from harness.stats.stationarity import could_move, halves, remembers
 from harness.stats.verdict import DECISION_LEVEL
 
 FACTORS = (0.94, 0.949, 0.951, 1.0, 1.049, 1.051, 1.06)
@@ -55,7 +55,7 @@ class Look:
     error: Array  # of ln(factor)
     half_width: Array  # as it is reported
     stopping: Array  # the one that must be narrow
-    deciding: Array  # half-width at the decision level
+    deciding: Array  # half-width at the decision level; of a flagged run, with what the change could move
     flagged: NDArray[np.bool_]
 
 
@@ -89,6 +89,7 @@ def _look(series: Array, restarts: NDArray[np.intp], builds: NDArray[np.intp] | 
         flagged = remembers(interval) | (compared.differ() if compared is not None else False)
         stop = stopping_half_width(interval, part.shape[1], LEVEL, DECISION_LEVEL)
         decide = cautious_half_width(interval, part.shape[1], DECISION_LEVEL)
+        decide = decide + could_move(interval, compared, DECISION_LEVEL)
         parts.append((interval.mean, interval.half_width(LEVEL), stop, decide, flagged))
     return Look(series.shape[1], *(np.concatenate(column) for column in zip(*parts, strict=True)))
 
@@ -103,7 +104,8 @@ def _as_an_ideal_test_flags(look: Look, series: Array, sd: float) -> Look:
     after = look.blocks - before
     difference = sums[:, :-1] / before - (sums[:, -1:] - sums[:, :-1]) / after
     z = np.abs(difference) / (sd * np.sqrt(1 / before + 1 / after))
-    return replace(look, flagged=look.flagged | (z.max(axis=1) > IDEAL_BOUND))
+    found = z.max(axis=1) > IDEAL_BOUND
+    return replace(look, flagged=look.flagged | found, deciding=np.where(found, np.inf, look.deciding))
 
 
 def _row(noise: str, sd: float, factor: float, looks: Sequence[Look], target: float) -> Stopped:
@@ -114,7 +116,6 @@ def _row(noise: str, sd: float, factor: float, looks: Sequence[Look], target: fl
     running[:] = True
     for look in looks:
         found = classify(look.error + np.log(factor), look.deciding)
-        found[look.flagged] = "inconclusive"
         stop = running & (look.stopping <= target) & (found != "inconclusive")
         ends = running if look is looks[-1] else stop
         verdicts[ends], used[ends], flagged[ends] = found[ends], look.blocks, look.flagged[ends]

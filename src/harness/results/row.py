@@ -25,7 +25,7 @@ TAGS = {
     "strategy": "one sentence of advice",
     "why": "where the factor comes from",
     "converged": "whether the interval became narrow within the budget",
-    "unstationary": "how the run changed while it was measured, if it did: then nothing is decided",
+    "unstationary": "how the run changed while it was measured, if it did",
     "host_bound": "whether a cell waits for its host",
     "degraded": "which cell did less than requested, and why",
     "untrained": "which cells have weights that nothing was learnt in, and why: they have no accuracy",

@@ -12,7 +12,7 @@ from harness.stats.evidence import Array
 from harness.stats.intervals import MeanInterval, mean_interval, shares
 from harness.stats.roles import by_role, same_rows
 from harness.stats.sequential import cautious_half_width, stopping_half_width
-from harness.stats.stationarity import halves, remembers
+from harness.stats.stationarity import Halves, could_move, halves, remembers
 from harness.stats.verdict import Verdict, check_margin, distance_to_margin, is_decided, verdict
 from harness.system.counts import counted
 
@@ -48,7 +48,7 @@ class Interaction:
     gains: Gains
     margin: float
     level: float
-    unstationary: str = ""  # how the halves of the run differ, if they do: then nothing is decided
+    unstationary: str = ""  # how the run changed, if it did: then only what the change can't overturn is decided
     stopping_half_width: float = math.inf  # what has to be narrow before a run may end: see `stats.sequential`
 
 
@@ -127,11 +127,16 @@ def _judged(
     interval = mean_interval(series, nesting.restart_of, nesting.build_of)
     log_factor, half_width = float(interval.mean), float(interval.half_width(levels[0]))
     factor, low, high = _factors(log_factor, half_width)
-    unstationary = _unstationary(interval, series, nesting.restart_of)
-    missing = _missing(series, nesting.restarts, host_bound) or unstationary or None
+    compared = halves(series, nesting.restart_of)
+    unstationary = _unstationary(interval, compared)
+    missing = _missing(series, nesting.restarts, host_bound)
+    deciding = cautious_half_width(interval, len(logs), levels[1]) if looks else interval.half_width(levels[1])
+    moved = float(could_move(interval, compared, levels[1]))
+    if missing is None and unstationary:
+        possible = _factors(log_factor, float(deciding) + moved)
+        missing = None if is_decided(verdict(*possible[1:], margin)) else unstationary
     found, reason = Verdict.INCONCLUSIVE, missing
     if missing is None:
-        deciding = cautious_half_width(interval, len(logs), levels[1]) if looks else interval.half_width(levels[1])
         found, reason = _decision(low, high, _factors(log_factor, float(deciding)), margin, levels)
     return Interaction(
         factor=factor,
@@ -144,7 +149,7 @@ def _judged(
         builds=nesting.builds,
         half_width=half_width,
         effective_replicates=float(interval.effective_replicates()),
-        p_value=float(interval.p_value(distance_to_margin(log_factor, margin))) if missing is None else 1.0,
+        p_value=float(interval.p_value(distance_to_margin(log_factor, margin) - moved)) if missing is None else 1.0,
         gains=_gains(logs, nesting),
         margin=margin,
         level=levels[0],
@@ -172,15 +177,14 @@ def _decision(
     return found, _reason(found, low, high, margin)
 
 
-def _unstationary(interval: MeanInterval, series: Array, restart_of: NDArray[np.intp]) -> str:
+def _unstationary(interval: MeanInterval, compared: Halves | None) -> str:
     if remembers(interval):
         return "not stationary: the noise is as slow as the run is long (1/f), and its mean says little"
-    found = halves(series, restart_of)
-    if found is None or not found.differ():
+    if compared is None or not compared.differ():
         return ""
     return (
-        f"not stationary: the factor changed by {abs(np.expm1(float(found.difference))):.1%} between the halves "
-        f"of the run, where {np.expm1(float(found.allowed)):.1%} could be noise"
+        f"not stationary: the factor changed by {abs(np.expm1(float(compared.difference))):.2%} between the halves "
+        f"of the run, where {np.expm1(float(compared.allowed)):.2%} could be noise"
     )
 
 

@@ -4,6 +4,9 @@ An interval speaks for noise that has no memory beyond the run. A step (another 
 drift of one cell breaks that, and nothing in the interval shows it. The halves of each restart are compared, each with
 its own interval for autocorrelated noise: a difference beyond both says that the run was not stationary. Noise whose
 memory is as long as the run (1/f) is found by its likelihood.
+
+On a GPU whose blocks scatter by 0.05% the smallest warming is such a difference. So a run that was not stationary may
+still decide what the change can't overturn: `could_move` says by how much the mean may be off.
 """
 
 from __future__ import annotations
@@ -13,15 +16,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.stats.autocorrelation import long_memory, within_runs
+from harness.stats.autocorrelation import as_flicker, long_memory, within_runs
 from harness.stats.evidence import Array
 from harness.stats.intervals import MeanInterval
 
 MINIMUM_HALF = 10  # blocks of all restarts in a half; with fewer, both intervals allow nearly everything
 LEVEL = 0.95  # of the two intervals; `make calibrate` shows how often steady noise is flagged
-
-
 LONG_MEMORY = 0.5  # probability from which noise counts as remembering the whole run
+# A step near either end of a run moves its mean by more than its halves differ: by tenfold if it is a twentieth of the
+# run from the end. And who measures until they decide finds the intervals of 1/f noise too narrow.
+PER_DIFFERENCE = 10.0
+PER_HALF_WIDTH = 3.0
 
 
 @dataclass(frozen=True)
@@ -61,3 +66,20 @@ def remembers(interval: MeanInterval) -> NDArray[np.bool_]:
     """Return where the noise of a series is as slow as its run is long, shape [...]; of its `mean_interval`."""
     found: NDArray[np.bool_] = long_memory(interval.levels[0]) > LONG_MEMORY  # the level within runs, if there is one
     return found
+
+
+def could_move(interval: MeanInterval, compared: Halves | None, level: float) -> Array:
+    """Return by how much the mean of ln(factor) may be off because the run was not stationary, shape [...]; 0: it was.
+
+    Args:
+        interval: the `mean_interval` of the series.
+        compared: its `halves`.
+        level: the confidence level of the interval of 1/f noise, where the noise is that.
+    """
+    moved = np.zeros(np.shape(interval.mean))
+    if compared is not None:
+        moved = np.where(compared.differ(), PER_DIFFERENCE * np.abs(compared.difference), moved)
+    flicker = as_flicker(interval.levels[0])
+    if flicker is not None:
+        moved = np.where(remembers(interval), moved + PER_HALF_WIDTH * flicker.half_width(level), moved)
+    return moved

@@ -20,6 +20,8 @@ from harness.measure.references import answers_of
 from harness.measure.telemetry import Consumption, Telemetry, consumption
 from harness.system.errors import CellError
 
+SECOND_PROCESSES = 4  # at once on a GPU, beside the cells that are still timed
+
 
 @dataclass
 class Inspections:
@@ -52,8 +54,9 @@ class Inspections:
             self._answers(cell, handles, held, staying)
         if self.settings.why and held:
             self.progress.stage("profiles")
-            for cell in todo:
-                self._profile(cell, held, staying)
+            at_once = SECOND_PROCESSES if self.device == "cuda" else 1  # a CPU gains nothing, and has less memory
+            for start in range(0, len(todo), at_once):
+                self._profiles(todo[start : start + at_once], held, staying)
         if self.settings.ceilings and self.ceilings is None:
             self._ceilings(cells, held, staying)
 
@@ -82,7 +85,7 @@ class Inspections:
                 if name not in held:  # each command has a process of its own anyway
                     return handles[name]
                 beside = name in staying
-                return stack.enter_context(_to_spoil(cell, held, staying, self.settings))
+                return _usable(stack.enter_context(_to_spoil([cell], held, staying, self.settings))[name])
 
             try:
                 found = answers_of(cell, handles[name], self.settings, self.progress, apart)
@@ -95,13 +98,15 @@ class Inspections:
         if found is not None:
             self.answers[name] = found
 
-    def _profile(self, cell: Cell, held: Mapping[str, Worker], staying: Collection[str]) -> None:
-        name = cell.name
-        try:
-            with _to_spoil(cell, held, staying, self.settings) as handle:
-                self.profiles[name] = handle.ask("why", None, self.settings.worker_timeout_s)
-        except CellError as error:  # no reason to lose a quartet that is measured
-            self.no_profile[name] = str(error).removeprefix(f"{name}: ")
+    def _profiles(self, cells: Sequence[Cell], held: Mapping[str, Worker], staying: Collection[str]) -> None:
+        """Profile one cell after the other; a process comes up in many seconds, so the second ones do so together."""
+        with _to_spoil(cells, held, staying, self.settings) as handles:
+            for cell in cells:
+                name = cell.name
+                try:
+                    self.profiles[name] = _usable(handles[name]).ask("why", None, self.settings.worker_timeout_s)
+                except CellError as error:  # no reason to lose a quartet that is measured
+                    self.no_profile[name] = str(error).removeprefix(f"{name}: ")
 
     def _ceilings(self, cells: Sequence[Cell], held: Mapping[str, Worker], staying: Collection[str]) -> None:
         """Measure what the machine can at most; last, for it takes memory and may end a worker."""
@@ -111,7 +116,8 @@ class Inspections:
             return
         cell = next((cell for cell in cells if cell.name not in staying), cells[0])
         try:
-            with _to_spoil(cell, held, staying, self.settings) as handle:
+            with _to_spoil([cell], held, staying, self.settings) as handles:
+                handle = _usable(handles[cell.name])
                 self.ceilings = handle.ask("ceilings", SIZES[self.device], self.settings.worker_timeout_s)
                 self.no_ceilings = ""
         except CellError as error:  # too little memory, say: the next inspection tries again
@@ -131,16 +137,28 @@ class Inspections:
 
 @contextmanager
 def _to_spoil(
-    cell: Cell, held: Mapping[str, Worker], staying: Collection[str], settings: ProtocolConfig
-) -> Iterator[Worker]:
-    """Give a process of the cell that is never timed again: its own one, or a second one where that will be.
+    cells: Sequence[Cell], held: Mapping[str, Worker], staying: Collection[str], settings: ProtocolConfig
+) -> Iterator[Mapping[str, Worker | CellError]]:
+    """Give each cell a process that is never timed again, or the reason why it has none.
 
-    Raises CellError where a second one can't be loaded.
+    It is the cell's own one, or a second one where that will be timed again; all second ones come up at once.
     """
-    name = cell.name
-    if name in held and name not in staying:
-        yield held[name]
-        return
-    with workers([cell]) as handles:
-        handles[name].ask("load", None, settings.worker_timeout_s)
-        yield handles[name]
+    found: dict[str, Worker | CellError] = {
+        cell.name: held[cell.name] for cell in cells if cell.name in held and cell.name not in staying
+    }
+    with workers([cell for cell in cells if cell.name not in found]) as handles:
+        for handle in handles.values():
+            handle.send("load")
+        for name, handle in handles.items():
+            try:
+                handle.receive("load", settings.worker_timeout_s)
+                found[name] = handle
+            except CellError as error:  # no room for a second one, say
+                found[name] = error
+        yield found
+
+
+def _usable(handle: Worker | CellError) -> Worker:
+    if isinstance(handle, CellError):
+        raise handle
+    return handle

@@ -14,8 +14,8 @@ for packed in experiments/tensorrt_levels/*.timing.xz; do
 done
 
 questions() {
-  sweep tensorrt_eager $grid_words engine.build_jobs=2
-  sweep tensorrt_engine $grid_words engine.build_jobs=2 reference=engine
+  sweep tensorrt_eager $grid_words protocol.builds=1 engine.build_jobs=4
+  sweep tensorrt_engine $grid_words protocol.builds=1 engine.build_jobs=4 reference=engine
 }
 lanes "${1:-100000}" questions
 collect experiments/densenet121_tensorrt tensorrt_eager tensorrt_engine

@@ -170,6 +170,6 @@ def test_a_wrong_number_in_a_readme_is_found(tmp_path):
     shutil.copytree(source, tmp_path / "study")
     page = tmp_path / "study" / "README.md"
     page.write_text(
-        page.read_text().replace("15,488", "15,489").replace("0.723 [0.721, 0.726]", "0.733 [0.721, 0.726]")
+        page.read_text().replace("13,996", "13,997").replace("0.822 [0.821, 0.823]", "0.832 [0.821, 0.823]")
     )
-    assert not_in_the_data(tmp_path / "study") == ["('0.733', '0.721', '0.726')", "15,489"]
+    assert not_in_the_data(tmp_path / "study") == ["('0.832', '0.821', '0.823')", "13,997"]

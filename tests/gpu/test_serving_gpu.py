@@ -33,7 +33,7 @@ TEST = LoadTest("server", 40.0, percentile=90.0, slo_ms=500.0, min_duration_s=1.
         ("eager", ("hw=fp16",)),
         ("inductor", ("hw=fp16",)),
         ("inductor", ("hw=[fp16,fusion,dynamic_batching]", "arch=early_exit", *BATCHER)),
-        ("tensorrt", ("hw=[fp16,fusion,dynamic_batching]", "arch=early_exit", *BATCHER)),
+        ("tensorrt", ("hw=[fp16,fusion,dynamic_batching]", "arch=early_exit", *BATCHER, "engine.builder_level=0")),
     ],
 )
 def test_a_cell_serves_what_it_computes(configured, cache, engine, overrides):

@@ -52,13 +52,13 @@ def self_test(engine: str, device: str, build_only: bool = False) -> SelfTest:
 
 
 def _techniques(engine: str, device: str) -> str:
-    """Return the stack that an engine is tested with: what it accelerates by on this device, or the control."""
+    """Return the stack that an engine is tested with: what it accelerates by here, if built quickly, or the control."""
     from harness.engines import get
     from harness.techniques.hw.fp16 import FP16
 
-    able = get(engine).capabilities
-    stack = ["fp16"] if device == "cuda" and FP16 in able.precisions else []  # a CPU emulates it
-    stack += ["fusion"] if able.fuses else []
+    able, quick = get(engine).capabilities, get(engine).quick
+    stack = ["fp16"] if device == "cuda" and FP16 in able.precisions and "fp16" in quick else []  # a CPU emulates it
+    stack += ["fusion"] if able.fuses and "fusion" in quick else []
     return f"[{','.join(stack)}]" if len(stack) > 1 else (stack or ["identity"])[0]
 
 

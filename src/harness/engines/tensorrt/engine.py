@@ -54,6 +54,8 @@ class TensorRtEngine(Engine):
         EngineOption("channels_last", bool | None, "take images as NHWC; None: off"),
     )  # fmt: skip
 
+    quick = ("fp16",)  # at its level of fusion even a tiny network builds for a minute
+
     def __init__(self, flavour: Flavour) -> None:
         self.flavour = flavour
         self.name = flavour.name

@@ -18,6 +18,7 @@ from harness.config import from_omegaconf
 from harness.stats import estimate, percentile
 from harness.stats.roles import ROLES
 from harness.sweep.command_line import compose_jobs
+from harness.tracking.load import load
 
 CELL_METRICS = (
     "throughput/wall", "latency_ms/mean", "model/params_m", "model/gmacs", "build/export_s",
@@ -43,7 +44,7 @@ ARTIFACTS = {"samples.parquet", "interaction.json", "environment.json", "config.
 @pytest.fixture(scope="module")
 def frame(study, store_root) -> pandas.DataFrame:
     assert study.returncode == 0, study.stdout + study.stderr
-    return harness.load("study", str(store_root)).set_index("hw", drop=False)
+    return load("study", str(store_root)).set_index("hw", drop=False)  # what was logged, and no column more
 
 
 @pytest.fixture(scope="module", params=["fusion", "fp16"])

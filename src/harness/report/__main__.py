@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.text import Text
 
 from harness.config import TrackingConfig
 from harness.report.choose import Limits
@@ -96,6 +97,8 @@ def _write_page(console: Console, path: Path, text: str) -> None:
 def _report(console: Console, study: Study, options: argparse.Namespace, uri: str) -> None:
     findings = find(study, Limits(options.max_accuracy_drop, options.max_p99_ms, options.max_memory_gb))
     print_table(console, study.frame, uri if study.sweep_id else None)
+    if study.left_out:
+        console.print(Text(f"Left out of the sweep (on_unsupported=skip):\n{study.left_out}"), soft_wrap=True)
     print_findings(console, findings)
     if options.figures:
         shown = (*pictures(findings).values(), *(picture for _, picture, _ in stages(study, findings)))

@@ -44,6 +44,7 @@ class Study:
     command: str  # "" where it was not stored
     files: Files
     sweep_id: str = ""  # of the parent run; "" for a folder
+    left_out: str = ""  # jobs that were not measured, and why, one a line
 
 
 def open_study(what: str | None, uri: str | None = None) -> Study:
@@ -57,7 +58,7 @@ def open_study(what: str | None, uri: str | None = None) -> Study:
         return _of_folder(Path(what))
     sweep = find_sweep(what, uri)
     frame = load(sweep.run_id, uri)
-    return Study(sweep.name, frame, sweep.command, _StoreFiles(sweep.uri), sweep.run_id)
+    return Study(sweep.name, frame, sweep.command, _StoreFiles(sweep.uri), sweep.run_id, sweep.left_out)
 
 
 def _of_folder(folder: Path) -> Study:

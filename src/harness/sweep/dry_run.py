@@ -19,6 +19,7 @@ from harness.sweep.refusals import PlannedSweep
 from harness.sweep.scenarios import scenario_of
 from harness.sweep.terminal import VERBATIM, announce_plan
 from harness.system.cache import Cache
+from harness.system.counts import counted
 from harness.system.errors import CellError, UserError
 
 
@@ -51,7 +52,7 @@ def _described(designs: Sequence[PlannedDesign]) -> list[str]:
     """Return the quartets and distinct cells of each design, one line each."""
     quartets = sum(len(design.jobs) for design in designs)
     cells = sum(len(_cells(design)) for design in designs)
-    lines = [f"{_count(quartets, 'quartet')}, {_count(cells, 'distinct cell')} to bring up:"]
+    lines = [f"{counted(quartets, 'quartet')}, {counted(cells, 'distinct cell')} to bring up:"]
     for design in designs:
         for job in design.jobs:
             plan = job.plan
@@ -99,7 +100,7 @@ def _look_up(plan: QuartetPlan, build: int, seen: set[str], engines: _Engines) -
 def _cached(engines: _Engines) -> str:
     to_build = engines.to_build()
     return (
-        f"{_count(len(engines.found), 'engine')}: {len(engines.found) - len(to_build)} in the cache, "
+        f"{counted(len(engines.found), 'engine')}: {len(engines.found) - len(to_build)} in the cache, "
         f"{len(to_build)} to build{_by_name(to_build)}"
     )
 
@@ -154,7 +155,3 @@ def _building(to_build: Sequence[str], usual_s: Mapping[str, float]) -> str:
 
 def _minutes(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds >= 600 else f"{seconds / 60:.1f} min"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from harness.sweep.command_line import Job
+from harness.system.counts import counted
 from harness.system.errors import UserError
 
 
@@ -89,5 +90,6 @@ class Reasons:
             lines.append(f"{refused} of {jobs} jobs of this sweep can't be measured:")
             lines += [f"  {entry.text}" for entry in found]
         if self.able() and found and not skip and not self._of_all:
-            lines.append(f"on_unsupported=skip leaves them out and measures the other {jobs - refused}.")
+            others = counted(jobs - refused, "job")
+            lines.append(f"on_unsupported=skip leaves them out and measures the other {others}.")
         return "\n".join(lines)

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.measure.stopping import Standing
+from harness.system.counts import counted
 from harness.system.secrets import redacted
 
 if TYPE_CHECKING:
@@ -29,7 +30,10 @@ def announce_plan(console: Console, planned: PlannedSweep) -> None:
     if planned.left_out:
         left = sum(entry.jobs for entry in planned.left_out)
         whole = left + len(planned.jobs)
-        console.print(f"{left} of {whole} jobs are left out (on_unsupported=skip):", **VERBATIM)
+        console.print(
+            f"{left} of {counted(whole, 'job')} {'is' if left == 1 else 'are'} left out (on_unsupported=skip):",
+            **VERBATIM,
+        )
         for entry in planned.left_out:
             console.print(f"  {redacted(entry.text)}", **VERBATIM)
 

@@ -28,6 +28,7 @@ class SweepRun:
     name: str
     command: str  # what started it
     uri: str
+    left_out: str = ""  # jobs that were not measured, and why, one a line
 
 
 def find_sweep(sweep: str | None = None, uri: str | None = None) -> SweepRun:
@@ -41,7 +42,10 @@ def find_sweep(sweep: str | None = None, uri: str | None = None) -> SweepRun:
     with as_user_error(address, "read"):
         mlflow = client(address)
         run = _find(mlflow, [experiment.experiment_id for experiment in mlflow.search_experiments()], sweep, address)
-    return SweepRun(str(run.info.run_id), str(run.info.run_name), run.data.tags.get("command", ""), address)
+    tags = run.data.tags
+    return SweepRun(
+        str(run.info.run_id), str(run.info.run_name), tags.get("command", ""), address, tags.get("left_out", "")
+    )
 
 
 def load(sweep: str | None = None, uri: str | None = None) -> pandas.DataFrame:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import replace
 
 import pytest
 
 from harness.report.__main__ import main
-from harness.report.page import _pieces
+from harness.report.choose import Limits
+from harness.report.findings import find
+from harness.report.page import _pieces, page
+from harness.report.study import open_study
 from harness.stats.factorial import Ratio
 
 HOSTILE = '<script>alert("x")</script><img src=x onerror=alert(1)>'
@@ -41,6 +45,13 @@ def test_hostile_names_parameters_and_reasons_stay_text(row, written):
     )
     assert "<script" not in text and "<img" not in text
     assert "&lt;script&gt;" in text
+
+
+def test_what_a_sweep_left_out_is_in_the_page_as_text(row, folder):
+    study = open_study(str(folder("study", row())))
+    assert "on_unsupported" not in page(study, find(study, Limits()))
+    text = page(replace(study, left_out=f"arch=pruned: {HOSTILE}"), find(study, Limits()))
+    assert "arch=pruned: &lt;script&gt;" in text and HOSTILE not in text
 
 
 def test_a_dollar_sign_is_no_formula(row, written):

@@ -7,10 +7,10 @@ import math
 import pandas
 import pytest
 
-import harness
 from harness.results.row import QuartetRecord
 from harness.stats.multiplicity import holm_p_values
 from harness.sweep.conclude import adjust
+from harness.tracking.load import load
 from harness.tracking.runs import finish, log_quartet, start_quartet, start_sweep
 
 
@@ -27,8 +27,8 @@ def adjusted(store):
             log_quartet(store, run_id, QuartetRecord(metrics=metrics, tags=tags))
             failed = number >= len(quartets)
             finish(store, run_id, "FAILED" if failed else "FINISHED", "killed" if failed else None)
-        adjust(store, harness.load(sweep, store.uri))
-        return harness.load(sweep, store.uri)
+        adjust(store, load(sweep, store.uri))
+        return load(sweep, store.uri)
 
     return make
 

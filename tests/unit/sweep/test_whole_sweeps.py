@@ -11,6 +11,7 @@ from torch import nn
 
 from harness.config import TrackingConfig, packages
 from harness.measure.progress import Silent
+from harness.report.study import open_study
 from harness.sweep import refusals, run
 from harness.sweep.build import build_quartet, look_up
 from harness.sweep.command_line import compose_sweep
@@ -47,7 +48,7 @@ def test_all_refusals_of_a_grid_are_told_at_once_each_with_its_jobs(judged):
     assert lines[0] == "3 of 4 jobs of this sweep can't be measured:"
     assert lines[1] == "  batch_size=0 (2 jobs): batch_size=0: must be at least 1."
     assert lines[2].startswith("  batch_size=2 arch=grouped: arch.grouped.groups=3 does not divide")
-    assert lines[-1] == "on_unsupported=skip leaves them out and measures the other 1."
+    assert lines[-1] == "on_unsupported=skip leaves them out and measures the other 1 job."
 
 
 def test_an_engine_refuses_all_that_it_can_not_do_at_once(judged):
@@ -186,10 +187,12 @@ def test_what_was_left_out_is_said_and_stands_in_the_sweeps_row(tmp_path, monkey
     monkeypatch.setattr(run, "build_ahead", ends)
     assert main([*ON_CPU, "arch=grouped,low_rank", BAD_GROUPS, "on_unsupported=skip"]) == 130
     printed = capsys.readouterr().out
-    assert "1 of 2 jobs are left out (on_unsupported=skip):\n  arch=grouped: arch.grouped.groups=3" in printed
+    assert "1 of 2 jobs is left out (on_unsupported=skip):\n  arch=grouped: arch.grouped.groups=3" in printed
     (sweep,) = sweeps(find_store(TrackingConfig(root=str(tmp_path / "mlruns"))))
     assert sweep.data.tags["left_out"].startswith("arch=grouped: arch.grouped.groups=3 does not divide")
     assert sweep.data.params["jobs"] == "1"
+    study = open_study(sweep.info.run_id, f"{tmp_path}/mlruns")
+    assert study.left_out == sweep.data.tags["left_out"]
 
 
 def test_a_dry_run_says_what_would_be_done_and_writes_nothing(tmp_path, monkeypatch, capsys):

@@ -11,6 +11,7 @@ import pandas
 import pytest
 
 from harness.report.__main__ import main as report
+from harness.system.counts import limits
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -55,7 +56,7 @@ def test_factors_intervals_and_verdicts_are_on_screen_in_the_heatmap(browser, sc
     texts = seen(browser, "#figure-heatmap1 svg text")
     for _, row in rows.iterrows():
         assert f"{row['interaction/factor']:.3f}" in texts
-        assert f"[{row['interaction/low']:.3f}, {row['interaction/high']:.3f}]" in texts
+        assert limits(row["interaction/low"], row["interaction/high"]) in texts
         assert row["verdict_holm"] in texts
         assert row["arch"] in texts and row["hw"] in texts  # the engine, which the gain contains, is on a line above
         assert f"{row['engine']} +" in texts

@@ -15,6 +15,7 @@ import pytest
 import harness
 from called import called
 from harness.sweep.main import main
+from harness.system.counts import limits
 from harness.tracking.load import load
 
 ON_ENGINE = ("reference=engine", "engine=onnxruntime")
@@ -139,7 +140,7 @@ def test_a_sweep_prints_factor_interval_verdict_and_where_it_is_stored(study, st
     assert [line for line in lines if line.startswith("[2/2] early_exit x fp16: done")]
     frame = load("study", str(store_root))
     for _, row in frame.iterrows():
-        interval = f"[{row['interaction/low']:.3f}, {row['interaction/high']:.3f}]"
+        interval = limits(row["interaction/low"], row["interaction/high"])
         (line,) = [line for line in lines if f"{row['interaction/factor']:.3f} {interval}" in line]
         assert line.startswith("early_exit x") and row["verdict"] in line  # a long name goes on in the next line
         assert f"{row['gain/combined']:.2f}x" in line

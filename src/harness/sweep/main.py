@@ -8,8 +8,6 @@ from collections.abc import Sequence
 
 from harness import __version__
 from harness.sweep.command_line import Job, compose_first, compose_sweep, config_dir, refuse_unreadable, register_schema
-from harness.sweep.plan import check_options
-from harness.sweep.reasons import Reasons
 from harness.system.command import INTERRUPTED, CommandParser, run_command
 from harness.system.interruption import Interruption
 from harness.system.quiet import quiet
@@ -97,6 +95,9 @@ def _interruptible(arguments: Sequence[str], overrides: Sequence[str]) -> int:
 
 def _refuse_wrong_options(jobs: Sequence[Job]) -> None:
     """Raise UserError at once where each job has an option out of range; else the plan says what is wrong with some."""
+    from harness.sweep.plan import check_options
+    from harness.sweep.reasons import Reasons
+
     reasons = Reasons(jobs)
     for number, job in enumerate(jobs):
         with reasons.of(number):

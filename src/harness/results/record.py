@@ -191,6 +191,8 @@ def _why(plan: QuartetPlan, measurement: Measurement, analysis: Analysis, metric
         for boundary in measurement.samples.boundaries
     }
     found = analysis.interactions
+    if not found:  # fewer than four cells: there is no factor to explain
+        return None
     on_wall = None
     if analysis.primary == "device" and {"device", "wall"} <= set(found):
         on_wall = math.log(found["wall"].factor / found["device"].factor)

@@ -69,6 +69,7 @@ def plan_sweep(jobs: Sequence[Job]) -> PlannedSweep:
     engines, why, plans = _choose_engines(configs, device, reasons)
     reasons.raise_for(skip)
     check_engine_options(list(plans.values()))
+    _check_profile([word for job in jobs for word in job.overrides], list(plans.values()))
     planned = tuple(PlannedJob(plan, jobs[number].text) for number, plan in sorted(plans.items()))
     return PlannedSweep(planned, engines, why, device, reasons.left_out())
 
@@ -121,6 +122,13 @@ def check_engine_options(plans: Sequence[QuartetPlan]) -> None:
             )
         if cells and not any((option := by_engine.get(cell.engine)) and option.reads(cell.levels) for cell in cells):
             raise UserError(f"engine.{name} needs {able[0].needs}")
+
+
+def _check_profile(words: Sequence[str], plans: Sequence[QuartetPlan]) -> None:
+    """Raise UserError for a range of batch sizes on the command line where no cell of the sweep has a dynamic batch."""
+    asked = [word for word in words if word.lstrip("+").startswith("profile.")]
+    if asked and all(cell.levels.batch.is_static for plan in plans for cell in plan.cells):
+        raise UserError(f"{asked[0]}: no cell of this sweep has a dynamic batch; add hw=dynamic_batching, or drop it.")
 
 
 def check_architecture(config: HarnessConfig, checked: dict[str, nn.Module | UserError]) -> None:

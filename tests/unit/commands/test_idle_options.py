@@ -7,7 +7,8 @@ from importlib import import_module
 import pytest
 
 from harness.networks.data import LABELLED, READ
-from harness.sweep.command_line import compose_jobs
+from harness.sweep.command_line import compose_jobs, compose_sweep
+from harness.sweep.refusals import plan_sweep
 from harness.system.errors import UserError
 
 STUDY = "experiments/aa_h200"
@@ -65,8 +66,19 @@ def test_an_option_that_no_job_of_a_sweep_reads_is_refused(words, says):
         compose_jobs(words)
 
 
+def test_a_range_of_batch_sizes_needs_a_dynamic_batch(tmp_path):
+    words = ["model=densenet_tiny", "engine=onnxruntime", "engine.device=cpu", f"cache.dir={tmp_path}"]
+    ranged = [*words, "profile.max_batch_size=16"]
+    with pytest.raises(UserError, match=r"profile.max_batch_size=16: no cell of this sweep has a dynamic batch"):
+        plan_sweep(compose_sweep([*ranged, "hw=fusion"]).jobs)
+    assert plan_sweep(compose_sweep([*ranged, "hw=fusion,dynamic_batching"]).jobs)
+    assert plan_sweep(compose_sweep([*words, "batch=b8", "hw=fusion"]).jobs)
+
+
 def test_one_that_some_job_reads_is_taken():
     assert len(compose_jobs(["scenario=fixed,server", "scenario.slo_ms=3"])) == 2
     assert len(compose_jobs(["data=digits,synthetic", "data.limit=3"])) == 2
+    # a command that is to run elsewhere builds here with one word more
+    assert compose_jobs(["protocol.slice_s=1", "engine.build_only=true"])
     assert compose_jobs(["data.seed=3"])[0].config.data.seed == 3
     assert set(LABELLED) < set(READ)

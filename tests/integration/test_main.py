@@ -126,7 +126,8 @@ def test_what_can_not_be_done_ends_with_status_2_before_anything_is_created(case
     assert main([*flags, "model=densenet_tiny", *rest]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert 1 <= len(printed.err.splitlines()) <= 2
+    most = 4 if case == "one of many jobs" else 2  # how many jobs, which, their reason, how to go on without them
+    assert 1 <= len(printed.err.splitlines()) <= most
     assert printed.err.startswith("harness: ")
     assert says in printed.err
     assert list(tmp_path.iterdir()) == []

@@ -50,8 +50,9 @@ def draw_quartet(analysis: Analysis, label: str, path: Path) -> None:
     names = ("arch", "hw", "expected", "combined")
     values = (gains.arch, gains.hw, gains.expected, gains.combined)
     bars = left.bar(names, values, color=(ARCH, HW, EXPECTED, COMBINED), edgecolor="black", linewidth=0.6)
-    left.bar_label(bars, labels=[f"{value:.2f}x" for value in values], padding=2)
-    left.axhline(1, color="black", linewidth=0.6)
+    left.bar_label(bars, labels=[f"{value:.2f}x" for value in values], padding=2,
+                   bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5})  # fmt: skip
+    left.axhline(1, color="black", linewidth=0.6, zorder=0)
     left.margins(y=0.15)
     tick_at_one(left.yaxis)
     left.set_ylabel(f"gain over the baseline ({analysis.primary})")

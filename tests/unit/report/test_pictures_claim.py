@@ -17,8 +17,11 @@ from harness.report.findings import find
 from harness.report.page import page
 from harness.report.publish import description
 from harness.report.study import Study
-from harness.results.figures import tick_at_one
+from harness.results.analyse import Analysis
+from harness.results.figures import draw_quartet, tick_at_one
 from harness.results.why import WITHHELD, without_cause
+from harness.stats.interaction import Gains, Interaction
+from harness.stats.verdict import Verdict
 from harness.system.counts import limits
 
 NOTHING = to_rgba("none")
@@ -120,6 +123,17 @@ def test_a_tick_at_one_keeps_its_distance(ends, scale):
     before = ticks(axes.xaxis)
     tick_at_one(axes.xaxis)
     assert ticks(axes.xaxis) == before
+
+
+def test_a_quartets_own_picture_ends_where_its_interval_says_nothing(tmp_path):
+    gains = Gains(arch=0.9, hw=4.2, combined=3.4, expected=3.78)
+    ends = {"device": (1e-9, 6801074.0), "wall": (0.0, math.inf), "end_to_end": (0.9, 1.05)}
+    found = {
+        name: Interaction(0.97, low, high, Verdict.INCONCLUSIVE, "", 10, 1, 1, 9.0, 9.0, 1.0, gains, 0.05, 0.95)
+        for name, (low, high) in ends.items()
+    }
+    draw_quartet(Analysis({}, found, "device", "inconclusive", None), "grouped x fusion", tmp_path / "quartet.png")
+    assert (tmp_path / "quartet.png").stat().st_size > 10_000
 
 
 def test_no_label_of_a_gain_covers_a_bar(row, drawn):

@@ -126,7 +126,7 @@ def test_a_fusion_that_finds_nothing_to_fuse_says_so(artifacts, tmp_path):
     graph = replace(fused.graph, path=tmp_path / "lone.onnx", nodes=1)
     built = ONNXRUNTIME.build(replace(fused, graph=graph), tmp_path)
     assert built.degraded == (
-        "nothing fused: ORT_ENABLE_ALL left the graph of 1 nodes as it was on CPUExecutionProvider",
+        "nothing fused: ORT_ENABLE_ALL left the graph of 1 node as it was on CPUExecutionProvider",
     )
     assert ONNXRUNTIME.build(replace(fused, graph=graph, fusion="off"), tmp_path).degraded == ()
 

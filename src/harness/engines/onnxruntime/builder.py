@@ -40,7 +40,9 @@ def build(plan: BuildPlan, workdir: Path, version: str) -> Artifact:
     degraded = _degraded(plan, proof, provider)
     if plan.fusion == "max" and _operations(model) == before:
         # seen on CUDA: what is left of the technique is the CUDA graph
-        degraded.append(f"nothing fused: {level} left the graph of {before.total()} nodes as it was on {provider}")
+        degraded.append(
+            f"nothing fused: {level} left the graph of {counted(before.total(), 'node')} as it was on {provider}"
+        )
     return Artifact(
         plan=plan,
         path=workdir,

@@ -11,12 +11,13 @@ from typing import Any
 
 from harness.config import packages
 from harness.networks import registry
+from harness.system.errors import UserError
 
 
 def register_choices(presets: Path, overrides: Sequence[Any] = ()) -> None:
     """Tell Hydra of the models that have no file in `presets`: other packages', and those that `overrides` name.
 
-    `overrides` are parsed ones of Hydra's. Raises UserError for a name that no model has.
+    `overrides` are parsed ones of Hydra's. Raises UserError for the names that no model has.
     """
     from hydra.core.config_store import ConfigStore
 
@@ -28,8 +29,14 @@ def register_choices(presets: Path, overrides: Sequence[Any] = ()) -> None:
             words = [getattr(word, "text", word) for word in chosen]  # quoted, or not
             requested += [word for word in words if isinstance(word, str)]
     requested = [path for path in requested if path and path not in files]
+    unknown: list[str] = []
     for path in requested:
-        registry.spec(path)
+        try:
+            registry.spec(path)
+        except UserError as error:  # of a grid all are told at once
+            unknown.append(str(error))
+    if unknown:
+        raise UserError("\n".join(dict.fromkeys(unknown)))
     for path in dict.fromkeys([*packages.added(packages.MODELS, files), *requested]):
         folder, _, name = f"model/{path}".rpartition("/")  # timm/resnet18 is in a folder, as Hydra sees it
         ConfigStore.instance().store(name=name, node={"name": path}, group=folder, package="model")

@@ -72,12 +72,36 @@ def compose_sweep(overrides: Sequence[str]) -> ComposedSweep:
 
     _refuse_unknown_additions(overrides)
     with composing(overrides):
-        first = _first_job(list(overrides))
-        grids = _grid(list(overrides), first)
-        composed = [_without_hydra(first)] if len(grids) == 1 and not _is_sweep(overrides) else None
-        jobs = [_job(grid, composed[0] if composed else compose("config", overrides=grid)) for grid in grids]
+        try:
+            first = _first_job(list(overrides))
+            grids = _grid(list(overrides), first)
+            composed = [_without_hydra(first)] if len(grids) == 1 and not _is_sweep(overrides) else None
+            jobs = [_job(grid, composed[0] if composed else compose("config", overrides=grid)) for grid in grids]
+        except Exception:
+            _refuse_wrong_values(list(overrides))
+            raise
     _refuse_idle_options(overrides, [job.config for job in jobs])
     return ComposedSweep(tuple(jobs), first.hydra)
+
+
+def _refuse_wrong_values(overrides: list[str]) -> None:
+    """Raise UserError with all values of a grid that can't be composed, each beside what is no grid.
+
+    Nothing where it is not the values: the first error says what it is then.
+    """
+    from hydra import compose
+
+    parsed = _parsed(overrides)
+    common = [str(one.input_line) for one in parsed if not one.is_sweep_override()]
+    found: dict[str, None] = {}
+    for one in (one for one in parsed if one.is_sweep_override()):
+        for value in _choices(one):
+            try:
+                from_omegaconf(compose("config", overrides=[*common, value]))
+            except Exception as error:  # of Hydra, OmegaConf or ours: as `composing` says it
+                found[str(error) if isinstance(error, UserError) else one_line(error)] = None
+    if len(found) > 1:
+        raise UserError("\n".join(found))
 
 
 def compose_first(overrides: Sequence[str]) -> Any:

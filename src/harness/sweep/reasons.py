@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,7 +30,8 @@ class Reasons:
     """What was refused of a sweep so far: the first reason of each job, and what concerns the sweep as a whole."""
 
     def __init__(self, jobs: Sequence[Job]) -> None:
-        self._words = [list(dict.fromkeys(job.overrides)) for job in jobs]
+        # as they were typed: Hydra escapes what has a meaning of its own, as the colon of module:function
+        self._words = [[re.sub(r"\\(.)", r"\1", word) for word in dict.fromkeys(job.overrides)] for job in jobs]
         self._of_jobs: dict[int, str] = {}
         self._of_all: list[str] = []
 

@@ -51,6 +51,23 @@ def test_all_refusals_of_a_grid_are_told_at_once_each_with_its_jobs(judged):
     assert lines[-1] == "on_unsupported=skip leaves them out and measures the other 1 job."
 
 
+def test_all_values_of_a_grid_that_are_none_are_told_at_once():
+    with pytest.raises(UserError) as error:
+        compose_sweep(["model=densenet_tiny", "hw=fussion,fusion,fp61", "batch_size=2,x", "protocol=quick"])
+    lines = str(error.value).splitlines()
+    assert len(lines) == 3
+    assert all(word in line for line, word in zip(lines, ("hw/fussion", "hw/fp61", "'x'"), strict=True))
+    with pytest.raises(UserError, match=r"nonet can't be imported.*\n.*model 'nomodel' is not known"):
+        compose_sweep(["model=nonet:net,densenet_tiny,nomodel"])
+
+
+def test_jobs_are_named_as_they_were_typed(judged, tmp_path, monkeypatch):
+    (tmp_path / "net_that_breaks.py").write_text("def net():\n    raise KeyError('weights')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    lines = refused(judged, "model=net_that_breaks:net,densenet_tiny")
+    assert lines[1].startswith("  model=net_that_breaks:net: model=net_that_breaks:net: net_that_breaks:net() failed")
+
+
 def test_an_engine_refuses_all_that_it_can_not_do_at_once(judged):
     lines = refused(judged, "engine=eager,onnxruntime", "reference=engine", "arch=grouped,low_rank", "hw=fusion")
     assert lines[0] == "2 of 4 jobs of this sweep can't be measured:"

@@ -89,3 +89,28 @@ def _screen(number: int, name: str, file) -> Iterator[None]:
         setattr(sys, name, before)
         os.dup2(saved, number)
         os.close(saved)
+
+
+def run_quartet(plan, cache, progress, folder, resolved_config=""):
+    """Return the row of one quartet that is built and measured by itself, without a store."""
+    from harness.measure.lock import building, device_id, device_lock
+    from harness.sweep.build import build_quartet
+    from harness.sweep.job import row_of
+    from harness.sweep.scenarios import scenario_of
+
+    scenario = scenario_of(plan.config)
+    with building():
+        built = [build_quartet(requested, cache, progress, number) for requested, number in scenario.builds(plan)]
+    with device_lock(device_id(plan.device)):
+        measurement = scenario.measure(plan, built, progress)
+    return row_of(plan, built, measurement, folder, resolved_config)
+
+
+def mean_wait_md1_s(rate_per_s, service_s):
+    """Return the mean queueing time of an M/D/1 queue (Pollaczek-Khinchine): rho s / (2 (1 - rho)).
+
+    Source: Kleinrock, Queueing Systems, volume 1 (1975), section 5.6.
+    """
+    load = rate_per_s * service_s
+    assert 0 <= load < 1
+    return load * service_s / (2 * (1 - load))

@@ -41,9 +41,9 @@ PRELOADED = (
     "numpy", "scipy.stats", "pandas", "pyarrow.parquet", "torch", "torchvision", "torch_pruning", "onnx", "torch.onnx",
     "hydra", "sqlalchemy", "mlflow", "mlflow.store.tracking.sqlalchemy_store", "sklearn.datasets", "rich.progress",
     "harness.sweep.run", "harness.sweep.ahead", "harness.sweep.scenarios", "harness.measure.worker",
-    "harness.measure.boundaries", "harness.measure.runner", "harness.measure.predictions", "harness.engines.build",
+    "harness.measure.clocks", "harness.measure.runner", "harness.measure.predictions", "harness.engines.build",
     "harness.engines.profiling", "harness.engines.eager.runtime", "harness.engines.onnxruntime.runtime",
-    "harness.networks.data.synthetic", "harness.report",
+    "harness.networks.data.dataset", "harness.report",
 )  # fmt: skip
 NURSERY, CHILD = "nursery", "python"  # names of processes, by which tests tell the one from the other
 _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 15, 36  # prctl(2)

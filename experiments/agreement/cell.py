@@ -12,13 +12,12 @@ from typing import Any
 from harness.config import ProtocolConfig
 from harness.engines import get
 from harness.engines.base import Artifact, Executable
-from harness.measure.boundaries import Boundaries
 from harness.measure.cell import Cell as BuiltCell
 from harness.measure.cell import Warmup
-from harness.measure.clocks import warm_up
+from harness.measure.clocks import Boundaries, warm_up
 from harness.measure.runner import Runner
 from harness.measure.verify import compare
-from harness.networks.data.synthetic import images
+from harness.networks.data.dataset import images
 
 
 @dataclass(frozen=True)

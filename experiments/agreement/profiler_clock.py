@@ -11,7 +11,7 @@ import numpy as np
 from cell import Cell
 from reading import Clock, Reading
 
-from harness.engines.onnxruntime.session import provider_list, session_options
+from harness.engines.onnxruntime.runtime import provider_list, session_options
 from harness.measure.clocks import timed_slice
 
 NAME = "ONNX Runtime profiler"

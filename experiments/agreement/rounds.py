@@ -40,7 +40,7 @@ def measure(cell: Cell, settings: ProtocolConfig, asked: Asked, parent: int) -> 
         keep_freed_memory()
     from cell import loaded  # torch comes with it, and must find the environment that run.py made
 
-    from harness.system.quiet import quiet
+    from harness.system.command import quiet
 
     quiet()
     with loaded(cell, settings, asked.slice_s) as warm:

@@ -22,8 +22,8 @@ from summary import missed, summarise, table
 
 from harness.measure.cell import Cell, QuartetPlan
 from harness.measure.lock import device_id, device_lock
+from harness.system.command import quiet
 from harness.system.errors import CellError, UserError
-from harness.system.quiet import quiet
 
 DEFAULTS = {"cpu": (16, 1.0), "cuda": (10, 0.15)}  # rounds, and seconds of a slice
 

@@ -220,7 +220,7 @@ def by_events(engine: Path) -> float:
 def merge_timings(work: Path, out: Path) -> None:
     """Put what all builds timed into one file, as the cache of a sweep keeps it."""
     from harness.engines.tensorrt import TENSORRT_FLAVOUR
-    from harness.engines.tensorrt.messages import logger_of
+    from harness.engines.tensorrt.loading import logger_of
 
     trt = TENSORRT_FLAVOUR.module()
     files = sorted(work.glob("*/timing/*.timing"))
@@ -236,7 +236,7 @@ def merge_timings(work: Path, out: Path) -> None:
 
 
 def _answer(connection: Any, call: Any, arguments: tuple[Any, ...]) -> None:
-    from harness.system.quiet import quiet
+    from harness.system.command import quiet
 
     quiet()
     connection.send(call(*arguments))

@@ -7,7 +7,7 @@ import pytest
 
 from harness.engines import get
 from harness.engines.build import fetch_or_build
-from harness.measure.boundaries import Boundaries, check_replay
+from harness.measure.clocks import Boundaries, check_replay
 from harness.measure.progress import Silent
 from harness.measure.runner import Runner
 from harness.measure.verify import compare

@@ -33,7 +33,7 @@ def stream():
 
 
 def test_a_captured_graph_replays_its_work_and_counts_its_kernels(stream):
-    from harness.engines.tensorrt.context import capture
+    from harness.engines.tensorrt.cuda import capture
 
     view, handle = stream
     x = torch.zeros(1000, device="cuda")
@@ -57,7 +57,7 @@ def test_a_captured_graph_replays_its_work_and_counts_its_kernels(stream):
 
 
 def test_a_capture_that_fails_leaves_the_stream_usable(stream):
-    from harness.engines.tensorrt.context import capture
+    from harness.engines.tensorrt.cuda import capture
 
     view, handle = stream
     x = torch.zeros(10, device="cuda")

@@ -11,6 +11,7 @@ from dataclasses import replace
 import pandas
 import pytest
 
+from called import run_quartet
 from harness.measure.progress import Silent
 from harness.measure.protocol import measure
 from harness.results.analyse import analyse
@@ -18,7 +19,6 @@ from harness.stats import estimate
 from harness.stats.roles import ROLES
 from harness.stats.verdict import DECISION_LEVEL
 from harness.sweep.build import build_quartet
-from harness.sweep.job import run_quartet
 
 QUARTET = ("arch=identity", "hw=identity", "reference=engine")
 SETTINGS = (

@@ -9,8 +9,7 @@ import pytest
 
 from harness.engines.base import INSPECTOR_FILE, Artifact, BuildPlan, Graph, TensorSpec
 from harness.engines.tensorrt import TENSORRT_RTX, builder
-from harness.engines.tensorrt.flavour import TENSORRT_RTX_FLAVOUR
-from harness.engines.tensorrt.gpu import LocalGpu, local_gpu
+from harness.engines.tensorrt.flavour import TENSORRT_RTX_FLAVOUR, LocalGpu, local_gpu
 from harness.system.errors import CellError
 from harness.techniques.hw.fp16 import FP16
 from harness.techniques.levels import FP32, BatchProfile, Precision

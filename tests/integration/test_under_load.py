@@ -8,8 +8,9 @@ import numpy as np
 import pandas
 import pytest
 
+from called import mean_wait_md1_s
 from harness.serving.policy import BatchPolicy
-from harness.serving.queueing import mean_wait_md1_s, simulate
+from harness.serving.queueing import simulate
 from harness.serving.requests import TIMED_BATCHES
 from harness.stats.roles import ROLES
 from harness.tracking.load import load

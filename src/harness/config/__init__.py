@@ -19,11 +19,13 @@ from harness.config.groups import (
     MODEL_RANGES,
     PROFILE_RANGES,
     PROTOCOL_RANGES,
+    QUARTET_RANGES,
     SCENARIO_RANGES,
     TRAIN_RANGES,
     CacheConfig,
     CheckpointsConfig,
     DataConfig,
+    HarnessConfig,
     ModelConfig,
     PrecisionConfig,
     ProfileConfig,
@@ -31,8 +33,8 @@ from harness.config.groups import (
     ScenarioConfig,
     TrackingConfig,
     TrainConfig,
+    from_omegaconf,
 )
-from harness.config.quartet import QUARTET_RANGES, HarnessConfig, from_omegaconf
 from harness.config.ranges import Range, at_least, check_ranges, one_of
 
 __all__ = [

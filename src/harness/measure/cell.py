@@ -114,7 +114,7 @@ class Warmup:
 
 
 @dataclass(frozen=True)
-class Answers:
+class CellAnswers:
     """What a cell answered on the labelled test images, and what its own network answers in fp32 eager."""
 
     own: Predictions
@@ -130,7 +130,7 @@ class CellResult:
     warmup: Warmup | None = None  # None: its scenario does not say
     coursework_ms: tuple[float, ...] = ()  # of the usual recipe, where that was asked for
     consumption: Consumption | None = None  # None: no process lived long enough to be asked
-    answers: Answers | None = None  # None: the data has no labels, or they could not be had
+    answers: CellAnswers | None = None  # None: the data has no labels, or they could not be had
     profile: CellProfile | None = None  # None: not asked for, or it could not be taken
 
 

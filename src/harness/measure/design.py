@@ -1,18 +1,31 @@
-"""The design: the distinct cells of a sweep that are measured side by side, and the quartets over them.
+"""The design: the distinct cells of a sweep that are measured side by side, the quartets over them, and orders.
 
 Five architectures by three accelerations are 15 quartets of 60 cells, and only 24 distinct ones.
+
+A cell's time may depend on who ran before it (by 0.5 to 1.1% on an H100, three quarters of the variance of an Inductor
+cell). Williams' squares balance that: of n cells they have n rows (2n where n is odd) in which each ordered pair of
+neighbours comes equally often. E. J. Williams, Experimental designs balanced for the estimation of residual effects of
+treatments, Australian Journal of Scientific Research A 2 (1949).
+
+A `Contrast` is one quartet on its way through a design: its samples, how it stands, how many restarts it still needs.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 import psutil
 
-from harness.measure.cell import Cell
+from harness.config import ProtocolConfig
+from harness.measure.bring_up import check_same_boundaries, common_boundaries, primary_boundary
+from harness.measure.cell import Cell, Loaded
 from harness.measure.coordinator import Worker
+from harness.measure.samples import Samples
+from harness.measure.settings import fallen_back
+from harness.measure.stopping import Standing, family_level, host_bound, is_look, standing
 
 HEADROOM = 1.25  # the largest of the cells that were counted, and what the others may take beside it
 UNKNOWN = 1_000_000  # cells: as many as there are
@@ -106,3 +119,126 @@ def _unshared_bytes(pid: int) -> float:
         return float(psutil.Process(pid).memory_full_info().uss)
     except (psutil.Error, AttributeError):
         return 0.0
+
+
+def williams(count: int) -> list[list[int]]:
+    """Return the rows of a square for `count` cells, each a permutation of 0 to count - 1."""
+    steps = [0]
+    for number in range(1, count):
+        steps.append((number + 1) // 2 if number % 2 else count - number // 2)
+    rows = [[(step + shift) % count for step in steps] for shift in range(count)]
+    return rows if count % 2 == 0 else rows + [row[::-1] for row in rows]
+
+
+class Orders:
+    """Random Williams squares, row by row; a new one begins when the last is used up or other cells are visited."""
+
+    def __init__(self, generator: np.random.Generator) -> None:
+        self._generator = generator
+        self._cells: tuple[str, ...] = ()
+        self._rows: list[list[str]] = []
+
+    def draw(self, cells: Sequence[str], last: str = "") -> list[str]:
+        """Return an order of the cells; of more than two none begins with `last`, the cell visited just before.
+
+        On a GPU a cell that ran twice in a row was slower by 1.3% than after another process: see
+        experiments/aa_h200_first_order.
+        """
+        if self._cells != tuple(cells) or not self._rows:
+            self._cells = tuple(cells)
+            labels = [cells[index] for index in self._generator.permutation(len(cells))]
+            rows = williams(len(cells))
+            self._rows = [[labels[place] for place in rows[index]] for index in self._generator.permutation(len(rows))]
+        fitting = (number for number, row in enumerate(self._rows) if len(cells) < 3 or row[0] != last)
+        number = next(fitting, None)
+        if number is not None:
+            return self._rows.pop(number)
+        row = self._rows.pop()  # every row that is left begins with it: this one is turned around
+        return row[::-1]
+
+
+@dataclass
+class Contrast:
+    """One quartet (or the one or two cells that are left without a technique)."""
+
+    number: int  # in its design
+    cells: Mapping[str, str]  # role -> the cell's name
+    settings: ProtocolConfig
+    samples: Samples
+    builds: int  # of every engine
+    family: int  # how many quartets the sweep has
+    restarts: int = 1  # how many are to be measured
+    first_blocks: int = 0  # of the first restart
+    blocks: int = 0  # of this restart
+    resting: bool = False  # it has blocks enough in this restart
+    ended: bool = False  # it was handed over, measured or failed
+    standing: Standing | None = None  # of the last block
+    primary: str = ""  # the boundary that verdicts use
+    boundaries: tuple[str, ...] = ()
+    moved: str = ""  # why the primary boundary is not the planned one
+    cut: str = ""  # why there were fewer restarts than planned
+    loaded: Mapping[str, Loaded] = field(default_factory=dict)  # by role
+
+    def __post_init__(self) -> None:
+        self.restarts = self._whole_builds(self.settings.restarts)
+
+    def _whole_builds(self, restarts: int) -> int:
+        """Return at least so many restarts, the same number for each build."""
+        return math.ceil(max(restarts, self.builds) / self.builds) * self.builds
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """Its roles, by the cell's name."""
+        return {name: role for role, name in self.cells.items()}
+
+    def begin(self, planned: str, loaded: Mapping[str, Loaded]) -> None:
+        """Decide, from the cells of the first restart, on which boundaries all restarts are measured.
+
+        Raises CellError where the boundary that the user asked for is not there.
+        """
+        self.loaded = {role: loaded[name] for role, name in self.cells.items()}
+        self.primary, self.moved = primary_boundary(planned, self.loaded, self.settings)
+        self.settings = fallen_back(self.settings, planned, self.primary)
+        self.boundaries = common_boundaries(self.loaded)
+        self.samples.launch_bound = any(cell.no_device for cell in self.loaded.values())
+
+    def check_again(self, loaded: Mapping[str, Loaded]) -> None:
+        """Raise CellError where a later restart lacks a boundary of the first one."""
+        check_same_boundaries(self.boundaries, {role: loaded[name] for role, name in self.cells.items()})
+
+    def fewest_blocks(self) -> int:
+        """Return how many blocks a restart has at least: together they have `min_blocks`."""
+        least = min(self.settings.min_blocks, self.settings.max_blocks)
+        return max(min(2, least), math.ceil(least / self.restarts))
+
+    def close_block(self, restart: int, slowed: bool, build: int) -> Standing:
+        """Complete a block; return how the quartet stands."""
+        self.samples.close_block(restart, slowed, build)
+        self.blocks += 1
+        level = family_level(self.settings.level, self.family)
+        self.standing = standing(self.samples, self.primary, self.settings, level)
+        return self.standing
+
+    def has_enough(self, number: int, spent: bool, fresh: bool) -> bool:
+        """Whether a restart has blocks enough; the first one also finds out how many restarts there are to be."""
+        settings = self.settings
+        assert self.standing is not None
+        if number == 0 and self.blocks == min(settings.min_blocks, settings.max_blocks):
+            self._ask_for_restarts(fresh)
+        over = spent or self.samples.blocks >= math.ceil((number + 1) / self.restarts * settings.max_blocks)
+        if number > 0:
+            over = over or self.blocks >= self.first_blocks
+            return over and self.blocks >= self.fewest_blocks()
+        self.first_blocks = self.blocks
+        enough = is_look(self.blocks, settings.min_blocks) and self.standing.enough(settings)
+        # a verdict needs replicates: the minimum of blocks is measured even where the budget is too small for it
+        return enough or (over and self.blocks >= self.fewest_blocks())
+
+    def _ask_for_restarts(self, fresh: bool) -> None:
+        """Plan more restarts where a cell waits for its host and the verdict is not the device's.
+
+        Such a cell keeps one of several modes for as long as its process lives: only fresh ones tell. Where each visit
+        has a fresh process there is nothing to ask for.
+        """
+        if self.primary != "device" and not fresh and host_bound(self.samples):
+            self.restarts = self._whole_builds(max(self.restarts, self.settings.host_bound_restarts))

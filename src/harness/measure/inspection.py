@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from harness.config import ProtocolConfig
 from harness.engines.profiling import CellProfile
 from harness.measure.ceilings import SIZES, Ceilings
-from harness.measure.cell import Answers, Cell
+from harness.measure.cell import Cell, CellAnswers
 from harness.measure.coordinator import Handle, Worker, workers
+from harness.measure.predictions import answers_of
 from harness.measure.progress import Progress
-from harness.measure.references import answers_of
 from harness.measure.telemetry import Consumption, Telemetry, consumption
 from harness.system.errors import CellError
 
@@ -33,7 +33,7 @@ class Inspections:
     progress: Progress
     telemetry: Telemetry
     consumption: dict[str, Consumption] = field(default_factory=dict)
-    answers: dict[str, Answers] = field(default_factory=dict)
+    answers: dict[str, CellAnswers] = field(default_factory=dict)
     profiles: dict[str, CellProfile] = field(default_factory=dict)
     no_profile: dict[str, str] = field(default_factory=dict)  # why not
     no_answers: dict[str, str] = field(default_factory=dict)  # why not, where that is not the cell's own fault

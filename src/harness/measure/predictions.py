@@ -5,13 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.networks.data.decoded import LabelledImages
+from harness.measure.cell import CellAnswers
+from harness.networks.data.labelled import LabelledImages
 from harness.techniques.arch.stages import ONE_STAGE, NetworkOutputs, Router, all_heads, routed, router_of, stages
 
+if TYPE_CHECKING:
+    from harness.config import ProtocolConfig
+    from harness.measure.cell import Cell
+    from harness.measure.coordinator import Handle
+    from harness.measure.progress import Progress
+
 TOP = 5
+IMAGES_PER_TIMEOUT = 1000  # each full thousand of images gives a worker its time once more
+KEPT_ANSWERS = 16  # a few numbers an image; cells of a sweep share networks
+_eager_answers: dict[tuple[object, ...], Predictions] = {}
 
 
 @dataclass(frozen=True)
@@ -92,3 +103,31 @@ def without_tf32() -> Iterator[None]:
         yield
     finally:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, cudnn
+
+
+def answers_of(
+    cell: Cell,
+    handle: Handle,
+    settings: ProtocolConfig,
+    progress: Progress,
+    apart: Callable[[], Handle] | None = None,
+) -> CellAnswers | None:
+    """Return a cell's answers, None where the data has no labels; raise CellError where it can't give them.
+
+    What a network answers in fp32 eager takes memory: nothing may be timed any more in the process that computes it,
+    which is the cell's own one unless `apart` returns another. Cells of one network share those answers.
+    """
+    if cell.labelled is None:
+        return None
+    timeout_s = settings.worker_timeout_s * (1 + cell.labelled.test.count // IMAGES_PER_TIMEOUT)
+    progress.stage("accuracy", cell.name)
+    own = handle.ask("predict", None, timeout_s)
+    # which samples leave may depend on the batch, so its size decides the answers too
+    key = (cell.recipe, cell.labelled.test.digest, cell.batch_size, cell.device)
+    if key not in _eager_answers:
+        progress.stage("accuracy of fp32 eager", cell.name)
+        _eager_answers[key] = (apart() if apart else handle).ask("predict_eager", None, timeout_s)
+    eager = _eager_answers[key]
+    while len(_eager_answers) > KEPT_ANSWERS:
+        del _eager_answers[next(iter(_eager_answers))]
+    return CellAnswers(own, eager)

@@ -23,17 +23,14 @@ from harness.config import ProtocolConfig
 from harness.measure.bring_up import bring_up, unsteady, usual_recipe, verified, warm_up_cell
 from harness.measure.ceilings import Ceilings
 from harness.measure.cell import Cell, CellResult, Loaded, Turn, Warmup
-from harness.measure.contrast import Contrast
-from harness.measure.coordinator import Handle, Worker, workers
-from harness.measure.design import Design, alone, cells_of, cells_that_fit, first_part
+from harness.measure.coordinator import BUSY, ONE_AT_A_TIME, Handle, Worker, admits_one_process, turns, workers
+from harness.measure.design import Contrast, Design, Orders, alone, cells_of, cells_that_fit, first_part
 from harness.measure.inspection import Inspections
-from harness.measure.orders import Orders
 from harness.measure.progress import Progress
 from harness.measure.samples import Samples
 from harness.measure.settings import resolve_protocol
 from harness.measure.stopping import Standing
 from harness.measure.telemetry import Telemetry
-from harness.measure.turns import BUSY, NOTE, admits_one_process, turns
 from harness.measure.verify import Fidelity
 from harness.system.counts import counted
 from harness.system.errors import CellError
@@ -453,7 +450,7 @@ class _DesignRun:
         notes = [
             contrast.moved,
             contrast.cut,
-            NOTE if self.fresh else "",
+            ONE_AT_A_TIME if self.fresh else "",
             self.telemetry.blind,
             found.lacking(contrast.roles),
             found.no_ceilings,

@@ -1,18 +1,28 @@
-"""Verification: a cell's outputs against the same architecture in fp32 eager. A wrong engine has no speed."""
+"""Verification: a cell's outputs against those of its network in fp32 PyTorch eager. A wrong engine has no speed."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.networks.data.dataset import images
 from harness.system.counts import counted
 from harness.system.errors import CellError
-from harness.techniques.arch.stages import ONE_STAGE, NetworkOutputs, Router
+from harness.techniques.arch.stages import ONE_STAGE, NetworkOutputs, Router, all_heads, routed
 from harness.techniques.levels import HALF_TOLERANCE, Precision
 
+if TYPE_CHECKING:
+    from harness.config import HarnessConfig
+    from harness.networks.data.labelled import Labelled, LabelledImages
+    from harness.techniques.arch.assembled import Network
+
 MIN_COSINE = 0.98
+VERIFY_SEED_OFFSET = 7919  # verification inputs are never the timed ones
+KEPT_REFERENCES = 4  # a batch of 256 images is 154 MB
 
 
 @dataclass(frozen=True)
@@ -23,6 +33,44 @@ class Expected:
     heads: dict[str, np.ndarray]
     left_after: np.ndarray | None = None  # [N] int: the stage after which each leaves; None: there is only one
     router: Router = ONE_STAGE  # that decided it
+
+
+_references: dict[tuple[object, ...], Expected] = {}
+
+
+def reference(net: Network, config: HarnessConfig, data: Labelled | None = None) -> Expected:
+    """Return all heads of a network in fp32 eager, for inputs of one batch that are never timed; the last few are kept.
+
+    Of labelled data these are validation images where it has some: a trained network's statistics are those of images,
+    and noise may drive its activations to where fp16 ends.
+
+    Two cells of a quartet are the same network, and so are cells of other quartets; a large batch takes a CPU long.
+    """
+    real = data.validation if data is not None else None
+    key = (net.identity.exact, net.stages[0].input_shape, net.router, config.batch_size, config.data.seed, real)
+    found = _references.pop(key, None) or _reference(net, config, real)
+    _references[key] = found  # the one used last stands last
+    while len(_references) > KEPT_REFERENCES:
+        del _references[next(iter(_references))]
+    return found
+
+
+def _reference(net: Network, config: HarnessConfig, real: LabelledImages | None) -> Expected:
+    import torch
+
+    if real is None:
+        inputs = _inputs(config.data.seed + VERIFY_SEED_OFFSET, config.batch_size, net.stages[0].input_shape)
+    else:
+        inputs = real.batch(np.arange(config.batch_size) % real.count)
+    with torch.inference_mode():
+        heads = {name: value.numpy() for name, value in all_heads(net.stages, torch.from_numpy(inputs)).items()}
+    return Expected(inputs, heads, routed(heads, net.router).left_after, net.router)
+
+
+@lru_cache(maxsize=2)
+def _inputs(seed: int, batch_size: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the images that cells of one shape are verified with: in memory once, however many cells there are."""
+    return images(seed, batch_size, shape)
 
 
 @dataclass(frozen=True)

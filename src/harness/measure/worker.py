@@ -95,7 +95,7 @@ class CellCommands:
         """Load all stages and put the inputs in place."""
         from harness.engines import get
         from harness.engines.build import check_seal
-        from harness.measure.boundaries import Boundaries
+        from harness.measure.clocks import Boundaries
         from harness.measure.runner import Runner
 
         for artifact in self._cell.artifacts:
@@ -204,7 +204,7 @@ def timed_batches(cell: Cell, shape: tuple[int, ...]) -> list[np.ndarray]:
     One of synthetic images; several of labelled ones, since how many go on to a later stage may depend on the images.
     """
     if cell.labelled is None:
-        from harness.networks.data.synthetic import images
+        from harness.networks.data.dataset import images
 
         return [images(cell.input_seed, cell.batch_size, shape)]
     count = max(1, min(MOST_BATCHES, MOST_BYTES // (4 * cell.batch_size * math.prod(shape))))

@@ -5,8 +5,7 @@ Models by name: `build` gives the network, `example_input` what it takes. Import
 
 from __future__ import annotations
 
-from harness.networks.image_side import image_side
-from harness.networks.model_spec import ModelSpec, register
+from harness.networks.model_spec import ModelSpec, image_side, register
 from harness.networks.network import build, example_input
 from harness.networks.registry import names, spec
 

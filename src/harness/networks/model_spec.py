@@ -1,7 +1,15 @@
-"""What is known of a model before it is made, and the list that each family adds its models to on import."""
+"""What is known of a model before it is made, and the list that families add their models to: DenseNets at once.
+
+DenseNets are as torchvision builds them: the coursework's DenseNet121, and a slim one for quick trials.
+Huang, Liu, van der Maaten, Weinberger: Densely Connected Convolutional Networks, CVPR 2017.
+
+A network that was made carries the side of its images along, under a name that no network uses itself: many have an
+`image_size` of their own that means something else.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -36,3 +44,50 @@ def register(spec: ModelSpec) -> None:
     if spec.name in registered:
         raise ValueError(f"model {spec.name!r} is registered twice")
     registered[spec.name] = spec
+
+
+# Five halvings (two in the stem, three transitions) leave one pixel of 29: torchvision states the same minimum.
+MIN_IMAGE_SIZE = 29
+
+# Published checkpoints come from a time when module names could hold dots: `denselayer1.norm.1.weight`.
+_DOTTED = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\..+)$")
+
+
+def undotted(key: str) -> str:
+    """Return the present name of a parameter in a checkpoint of any age."""
+    return _DOTTED.sub(r"\1\2", key)
+
+
+def _densenet121(cfg: ModelConfig) -> nn.Module:
+    from torchvision.models import densenet121
+
+    network: nn.Module = densenet121(weights=None, num_classes=cfg.num_classes)
+    return network
+
+
+def _densenet_tiny(cfg: ModelConfig) -> nn.Module:
+    # Same class and same four stages, so every technique applies, and a quartet takes seconds.
+    from torchvision.models import DenseNet
+
+    network: nn.Module = DenseNet(
+        growth_rate=8, block_config=(2, 2, 2, 2), num_init_features=16, bn_size=2, num_classes=cfg.num_classes
+    )
+    return network
+
+
+register(ModelSpec("densenet121", _densenet121, MIN_IMAGE_SIZE, "DenseNet121_Weights", undotted))
+register(ModelSpec("densenet_tiny", _densenet_tiny, MIN_IMAGE_SIZE))
+
+
+_NAME = "_harness_image_side"
+
+
+def image_side(network: nn.Module) -> int | None:
+    """Return the side (pixels) of the images that `network` was built for; None where it was never told."""
+    found: int | None = vars(network).get(_NAME)
+    return found
+
+
+def carry_image_side(network: nn.Module, side: int) -> None:
+    """Let `network` and its copies carry `side` (pixels), past what its class does when attributes are set."""
+    vars(network)[_NAME] = side

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from harness.config import ModelConfig
 from harness.networks import registry
-from harness.networks.image_side import carry_image_side
+from harness.networks.model_spec import carry_image_side
 from harness.system.errors import UserError
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from harness.networks.image_side import carry_image_side, image_side
+from harness.networks.model_spec import carry_image_side, image_side
 from harness.system.errors import UserError, kind_and_first_line
 
 T = TypeVar("T")

@@ -15,8 +15,8 @@ from rich.text import Text
 from harness.report.choose import cell_label
 from harness.report.quartets import QuartetRow, half_width_of, interval, quartets
 from harness.report.study import Study
-from harness.stats.change import BlockSeries, change, joined
 from harness.stats.factorial import Ratio, ratio
+from harness.stats.intervals import BlockSeries, change, joined
 from harness.stats.roles import ROLES
 from harness.system.counts import counted
 from harness.system.errors import UserError

@@ -16,14 +16,14 @@ import numpy as np
 import pandas
 from scipy.special import ndtri  # of scipy.stats, which takes a second to import, only this is used
 
-from harness.measure.cell import Answers
+from harness.measure.cell import CellAnswers
 from harness.measure.predictions import TOP, Predictions
 from harness.networks.data.labelled import Labelled
 from harness.stats.roles import prefix_of
 
 
 def answer_metrics(
-    answers: Mapping[str, Answers], data: Labelled, level: float, untrained: Collection[str] = ()
+    answers: Mapping[str, CellAnswers], data: Labelled, level: float, untrained: Collection[str] = ()
 ) -> dict[str, float]:
     """Return accuracy, agreement with fp32 eager and, beside a baseline, what was lost against it; for each cell.
 
@@ -42,7 +42,7 @@ def answer_metrics(
     return out
 
 
-def answer_table(answers: Mapping[str, Answers], data: Labelled) -> pandas.DataFrame:
+def answer_table(answers: Mapping[str, CellAnswers], data: Labelled) -> pandas.DataFrame:
     """Return one row a test image: its label, and for each cell its answer, eager's, and whether it left early."""
     columns: dict[str, Any] = {"label": data.test.labels()[: data.test.count]}
     for role, one in answers.items():
@@ -70,7 +70,7 @@ def skipped_list(data: Labelled) -> str:
     return "".join(f"{line}\n" for part in parts for line in part.skipped)
 
 
-def _right(answers: Answers, labels: np.ndarray) -> np.ndarray:
+def _right(answers: CellAnswers, labels: np.ndarray) -> np.ndarray:
     return np.asarray(answers.own.ranked[:, 0] == labels)
 
 

@@ -17,9 +17,9 @@ from harness.config import ProtocolConfig
 from harness.measure.protocol import Measurement
 from harness.measure.stopping import host_bound, host_shares, interaction_on
 from harness.stats import Interaction, coursework_factor, coursework_verdict, percentile
-from harness.stats.carry_over import carry_over
 from harness.stats.interaction import of_one_build
 from harness.stats.roles import ROLES, prefix_of
+from harness.stats.stationarity import carry_over
 
 SHORT = {"device": "device", "wall": "wall", "end_to_end": "e2e"}  # boundaries in metric names of the quartet
 PERCENTILES = (50, 90, 95, 99)

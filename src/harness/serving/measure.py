@@ -13,16 +13,15 @@ import numpy as np
 from harness.config import HarnessConfig, ProtocolConfig
 from harness.measure.bring_up import bring_up, warm_up
 from harness.measure.cell import CellResult, Loaded, Turn
-from harness.measure.coordinator import Handle, workers
+from harness.measure.coordinator import BUSY, ONE_AT_A_TIME, Handle, admits_one_process, turns, workers
 from harness.measure.progress import Progress
 from harness.measure.settings import resolve_protocol
 from harness.measure.stopping import HOST_BOUND
 from harness.measure.telemetry import Telemetry
-from harness.measure.turns import BUSY, NOTE, admits_one_process, turns
 from harness.measure.verify import Fidelity
 from harness.serving.loadgen import LoadResult
+from harness.serving.queueing import Found
 from harness.serving.requests import CellLoad, LoadScenario, Variant, bound_tests, command_timeout_s
-from harness.serving.search import Found
 from harness.serving.serving_cell import SearchResult, Served, ServingCell, point
 from harness.system.counts import counted
 from harness.system.errors import CellError
@@ -208,7 +207,7 @@ class _LoadRun:
     def measurement(self) -> LoadMeasurement:
         """Return all that was found."""
         notes = (
-            NOTE if self.fresh else "",
+            ONE_AT_A_TIME if self.fresh else "",
             self.telemetry.blind,
             f"{self.slowed} visits measured on a chip that was slowing down" if self.slowed else "",
             shortened(self.restarts, self.settings.restarts, self.config.scenario.budget_s),

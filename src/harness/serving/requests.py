@@ -15,8 +15,7 @@ from harness.measure.coordinator import Handle
 from harness.serving.client import LoadTest
 from harness.serving.loadgen import LoadResult
 from harness.serving.policy import BatchPolicy, powers_of_two
-from harness.serving.queueing import predicted_rate
-from harness.serving.search import STEP, Found
+from harness.serving.queueing import STEP, Found, predicted_rate
 from harness.serving.serving_cell import ROUTINGS, Search, ServingPlan
 from harness.stats import minimum_samples
 from harness.techniques.levels import BatchProfile

@@ -12,8 +12,8 @@ from harness.measure.worker import CellCommands
 from harness.serving.client import LoadTest
 from harness.serving.loadgen import LoadResult, run_test
 from harness.serving.policy import BatchPolicy
+from harness.serving.queueing import Found, Point, highest_rate
 from harness.serving.records import Request
-from harness.serving.search import Found, Point, highest_rate
 from harness.serving.work import Work, batch_times_s
 from harness.system.errors import CellError
 from harness.techniques.arch.stages import Bound, Router
@@ -110,7 +110,7 @@ class ServingCell(CellCommands):
         """Return what serves by this plan, every size it can run already run; the last one is kept."""
         if self._plan == plan:
             return self._kept
-        from harness.networks.data.synthetic import images
+        from harness.networks.data.dataset import images
 
         shape = self._executables[0].input_specs[0].shape[1:]
         self._samples = images(plan.seed, plan.sample_count, shape)

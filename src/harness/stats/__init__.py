@@ -5,8 +5,8 @@ Statistics of a quartet: pure functions on arrays, no torch, no MLflow.
 
 from harness.stats.coursework import coursework_factor, coursework_verdict
 from harness.stats.interaction import Gains, Interaction, estimate
+from harness.stats.intervals import Percentile, minimum_samples, percentile
 from harness.stats.multiplicity import benjamini_hochberg, holm
-from harness.stats.percentiles import Percentile, minimum_samples, percentile
 from harness.stats.verdict import Verdict, is_decided, verdict
 
 __all__ = [

@@ -17,8 +17,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.stats.autocorrelation import as_flicker, long_memory
-from harness.stats.evidence import Array
+from harness.stats.evidence import Array, as_flicker, long_memory
 from harness.stats.intervals import MeanInterval
 
 ENOUGH = 30.0  # independent blocks; an sd from so many is known to 13%

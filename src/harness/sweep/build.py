@@ -14,7 +14,7 @@ from harness.engines.export import ExportRequest, export, export_key
 from harness.measure.bring_up import try_out
 from harness.measure.cell import Cell, CellPlan, QuartetPlan
 from harness.measure.progress import Progress
-from harness.measure.references import reference
+from harness.measure.verify import reference
 from harness.networks.data.labelled import Labelled, labelled
 from harness.sweep.plan import build_plan
 from harness.system.cache import Cache, NotCached

@@ -49,7 +49,7 @@ def register_schema(overrides: Sequence[str] = ()) -> None:
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     from harness import engines
-    from harness.networks.choices import register_choices
+    from harness.networks.registry import register_choices
     from harness.sweep import scenarios
 
     ConfigStore.instance().store("schema", HarnessConfig)

@@ -181,7 +181,7 @@ def run_errand(errand: Errand, number: int) -> None:
     from harness.measure.lock import seat
     from harness.measure.progress import Silent
     from harness.sweep.job import run_design
-    from harness.system.quiet import quiet
+    from harness.system.command import quiet
     from harness.tracking.outbox import deliver, outbox_of
 
     quiet()

@@ -25,7 +25,7 @@ from harness.measure.progress import Progress
 from harness.networks.data.labelled import content_digest
 from harness.results.record import add_measured, begin_row, params
 from harness.results.row import QuartetRecord
-from harness.sweep.build import DesignBuilder, build_quartet
+from harness.sweep.build import DesignBuilder
 from harness.sweep.scenarios import scenario_of
 from harness.sweep.scenarios.scenario import sources
 from harness.system.cache import Cache, key_of, open_cache
@@ -205,22 +205,6 @@ class _Rows:
     def _end(self, number: int, reason: str | None) -> None:
         self._ended.add(number)
         self._tell(self.design.jobs[number], reason)
-
-
-def run_quartet(
-    plan: QuartetPlan, cache: Cache, progress: Progress, folder: Path, resolved_config: str
-) -> QuartetRecord:
-    """Return the row of one quartet without a store; raise CellError with the reason why there is none."""
-    scenario = scenario_of(plan.config)
-    progress.stage("wait until nothing is timed")
-    with building():
-        built = [build_quartet(requested, cache, progress, number) for requested, number in scenario.builds(plan)]
-    if plan.config.engine.build_only:
-        return row_of(plan, built, None, folder, resolved_config)
-    progress.stage("wait for the device")
-    with device_lock(device_id(plan.device)):
-        measurement = scenario.measure(plan, built, progress)
-    return row_of(plan, built, measurement, folder, resolved_config)
 
 
 def row_of(

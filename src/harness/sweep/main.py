@@ -8,9 +8,8 @@ from collections.abc import Sequence
 
 from harness import __version__
 from harness.sweep.command_line import Job, compose_first, compose_sweep, config_dir, refuse_unreadable, register_schema
-from harness.system.command import INTERRUPTED, CommandParser, run_command
+from harness.system.command import INTERRUPTED, CommandParser, quiet, run_command
 from harness.system.interruption import Interruption
-from harness.system.quiet import quiet
 
 HYDRA_ANSWERS = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc")
 

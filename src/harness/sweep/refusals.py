@@ -20,9 +20,9 @@ from harness.sweep.command_line import Job
 from harness.sweep.job import PlannedJob
 from harness.sweep.plan import check_boundary, check_config, plan_quartet
 from harness.sweep.reasons import LeftOut, Reasons
+from harness.system.cache import SharedCache
 from harness.system.counts import counted
 from harness.system.errors import UserError
-from harness.system.shared_cache import SharedCache
 from harness.techniques.finetuned import base_model, check_weights
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from harness.system.cache import key_of
 from harness.system.errors import UserError
-from harness.system.identity import is_running
+from harness.system.processes import is_running
 from harness.tracking import Store, children, end_killed, move, sweeps
 
 if TYPE_CHECKING:

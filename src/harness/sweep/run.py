@@ -38,9 +38,9 @@ from harness.sweep.resume import (
 )
 from harness.sweep.terminal import VERBATIM, TerminalProgress, announce_plan
 from harness.system.counts import counted
-from harness.system.identity import this_process
 from harness.system.interruption import Interruption
 from harness.system.machine import gpu
+from harness.system.processes import this_process
 from harness.system.secrets import redacted
 from harness.tracking import Store, end_killed, exclusive, install_views, open_store
 from harness.tracking.outbox import Outbox, deliver, outbox_of, reason_of

@@ -1,10 +1,16 @@
-"""What all commands have in common: a complaint is one line, and what a request came to is the exit status."""
+"""What all commands have in common: a complaint is one line, and what a request came to is the exit status.
+
+A screen without third-party warnings: a user can do nothing about them.
+"""
 
 from __future__ import annotations
 
 import argparse
+import logging
 import math
+import os
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -70,3 +76,11 @@ def run_command(name: str, command: Callable[[], int], interrupted: str = "inter
         if interrupted:
             print(f"{name}: {interrupted}", file=sys.stderr)
         return INTERRUPTED
+
+
+def quiet() -> None:
+    """Keep other packages' warnings off the screen, in this process and in those that it starts."""
+    warnings.filterwarnings("ignore")
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")  # worker processes too
+    for name in ("torch", "onnxscript", "onnx_ir", "mlflow", "alembic", "matplotlib"):
+        logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,14 +1,22 @@
-"""No orphans: a child process that ends with its parent, whatever way that one ends, and never of its Ctrl-C."""
+"""No orphans: a child process that ends with its parent, whatever way that one ends, and never of its Ctrl-C.
+
+Also which process a sweep belongs to, and whether that one still runs: by the kernel's own count, not the wall clock.
+
+A start time in seconds since the epoch moves when the clock is set; ticks since boot do not. The boot's id keeps
+processes of two boots apart, so a machine that lost its power finds its sweeps dead.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
+from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
@@ -37,3 +45,46 @@ def no_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+_STATE, _START_TICKS = 0, 19  # fields of /proc/PID/stat behind the command's name, proc(5)
+
+
+def this_process() -> str:
+    """Return a name of this process that no other one on any machine has, at any time."""
+    return f"{socket.gethostname()} {os.getpid()} {_born(os.getpid())}"
+
+
+def is_running(identity: str) -> bool:
+    """Return whether the process of this name runs; of another machine's nobody can tell here, so it counts as running.
+
+    A process that ended and was not waited for yet (a zombie) does not run.
+    """
+    host, _, rest = identity.partition(" ")
+    if host != socket.gethostname():
+        return True
+    pid, _, born = rest.partition(" ")
+    return pid.isdigit() and _born(int(pid)) == born
+
+
+def _born(pid: int) -> str | None:
+    """Return when a process was started in this boot, None where it does not run."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    if not boot.is_file():
+        return _born_elsewhere(pid)
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[_STATE] in "ZX" else f"{boot.read_text().strip()}/{fields[_START_TICKS]}"
+
+
+def _born_elsewhere(pid: int) -> str | None:
+    """Return the same without Linux's files: to a second, for such systems keep a process's start themselves."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else f"{process.create_time():.0f}"
+    except psutil.Error:
+        return None

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 VIEW_KEY = "harness"  # of the view that opens: the factors
 _TAG = "mlflow.sharedViewState."
-VIEW_TAG = f"{_TAG}{VIEW_KEY}"
 _KIND_TAG = "mlflow.experimentKind"  # else MLflow guesses between its GenAI and its model pages
 _KIND = "custom_model_development"
 _HEADER = "deflate;"

@@ -9,7 +9,7 @@ import pytest
 
 from harness.config import EngineOption, packages
 from harness.config.declared import engine_config_type, engine_options
-from harness.config.quartet import _schema
+from harness.config.groups import _schema
 from harness.engines import get
 from harness.engines.profiling import take_profile
 from harness.measure.progress import Silent

@@ -13,9 +13,8 @@ from contextlib import suppress
 import pytest
 
 from harness.config import CacheConfig
-from harness.system.cache import MANIFEST, Cache, open_cache
+from harness.system.cache import MANIFEST, Cache, SharedCache, open_cache
 from harness.system.errors import UserError
-from harness.system.shared_cache import SharedCache
 
 KEY = "ab" + "0" * 62
 

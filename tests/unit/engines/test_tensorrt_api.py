@@ -48,7 +48,7 @@ OBJECTS = {
 SINCE_10_8 = {"IBuilderConfig.tiling_optimization_level", "TilingOptimizationLevel"} | {
     f"TilingOptimizationLevel.{name.upper()}" for name in TILINGS
 }
-NOT_TENSORRT = {"capture.py", "buffers.py"}  # `runtime` is CUDA's there, `tensor` torch's
+NOT_TENSORRT = {"cuda.py"}  # `runtime` is CUDA's there, `tensor` torch's
 TORCH = {"data_ptr", "numel"}  # asked of buffers in context.py, which are called tensors too
 
 # All that only TensorRT-RTX has; the code asks for it under a flag of the flavour.
@@ -135,7 +135,7 @@ def test_10_6_lacks_what_the_table_of_versions_says_and_nothing_else_in_use():
 def test_every_cuda_function_in_use_exists():
     from cuda.bindings import runtime
 
-    source = Path(package.__file__).with_name("capture.py").read_text()
+    source = Path(package.__file__).with_name("cuda.py").read_text()
     used = {
         node.attr
         for node in ast.walk(ast.parse(source))

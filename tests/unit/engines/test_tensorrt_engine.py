@@ -14,9 +14,8 @@ import pytest
 from harness.config import HarnessConfig, check_ranges, engine_ranges
 from harness.engines.base import BuildPlan, Graph
 from harness.engines.tensorrt import TENSORRT, TENSORRT_RTX
-from harness.engines.tensorrt.flavour import TENSORRT_FLAVOUR
-from harness.engines.tensorrt.gpu import LocalGpu, local_gpu
-from harness.engines.tensorrt.messages import Messages, tail
+from harness.engines.tensorrt.flavour import TENSORRT_FLAVOUR, LocalGpu, local_gpu
+from harness.engines.tensorrt.loading import Messages, tail
 from harness.engines.tensorrt.network import _channels_last
 from harness.system.errors import UserError
 from harness.techniques.levels import BatchProfile

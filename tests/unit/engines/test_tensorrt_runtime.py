@@ -11,8 +11,7 @@ import pytest
 from harness.engines.base import Artifact, BuildPlan, Graph, TensorSpec
 from harness.engines.tensorrt import TENSORRT_RTX
 from harness.engines.tensorrt.context import BoundContext
-from harness.engines.tensorrt.flavour import TENSORRT_RTX_FLAVOUR
-from harness.engines.tensorrt.gpu import LocalGpu, local_gpu
+from harness.engines.tensorrt.flavour import TENSORRT_RTX_FLAVOUR, LocalGpu, local_gpu
 from harness.engines.tensorrt.loading import check_fits, check_interface, deserialise
 from harness.engines.tensorrt.profiles import choose
 from harness.system.errors import CellError
@@ -105,7 +104,7 @@ def test_entering_without_a_gpu_says_so(tmp_path):
 
 @pytest.mark.skipif(local_gpu() is not None, reason="is about a machine without a GPU")
 def test_the_real_runtime_without_a_gpu_gives_tensorrts_own_reason_on_one_line():
-    from harness.engines.tensorrt.messages import logger_of
+    from harness.engines.tensorrt.loading import logger_of
 
     with logger_of(TENSORRT_RTX_FLAVOUR)[1].watch() as errors, pytest.raises(CellError) as refusal:
         deserialise(TENSORRT_RTX_FLAVOUR, one_layer_engine(), errors)
@@ -119,7 +118,7 @@ def test_the_real_runtime_names_a_damaged_engine():
 
 
 def one_layer_engine() -> bytes:
-    from harness.engines.tensorrt.messages import logger_of
+    from harness.engines.tensorrt.loading import logger_of
 
     builder = trt.Builder(logger_of(TENSORRT_RTX_FLAVOUR)[0])
     network = builder.create_network(0)

@@ -12,8 +12,7 @@ import pytest
 
 from harness.engines.base import BuildPlan, Graph
 from harness.engines.tensorrt import TENSORRT_RTX, builder, timing_cache
-from harness.engines.tensorrt.flavour import TENSORRT_FLAVOUR, TENSORRT_RTX_FLAVOUR
-from harness.engines.tensorrt.gpu import LocalGpu
+from harness.engines.tensorrt.flavour import TENSORRT_FLAVOUR, TENSORRT_RTX_FLAVOUR, LocalGpu
 from harness.system.errors import CellError
 from harness.techniques.levels import BatchProfile
 

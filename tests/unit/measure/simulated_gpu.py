@@ -101,8 +101,7 @@ class SimulatedGpu:
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
         """Put this GPU where the code under test looks for one."""
-        for module in ("clocks", "boundaries"):
-            patch.setattr(f"harness.measure.{module}.time", self)
+        patch.setattr("harness.measure.clocks.time", self)
         patch.setattr(torch.cuda, "stream", self.on)
         patch.setattr(torch.cuda, "synchronize", self.stream.synchronize)
         patch.setattr(torch.cuda, "Event", lambda enable_timing=False: SimulatedEvent(self, enable_timing))

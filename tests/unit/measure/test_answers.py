@@ -11,9 +11,8 @@ from sklearn.datasets import load_digits
 from harness.config import ProtocolConfig
 from harness.measure.bring_up import bring_up
 from harness.measure.coordinator import workers
-from harness.measure.predictions import Predictions, predict
+from harness.measure.predictions import Predictions, answers_of, predict
 from harness.measure.progress import Silent
-from harness.measure.references import answers_of
 from harness.networks.data import open_dataset
 from harness.results.accuracy import answer_metrics, answer_table
 from harness.techniques.arch.stages import NetworkOutputs

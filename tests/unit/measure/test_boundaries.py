@@ -7,7 +7,7 @@ import pytest
 import torch
 from simulated_gpu import COPY_MS
 
-from harness.measure.boundaries import PROBES, REPLAY_TOLERANCE, Boundaries
+from harness.measure.clocks import PROBES, REPLAY_TOLERANCE, Boundaries
 from harness.system.errors import CellError
 
 BATCH = 4

@@ -7,17 +7,17 @@ from types import SimpleNamespace
 import pytest
 
 from harness.config import ProtocolConfig
-from harness.measure import references
-from harness.measure.cell import Answers
+from harness.measure import predictions
+from harness.measure.cell import CellAnswers
+from harness.measure.predictions import IMAGES_PER_TIMEOUT, KEPT_ANSWERS, answers_of
 from harness.measure.progress import Silent
-from harness.measure.references import IMAGES_PER_TIMEOUT, KEPT_ANSWERS, answers_of
 
 SETTINGS = ProtocolConfig(worker_timeout_s=10.0)
 
 
 @pytest.fixture(autouse=True)
 def _nothing_is_known_yet(monkeypatch):
-    monkeypatch.setattr(references, "_eager_answers", {})
+    monkeypatch.setattr(predictions, "_eager_answers", {})
 
 
 class Told:
@@ -37,7 +37,7 @@ def cell(role: str, recipe: str, batch_size: int = 8, images: int | None = 359):
     return SimpleNamespace(name=role, recipe=recipe, batch_size=batch_size, device="cpu", labelled=data)
 
 
-def asked(*cells) -> tuple[dict[str, Answers | None], dict[str, list[tuple[str, float]]]]:
+def asked(*cells) -> tuple[dict[str, CellAnswers | None], dict[str, list[tuple[str, float]]]]:
     handles = {one.name: Told(one.name) for one in cells}
     found = {one.name: answers_of(one, handles[one.name], SETTINGS, Silent()) for one in cells}
     return found, {role: handle.asked for role, handle in handles.items()}
@@ -82,7 +82,7 @@ def test_each_full_thousand_of_images_gives_a_worker_its_time_once_more():
 def test_only_the_latest_networks_answers_are_kept():
     for number in range(KEPT_ANSWERS + 1):
         asked(cell("hw", f"network {number}"))
-    assert len(references._eager_answers) == KEPT_ANSWERS
+    assert len(predictions._eager_answers) == KEPT_ANSWERS
     _, commands = asked(cell("hw", f"network {KEPT_ANSWERS}"))
     assert [name for name, _ in commands["hw"]] == ["predict"]
     _, commands = asked(cell("hw", "network 0"))

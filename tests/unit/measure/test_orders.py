@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from harness.measure.orders import Orders, williams
+from harness.measure.design import Orders, williams
 
 
 @pytest.mark.parametrize("count", [2, 3, 4, 5, 7, 12])

@@ -11,7 +11,7 @@ import pytest
 
 from harness.config import ProtocolConfig
 from harness.measure.ceilings import SIZES
-from harness.measure.orders import Orders
+from harness.measure.design import Orders
 from harness.measure.progress import Silent
 from harness.measure.protocol import measure
 from harness.measure.telemetry import Telemetry

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from harness.measure.cell import Answers
+from harness.measure.cell import CellAnswers
 from harness.measure.predictions import Predictions
 from harness.results.accuracy import accuracy_metrics, answer_metrics, drop, share
 from harness.techniques.arch.exit_policy import ExitPolicy
@@ -94,7 +94,7 @@ def test_of_untrained_weights_nothing_is_said_but_what_holds_for_any():
     own |= {role: Predictions(ranked(*LABELS), heads, np.where(exited, 0, 1), ExitPolicy("share", 0.5))
             for role in ("arch", "combined")}  # fmt: skip
     images = SimpleNamespace(labels=lambda: LABELS, count=6, classes=10, skipped=())
-    answers = {role: Answers(predictions, predictions) for role, predictions in own.items()}
+    answers = {role: CellAnswers(predictions, predictions) for role, predictions in own.items()}
     data = SimpleNamespace(test=images)
     found = answer_metrics(answers, data, 0.95, untrained=("arch", "combined"))
     kept = {"accuracy/agreement", "accuracy/images", "accuracy/exit_share"}

@@ -10,8 +10,8 @@ import pytest
 from harness.config import DataConfig, ModelConfig
 from harness.measure import worker
 from harness.measure.worker import timed_batches
+from harness.networks.data.dataset import images as synthetic_images
 from harness.networks.data.labelled import labelled
-from harness.networks.data.synthetic import images as synthetic_images
 
 SHAPE = (3, 32, 32)
 

@@ -7,11 +7,10 @@ from contextlib import contextmanager
 import pytest
 
 from harness.config import ProtocolConfig
-from harness.measure import protocol, turns
-from harness.measure.coordinator import Worker
+from harness.measure import coordinator, protocol
+from harness.measure.coordinator import ONE_AT_A_TIME, Worker, admits_one_process
 from harness.measure.progress import Silent
 from harness.measure.protocol import measure
-from harness.measure.turns import NOTE, admits_one_process
 from harness.stats.roles import ROLES
 from harness.system.errors import CellError
 
@@ -40,7 +39,7 @@ def started(monkeypatch, children):
             self.commands.append(command)
             super().send(command, argument)
 
-    monkeypatch.setattr(turns, "Worker", Watched)
+    monkeypatch.setattr(coordinator, "Worker", Watched)
     return seen
 
 
@@ -76,8 +75,8 @@ def check_restarts(found) -> None:
     assert found.restarts == found.samples.blocks == 2
     assert found.samples.groups == [0, 1]
     assert found.samples.frame().groupby("block")["restart"].unique().map(list).to_dict() == {0: [0], 1: [1]}
-    assert found.note == f"{NOTE}; no ceilings of the machine: no process stays to measure them in"
-    assert "one process at a time" in NOTE
+    assert found.note == f"{ONE_AT_A_TIME}; no ceilings of the machine: no process stays to measure them in"
+    assert "one process at a time" in ONE_AT_A_TIME
 
 
 def test_a_second_process_that_finds_the_device_busy_makes_the_cells_take_turns(quartet, started, monkeypatch):
@@ -108,7 +107,7 @@ def test_a_device_that_is_busy_even_for_one_process_is_an_error(quartet, monkeyp
 
 
 def test_a_command_that_fails_in_its_turn_leaves_no_process(quartet, children):
-    with turns.turns([quartet[0]]) as handles:
+    with coordinator.turns([quartet[0]]) as handles:
         with pytest.raises(CellError, match=r"^baseline: "):
             handles["baseline"].ask("slice", "not a turn")
         assert children() == []

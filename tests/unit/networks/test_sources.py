@@ -38,7 +38,7 @@ def test_timms_models_go_by_their_name():
 
 
 def test_without_timm_its_models_say_what_to_install(monkeypatch):
-    monkeypatch.setattr("harness.networks.timm_models.installed", lambda: False)
+    monkeypatch.setattr("harness.networks.catalogues.has_timm", lambda: False)
     with pytest.raises(UserError, match="needs timm, which is not installed: pip install timm"):
         models.build(small("timm/resnet18"))
 

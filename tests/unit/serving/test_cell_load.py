@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from harness.config import HarnessConfig, ScenarioConfig
+from harness.serving.queueing import Found, Point
 from harness.serving.requests import CellLoad, queries_needed
-from harness.serving.search import Found, Point
 from harness.sweep.scenarios.under_load import Server
 
 TIMED = CellLoad({32: (13.5,)}, 2370.0, 2100.0)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from called import mean_wait_md1_s
 from harness.serving.client import LoadTest
 from harness.serving.loadgen import run_test
 from harness.serving.policy import BatchPolicy
-from harness.serving.queueing import mean_wait_md1_s, simulate
+from harness.serving.queueing import simulate
 from harness.serving.work import Work
 from harness.system.errors import CellError
 from harness.techniques.arch.stages import ONE_STAGE

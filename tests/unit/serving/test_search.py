@@ -7,9 +7,9 @@ import itertools
 import numpy as np
 import pytest
 
+from called import mean_wait_md1_s
 from harness.serving.policy import BatchPolicy
-from harness.serving.queueing import mean_wait_md1_s, simulate
-from harness.serving.search import Point, highest_rate
+from harness.serving.queueing import Point, highest_rate, simulate
 
 SERVICE_S = 0.01
 ONE = BatchPolicy(1, static=True)

@@ -7,8 +7,8 @@ import time
 import pytest
 
 from harness.serving.client import FLUSH
+from harness.serving.loadgen import Arrivals, serve
 from harness.serving.records import Request
-from harness.serving.server import Arrivals, serve
 from harness.serving.work import NEVER
 
 

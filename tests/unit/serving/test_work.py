@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from harness.networks.data.synthetic import images
+from harness.networks.data.dataset import images
 from harness.serving.policy import BatchPolicy
 from harness.serving.records import QueryRecord, Request, figures
 from harness.serving.work import Work

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.measure.orders import Orders
-from harness.stats.carry_over import carry_over
+from harness.measure.design import Orders
+from harness.stats.stationarity import carry_over
 
 CELLS = ("baseline", "arch", "hw", "combined")
 

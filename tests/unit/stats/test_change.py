@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.stats.change import BlockSeries, change, joined
+from harness.stats.intervals import BlockSeries, change, joined
 
 
 def series(mean, sd=0.01, blocks=40, seed=0, restarts=1):

@@ -1,4 +1,4 @@
-"""The interval's parts against independent calculations, and its promise under autocorrelation."""
+"""The interval's parts against independent calculations, and its promise under evidence."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import pytest
 from scipy import stats
 from scipy.linalg import toeplitz
 
-from harness.stats import autocorrelation, estimate
-from harness.stats.autocorrelation import variance_inflation
-from harness.stats.evidence import Evidence
+from harness.stats import estimate, evidence
+from harness.stats.evidence import Evidence, variance_inflation
 from harness.stats.intervals import between, mean_interval
 
 
@@ -69,10 +68,10 @@ def test_a_batch_of_series_is_estimated_as_each_alone() -> None:
 def test_the_filter_is_the_exact_likelihood() -> None:
     """Against the full covariance matrix: white noise of share 1 - s plus AR(1) of share s."""
     y = np.random.default_rng(15).standard_normal(12)
-    squares, log_factor = autocorrelation._run_likelihood(y)
+    squares, log_factor = evidence._run_likelihood(y)
     ones = np.ones(12)
-    for point in (3, 30, 47, 60, len(autocorrelation._RHO) - 1):
-        rho, share = autocorrelation._RHO[point], autocorrelation._SHARE[point]
+    for point in (3, 30, 47, 60, len(evidence._RHO) - 1):
+        rho, share = evidence._RHO[point], evidence._SHARE[point]
         covariance = share * toeplitz(rho ** np.arange(12)) + (1 - share) * np.eye(12)
         inverse = np.linalg.inv(covariance)
         mean = ones @ inverse @ y / (ones @ inverse @ ones)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.linalg import toeplitz
 
-from harness.stats import autocorrelation
+from harness.stats import evidence
 from harness.stats.intervals import mean_interval
 from harness.stats.stationarity import halves, remembers
 
@@ -67,12 +67,12 @@ def test_halves_are_those_of_each_restart() -> None:
 
 def test_the_likelihood_of_slow_noise_is_that_of_its_correlation_matrix() -> None:
     series = np.random.default_rng(9).standard_normal((3, 40))
-    squares, factor = autocorrelation._flicker_likelihood(series)
-    for f, correlations in enumerate(autocorrelation._flicker_correlations(40)):
+    squares, factor = evidence._flicker_likelihood(series)
+    for f, correlations in enumerate(evidence._flicker_correlations(40)):
         matrix = toeplitz(correlations)
         inverse, ones = np.linalg.inv(matrix), np.ones(40)
         of_ones = ones @ inverse @ ones
         expected = [y @ inverse @ y - (y @ inverse @ ones) ** 2 / of_ones for y in series]
         assert squares[:, f] == pytest.approx(expected)
         assert factor[f] == pytest.approx(-0.5 * (np.linalg.slogdet(matrix)[1] + np.log(of_ones)))
-        assert autocorrelation._flicker_inflation(40)[f] == pytest.approx(matrix.sum() / 40)
+        assert evidence._flicker_inflation(40)[f] == pytest.approx(matrix.sum() / 40)

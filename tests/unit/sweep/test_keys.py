@@ -64,7 +64,7 @@ EDITS = {
     "sweep/build.py": QUARTETS,
     "sweep/plan.py": QUARTETS,
     "results/record.py": QUARTETS,
-    "serving/server.py": {"quartet under load"},
+    "serving/loadgen.py": {"quartet under load"},
     "serving/measure.py": {"quartet under load"},
     "engines/profiling.py": {"quartet explained"},
     "engines/eager/profiler.py": {"quartet explained"},

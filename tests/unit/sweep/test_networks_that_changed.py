@@ -11,8 +11,8 @@ import pytest
 
 from harness.config import arch_off
 from harness.engines.export import ExportRequest, export, export_key
-from harness.measure import references
-from harness.measure.references import reference
+from harness.measure import verify
+from harness.measure.verify import reference
 from harness.sweep.job import quartet_key
 from harness.system.cache import Cache
 from harness.system.errors import CellError
@@ -132,7 +132,7 @@ def test_another_activation_is_exported_for_itself(named, tmp_path):
 
 
 def test_two_networks_of_the_same_weights_have_answers_of_their_own(named, monkeypatch):
-    monkeypatch.setattr(references, "_references", {})
+    monkeypatch.setattr(verify, "_references", {})
     answers = []
     for name in ("edited_act:relu", "edited_act:gelu"):
         config = named(name)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.engines.base import Graph
-from harness.engines.tensorrt.gpu import LocalGpu
+from harness.engines.tensorrt.flavour import LocalGpu
 from harness.measure.cell import CellPlan
 from harness.sweep.command_line import compose_jobs
 from harness.sweep.plan import build_plan

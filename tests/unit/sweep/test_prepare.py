@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harness.measure import references
-from harness.measure.references import reference
+from harness.measure import verify
+from harness.measure.verify import reference
 from harness.networks.data.labelled import labelled
 from harness.techniques.arch.assembled import network
 
@@ -17,9 +17,9 @@ from harness.techniques.arch.assembled import network
 def counted(monkeypatch):
     """Return the list of references that were really computed, from none kept."""
     seen = []
-    real = references._reference
-    monkeypatch.setattr(references, "_references", {})
-    monkeypatch.setattr(references, "_reference", lambda net, *rest: seen.append(net) or real(net, *rest))
+    real = verify._reference
+    monkeypatch.setattr(verify, "_references", {})
+    monkeypatch.setattr(verify, "_reference", lambda net, *rest: seen.append(net) or real(net, *rest))
     return seen
 
 
@@ -54,7 +54,7 @@ def test_trained_on_images_a_network_is_verified_on_validation_images(configured
 
 
 def test_the_reference_used_last_is_kept_longest(configured, counted):
-    configs = [replace(configured(), batch_size=size) for size in range(1, references.KEPT_REFERENCES + 1)]
+    configs = [replace(configured(), batch_size=size) for size in range(1, verify.KEPT_REFERENCES + 1)]
     net = network(configs[0].model, configs[0].arch)
     for config in (*configs, configs[0]):
         reference(net, config)

@@ -15,7 +15,7 @@ from harness.sweep.resume import (
     grid_key,
 )
 from harness.system.errors import UserError
-from harness.system.identity import this_process
+from harness.system.processes import this_process
 from harness.tracking.runs import children, finish, finish_sweep, start_quartet, start_sweep, sweeps
 
 KEYS = ["one", "two", "three"]

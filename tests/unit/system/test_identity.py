@@ -10,8 +10,8 @@ import time
 import psutil
 import pytest
 
-from harness.system import identity as process_identity
-from harness.system.identity import is_running, this_process
+from harness.system import processes as process_identity
+from harness.system.processes import is_running, this_process
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 

@@ -8,7 +8,9 @@ from dataclasses import replace
 import pytest
 
 from harness.tracking.store import find_store, open_store
-from harness.tracking.view import VIEW_TAG, decode, encode, install_views, state, view_url, views
+from harness.tracking.view import VIEW_KEY, decode, encode, install_views, state, view_url, views
+
+VIEW_TAG = f"mlflow.sharedViewState.{VIEW_KEY}"  # MLflow's own name for it
 
 
 def test_the_installed_view_is_what_mlflows_page_decodes(store):

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.commands.capacity.curves import BASELINE, Curves, SustainedRate, sustained
-from harness.commands.capacity.demand import Demand
 from harness.commands.capacity.fleet_check import FleetCheck, check_plan
-from harness.commands.capacity.plan import FleetPlan, plan_fleet
+from harness.commands.capacity.plan import Demand, FleetPlan, plan_fleet
 from harness.system.errors import UserError
 
 

@@ -22,13 +22,12 @@ from harness.system.files import is_special, write_whole
 
 if TYPE_CHECKING:
     from harness.commands.capacity.answer import FleetAnswer
-    from harness.commands.capacity.demand import Demand
+    from harness.commands.capacity.plan import Demand
 import re
 import tempfile
 from typing import TYPE_CHECKING
 
-from harness.commands.capacity.curves import Curves
-from harness.commands.capacity.reading import parse
+from harness.commands.capacity.curves import Curves, parse
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -68,13 +67,13 @@ def _answer(options: argparse.Namespace) -> int:
 
 
 def _demand(options: argparse.Namespace) -> Demand:
-    from harness.commands.capacity import demand
+    from harness.commands.capacity.plan import constant, profile, trace
 
     if options.profile is not None:
-        return demand.profile(options.profile)
+        return profile(options.profile)
     if options.trace is not None:
-        return demand.trace(options.trace, options.window_s or WINDOW_S)
-    return demand.constant(options.demand)
+        return trace(options.trace, options.window_s or WINDOW_S)
+    return constant(options.demand)
 
 
 def _check_idle(options: argparse.Namespace) -> None:

@@ -12,10 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.commands.capacity.curves import Curves
-from harness.commands.capacity.demand import Demand
-from harness.commands.capacity.plan import FleetPlan, gpus_needed
-from harness.serving.queueing import QueueRun, simulate
-from harness.serving.search import Point, highest_rate
+from harness.commands.capacity.plan import Demand, FleetPlan, gpus_needed
+from harness.serving.queueing import Point, QueueRun, highest_rate, simulate
 from harness.stats import minimum_samples, percentile
 
 AGREEMENT = 0.05  # a plan and its simulation that differ by more are reported as disagreeing

@@ -1,12 +1,176 @@
-"""The plan: GPUs, load and cost for a demand, given what one GPU sustains. Arithmetic, nothing else."""
+"""The plan: GPUs, load and cost for a demand, given what one GPU sustains. Arithmetic, nothing else.
+
+A demand is a constant rate, a daily profile, or a trace of arrivals, as rates hour by hour.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from harness.commands.capacity.curves import SustainedRate
-from harness.commands.capacity.demand import HOUR_S, Demand
+from harness.system.errors import UserError, first_line
+
+if TYPE_CHECKING:
+    import pandas
+
+HOUR_S = 3600.0
+DAY_H = 24
+_MOST_S = 400 * DAY_H * HOUR_S  # a year and a month: beyond, a time is in another unit, or wrong
+_MOST_WINDOWS = 20_000_000
+_MOST_IMAGES = 50_000_000  # in the busiest window, whose every arrival is simulated
+
+
+@dataclass(frozen=True)
+class Hour:
+    """One hour of demand, or the part of it that a trace covers: its mean rate and the peak within it, images/s."""
+
+    duration_s: float
+    mean_per_s: float
+    peak_per_s: float
+
+
+@dataclass(frozen=True)
+class Demand:
+    """The demand hour by hour. `busiest_s` are the arrivals of a trace's busiest window (empty without a trace)."""
+
+    text: str
+    hours: tuple[Hour, ...]
+    busiest_s: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+
+    @property
+    def peak_per_s(self) -> float:
+        """Return the highest rate, images/s."""
+        return max(hour.peak_per_s for hour in self.hours)
+
+    @property
+    def images(self) -> float:
+        """Return how many images come in all."""
+        return sum(hour.mean_per_s * hour.duration_s for hour in self.hours)
+
+    @property
+    def duration_s(self) -> float:
+        """Return how long it all takes."""
+        return sum(hour.duration_s for hour in self.hours)
+
+    @property
+    def mean_per_s(self) -> float:
+        """Return the mean rate, images/s."""
+        return self.images / self.duration_s
+
+
+def constant(rate_per_s: float) -> Demand:
+    """Return a demand that never changes."""
+    return Demand(f"{rate_per_s:,.10g} images/s", (Hour(HOUR_S, rate_per_s, rate_per_s),))
+
+
+def profile(path: Path) -> Demand:
+    """Return the demand of a day from a CSV with the columns `hour` (0 to below 24, rising) and `rate_per_s`.
+
+    A rate holds from its hour to the next row's, the last one to midnight; the first row is hour 0. Fractions of
+    an hour are fine: such an hour has a mean and a peak.
+
+    Raises:
+        UserError: the file is not that.
+
+    """
+    table = _table(path, ("hour", "rate_per_s"))
+    starts, rates = table["hour"].to_numpy(float), table["rate_per_s"].to_numpy(float)
+    if starts[0] != 0 or (np.diff(starts) <= 0).any() or starts[-1] >= DAY_H:
+        raise UserError(f"{path}: its hours must rise from 0 to below 24, each once")
+    if (rates < 0).any() or not rates.any():
+        raise UserError(f"{path}: its rate_per_s must be zero or more, and not all zero")
+    ends = np.append(starts[1:], DAY_H)
+    hours = []
+    for hour in range(DAY_H):
+        inside = np.clip(np.minimum(ends, hour + 1) - np.maximum(starts, hour), 0, 1)  # hours of each row in this one
+        hours.append(Hour(HOUR_S, float(inside @ rates), float(rates[inside > 0].max())))
+    return Demand(f"daily profile {path.name}", tuple(hours))
+
+
+def trace(path: Path, window_s: float = 60.0) -> Demand:
+    """Return the demand of a CSV with a column `arrival_s` and, if requests bring several, `images`.
+
+    Peaks are means over windows of `window_s`: a shorter one sees the chance of single arrivals, which the measured
+    rate has in it already, a longer one averages real peaks away. What is left at the end joins the last window.
+
+    Raises:
+        UserError: the file is not that, or all its arrivals are at one moment.
+
+    """
+    table = _table(path, ("arrival_s",))
+    times = table["arrival_s"].to_numpy(float)
+    images = table["images"].to_numpy(float) if "images" in table else np.ones(times.size)
+    if (images < 1).any() or (images % 1 != 0).any():
+        raise UserError(f"{path}: its images must be whole numbers from 1 on")
+    order = np.argsort(times, kind="stable")
+    times, images = times[order] - times.min(), images[order]
+    span_s = float(times[-1])
+    if span_s == 0:
+        raise UserError(f"{path}: all arrivals are at one moment; a trace needs at least two")
+    if span_s > _MOST_S or span_s / window_s > _MOST_WINDOWS:
+        gaps_s = np.diff(times)
+        gap = int(gaps_s.argmax())
+        behind_s = table["arrival_s"].to_numpy(float)[order][gap + 1]
+        raise UserError(
+            f"{path}: it covers {span_s / HOUR_S / DAY_H:,.4g} days in windows of {window_s:g} s, with a gap of "
+            f"{gaps_s[gap]:,.6g} s before its arrival at {behind_s:.10g}: is arrival_s in seconds throughout?"
+        )
+    edges = np.append(np.arange(max(1, int(span_s / window_s))) * window_s, span_s)
+    counts, _ = np.histogram(times, edges, weights=images)
+    widths = np.diff(edges)
+    rates = counts / widths
+    _, starts = np.unique((edges[:-1] // HOUR_S).astype(int), return_index=True)  # of each hour, its first window
+    covered, came = np.add.reduceat(widths, starts), np.add.reduceat(counts, starts)
+    peaks = np.maximum.reduceat(rates, starts)
+    hours = tuple(Hour(*map(float, row)) for row in zip(covered, came / covered, peaks, strict=True))
+    top = int(rates.argmax())
+    inside = (times >= edges[top]) & (times <= edges[top + 1])
+    if images[inside].sum() > _MOST_IMAGES:
+        raise UserError(
+            f"{path}: {images[inside].sum():,.4g} images within {widths[top]:g} s are more than can be simulated "
+            f"({_MOST_IMAGES:,}); is its column images right?"
+        )
+    text = f"trace {path.name}: {images.sum():,.0f} images in {span_s:,.4g} s, peaks over {min(window_s, span_s):g} s"
+    return Demand(text, hours, np.repeat(times[inside] - edges[top], images[inside].astype(int)))
+
+
+def _table(path: Path, columns: tuple[str, ...]) -> pandas.DataFrame:
+    """Read a CSV whose `columns` are there and whose every value is a finite number."""
+    import pandas
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pandas.errors.ParserWarning)  # of fields that it would leave out
+            # else the first of too many fields becomes an index, and each value is the one of the next column
+            table = pandas.read_csv(path, skipinitialspace=True, index_col=False)
+    except pandas.errors.ParserWarning:
+        raise UserError(
+            f"{path}: its rows have more fields than its header names: a decimal comma (write 0.5, not 0,5), "
+            "a comma at the end, or a column without a name?"
+        ) from None
+    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
+        reason = first_line(error)
+        raise UserError(f"can't read {path}: {reason}") from error
+    missing = [name for name in columns if name not in table]
+    if missing:
+        raise UserError(f"{path}: no column {missing[0]}; it has {', '.join(map(str, table.columns))}")
+    if table.empty:
+        raise UserError(f"{path}: no rows below its header")
+    for name in (*columns, *({"images"} & set(table))):
+        numbers = pandas.to_numeric(table[name], errors="coerce")
+        bad = ~np.isfinite(numbers.to_numpy(float))
+        if bad.any():
+            row = int(bad.argmax())
+            raise UserError(f"{path}: row {row + 1}: {name} is {str(table[name].iloc[row])!r}, not a finite number")
+        table[name] = numbers
+    return table
 
 
 @dataclass(frozen=True)

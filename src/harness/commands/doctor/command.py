@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    from harness.system.quiet import quiet
+    from harness.system.command import quiet
 
     options = _parser().parse_args(arguments)
     if options.no_test and options.engine is not None:

@@ -27,10 +27,9 @@ from harness.networks.data import LABELLED
 from harness.networks.data.labelled import check_data, opened
 from harness.sweep.command_line import compose_jobs
 from harness.sweep.plan import check_config, check_options
-from harness.system.command import CommandParser, run_command
+from harness.system.command import CommandParser, quiet, run_command
 from harness.system.counts import counted
 from harness.system.errors import CellError, UserError
-from harness.system.quiet import quiet
 from harness.techniques import arch
 from harness.techniques.finetuned import base_model, folder_of
 

@@ -24,8 +24,7 @@ from harness.commands.train.training_batches import Batches
 from harness.config import HarnessConfig
 from harness.measure.lock import device_id, occupied, try_lock
 from harness.measure.predictions import without_tf32
-from harness.networks.data.decoded import LabelledImages, decoded
-from harness.networks.data.labelled import content_digest, labelled, opened
+from harness.networks.data.labelled import LabelledImages, content_digest, decoded, labelled, opened
 from harness.networks.data.preprocessing import CHECKPOINT_KEY, preprocessing
 from harness.networks.weights import fill
 from harness.results.accuracy import Share, share

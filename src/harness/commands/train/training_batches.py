@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from harness.networks.data.decoded import LabelledImages
+from harness.networks.data.labelled import LabelledImages
 
 # As one tensor on the device below this, else mapped from the file and copied batch by batch.
 WHOLE_BYTES = {"cpu": 2 * 2**30, "cuda": 8 * 2**30}

@@ -1,11 +1,18 @@
-"""Compile a stage with torch.compile, save the portable cache, and start from it again."""
+"""Compile a stage with torch.compile, save the portable cache, and start from it again.
+
+Which modules of the network each kernel that Inductor generated comes from is kept beside the compiled code: Inductor's
+provenance tracking names, for every kernel in the order of its calls, the operations of the graph that it computes:
+https://docs.pytorch.org/docs/stable/torch.compiler_inductor_provenance.html. Dynamo's graph names the
+module of each operation. Both are known while compiling alone; a worker that starts from the cache reads them here.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +20,9 @@ import torch
 
 from harness.engines.base import Artifact, BuildPlan
 from harness.engines.eager.rebuild import RECIPE_FILE
-from harness.engines.inductor import origins
 from harness.engines.inductor.lowerings import LOWERINGS, lowerings_of
 from harness.system.errors import CellError
-from harness.system.library_internals import generated_kernels, mark_dynamic_if_possible
+from harness.system.library_internals import generated_kernels, inductor_compilers, mark_dynamic_if_possible
 from harness.techniques.levels import BatchProfile
 
 # it says on every CPU that there is no CUDA
@@ -44,7 +50,7 @@ def build(plan: BuildPlan, workdir: Path, version: str) -> Artifact:
 
     (workdir / RECIPE_FILE).write_text(plan.recipe)
     artifact = Artifact(plan, workdir, CACHE_FILE, version, size_mb=0.0)
-    recorder = origins.Recorder(_options(plan))
+    recorder = Recorder(_options(plan))
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = scratch  # nothing left by an earlier build may be found
         try:
@@ -62,7 +68,7 @@ def build(plan: BuildPlan, workdir: Path, version: str) -> Artifact:
     if saved is None:
         raise CellError("torch.compile left no cache to keep: nothing was compiled")
     (workdir / CACHE_FILE).write_bytes(saved[0])
-    origins.write(workdir, kernels)
+    write_origins(workdir, kernels)
     return Artifact(
         plan=plan,
         path=workdir,
@@ -92,7 +98,7 @@ def sizes_apart(batch: BatchProfile) -> tuple[int, ...]:
     return (batch.max_size,) if batch.opt_size == 1 else (1,)
 
 
-def compile_for(plan: BuildPlan, backend: origins.Recorder) -> Callable[[torch.nn.Module], Callable[..., Any]]:
+def compile_for(plan: BuildPlan, backend: Recorder) -> Callable[[torch.nn.Module], Callable[..., Any]]:
     """Return what turns a module into its compiled form."""
 
     def transform(module: torch.nn.Module) -> Callable[..., Any]:
@@ -137,4 +143,59 @@ def _options(plan: BuildPlan) -> dict[str, Any]:
 def warm_compile(artifact: Artifact) -> Callable[[torch.nn.Module], Callable[..., Any]]:
     """Return `compile_for` of an artifact's plan, with the artifact's cache loaded first."""
     torch.compiler.load_cache_artifacts((artifact.path / CACHE_FILE).read_bytes())
-    return compile_for(artifact.plan, origins.Recorder(_options(artifact.plan)))
+    return compile_for(artifact.plan, Recorder(_options(artifact.plan)))
+
+
+ORIGINS_FILE = "kernels.json"
+TRACKING = {"trace.provenance_tracking_level": 1}  # a part of the compiler's cache key: the same in build and worker
+
+Origins = Sequence[
+    tuple[str, tuple[str, ...]]
+]  # kernel, modules whose operations it computes; in the order of the calls
+
+
+class Recorder:
+    """A backend for torch.compile: Inductor with settings, which keeps what it says of its kernels."""
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        self._options = {**TRACKING, **options}
+        self._modules: dict[str, str] = {}  # of Dynamo's nodes
+        self._mapping: dict[str, Any] = {}
+
+    def __call__(self, graph: Any, inputs: Any) -> Any:
+        """Compile as `torch.compile(..., backend="inductor", options=...)` does."""
+        compile_fx, compile_fx_inner = inductor_compilers()
+
+        def inner(*arguments: Any, **named: Any) -> Any:
+            compiled = compile_fx_inner(*arguments, **named)
+            self._mapping = json.loads(getattr(compiled, "inductor_provenance_mapping_str", None) or "{}")
+            return compiled
+
+        self._modules = {node.name: module for node in graph.graph.nodes if (module := _module_of(node.meta))}
+        return compile_fx(graph, inputs, inner_compile=inner, config_patches=self._options)
+
+    def origins(self) -> Origins:
+        """Return the kernels of the last graph that was compiled; empty where the compiler said nothing."""
+        before = self._mapping.get("postToPre", {})
+        kernels = self._mapping.get("cppCodeToPost", {})
+        out = []
+        for handle, nodes in sorted(kernels.items(), key=lambda entry: int(entry[0].rpartition(":")[2])):
+            sources = {self._modules[name] for node in nodes for name in before.get(node, ()) if name in self._modules}
+            out.append((handle.rpartition(":")[0], tuple(sorted(sources))))
+        return out
+
+
+def _module_of(meta: Mapping[str, Any]) -> str | None:
+    """Return the qualified name of the innermost module that an operation was called in; None in the network itself."""
+    stack = list(meta.get("nn_module_stack", {}).values())
+    return str(stack[-1][0]).removeprefix("L['self']").removeprefix(".") or None if stack else None
+
+
+def write_origins(folder: Path, origins: Origins) -> None:
+    """Keep origins beside an artifact."""
+    (folder / ORIGINS_FILE).write_text(json.dumps(origins))
+
+
+def read_origins(folder: Path) -> Origins:
+    """Return the origins that `write` saved."""
+    return [(kernel, tuple(modules)) for kernel, modules in json.loads((folder / ORIGINS_FILE).read_text())]

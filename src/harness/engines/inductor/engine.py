@@ -94,10 +94,10 @@ class InductorEngine(Engine):
     def profile(self, executable: Any, artifact: Artifact, device: str, batch_size: int) -> CellProfile:
         """Profile the compiled module by PyTorch's profiler, its kernels by where the compiler says they come from."""
         from harness.engines.eager.profiler import profile_module
-        from harness.engines.inductor.origins import read
+        from harness.engines.inductor.compiler import read_origins
         from harness.engines.inductor.profiler import parts_of_kernels
 
-        kernels = parts_of_kernels(read(artifact.path))
+        kernels = parts_of_kernels(read_origins(artifact.path))
         return profile_module(lambda: executable.launch(batch_size), None, kernels, device)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.engines.base import Artifact, BuildPlan, load_graph
-from harness.engines.onnxruntime.session import open_session, session_options
+from harness.engines.onnxruntime.runtime import open_session, session_options
 from harness.system.counts import counted
 from harness.techniques.hw.fp16 import FP16
 from harness.techniques.levels import FP32

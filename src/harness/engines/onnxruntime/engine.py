@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.config import EngineOption
 from harness.engines.base import Artifact, Availability, BuildPlan, Engine, Executable, Option
-from harness.engines.onnxruntime.session import PROVIDERS, providers_of
+from harness.engines.onnxruntime.runtime import PROVIDERS, providers_of
 from harness.system.errors import UserError
 from harness.techniques.hw.fp16 import FP16
 from harness.techniques.levels import FP32, TF32, Capabilities

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.engines.base import Artifact
-from harness.engines.onnxruntime.session import open_session, session_options
+from harness.engines.onnxruntime.runtime import open_session, session_options
 from harness.engines.profiling import QUIET, RUNS, UNKNOWN, CellProfile, Layer, parts_of_graph, profile_of, walk
 from harness.system.errors import CellError
 

@@ -18,10 +18,8 @@ from typing import Any
 from harness.engines.base import INSPECTOR_FILE, Artifact, BuildPlan, report_attempt, report_status
 from harness.engines.tensorrt import network as networks
 from harness.engines.tensorrt import profiles, timing_cache
-from harness.engines.tensorrt.flavour import TILING, Flavour, missing_in_words
-from harness.engines.tensorrt.gpu import local_gpu, sm_text
-from harness.engines.tensorrt.loading import deserialise
-from harness.engines.tensorrt.messages import logger_of, tail
+from harness.engines.tensorrt.flavour import TILING, Flavour, local_gpu, missing_in_words, sm_text
+from harness.engines.tensorrt.loading import deserialise, logger_of, tail
 from harness.system.errors import CellError
 from harness.techniques.levels import FP32
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from harness.engines.tensorrt.capture import CapturedGraph, capture
+from harness.engines.tensorrt.cuda import CapturedGraph, capture
 from harness.engines.tensorrt.flavour import Flavour
-from harness.engines.tensorrt.messages import tail
+from harness.engines.tensorrt.loading import tail
 from harness.system.errors import CellError
 
 

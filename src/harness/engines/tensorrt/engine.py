@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from harness.config import EngineOption, Range, at_least, one_of
 from harness.engines.base import Artifact, Availability, BuildPlan, Engine, Option
 from harness.engines.tensorrt import timing_cache
-from harness.engines.tensorrt.flavour import Flavour, missing_in_words
-from harness.engines.tensorrt.gpu import LocalGpu, local_gpu, sm_text
+from harness.engines.tensorrt.flavour import Flavour, LocalGpu, local_gpu, missing_in_words, sm_text
 from harness.engines.tensorrt.profiles import TILINGS, check_options
 from harness.system.errors import UserError
 from harness.techniques.hw.fp16 import FP16

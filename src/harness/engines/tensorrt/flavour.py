@@ -1,8 +1,12 @@
-"""What differs between `tensorrt` and `tensorrt_rtx`, and between their releases; all else in this folder is shared."""
+"""What differs between `tensorrt` and `tensorrt_rtx`, and between their releases; all else in this folder is shared.
+
+Here too: which GPU is here, and its compute capability, without starting CUDA in this process.
+"""
 
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -26,8 +30,7 @@ TILING = Feature(
     since="10.8",  # read off the packages: 10.7.0 has no such name, 10.8.0.43 does
     without="fusion builds without tiling, engine.tiling is refused",
 )
-FEATURES = (TILING,)
-OLDEST = (10, 6)  # the oldest release this room was run on
+FEATURES = (TILING,)  # the oldest release this room was run on is 10.6
 
 
 def missing_features(trt: Any) -> tuple[Feature, ...]:
@@ -126,3 +129,46 @@ TENSORRT_RTX_FLAVOUR = Flavour(
     user_allocation_for_capture=True,  # release notes of TensorRT-RTX 1.2
     kernels_compiled_at_run=True,
 )
+
+
+@dataclass(frozen=True)
+class LocalGpu:
+    """The GPU that CUDA would use first."""
+
+    name: str
+    compute_capability: tuple[int, int]
+
+
+def local_gpu() -> LocalGpu | None:
+    """Return the first visible GPU, or None if there is none.
+
+    NVML rather than CUDA: a process that has initialised CUDA can no longer fork workers. It honours
+    CUDA_VISIBLE_DEVICES (an index or a UUID; indices count in PCI order, CUDA's own with CUDA_DEVICE_ORDER=PCI_BUS_ID).
+    """
+    try:
+        import pynvml
+    except ImportError:
+        return None
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return None
+    try:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
+        if visible.isdigit():
+            handle = pynvml.nvmlDeviceGetHandleByIndex(int(visible))
+        elif visible.startswith(("GPU-", "MIG-")):
+            handle = pynvml.nvmlDeviceGetHandleByUUID(visible)
+        else:
+            return None  # empty or -1: hidden on purpose
+        major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
+        return LocalGpu(name=str(pynvml.nvmlDeviceGetName(handle)), compute_capability=(major, minor))
+    except pynvml.NVMLError:
+        return None
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def sm_text(compute_capability: tuple[int, int]) -> str:
+    """Return `(8, 9)` as "8.9"."""
+    return f"{compute_capability[0]}.{compute_capability[1]}"

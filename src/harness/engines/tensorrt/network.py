@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.engines.base import BuildPlan, load_graph
 from harness.engines.tensorrt.flavour import Flavour
-from harness.engines.tensorrt.messages import tail
+from harness.engines.tensorrt.loading import tail
 from harness.engines.tensorrt.profiles import profiles_of
 from harness.system.errors import CellError
 from harness.techniques.hw.fp16 import FP16

@@ -13,8 +13,7 @@ from typing import Any
 from filelock import FileLock
 
 from harness.engines.base import BuildPlan
-from harness.engines.tensorrt.flavour import Flavour
-from harness.engines.tensorrt.gpu import LocalGpu, sm_text
+from harness.engines.tensorrt.flavour import Flavour, LocalGpu, sm_text
 from harness.system.errors import CellError
 from harness.system.files import write_whole
 

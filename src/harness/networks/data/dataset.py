@@ -97,3 +97,9 @@ def with_validation(given: Mapping[str, Part], shares: Sequence[float], what: st
     if train is None:
         parts["train"] = subset(parts["test"], np.arange(0))
     return {name: parts[name] for name in PARTS}
+
+
+def images(seed: int, count: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Return [count, *shape] float32 from a fixed seed; image i does not depend on `count`."""
+    generator = np.random.Generator(np.random.Philox(seed))
+    return generator.standard_normal((count, *shape), dtype=np.float32)

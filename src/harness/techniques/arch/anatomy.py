@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torchvision.models import DenseNet
 
-from harness.networks.image_side import image_side
+from harness.networks.model_spec import image_side
 from harness.networks.shapes import on_a_copy, output_shapes
 from harness.system.errors import UserError
 from harness.system.library_internals import densenet_parts

@@ -17,9 +17,14 @@ from harness.networks.shapes import copied
 from harness.system.errors import UserError
 from harness.system.machine import usable_cores
 from harness.techniques.arch.anatomy import layers_that_run
-from harness.techniques.arch.attention import OpenAttention, open_attention
 from harness.techniques.arch.options import LowRankOptions
-from harness.techniques.arch.understood import check_rebuildable, check_unchanged, replace
+from harness.techniques.arch.understood import (
+    OpenAttention,
+    check_rebuildable,
+    check_unchanged,
+    open_attention,
+    replace,
+)
 
 name = "low_rank"
 keeps_answers = True  # a truncated SVD is near the layer it replaces

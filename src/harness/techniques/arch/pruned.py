@@ -26,9 +26,8 @@ from harness.networks.shapes import copied, for_inference, output_shapes
 from harness.system.errors import UserError, kind_and_first_line
 from harness.techniques.arch.accounting import count_macs, count_macs_by_layer
 from harness.techniques.arch.anatomy import image_size, layers_that_run, num_classes, output_layer
-from harness.techniques.arch.attention import OpenAttention, open_attention
 from harness.techniques.arch.options import PrunedOptions
-from harness.techniques.arch.understood import check_prunable, check_unchanged
+from harness.techniques.arch.understood import OpenAttention, check_prunable, check_unchanged, open_attention
 
 _STEPS = 40  # halvings of the ratio: far below one channel
 _PASSES = 3  # over the layers, after the ratio: a network of few layers has coarse steps

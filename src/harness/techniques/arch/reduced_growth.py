@@ -12,7 +12,7 @@ from torch import nn
 from torchvision.models import DenseNet
 
 from harness.networks.determinism import seeded
-from harness.networks.image_side import carry_image_side
+from harness.networks.model_spec import carry_image_side
 from harness.system.errors import UserError
 from harness.techniques.arch.anatomy import DenseNetShape, densenet_shape, image_size, require_densenet
 from harness.techniques.arch.options import ReducedGrowthOptions

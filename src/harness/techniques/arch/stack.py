@@ -134,7 +134,7 @@ def _applied(name: str, model: nn.Module, cfg: ArchConfig) -> nn.Module:
     """Return `model` changed by one technique; it carries the side of its images on, whoever wrote the technique."""
     from torch import nn
 
-    from harness.networks.image_side import carry_image_side, image_side
+    from harness.networks.model_spec import carry_image_side, image_side
 
     with of_another_package(packages.ARCH, name, "apply"):
         changed = technique(name).apply(model, getattr(cfg, name))

@@ -81,6 +81,6 @@ def serving(_served):
 @pytest.fixture
 def curves(serving):
     """The same, read."""
-    from harness.commands.capacity.reading import parse
+    from harness.commands.capacity.curves import parse
 
     return parse(json.dumps(serving), "serving.json")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from harness.commands.capacity.answer import Question, answer, choose
-from harness.commands.capacity.demand import constant
+from harness.commands.capacity.plan import constant
 from harness.system.errors import UserError
 
 DEMAND = constant(1000)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.commands.capacity.demand import constant, profile, trace
+from harness.commands.capacity.plan import constant, profile, trace
 from harness.system.errors import UserError
 
 

@@ -10,11 +10,11 @@ import pytest
 
 from harness.commands.capacity import fleet_check as checking
 from harness.commands.capacity.answer import Question, answer
-from harness.commands.capacity.demand import constant
+from harness.commands.capacity.curves import parse
 from harness.commands.capacity.fleet_check import TOLERANCE, check_plan, rate_of
-from harness.commands.capacity.reading import parse
+from harness.commands.capacity.plan import constant
 from harness.commands.capacity.table import notes
-from harness.serving.search import Point
+from harness.serving.queueing import Point
 
 
 @pytest.fixture(autouse=True)

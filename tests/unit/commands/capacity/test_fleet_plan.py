@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.commands.capacity.curves import SustainedRate
-from harness.commands.capacity.demand import Demand, Hour, constant
-from harness.commands.capacity.plan import gpus_needed, plan_fleet
+from harness.commands.capacity.plan import Demand, Hour, constant, gpus_needed, plan_fleet
 
 RATE = SustainedRate("hw", 50, 100.0, 80.0, 125.0, interpolated=False)
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from harness.commands.capacity.reading import parse
+from harness.commands.capacity.curves import parse
 from harness.system.errors import UserError
 
 

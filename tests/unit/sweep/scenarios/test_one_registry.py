@@ -11,11 +11,12 @@ from types import SimpleNamespace
 import pytest
 
 import harness
+from called import run_quartet
 from harness.config import packages
 from harness.measure.progress import Silent
 from harness.results.analyse import Analysis
 from harness.sweep.command_line import compose_jobs
-from harness.sweep.job import quartet_key, run_quartet
+from harness.sweep.job import quartet_key
 from harness.sweep.plan import plan_quartet
 from harness.sweep.scenarios import names, scenario_of
 from harness.sweep.scenarios.scenario import Scenario

@@ -9,9 +9,9 @@ from harness.system.errors import UserError
 from harness.techniques import arch
 from harness.techniques.arch.accounting import account
 from harness.techniques.arch.anatomy import layers_that_run, output_layer
-from harness.techniques.arch.attention import OpenAttention, open_attention
 from harness.techniques.arch.early_exit import EarlyExitNetwork
 from harness.techniques.arch.low_rank import Factored
+from harness.techniques.arch.understood import OpenAttention, open_attention
 
 SIDE = 64
 FAMILIES = ("vit", "resnet", "convnext", "mobilenet")

@@ -20,6 +20,7 @@ from typing import IO
 from harness.config import TrackingConfig
 from harness.system.command import CommandParser, run_command, whole_number
 from harness.system.errors import UserError
+from harness.system.secrets import redacted, without_user
 from harness.tracking.store import Store, find_store, shown, sqlite_path
 from harness.tracking.view import install_views, view_url, views
 
@@ -48,7 +49,7 @@ def _run(arguments: Sequence[str] | None) -> int:
             raise UserError(f"--port and --host are for a server of ours, and the runs are on {shown(store.uri)}.")
         install_views(store)
         if is_elsewhere:
-            print(f"The runs are on a server already: open {view_url(store, store.uri)}", flush=True)
+            print(f"The runs are on a server already: open {view_url(store, without_user(store.uri))}", flush=True)
             return 0
         host = HOST if options.host is None else options.host
         port = _free_port(host, options.port)
@@ -81,13 +82,14 @@ def _parser() -> CommandParser:
 @contextmanager
 def _server(store: Store, host: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
     """Run an MLflow server that answers; on the way out stop it with every process it started."""
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store.uri]
+    command = [sys.executable, "-m", "mlflow", "server"]
     command += ["--host", host, "--port", str(port), "--workers", "1", "--no-serve-artifacts"]
     database = sqlite_path(store.uri)
     if database is not None:
         command += ["--default-artifact-root", str(database.parent / "artifacts")]
     # No job runner: it would start more processes for features that nobody here uses.
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    environment["MLFLOW_BACKEND_STORE_URI"] = store.uri  # not as an argument: everybody sees those, passwords included
     with tempfile.TemporaryFile() as log:
         # A session of its own, so that one signal reaches the whole family and Ctrl-C only reaches us.
         process = subprocess.Popen(
@@ -109,7 +111,7 @@ def _wait_until_it_answers(process: subprocess.Popen[bytes], url: str, log: IO[b
         time.sleep(0.2)
     log.seek(0)
     said = [line for line in log.read().decode(errors="replace").splitlines() if line.strip()]
-    raise UserError(f"the MLflow server did not start: {said[-1][:300] if said else 'it said nothing'}")
+    raise UserError(f"the MLflow server did not start: {redacted(said[-1])[:300] if said else 'it said nothing'}")
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -32,6 +32,7 @@ from filelock import FileLock
 
 from harness.system.errors import UserError, first_line
 from harness.system.files import put_in_place, work_folder
+from harness.system.secrets import redacted
 
 if TYPE_CHECKING:
     from harness.config import CacheConfig
@@ -196,7 +197,7 @@ class SharedCache:
             except FileNotFoundError:
                 return False
             except Exception as error:  # cut off, or the place is away: it is built here
-                _LOG.warning("cache.shared: %s %s can't be read: %s", kind, key[:12], error)
+                _LOG.warning("cache.shared: %s %s can't be read: %s", kind, key[:12], redacted(str(error)))
                 return False
 
     def keep(self, kind: str, key: str, entry: Path) -> None:
@@ -217,7 +218,7 @@ class SharedCache:
             except Exception as error:
                 with suppress(Exception):
                     self._files.rm_file(partial)
-                _LOG.warning("cache.shared: %s %s was not kept: %s", kind, key[:12], error)
+                _LOG.warning("cache.shared: %s %s was not kept: %s", kind, key[:12], redacted(str(error)))
 
     def _object(self, kind: str, key: str) -> str:
         return f"{self._root}/{kind}/{key[:2]}/{key}.tar"

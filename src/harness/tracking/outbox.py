@@ -242,4 +242,4 @@ def _name_of(folder: Path) -> str:
 
 
 def _texts(values: Mapping[str, Any]) -> dict[str, str]:
-    return {name: str(value) for name, value in values.items()}
+    return {name: redacted(str(value)) for name, value in values.items()}

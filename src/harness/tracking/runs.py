@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from harness.results.row import QuartetRecord
     from harness.stats.multiplicity import Correction
 from harness.system.counts import counted
+from harness.system.secrets import redacted
 from harness.tracking.store import Store
 
 PARENT_TAG = "mlflow.parentRunId"
@@ -223,6 +224,6 @@ def _log_artifact(mlflow: MlflowClient, run_id: str, name: str, path: Path) -> N
 
 
 def _cut(value: Any, characters: int) -> str:
-    """Return `value` as text that fits MLflow's limit, with a mark where it was cut."""
-    text = str(value)
+    """Return `value` as text without secrets that fits MLflow's limit, with a mark where it was cut."""
+    text = redacted(str(value))
     return text if len(text) <= characters else text[: characters - 1] + "…"

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from harness.system.errors import UserError, kind_and_first_line
-from harness.system.secrets import holds_password, redacted
+from harness.system.secrets import holds_password, redacted, redacted_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -370,7 +370,7 @@ def client(uri: str) -> MlflowClient:
 
 def shown(uri: str) -> str:
     """Return `uri` for a message: without the password it may hold."""
-    return redacted(uri)
+    return redacted(redacted_address(uri))
 
 
 @contextmanager

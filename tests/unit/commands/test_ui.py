@@ -54,6 +54,15 @@ def test_a_server_that_does_not_start_says_why_and_leaves_no_process(store):
         pytest.fail("it must not start")
 
 
+def test_a_stores_password_is_not_among_the_servers_arguments_which_everybody_sees(store, monkeypatch):
+    started = []
+    monkeypatch.setattr(ui.subprocess, "Popen", lambda *given, **_: started.append(given) or sys.exit())
+    secret = ui.Store("postgresql://me:ca/n@ry@host/db", store.experiment_id, store.experiment, None)
+    with pytest.raises(SystemExit), ui._server(secret, "127.0.0.1", 1):
+        pytest.fail("it must not start")
+    assert started and "ry@host" not in str(started)
+
+
 def test_help_answers_at_once():
     started = time.monotonic()
     answer = subprocess.run([sys.executable, "-m", "harness.ui", "--help"], check=True, capture_output=True, text=True)

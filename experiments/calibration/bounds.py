@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from math import inf
 
 from cases import Row
-
 from harness.stats.interaction import HOST_BOUND_RESTARTS
 
 DESIGN_SD = 0.1

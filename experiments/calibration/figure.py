@@ -9,10 +9,10 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
-from cases import Row
 from matplotlib.axes import Axes
 from output import whole
 
+from cases import Row
 from harness.report.figures.canvas import svg_text
 
 # Okabe and Ito's colours, distinguishable without red-green vision; markers say the same once more.

@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 import scipy
 from bounds import Bound
-from cases import Row
 from controls import as_table as controls_table
 from controls import controls, windows
 from stopping import Stopped, as_table
+
+from cases import Row
 
 
 @contextlib.contextmanager

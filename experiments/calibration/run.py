@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 from bounds import DESIGN_SD, Bound, check
-from cases import Case, Row, run_case
 from figure import draw
 from output import beside, by_case, title, write_csv, write_environment, write_table
 from rich.box import SIMPLE_HEAD
@@ -21,6 +20,8 @@ from rich.progress import track
 from rich.table import Table
 from simulate import AR6, AR9, DRIFT, MASKED, TWO_MODE, WHITE
 from stopping import as_dicts, goals, stopping
+
+from cases import Case, Row, run_case
 
 LENGTHS = (10, 15, 25, 40, 60, 200)
 OTHER_SDS = (0.05, 0.27)  # quiet CPU cells; host-launched eager cells on a GPU

@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from bounds import Bound
-from cases import CHUNK, LEVEL, MARGIN, classify
 from numpy.typing import NDArray
 from simulate import AR6, AR9, DRIFT, FLICKER, MASKED, STEP, WHITE, Array
 
+from cases import CHUNK, LEVEL, MARGIN, classify
 from harness.measure.stopping import is_look
 from harness.stats.interaction import log_interaction
 from harness.stats.intervals import mean_interval

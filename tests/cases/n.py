@@ -24,31 +24,12 @@ def up(num_classes):
     return Up(num_classes)
 
 
-class UpTo(Up):
-    def forward(self, x):
-        a = self.a(x)
-        b = F.interpolate(self.b(a), size=a.shape[-2:], mode="nearest")
-        return self.fc((a + b).mean((2, 3)))
 
 
-def upto(num_classes):
-    return UpTo(num_classes)
 
 
-class CastUp(nn.Module):  # a norm in float32, as many ViTs and LLaMA-like nets write it
-    def __init__(self, num_classes):
-        super().__init__()
-        self.a, self.w, self.fc = _stem(), nn.Parameter(torch.ones(16)), nn.Linear(16, num_classes)
-
-    def forward(self, x):
-        y = self.a(x).mean((2, 3))
-        f = y.float()
-        f = f * torch.rsqrt(f.pow(2).mean(-1, keepdim=True) + 1e-6)
-        return self.fc(f.to(x.dtype) * self.w)
 
 
-def castup(num_classes):
-    return CastUp(num_classes)
 
 
 class Mask(nn.Module):  # bool mask -> float, argmax -> float: casts that stay in the graph
@@ -113,24 +94,12 @@ def wn(num_classes):
     return WN(num_classes)
 
 
-class WNP(WN):
-    def __init__(self, num_classes):
-        super().__init__(num_classes)
-        self.c = nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 16, 3, 2, 1))
 
 
-def wnp(num_classes):
-    return WNP(num_classes)
 
 
-class SN(WN):
-    def __init__(self, num_classes):
-        super().__init__(num_classes)
-        self.c = nn.utils.spectral_norm(nn.Conv2d(3, 16, 3, 2, 1))
 
 
-def sn(num_classes):
-    return SN(num_classes)
 
 
 class DictOut(nn.Module):
@@ -155,14 +124,8 @@ def listout(num_classes):
     return ListOut(num_classes)
 
 
-class TupleOut(DictOut):
-    def forward(self, x):
-        y = self.fc(self.a(x).mean((2, 3)))
-        return y, y
 
 
-def tupleout(num_classes):
-    return TupleOut(num_classes)
 
 
 class Lazy(nn.Module):
@@ -191,20 +154,8 @@ def half(num_classes):
     return Half(num_classes).half()
 
 
-class Flow(nn.Module):  # the way depends on the data
-    def __init__(self, num_classes):
-        super().__init__()
-        self.a, self.b, self.fc = _stem(), nn.Conv2d(16, 16, 3, 1, 1), nn.Linear(16, num_classes)
-
-    def forward(self, x):
-        y = self.a(x)
-        if y.mean() > 0.2:
-            y = self.b(y)
-        return self.fc(y.mean((2, 3)))
 
 
-def flow(num_classes):
-    return Flow(num_classes)
 
 
 class Odd(nn.Module):  # adaptive pooling to a size that divides nothing
@@ -264,30 +215,12 @@ def shared(num_classes):
     return Shared(num_classes)
 
 
-class Shared1(Shared):
-    def __init__(self, num_classes):
-        super().__init__(num_classes)
-        conv = nn.Conv2d(32, 32, 1)
-        self.body = nn.Sequential(conv, nn.ReLU(), conv, nn.ReLU(), conv)
 
 
-def shared1(num_classes):
-    return Shared1(num_classes)
 
 
-class CatSelf(nn.Module):  # Torch-Pruning 146
-    def __init__(self, num_classes):
-        super().__init__()
-        self.a, self.b, self.c = _stem(32), nn.Conv2d(32, 32, 1), nn.Conv2d(64, 32, 1)
-        self.n, self.fc = nn.BatchNorm2d(32), nn.Linear(32, num_classes)
-
-    def forward(self, x):
-        y = F.gelu(self.n(self.b(self.a(x))))
-        return self.fc(self.c(torch.cat([y, y], 1)).mean((2, 3)))
 
 
-def catself(num_classes):
-    return CatSelf(num_classes)
 
 
 class Chunk(nn.Module):  # C2f of YOLOv8: chunk and concat
@@ -311,24 +244,8 @@ def chunk(num_classes):
     return Chunk(num_classes)
 
 
-class Dw1(nn.Module):  # an attention map of one channel
-    def __init__(self, num_classes):
-        super().__init__()
-        self.a, self.m, self.c, self.fc = (
-            _stem(32),
-            nn.Conv2d(2, 1, 7, padding=3),
-            nn.Conv2d(32, 64, 3, 2, 1),
-            nn.Linear(64, num_classes),
-        )
-
-    def forward(self, x):
-        y = self.a(x)
-        m = torch.sigmoid(self.m(torch.cat([y.mean(1, keepdim=True), y.amax(1, keepdim=True)], 1)))
-        return self.fc(self.c(y * m).mean((2, 3)))
 
 
-def dw1(num_classes):
-    return Dw1(num_classes)
 
 
 class Std(nn.Conv2d):  # weight standardisation: a convolution of its own
@@ -353,27 +270,8 @@ def std(num_classes):
     return StdNet(num_classes)
 
 
-class Plain(nn.Module):  # a VGG of blocks: nothing passes them by
-    class Block(nn.Module):
-        def __init__(self, a, b, s=1):
-            super().__init__()
-            self.c, self.n = nn.Conv2d(a, b, 3, s, 1, bias=False), nn.BatchNorm2d(b)
-
-        def forward(self, x):
-            return F.relu(self.n(self.c(x)))
-
-    def __init__(self, num_classes):
-        super().__init__()
-        B = Plain.Block
-        self.f = nn.Sequential(B(3, 16, 2), B(16, 16), B(16, 16), B(16, 32, 2), B(32, 32), B(32, 32))
-        self.fc = nn.Linear(32, num_classes)
-
-    def forward(self, x):
-        return self.fc(self.f(x).mean((2, 3)))
 
 
-def vgg(num_classes):
-    return Plain(num_classes)
 
 
 class Drop(nn.Module):  # functional dropout that forgets the mode
@@ -422,18 +320,8 @@ def extra(num_classes):
     return Extra(num_classes)
 
 
-class Inner(nn.Module):
-    def __init__(self, num_classes):
-        super().__init__()
-        self.image_size = (64, 64)
-        self.a, self.fc = _stem(), nn.Linear(16, num_classes)
-
-    def forward(self, x):
-        return self.fc(self.a(x).mean((2, 3)))
 
 
-def imgsize(num_classes):
-    return Inner(num_classes)
 
 
 class Prop(nn.Module):
@@ -453,23 +341,8 @@ def prop(num_classes):
     return Prop(num_classes)
 
 
-class GN(nn.Module):
-    def __init__(self, num_classes):
-        super().__init__()
-        self.a, self.g, self.i, self.fc = (
-            nn.Conv2d(3, 16, 3, 2, 1),
-            nn.GroupNorm(4, 16),
-            nn.InstanceNorm2d(16),
-            nn.Linear(16, num_classes),
-        )
-
-    def forward(self, x):
-        y = F.relu(self.g(self.a(x)))
-        return self.fc((self.i(y) * y).mean((2, 3)))
 
 
-def gn(num_classes):
-    return GN(num_classes)
 
 
 def scripted(num_classes):
@@ -484,24 +357,9 @@ def dp(num_classes):
     return nn.DataParallel(Mask(num_classes))
 
 
-def unet(num_classes):
-    return nn.Sequential(nn.Conv2d(3, num_classes, 3, padding=1))
 
 
-def gray(num_classes):
-    return nn.Sequential(nn.Conv2d(1, 8, 3), nn.Flatten(), nn.LazyLinear(num_classes))
 
 
-def inplace(num_classes):
-    return nn.Sequential(
-        nn.ReLU(inplace=True),
-        nn.Conv2d(3, 8, 3, 2),
-        nn.ReLU(inplace=True),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(8, num_classes),
-    )
 
 
-def kw(**kwargs):
-    return Mask(kwargs.get("num_classes", 10))

@@ -57,8 +57,8 @@ def _techniques(engine: str, device: str) -> str:
     from harness.techniques.hw.fp16 import FP16
 
     able, quick = get(engine).capabilities, get(engine).quick
-    stack = ["fp16"] if device == "cuda" and FP16 in able.precisions and "fp16" in quick else []  # a CPU emulates it
-    stack += ["fusion"] if able.fuses and "fusion" in quick else []
+    usable = {"fp16": device == "cuda" and FP16 in able.precisions, "fusion": able.fuses}  # a CPU emulates fp16
+    stack = [name for name, there in usable.items() if there and name in quick]
     return f"[{','.join(stack)}]" if len(stack) > 1 else (stack or ["identity"])[0]
 
 

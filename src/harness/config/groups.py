@@ -10,6 +10,7 @@ from omegaconf import MISSING
 
 from harness.config.declared import ArchConfig, EngineConfig, HwConfig, arch_off, engine_config_type, hw_config_type
 from harness.config.ranges import SHARE, Ranges, at_least, between, not_negative, one_of, positive
+from harness.system.places import absolute
 
 
 @dataclass
@@ -273,11 +274,18 @@ QUARTET_RANGES: Ranges = {
 
 
 def from_omegaconf(cfg: Any) -> HarnessConfig:
-    """Return the typed config of a composed `DictConfig` (interpolations resolved, types checked)."""
+    """Return the typed config of a composed `DictConfig` (interpolations resolved, types checked).
+
+    Folders that are written to are absolute in it: what runs later may change the current one.
+    """
     from omegaconf import OmegaConf
 
     merged = OmegaConf.merge(_schema(), cfg)
-    return OmegaConf.to_object(merged)  # type: ignore[return-value]
+    config: HarnessConfig = OmegaConf.to_object(merged)  # type: ignore[assignment]
+    config.tracking.root = absolute(config.tracking.root)
+    config.cache.dir = absolute(config.cache.dir)
+    config.checkpoints.dir = absolute(config.checkpoints.dir)
+    return config
 
 
 @cache

@@ -15,6 +15,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from harness.system.errors import UserError
+from harness.system.places import kept_places
 
 MODELS, ENGINES, SCENARIOS = "harness.networks", "harness.engines", "harness.scenarios"
 ARCH, HW = "harness.techniques.arch", "harness.techniques.hw"
@@ -95,7 +96,8 @@ def load(group: str, name: str) -> Any:
     if name in ours(group):
         return entry.load()
     try:
-        return entry.load()
+        with kept_places():
+            return entry.load()
     except (Exception, SystemExit) as error:  # somebody else's module may raise anything, or end the program
         raise UserError(
             f"{name} of {_package(entry)} ({entry.value}) can't be imported: {type(error).__name__}: {error}"

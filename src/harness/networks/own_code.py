@@ -18,6 +18,7 @@ from harness.config import ModelConfig, packages
 from harness.config.sources import is_source
 from harness.networks.model_spec import ModelSpec
 from harness.system.errors import UserError, first_line
+from harness.system.places import kept_places
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,9 +28,13 @@ _MOST = 180  # characters of what an error says
 
 @contextmanager
 def reported(doing: str) -> Iterator[None]:
-    """Turn what the code inside raises into a UserError, "`doing`: reason (file:line)"; a UserError passes as it is."""
+    """Turn what the code inside raises into a UserError, "`doing`: reason (file:line)"; a UserError passes as it is.
+
+    It can't move our places.
+    """
     try:
-        yield
+        with kept_places():
+            yield
     except UserError:
         raise
     except (Exception, SystemExit) as error:  # somebody else's code may raise anything

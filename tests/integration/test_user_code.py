@@ -1,4 +1,4 @@
-"""A secret that a user's code runs into is in nothing that a sweep prints, keeps or shows to other processes."""
+"""What a user's code runs into or does by itself, whole sweeps: secrets stay unseen, our places stay where they are."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.report.__main__ import main as report
 from harness.sweep.main import main
 
 TOKEN, PASSWORD = "canary-8c1f-token", "canary/7@b2-word"
-MODULE = """
+LEAKY = """
 import multiprocessing
 import os
 from torch import nn
@@ -35,7 +35,7 @@ def _arguments_of_all_processes(found: set[bytes], over: threading.Event) -> Non
 def test_a_secret_is_nowhere_to_be_found(command, new_store, tmp_path, tmp_path_factory, monkeypatch):
     root, cwd, elsewhere = new_store(), tmp_path / "cwd", tmp_path_factory.mktemp("site")
     cwd.mkdir()
-    (elsewhere / "leaky_networks.py").write_text(MODULE)
+    (elsewhere / "leaky_networks.py").write_text(LEAKY)
     monkeypatch.syspath_prepend(elsewhere)
     arguments, environment = command(
         "model=leaky_networks:leaky", "hw=fusion", f"tracking.root={root}", "tracking.report=true",
@@ -62,3 +62,41 @@ def test_a_secret_is_nowhere_to_be_found(command, new_store, tmp_path, tmp_path_
     for secret in (TOKEN, PASSWORD, "7@b2-word"):
         assert [text for text in texts if secret in text] == []
         assert [data[:200] for data in [*kept, *seen] if secret.encode() in data] == []
+
+
+MOVING = """
+import os
+import tempfile
+from torch import nn
+
+def move(name):
+    folder = os.path.join(os.environ["ELSEWHERE"], name)
+    os.makedirs(folder, exist_ok=True)
+    os.chdir(folder)
+    for variable in ("HARNESS_CACHE", "HARNESS_LOCK_DIR", "TMPDIR"):
+        os.environ[variable] = folder
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
+
+move("imported")
+
+def moving(num_classes):
+    assert os.path.basename(os.getcwd()) in ("imported", "made")  # where it went is where it finds itself again
+    move("made")
+    return nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, num_classes))
+"""
+
+
+def test_code_that_changes_folder_and_environment_moves_neither_store_nor_cache(command, tmp_path, monkeypatch):
+    cwd, site, elsewhere = (tmp_path / name for name in ("cwd", "site", "elsewhere"))
+    for folder in (cwd, site, elsewhere):
+        folder.mkdir()
+    (site / "moving_networks.py").write_text(MOVING)
+    monkeypatch.syspath_prepend(site)
+    arguments, environment = command("model=moving_networks:moving", "hw=fusion", "model.image_size=64",
+                                     "model.num_classes=10", "tracking.root=store", "cache.dir=kept")  # fmt: skip
+    path = os.pathsep.join([str(site), environment.get("PYTHONPATH", "")])
+    environment |= {"PYTHONPATH": path, "ELSEWHERE": str(elsewhere)}
+    done = called(main, arguments[arguments.index("harness") + 1 :], cwd, environment)
+    assert done.returncode == 0, done
+    assert sorted(path.name for path in cwd.iterdir()) == ["kept", "store"]
+    assert [path for path in elsewhere.rglob("*") if path.is_file()] == []

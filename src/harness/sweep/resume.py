@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 
 from harness.system.cache import key_of
 from harness.system.errors import UserError
-from harness.system.processes import is_running
 from harness.tracking import Store, children, end_killed, move, sweeps
+from harness.tracking.liveness import PROCESS_TAG, forget_the_dead, is_alive
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-PROCESS_TAG, GRID_TAG, CONTINUES_TAG = "process", "grid_key", "continues"
+GRID_TAG, CONTINUES_TAG = "grid_key", "continues"
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,14 @@ def find_measured(store: Store, quartet_keys: Sequence[str], resume: str) -> Res
     if resume != "auto":
         for run in runs:
             if resume in (run.info.run_id, run.info.run_name):
-                if _alive(run):
+                if is_alive(store, run):
                     raise UserError(f"resume={resume}: that sweep still runs; wait for its end, or use resume=never.")
                 return _measured(store, run, wanted, runs)
         raise UserError(f"resume={resume}: no such sweep in the store; use auto, never, or a sweep's name or run id.")
     continued = {run.data.tags.get(CONTINUES_TAG) for run in runs}
     same_grid = [run for run in runs if run.data.tags.get(GRID_TAG) == grid_key(quartet_keys)]
     newest = next((run for run in same_grid if run.info.run_id not in continued), None)
-    if newest is None or newest.info.status == "FINISHED" or _alive(newest):
+    if newest is None or newest.info.status == "FINISHED" or is_alive(store, newest):
         return Resumed()
     return _measured(store, newest, wanted, runs)
 
@@ -75,10 +75,11 @@ def adopt(store: Store, resumed: Resumed, sweep_id: str) -> None:
 
 
 def end_dead_sweeps(store: Store) -> None:
-    """End as KILLED the sweeps of this machine whose process has ended."""
+    """End as KILLED the sweeps whose process has ended."""
     for run in sweeps(store):
-        if run.info.status == "RUNNING" and run.data.tags.get(PROCESS_TAG) and not _alive(run):
+        if run.info.status == "RUNNING" and run.data.tags.get(PROCESS_TAG) and not is_alive(store, run):
             end_killed(store, run.info.run_id, "its process ended before the sweep did")
+    forget_the_dead(store)
 
 
 def _measured(store: Store, run: Run, wanted: set[str], runs: Sequence[Run]) -> Resumed:
@@ -95,8 +96,3 @@ def _measured(store: Store, run: Run, wanted: set[str], runs: Sequence[Run]) -> 
                 finished.setdefault(key, child.info.run_id)
         ancestor = by_id.get(ancestor.data.tags.get(CONTINUES_TAG, ""))
     return Resumed(run.info.run_id, str(run.info.run_name), finished)
-
-
-def _alive(run: Run) -> bool:
-    identity = run.data.tags.get(PROCESS_TAG, "")
-    return run.info.status == "RUNNING" and bool(identity) and is_running(identity)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -28,7 +28,6 @@ from harness.sweep.preregister import begin_sweep
 from harness.sweep.refusals import PlannedSweep, plan_sweep
 from harness.sweep.resume import (
     GRID_TAG,
-    PROCESS_TAG,
     Resumed,
     adopt,
     continuation_tags,
@@ -43,6 +42,7 @@ from harness.system.machine import gpu
 from harness.system.processes import this_process
 from harness.system.secrets import redacted
 from harness.tracking import Store, end_killed, exclusive, install_views, open_store
+from harness.tracking.liveness import PROCESS_TAG, living
 from harness.tracking.outbox import Outbox, deliver, outbox_of, reason_of
 from harness.tracking.store import as_user_error, quietly, resolve_uri
 
@@ -73,10 +73,24 @@ def run_sweep(composed: ComposedSweep, overrides: Sequence[str], command: str, i
     console = Console() if sys.stdout.isatty() else Console(width=140)
     if composed.jobs[0].config.dry_run:
         return dry_run(console, planned, launcher.devices)
-    sweep = _start(planned, launcher, command)
-    _announce(console, sweep)
-    total = counted(len(planned.jobs), "quartet")
-    with TerminalProgress(console, len(planned.jobs)) as progress:
+    with ExitStack() as alive:
+        sweep = _start(planned, launcher, command, alive)
+        _announce(console, sweep)
+        _measure(sweep, launcher, overrides, console, command, interruption)
+        return conclude(console, sweep.store, sweep.sweep_id, sweep.outbox, planned)
+
+
+def _measure(
+    sweep: _StartedSweep,
+    launcher: Launcher,
+    overrides: Sequence[str],
+    console: Console,
+    command: str,
+    interruption: Interruption,
+) -> None:
+    """Build and measure what is left to do, here or elsewhere; the screen shows how far it is."""
+    total = counted(len(sweep.planned.jobs), "quartet")
+    with TerminalProgress(console, len(sweep.planned.jobs)) as progress:
 
         def report_state() -> None:
             done = f"{progress.good} of {total} done{' and kept' if progress.good else ''}."
@@ -89,11 +103,13 @@ def run_sweep(composed: ComposedSweep, overrides: Sequence[str], command: str, i
                 _measure_here(sweep, console, progress, report_state)
             else:
                 _measure_elsewhere(sweep, launcher, overrides, console, progress, report_state, interruption)
-    return conclude(console, sweep.store, sweep.sweep_id, sweep.outbox, planned)
 
 
-def _start(planned: PlannedSweep, launcher: Launcher, command: str) -> _StartedSweep:
-    """Begin the sweep's parent run; keep the quartets that an unfinished sweep of the same grid has measured."""
+def _start(planned: PlannedSweep, launcher: Launcher, command: str, alive: ExitStack) -> _StartedSweep:
+    """Begin the sweep's parent run; keep the quartets that an unfinished sweep of the same grid has measured.
+
+    What shows others that the sweep runs is entered into `alive`, before anybody can see the sweep.
+    """
     config = planned.jobs[0].plan.config
     check_reach(launcher, resolve_uri(config.tracking.uri, config.tracking.root)[0])
     store = open_store(config.tracking)
@@ -107,11 +123,12 @@ def _start(planned: PlannedSweep, launcher: Launcher, command: str) -> _StartedS
     tags |= {PROCESS_TAG: this_process(), GRID_TAG: grid_key(keys)}
     if planned.left_out:
         tags["left_out"] = redacted("\n".join(entry.text for entry in planned.left_out))
+    deliver(outbox)
     with as_user_error(store.uri, "begin a sweep in"), exclusive(store):  # or two could adopt the same quartets
-        deliver(outbox)
         end_dead_sweeps(store)
         resumed = find_measured(store, keys, config.resume)
         sweep_id = begin_sweep(store, name, tags | continuation_tags(resumed), planned.jobs, keys)
+        alive.enter_context(living(store, sweep_id))
         adopt(store, resumed, sweep_id)
     to_measure = tuple(job for job, key in zip(planned.jobs, keys, strict=True) if key not in resumed.finished)
     return _StartedSweep(planned, store, sweep_id, outbox, resumed, to_measure)

@@ -2,8 +2,9 @@
 
 Also which process a sweep belongs to, and whether that one still runs: by the kernel's own count, not the wall clock.
 
-A start time in seconds since the epoch moves when the clock is set; ticks since boot do not. The boot's id keeps
-processes of two boots apart, so a machine that lost its power finds its sweeps dead.
+A start time in seconds since the epoch moves when the clock is set; ticks since boot do not. A process id means
+something in its own boot and its own PID namespace alone: a container beside this one, or a machine of the same name,
+counts from 1 again. Of a process there nobody can tell here.
 """
 
 from __future__ import annotations
@@ -55,28 +56,41 @@ def this_process() -> str:
     return f"{socket.gethostname()} {os.getpid()} {_born(os.getpid())}"
 
 
-def is_running(identity: str) -> bool:
-    """Return whether the process of this name runs; of another machine's nobody can tell here, so it counts as running.
+def is_running(identity: str) -> bool | None:
+    """Return whether the process of this name runs; None where that can't be told here.
 
-    A process that ended and was not waited for yet (a zombie) does not run.
+    A process that ended and was not waited for yet (a zombie) does not run. Of another machine, another boot or another
+    PID namespace nobody can tell.
     """
     host, _, rest = identity.partition(" ")
-    if host != socket.gethostname():
-        return True
     pid, _, born = rest.partition(" ")
-    return pid.isdigit() and _born(int(pid)) == born
+    if host != socket.gethostname() or not pid.isdigit() or born.rpartition("/")[0] != _counted_in():
+        return None
+    return _born(int(pid)) == born
+
+
+def _counted_in() -> str:
+    """Return what process ids are counted in: the boot and the PID namespace; "" where a system has neither."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    if not boot.is_file():
+        return ""
+    try:
+        namespace = os.readlink("/proc/self/ns/pid").strip("pid:[]")
+    except OSError:
+        namespace = "?"
+    return f"{boot.read_text().strip()}/{namespace}"
 
 
 def _born(pid: int) -> str | None:
-    """Return when a process was started in this boot, None where it does not run."""
-    boot = Path("/proc/sys/kernel/random/boot_id")
-    if not boot.is_file():
+    """Return when a process was started and in what it is counted, None where it does not run."""
+    place = _counted_in()
+    if not place:
         return _born_elsewhere(pid)
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
-    return None if fields[_STATE] in "ZX" else f"{boot.read_text().strip()}/{fields[_START_TICKS]}"
+    return None if fields[_STATE] in "ZX" else f"{place}/{fields[_START_TICKS]}"
 
 
 def _born_elsewhere(pid: int) -> str | None:

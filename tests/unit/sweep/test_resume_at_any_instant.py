@@ -7,7 +7,6 @@ import pytest
 from harness.sweep.resume import (
     CONTINUES_TAG,
     GRID_TAG,
-    PROCESS_TAG,
     adopt,
     continuation_tags,
     end_dead_sweeps,
@@ -16,6 +15,7 @@ from harness.sweep.resume import (
 )
 from harness.system.errors import UserError
 from harness.system.processes import this_process
+from harness.tracking.liveness import PROCESS_TAG
 from harness.tracking.runs import children, finish, finish_sweep, start_quartet, start_sweep, sweeps
 
 KEYS = ["one", "two", "three"]

@@ -41,13 +41,17 @@ def test_a_process_that_ended_does_not_run_whether_it_was_waited_for_or_not():
     assert not is_running(identity)
 
 
-def test_the_same_number_in_another_boot_or_of_another_start_is_another_process():
+def test_the_same_number_of_another_start_is_another_process():
     host, pid, born = this_process().split(" ")
-    boot, ticks = born.split("/")
-    assert not is_running(f"{host} {pid} {'0' * len(boot)}/{ticks}")  # after a power failure
-    assert not is_running(f"{host} {pid} {boot}/{int(ticks) - 1}")
-    assert not is_running(f"{host} not-a-number {born}")
+    place, _, ticks = born.rpartition("/")
+    assert is_running(f"{host} {pid} {place}/{int(ticks) - 1}") is False
 
 
-def test_of_another_machine_nobody_can_tell_so_its_word_counts():
-    assert is_running(f"another-machine {this_process().partition(' ')[2]}")
+def test_of_another_machine_boot_or_namespace_nobody_can_tell():
+    host, pid, born = this_process().split(" ")
+    boot, namespace, ticks = born.split("/")
+    assert is_running(f"another-machine {pid} {born}") is None
+    assert is_running(f"{host} {pid} {'0' * len(boot)}/{namespace}/{ticks}") is None  # a power failure, or a namesake
+    assert is_running(f"{host} {pid} {boot}/{int(namespace) + 1}/{ticks}") is None  # a container beside this one
+    assert is_running(f"{host} not-a-number {born}") is None
+    assert is_running("") is None

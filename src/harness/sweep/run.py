@@ -183,7 +183,7 @@ def _measure_here(
 
     def ended(job: PlannedJob, reason: str | None) -> None:
         progress.end(reason, label=job.plan.label)
-        for row in deliver(sweep.outbox):
+        for row in deliver(sweep.outbox, at_once=False):
             text = f"  {row.run_name} is not logged yet: {row.reason}; it waits in {sweep.outbox.folder}"
             console.print(text, **VERBATIM)
         report_state()

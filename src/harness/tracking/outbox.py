@@ -4,6 +4,9 @@ Every row goes into a folder below `tracking.root`/outbox, with its numbers and 
 tracking server that is down, a locked or full database, a process that dies in between cost no measurement: the row
 stays, and is delivered after the next quartet, at the end of the sweep, or at the next start. A delivery that broke off
 is repeated from its beginning and gives the same row; a row that arrived is not written again.
+
+A store that does not answer costs a sweep little time, however many rows wait: the first failure ends a round of
+deliveries, the next round comes later each time, and there is a limit to what a sweep spends on rounds that fail.
 """
 
 from __future__ import annotations
@@ -11,10 +14,11 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +27,43 @@ from harness.system.cache import file_sha256, key_of
 from harness.system.errors import CellError, UserError, first_line
 from harness.system.files import flush, put_in_place, work_folder, write_whole
 from harness.system.secrets import redacted
-from harness.tracking.runs import end_quartet, log_quartet, now_ms, search, start_quartet
+from harness.tracking.runs import DELIVERY_TAG, created_before, end_quartet, log_quartet, now_ms, start_quartet
 from harness.tracking.store import Store, check_there, quietly
 
 FOLDER = "outbox"
 PARCEL = "parcel.json"
-DELIVERY_TAG = "delivery"  # of a run: found by it again where its creation broke off
+FIRST_WAIT_S, LONGEST_WAIT_S = 10.0, 300.0  # after a failure, twice as long each time
+SPENT_AT_MOST_S = 120.0  # of a sweep, on a store that does not answer
 _REFUSED = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE"}  # trying again would not help
+
+
+@dataclass
+class Patience:
+    """How long a store has not answered, and when to ask it again."""
+
+    failures: int = 0  # in a row
+    not_before_s: float = 0.0  # by the monotonic clock
+    spent_s: float = 0.0  # on failures
+    reason: str = ""  # of the last one
+
+    def is_due(self) -> bool:
+        """Return whether the store may be asked now."""
+        return time.monotonic() >= self.not_before_s and self.spent_s < SPENT_AT_MOST_S
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Count what is asked inside as an answer, or as one more failure."""
+        began = time.monotonic()
+        try:
+            yield
+        except Exception as error:
+            if not _is_of_the_row(error):
+                self.reason = reason_of(error)
+                self.spent_s += time.monotonic() - began
+                self.not_before_s = time.monotonic() + min(LONGEST_WAIT_S, FIRST_WAIT_S * 2**self.failures)
+                self.failures += 1
+            raise
+        self.failures, self.not_before_s, self.reason = 0, 0.0, ""
 
 
 @dataclass(frozen=True)
@@ -38,6 +72,7 @@ class Outbox:
 
     store: Store
     folder: Path
+    patience: Patience = field(default_factory=Patience, compare=False)
 
 
 @dataclass(frozen=True)
@@ -71,8 +106,10 @@ def begin(
 ) -> StartedRun:
     """Start a quartet's run, or go on without one where the store is unreachable."""
     quartet = StartedRun(sweep_id, run_name, params, tags, uuid.uuid4().hex)
+    if not outbox.patience.is_due():
+        return quartet
     try:
-        with quietly():
+        with quietly(), outbox.patience.asking():
             return _started(outbox.store, quartet)
     except Exception:  # whatever a store raises: the row is delivered later, or its reason is reported then
         return quartet
@@ -90,8 +127,11 @@ def hand_over(
     try:
         with _held(outbox, quartet.delivery):
             folder = _put(outbox, parcel, record.artifacts)
+            if not outbox.patience.is_due():
+                return None
             try:
-                _deliver(outbox.store, folder)
+                with outbox.patience.asking():
+                    _deliver(outbox.store, folder)
             except Exception as failure:  # whatever a store raises
                 if not _is_refusal(failure, parcel):
                     return None
@@ -104,22 +144,31 @@ def hand_over(
         return _log_directly(outbox, parcel, record.artifacts, reason_of(failure))
 
 
-def deliver(outbox: Outbox) -> list[Waiting]:
-    """Log what waits; return what still does. Another process that delivers the same row is left to it."""
+def deliver(outbox: Outbox, at_once: bool = True) -> list[Waiting]:
+    """Log what waits; return what still does. Another process that delivers the same row is left to it.
+
+    The first failure of the store ends the round; without `at_once` none begins before the store is to be asked again.
+    """
     from filelock import Timeout
 
     left = []
+    away = "" if at_once or outbox.patience.is_due() else outbox.patience.reason
     for folder in sorted(outbox.folder.glob("*/")) if outbox.folder.is_dir() else []:
         if folder.name.startswith("."):
+            continue
+        if away:
+            left.append(Waiting(_name_of(folder), away))
             continue
         try:
             with _held(outbox, folder.name, timeout_s=0):
                 if folder.is_dir():
-                    _deliver(outbox.store, folder)
+                    with outbox.patience.asking():
+                        _deliver(outbox.store, folder)
         except Timeout:
             continue
         except Exception as failure:
             left.append(Waiting(_name_of(folder), reason_of(failure)))
+            away = "" if _is_of_the_row(failure) else left[-1].reason
     return left
 
 
@@ -205,8 +254,8 @@ def _log_row(store: Store, parcel: Mapping[str, Any], artifacts: Mapping[str, Pa
     quartet = StartedRun(**parcel["quartet"])
     with quietly():
         if not quartet.run_id:
-            made = search(store.client(), [store.experiment_id], f"tags.`{DELIVERY_TAG}` = '{quartet.delivery}'")
-            quartet = replace(quartet, run_id=made[0].info.run_id) if made else _started(store, quartet)
+            made = created_before(store, quartet.delivery)
+            quartet = replace(quartet, run_id=made) if made else _started(store, quartet)
         if store.client().get_run(quartet.run_id).info.status == parcel["status"]:
             return
         params = {**quartet.params, **parcel["params"]}
@@ -232,6 +281,11 @@ def _log_directly(outbox: Outbox, parcel: Mapping[str, Any], artifacts: Mapping[
 def _is_refusal(failure: Exception, parcel: Mapping[str, Any]) -> bool:
     """Whether the store refuses a row for its content; the reason alone is never refused for good."""
     return getattr(failure, "error_code", "") in _REFUSED and parcel["status"] == "FINISHED"
+
+
+def _is_of_the_row(failure: Exception) -> bool:
+    """Whether a row is at fault, damaged or refused, and not the store, which another row would meet as well."""
+    return isinstance(failure, ValueError | FileNotFoundError) or getattr(failure, "error_code", "") in _REFUSED
 
 
 def _name_of(folder: Path) -> str:

@@ -6,7 +6,8 @@ import math
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+import uuid
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,15 +19,17 @@ if TYPE_CHECKING:
     from harness.stats.multiplicity import Correction
 from harness.system.counts import counted
 from harness.system.secrets import redacted
-from harness.tracking.store import Store
+from harness.tracking.store import Store, sqlite_path
 
 PARENT_TAG = "mlflow.parentRunId"
 NOTE_TAG = "mlflow.note.content"
+DELIVERY_TAG = "delivery"  # a key of ours: a run is found by it again where the answer to its creation was lost
 # Limits of a server's API (mlflow.utils.validation, 3.17).
 _PARAM_CHARACTERS = 6000
 _TAG_CHARACTERS = 8000
 _PER_BATCH = 100  # params or tags in one call
 _METRICS_PER_BATCH = 1000 - 2 * _PER_BATCH  # a call holds at most 1000 entities in all
+_ENDS = {"FINISHED": 2, "FAILED": 1, "KILLED": 1}  # of two runs of one key the one that got further is kept
 _PAGE = 200  # runs: a busy server took more than 30 s, the client's patience, for 1000 with 160 metrics each
 
 
@@ -131,13 +134,26 @@ def end_killed(store: Store, sweep_id: str, reason: str) -> None:
 def _end_children(store: Store, sweep_id: str) -> dict[str, int]:
     """End the quartets of a sweep that nobody runs any more; return how many there are of each status."""
     counts: dict[str, int] = {}
-    for run in children(store, sweep_id):
+    for run in _each_once(store, children(store, sweep_id)):
         status = run.info.status
         if status not in ("FINISHED", "FAILED", "KILLED"):
             finish(store, run.info.run_id, "KILLED", "its process ended before the quartet did")
             status = "KILLED"
         counts[status] = counts.get(status, 0) + 1
     return counts
+
+
+def _each_once(store: Store, runs: Sequence[Run]) -> list[Run]:
+    """Return the runs without those that a repeated request created late, which are deleted."""
+    kept: dict[str, Run] = {}
+    for run in runs:
+        key = run.data.tags.get(DELIVERY_TAG, run.info.run_id)
+        if key in kept:
+            again = created_before(store, key)
+            kept[key] = next(one for one in (kept[key], run) if one.info.run_id == again)
+        else:
+            kept[key] = run
+    return list(kept.values())
 
 
 def children(store: Store, sweep_id: str) -> list[Run]:
@@ -175,15 +191,33 @@ def search(
 def _start(
     store: Store, name: str, tags: Mapping[str, Any], params: Mapping[str, Any], start_ms: int | None = None
 ) -> str:
-    mlflow = store.client()
-    run = mlflow.create_run(
-        store.experiment_id,
-        start_time=start_ms,
-        run_name=name,
-        tags={key: _cut(value, _TAG_CHARACTERS) for key, value in tags.items()},
-    )
-    _log(mlflow, run.info.run_id, params, {}, {})
-    return str(run.info.run_id)
+    tags = {DELIVERY_TAG: uuid.uuid4().hex, **tags}
+    run_id = _created(store, name, {key: _cut(value, _TAG_CHARACTERS) for key, value in tags.items()}, start_ms)
+    _log(store.client(), run_id, params, {}, {})
+    return run_id
+
+
+def _created(store: Store, name: str, tags: Mapping[str, str], start_ms: int | None) -> str:
+    """Create one run, however often the request is repeated on its way, and whether or not its answer arrives."""
+    try:
+        made = store.client().create_run(store.experiment_id, start_time=start_ms, run_name=name, tags=dict(tags))
+    except Exception:
+        found = created_before(store, tags[DELIVERY_TAG])
+        if found is None:
+            raise
+        return found
+    if sqlite_path(store.uri) is not None:  # nobody stands in between who could have asked twice
+        return str(made.info.run_id)
+    return created_before(store, tags[DELIVERY_TAG]) or str(made.info.run_id)
+
+
+def created_before(store: Store, delivery: str) -> str | None:
+    """Return the run that was created under a key, None if there is none; delete what was created more than once."""
+    runs = search(store.client(), [store.experiment_id], f"tags.`{DELIVERY_TAG}` = '{delivery}'")
+    first, *others = sorted(runs, key=lambda run: (-_ENDS.get(run.info.status, 0), run.info.run_id)) or (None,)
+    for other in others:
+        store.client().delete_run(other.info.run_id)
+    return None if first is None else str(first.info.run_id)
 
 
 def _log(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import sqlite3
 from collections.abc import Iterator
@@ -227,3 +228,38 @@ def test_a_secret_in_a_reason_is_not_kept(store, sweep, outbox, monkeypatch):
     hand_over(outbox, begin(outbox, sweep, "odd", {}, {}), QuartetRecord(), "FAILED", "401 for s3cr3t-value")
     (run,) = children(store, sweep)
     assert run.data.tags["error"] == "401 for ***"
+
+
+def test_a_store_that_does_not_answer_is_asked_once_a_round_and_more_and_more_seldom(sweep, outbox, row, monkeypatch):
+    """Fifty rows waited for five seconds each, after every quartet."""
+    asked, clock = [], [0.0]
+
+    def away(*_):
+        asked.append(clock[0])
+        clock[0] += 5.0
+        raise ConnectionError("no answer")
+
+    monkeypatch.setattr(outbox_module, "check_there", away)
+    monkeypatch.setattr(outbox_module.time, "monotonic", lambda: clock[0])
+    for number in range(50):
+        quartet = begin(outbox, sweep, f"quartet {number}", {}, {})
+        assert hand_over(outbox, quartet, row) is None
+        assert len(deliver(outbox, at_once=False)) == number + 1
+        clock[0] += 20.0  # of measuring
+    waits = [after - before - 5.0 for before, after in itertools.pairwise(asked)]
+    assert len(asked) <= outbox_module.SPENT_AT_MOST_S / 5.0
+    assert waits == sorted(waits) and waits[0] >= 10.0 and waits[-1] >= 100.0
+    assert len(deliver(outbox)) == 50  # at the end it is asked once more, whatever was spent
+    monkeypatch.undo()
+    assert deliver(outbox) == []
+
+
+def test_one_damaged_row_does_not_hold_up_the_others(store, sweep, outbox, row, tracking, impatient):
+    quartets = [begin(outbox, sweep, f"quartet {number}", {}, {}) for number in range(3)]
+    with locked(tracking):
+        for quartet in quartets:
+            assert hand_over(outbox, quartet, row) is None
+    damaged = sorted(outbox.folder.glob(f"*/{PARCEL}"))[0]
+    damaged.write_text(damaged.read_text().replace("quartet", "trio"))
+    assert len(deliver(outbox)) == 1
+    assert sum(run.info.status == "FINISHED" for run in children(store, sweep)) == 2

@@ -23,11 +23,15 @@ GRID = ("reference=engine", "engine=onnxruntime", "hw=identity", "arch=grouped,l
 TOKEN = "s3cr3t-of-this-test"
 
 
-@pytest.fixture(scope="module")
-def port() -> int:
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    return free_port()
 
 
 @contextmanager

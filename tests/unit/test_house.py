@@ -16,7 +16,7 @@ DRAWERS = {"util", "utils", "helper", "helpers", "common", "misc", "manager", "m
 
 
 def sources(root: Path, *folders: str) -> dict[str, str]:
-    paths = [path for folder in folders for path in sorted((root / folder).rglob("*.py"))]
+    paths = [path for folder in folders for path in sorted((root / folder).rglob("*.py")) if "cases" not in path.parts]
     return {str(path.relative_to(root)): path.read_text() for path in paths}
 
 

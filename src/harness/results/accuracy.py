@@ -20,6 +20,7 @@ from harness.measure.cell import CellAnswers
 from harness.measure.predictions import TOP, Predictions
 from harness.networks.data.labelled import Labelled
 from harness.stats.roles import prefix_of
+from harness.system.counts import counted
 
 
 def answer_metrics(
@@ -56,12 +57,10 @@ def answer_table(answers: Mapping[str, CellAnswers], data: Labelled) -> pandas.D
 def skipped_note(data: Labelled) -> str:
     """Return one line about images that could not be read, "" where all could."""
     parts: Mapping[str, Any] = {"test": data.test, "validation": data.validation}
-    counts = [f"{len(part.skipped)} {name}" for name, part in parts.items() if part is not None and part.skipped]
-    return (
-        f"{' and '.join(counts)} images could not be read or have no label, and were left out (skipped_images.txt)"
-        if counts
-        else ""
-    )
+    counts = [
+        counted(len(part.skipped), f"{name} image") for name, part in parts.items() if part is not None and part.skipped
+    ]
+    return f"left out, unreadable or without a label: {' and '.join(counts)} (skipped_images.txt)" if counts else ""
 
 
 def skipped_list(data: Labelled) -> str:

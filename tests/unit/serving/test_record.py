@@ -124,7 +124,7 @@ def test_images_that_could_not_be_read_are_told_of_beside_what_the_measurement_n
         for role, one in ((role, slowed(one, 1.0)) for role, one in measured[1].cells.items())
     }
     row = row_from(measured, tmp_path, cells=cells, note="a chip that was slowing down")
-    skipped = "1 test images could not be read or have no label, and were left out (skipped_images.txt)"
+    skipped = "left out, unreadable or without a label: 1 test image (skipped_images.txt)"
     assert row.tags["note"] == f"a chip that was slowing down; {skipped}"
     assert row.artifacts["skipped_images.txt"].read_text().startswith("cat/1.png: ")
 

@@ -1,4 +1,4 @@
-"""A real MLflow server behind a proxy that loses answers, refuses and hangs: every row arrives once, in bounded time."""
+"""A real MLflow server behind a proxy that loses answers, refuses, hangs: every row arrives once, in bounded time."""
 
 from __future__ import annotations
 

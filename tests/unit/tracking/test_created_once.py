@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.sweep.resume import GRID_TAG, end_dead_sweeps, find_measured, grid_key
-from harness.system.identity import this_process
+from harness.system.processes import this_process
 from harness.tracking.liveness import PROCESS_TAG
 from harness.tracking.runs import DELIVERY_TAG, children, finish, finish_sweep, start_quartet, start_sweep, sweeps
 

@@ -74,7 +74,7 @@ def check_plan(
     rate_per_s = statistics.median(rates)
     seed = SEEDS[0]
     if demand.busiest_s.size:
-        peak_part = fleet_part  # of a trace there are only so many requests
+        peak_part = _few_enough(fleet_part, demand.busiest_s.size)  # of a trace there are only so many requests
         arrivals_s = thinned_s(demand.busiest_s, seed, peak_part)
     else:
         peak_part = part
@@ -103,6 +103,13 @@ def _long_enough(curves: Curves, plan: FleetPlan, part: FleetPart) -> tuple[Flee
     if part.split == "random":
         part = replace(part, simulated=max(1, min(part.simulated, requests // of_one)))
     return part, max(requests, min(MOST, part.simulated * of_one))
+
+
+def _few_enough(part: FleetPart, arrivals: int) -> FleetPart:
+    """Return as much of the fleet as `MOST` of a trace's arrivals reach, at least one GPU, if they are independent."""
+    if part.split != "random":
+        return part
+    return replace(part, simulated=max(1, min(part.simulated, MOST * part.fleet // arrivals)))
 
 
 def _sustained_rates(curves: Curves, plan: FleetPlan, part: FleetPart, requests: int) -> tuple[float, ...]:

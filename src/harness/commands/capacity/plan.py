@@ -6,6 +6,7 @@ A demand is a constant rate, a daily profile, or a trace of arrivals, as rates h
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 HOUR_S = 3600.0
 DAY_H = 24
 _MOST_S = 400 * DAY_H * HOUR_S  # a year and a month: beyond, a time is in another unit, or wrong
+_LATEST_S = 1e11  # as seconds since 1970 the year 5138; milliseconds since 1970 are past it since 1973
 _MOST_WINDOWS = 20_000_000
 _MOST_IMAGES = 50_000_000  # in the busiest window, whose every arrival is simulated
 
@@ -109,6 +111,11 @@ def trace(path: Path, window_s: float = 60.0) -> Demand:
     images = table["images"].to_numpy(float) if "images" in table else np.ones(times.size)
     if (images < 1).any() or (images % 1 != 0).any():
         raise UserError(f"{path}: its images must be whole numbers from 1 on")
+    if np.median(times) > _LATEST_S:
+        raise UserError(
+            f"{path}: arrival_s is {np.median(times):.10g} in its middle, which as seconds since 1970 is the year 5138 "
+            "or later: milliseconds, or finer? Write seconds"
+        )
     order = np.argsort(times, kind="stable")
     times, images = times[order] - times.min(), images[order]
     span_s = float(times[-1])
@@ -142,7 +149,7 @@ def trace(path: Path, window_s: float = 60.0) -> Demand:
 
 
 def _table(path: Path, columns: tuple[str, ...]) -> pandas.DataFrame:
-    """Read a CSV whose `columns` are there and whose every value is a finite number."""
+    """Read a CSV whose `columns`, and `images` if there is one, are finite numbers; names count in any case."""
     import pandas
 
     try:
@@ -155,22 +162,39 @@ def _table(path: Path, columns: tuple[str, ...]) -> pandas.DataFrame:
             f"{path}: its rows have more fields than its header names: a decimal comma (write 0.5, not 0,5), "
             "a comma at the end, or a column without a name?"
         ) from None
-    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
-        reason = first_line(error)
-        raise UserError(f"can't read {path}: {reason}") from error
-    missing = [name for name in columns if name not in table]
+    except Exception as error:  # of a text that is no table, of an archive that is cut off: each reader has its own
+        raise UserError(f"can't read {path}: {first_line(error)}") from error
+    names = [_column(str(name)) for name in table.columns]
+    missing = [name for name in columns if name not in names]
     if missing:
-        raise UserError(f"{path}: no column {missing[0]}; it has {', '.join(map(str, table.columns))}")
+        separator = next((mark for mark in (";", "\t") if len(names) == 1 and mark in names[0]), None)
+        hint = "" if separator is None else f": its columns are separated by {separator!r}; write commas"
+        raise UserError(f"{path}: no column {missing[0]}; it has {', '.join(map(str, table.columns))}{hint}")
     if table.empty:
         raise UserError(f"{path}: no rows below its header")
-    for name in (*columns, *({"images"} & set(table))):
-        numbers = pandas.to_numeric(table[name], errors="coerce")
-        bad = ~np.isfinite(numbers.to_numpy(float))
-        if bad.any():
-            row = int(bad.argmax())
-            raise UserError(f"{path}: row {row + 1}: {name} is {str(table[name].iloc[row])!r}, not a finite number")
-        table[name] = numbers
-    return table
+    found = {}
+    for name in (*columns, *({"images"} & set(names))):
+        if names.count(name) > 1:
+            raise UserError(f"{path}: {names.count(name)} columns are called {name}; keep one")
+        found[name] = _numbers(path, name, table.iloc[:, names.index(name)])
+    return pandas.DataFrame(found)
+
+
+def _column(name: str) -> str:
+    """Return what a column is called in its file: pandas calls a second one of a name `images.1`."""
+    return re.sub(r"\.\d+$", "", name).strip().lower()
+
+
+def _numbers(path: Path, name: str, column: pandas.Series) -> pandas.Series:
+    """Return a column as finite numbers; raises UserError that names the first row which holds something else."""
+    import pandas
+
+    numbers = pandas.to_numeric(column, errors="coerce")
+    bad = ~np.isfinite(numbers.to_numpy(float)) | (column.dtype == bool)
+    if bad.any():
+        row = int(bad.argmax())
+        raise UserError(f"{path}: row {row + 1}: {name} is {str(column.iloc[row])!r}, not a finite number")
+    return numbers
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+
 import numpy as np
 import pytest
 
@@ -51,6 +53,13 @@ def test_a_comma_at_the_end_of_each_row_shifts_nothing(tmp_path):
     assert trace(written(tmp_path, "arrival_s,images\n0,1,\n1,3,\n4,4,\n")).images == 8
 
 
+@pytest.mark.parametrize(
+    "header", ["Arrival_S,Images", "arrival_s , images ", '"arrival_s","images"', "\ufeffarrival_s,images"]
+)
+def test_a_column_goes_by_its_name_in_any_case_and_with_spaces(tmp_path, header):
+    assert trace(written(tmp_path, f"{header}\r\n0,1\r\n1,3\r\n4,4\r\n")).images == 8
+
+
 def test_hours_of_a_long_trace_are_each_their_own_and_a_year_takes_a_second(tmp_path):
     days = np.arange(0, 365 * 24, 3.0)  # an arrival each third hour, more of them in the last
     times = np.append(days * 3600, 365 * 86400 - np.arange(1, 51))
@@ -86,12 +95,34 @@ def test_hours_of_a_long_trace_are_each_their_own_and_a_year_takes_a_second(tmp_
             "arrival_s\n0\n1764410000\n1764410001\n",
             "gap of .* before its arrival at 1764410000: is arrival_s in",
         ),
-        (trace, "arrival_s\n1764410000000\n1764500000000\n", "covers 1,042 days"),
+        (trace, "arrival_s\n17644100000\n17734100000\n", "covers 1,042 days"),
+        (trace, "arrival_s\n1764410000000\n1764410060000\n", "the year 5138 or later: milliseconds, or finer"),
+        (trace, "arrival_s,images,images\n0,1,2\n1,1,2\n", "2 columns are called images; keep one"),
+        (profile, "hour,rate_per_s,Rate_per_s\n0,1,2\n", "2 columns are called rate_per_s; keep one"),
+        (trace, "arrival_s\nTrue\nFalse\n", "row 1: arrival_s is 'True', not a finite number"),
+        (trace, "arrival_s;images\n0.5;1\n", "it has arrival_s;images: its columns are separated by ';'"),
     ],
 )
 def test_a_file_that_is_no_demand_is_refused_in_one_line(tmp_path, read, text, told):
     with pytest.raises(UserError, match=told) as raised:
         read(written(tmp_path, text))
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "content"),
+    [
+        (".gz", gzip.compress(b"arrival_s\n" + b"1\n2\n" * 99)[:-9]),
+        (".xz", b"arrival_s\n1\n2\n"),
+        (".zip", b"arrival_s\n1\n2\n"),
+        (".tar", b"arrival_s\n1\n2\n"),
+    ],
+)
+def test_an_archive_that_is_cut_off_or_none_is_refused_in_one_line(tmp_path, suffix, content):
+    path = tmp_path / f"day.csv{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"can't read .*day\.csv") as raised:
+        trace(path)
     assert "\n" not in str(raised.value)
 
 

@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from harness.commands.capacity import fleet_check as checking
@@ -51,6 +52,18 @@ def test_a_curve_that_its_batch_times_do_not_explain_is_a_disagreement(serving):
     assert -0.3 < check.difference < -0.15
     assert check.gpus > found.plans[-1].gpus
     assert not check.meets_bound
+
+
+def test_of_a_trace_with_very_many_arrivals_fewer_gpus_are_simulated(curves, monkeypatch):
+    """7 million arrivals of one minute took 45 seconds; GPUs that know nothing of each other tell the same."""
+    demand = replace(constant(1e6), busiest_s=np.sort(np.random.default_rng(0).uniform(0, 0.1, 100_000)))
+    plan = answer([curves], Question(demand)).plans[-1]
+    all_eight = check_plan(curves, plan, demand)
+    monkeypatch.setattr(checking, "MOST", 4 * demand.busiest_s.size // plan.gpus)
+    check = check_plan(curves, plan, demand)
+    assert (all_eight.gpus_simulated, check.gpus_simulated) == (8, 3)  # 4, rounded down
+    assert check.busy_share == pytest.approx(all_eight.busy_share, rel=0.1)
+    assert check_plan(curves, plan, demand, split="shortest_queue").gpus_simulated == 8
 
 
 def test_no_rate_above_what_full_batches_come_to_is_called_sustained(serving):

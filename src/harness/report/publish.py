@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.report.choose import Limits
@@ -15,7 +13,9 @@ from harness.report.quartets import interval
 from harness.report.questions import answers
 from harness.report.study import Study
 from harness.system.counts import counted
+from harness.system.files import scratch_folder
 from harness.tracking import NOTE_TAG, Store
+from harness.tracking.store import scratch_place
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -30,8 +30,7 @@ def publish(store: Store, study: Study) -> None:
     findings = find(study, Limits())
     mlflow = store.client()
     drawn = pictures(findings)
-    with tempfile.TemporaryDirectory(prefix="harness-report-") as temporary:
-        folder = Path(temporary)
+    with scratch_folder(scratch_place(store)) as folder:
         (folder / PAGE).write_text(page(study, findings, drawn), encoding="utf-8")
         write_figures(folder / "figures", drawn.values())
         mlflow.log_artifacts(study.sweep_id, str(folder))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -125,22 +127,28 @@ class _StoreFiles:
         return self._table(run_id, "telemetry.parquet")
 
     def json(self, run_id: str, name: str) -> Mapping[str, Any]:
-        path = self._path(run_id, name)
-        return dict(json.loads(path.read_text())) if path else {}
+        with self._file(run_id, name) as path:
+            return dict(json.loads(path.read_text())) if path else {}
 
     def _table(self, run_id: str, name: str) -> pandas.DataFrame | None:
         import pandas
 
-        path = self._path(run_id, name)
-        return pandas.read_parquet(path) if path else None
+        with self._file(run_id, name) as path:
+            return pandas.read_parquet(path) if path else None
 
-    def _path(self, run_id: str, name: str) -> Path | None:
+    @contextmanager
+    def _file(self, run_id: str, name: str) -> Iterator[Path | None]:
+        """Give a run's file, for as long as it is read: MLflow leaves what it fetches among the temporary files."""
+        with tempfile.TemporaryDirectory(prefix="harness-report-") as folder:
+            yield self._fetched(run_id, name, folder)
+
+    def _fetched(self, run_id: str, name: str, folder: str) -> Path | None:
         from mlflow.exceptions import MlflowException
 
         from harness.tracking.store import client
 
         try:
-            path = Path(client(self.uri).download_artifacts(run_id, name))
+            path = Path(client(self.uri).download_artifacts(run_id, name, folder))
         except (MlflowException, OSError):  # a quartet that failed, or that only built, has fewer files
             return None
         return path if path.is_file() else None

@@ -5,6 +5,8 @@ Whatever goes wrong ends here as a FAILED run with its reason, so that the other
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import tempfile
 import traceback
@@ -30,12 +32,13 @@ from harness.sweep.scenarios import scenario_of
 from harness.sweep.scenarios.scenario import sources
 from harness.system.cache import Cache, key_of, open_cache
 from harness.system.errors import CellError, UserError
+from harness.system.files import scratch_folder
 from harness.system.machine import cpu_name, git_sha, gpu
 from harness.system.secrets import redacted
 from harness.techniques.arch.assembled import base_identity
 from harness.techniques.finetuned import base_model, weights_identity
 from harness.tracking import Store, finish
-from harness.tracking.outbox import Outbox, StartedRun, begin, hand_over, outbox_of, reason_of
+from harness.tracking.outbox import Outbox, RowLost, StartedRun, begin, hand_over, outbox_of, reason_of
 
 # what decides the numbers of a quartet; networks, techniques and engines are told apart one by one
 _MEASURING = (
@@ -43,6 +46,7 @@ _MEASURING = (
     "harness.results.accuracy", "harness.results.cells", "harness.results.record", "harness.results.roofline",
     "harness.sweep.build", "harness.sweep.plan",
 )  # fmt: skip
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _EXPLAINING = ("harness.results.why", "harness.engines.profiling")
 
 
@@ -99,6 +103,11 @@ def run_design(design: PlannedDesign, sweep_id: str, store: Store, progress: Pro
         for number in rows.open():
             with suppress(Exception):  # a store that is away: the next start ends the run
                 finish(store, rows.runs[number].run_id, "KILLED", "interrupted")
+        raise
+    except RowLost:  # and so would the others be
+        for number in rows.open():
+            with suppress(RowLost):
+                rows.fail(number, CellError("the sweep was stopped: no row can be written any more"))
         raise
     except Exception as error:  # of all that have not ended yet
         for number in rows.open():
@@ -177,16 +186,34 @@ class _Rows:
 
     def finish(self, number: int, built: Sequence[Mapping[str, Cell]], measurement: Any) -> None:
         """Analyse a quartet and log its row; `measurement` is None where it was only built."""
-        job = self.design.jobs[number]
         try:
-            with tempfile.TemporaryDirectory(prefix="harness-") as folder:
-                row = row_of(job.plan, built, measurement, Path(folder), redacted(job.text))
-                self._progress.stage("log")
-                self._end(number, hand_over(self._outbox, self.runs[number], row))
+            reason = self._handed_over(number, built, measurement)
+        except RowLost as lost:
+            self._end(number, str(lost))
+            raise
         except Exception as error:
-            if number in self._ended:
-                raise
             self.fail(number, error)
+        else:
+            self._end(number, reason)
+
+    def _handed_over(self, number: int, built: Sequence[Mapping[str, Cell]], measurement: Any) -> str | None:
+        """Write a row's files, where there is room, and hand it over; return why the store refused it."""
+        job, full = self.design.jobs[number], []
+        for place in (self._outbox.folder, Path(tempfile.gettempdir())):
+            with scratch_folder(place) as folder:
+                try:
+                    row = row_of(job.plan, built, measurement, folder, redacted(job.text))
+                except OSError as error:
+                    if error.errno not in _NO_ROOM:
+                        raise
+                    full.append(f"{place}: {os.strerror(error.errno)}")
+                    continue
+                self._progress.stage("log")
+                return hand_over(self._outbox, self.runs[number], row)
+        reason = f"its files can't be written ({'; '.join(full)})"
+        with suppress(RowLost):
+            _hand_over_failure(self._outbox, self.runs[number], reason, "")
+        raise RowLost(reason)
 
     def fail(self, number: int, error: Exception) -> None:
         """Log a quartet as FAILED with its reason."""
@@ -200,7 +227,11 @@ class _Rows:
         else:  # our bug: keep the traceback with the run, go on with the sweep
             reason = redacted(f"{type(error).__name__}: {error}")
             details = redacted("".join(traceback.format_exception(error)))
-        self._end(number, _hand_over_failure(self._outbox, self.runs[number], reason, details))
+        try:
+            self._end(number, _hand_over_failure(self._outbox, self.runs[number], reason, details))
+        except RowLost as lost:
+            self._end(number, f"{reason}; {lost}")
+            raise
 
     def _end(self, number: int, reason: str | None) -> None:
         self._ended.add(number)
@@ -278,8 +309,8 @@ def _hand_over_failure(outbox: Outbox, quartet: StartedRun, reason: str, details
     with ExitStack() as stack:
         if details:
             with suppress(OSError):
-                folder = stack.enter_context(tempfile.TemporaryDirectory())
-                (Path(folder) / "traceback.txt").write_text(details)
-                record = QuartetRecord(artifacts={"traceback.txt": Path(folder) / "traceback.txt"})
+                file = stack.enter_context(scratch_folder(outbox.folder)) / "traceback.txt"
+                file.write_text(details)
+                record = QuartetRecord(artifacts={file.name: file})
         lost = hand_over(outbox, quartet, record, "FAILED", reason)
     return f"{reason}; {lost}" if lost else reason

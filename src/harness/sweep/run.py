@@ -43,7 +43,7 @@ from harness.system.processes import this_process
 from harness.system.secrets import redacted
 from harness.tracking import Store, end_killed, exclusive, install_views, open_store
 from harness.tracking.liveness import PROCESS_TAG, living
-from harness.tracking.outbox import Outbox, deliver, outbox_of, reason_of
+from harness.tracking.outbox import Outbox, RowLost, deliver, outbox_of, reason_of
 from harness.tracking.store import as_user_error, quietly, resolve_uri
 
 
@@ -191,7 +191,11 @@ def _measure_here(
     report_state()
     for design in sweep.designs():
         progress.begin(_shown(design))
-        run_design(design, sweep.sweep_id, sweep.store, progress, ended)
+        try:
+            run_design(design, sweep.sweep_id, sweep.store, progress, ended)
+        except RowLost:  # told with its quartet
+            console.print("  Stopped: what is measured can't be kept. Make room, then the same command goes on.")
+            return
 
 
 def _shown(design: PlannedDesign) -> str:

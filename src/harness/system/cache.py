@@ -115,6 +115,9 @@ class Cache:
             return found
         if self._read_only:
             raise NotCached(f"{kind} {key}")
+        for above in (folder.parent, folder):
+            if above.is_file():  # no entry can be in it
+                above.unlink(missing_ok=True)
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / f"{key}.lock"):
             found = self._read(final, key)  # somebody else may have made it while we waited

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+_SCRATCH = ".scratch-"
 
 
 @contextmanager
@@ -60,9 +63,58 @@ def work_folder(final: Path) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
+@contextmanager
+def scratch_folder(place: Path) -> Iterator[Path]:
+    """Give a temporary folder in `place`, which is made, or among the temporary files where none can be made there.
+
+    It is removed in the end, and after a holder that was killed by `remove_left_scratch`. An OSError raised inside that
+    names no file names the folder.
+    """
+    from filelock import FileLock
+
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(place / f"{_SCRATCH}{uuid.uuid4().hex[:12]}.lock")
+        lock.acquire(timeout=0)
+    except OSError:
+        with tempfile.TemporaryDirectory(prefix="harness-") as elsewhere, naming(Path(elsewhere)):
+            yield Path(elsewhere)
+        return
+    folder = Path(lock.lock_file).with_suffix("")
+    try:
+        with naming(folder):
+            folder.mkdir()
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+
+
+def remove_left_scratch(place: Path) -> None:
+    """Remove the temporary folders in `place` whose holders were killed: their locks can be had."""
+    from filelock import FileLock, Timeout
+
+    for lock in place.glob(f"{_SCRATCH}*.lock"):
+        with suppress(Timeout, OSError), FileLock(lock, timeout=0):
+            shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
+            lock.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(place: Path) -> Iterator[None]:
+    """Let an OSError raised inside that names no file name `place`: "No space left on device" alone helps nobody."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, os.strerror(error.errno), str(place)) from error
+        raise
+
+
 def put_in_place(work: Path, final: Path) -> None:
     """Give a complete folder its name; what has that name is removed."""
-    if final.is_symlink():
+    if final.is_symlink() or final.is_file():
         final.unlink()
     elif final.exists():
         shutil.rmtree(final)

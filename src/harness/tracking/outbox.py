@@ -25,7 +25,7 @@ from typing import Any
 from harness.results.row import QuartetRecord
 from harness.system.cache import file_sha256, key_of
 from harness.system.errors import CellError, UserError, first_line
-from harness.system.files import flush, put_in_place, work_folder, write_whole
+from harness.system.files import flush, put_in_place, remove_left_scratch, scratch_folder, write_whole
 from harness.system.secrets import redacted
 from harness.tracking.runs import DELIVERY_TAG, created_before, end_quartet, log_quartet, now_ms, start_quartet
 from harness.tracking.store import Store, check_there, quietly
@@ -87,6 +87,10 @@ class StartedRun:
     run_id: str = ""
 
 
+class RowLost(UserError):
+    """A row could neither be written to disk nor logged: there is no use in measuring more of them."""
+
+
 @dataclass(frozen=True)
 class Waiting:
     """A row that could not be delivered, and why."""
@@ -118,10 +122,10 @@ def begin(
 def hand_over(
     outbox: Outbox, quartet: StartedRun, record: QuartetRecord, status: str = "FINISHED", error: str = ""
 ) -> str | None:
-    """Write a quartet's row to disk, then deliver it and end its run; return None, or why the row was lost.
+    """Write a quartet's row to disk, then deliver it and end its run; return None, or why the store refused the row.
 
     A row that can't be delivered now waits. One that the store refuses for what is in it ends as FAILED with the
-    store's reason. One that can't be written to disk is logged directly.
+    store's reason. One that can't be written to disk is logged directly. Raises RowLost where that fails too.
     """
     parcel = _parcel(quartet, record, status, redacted(error))
     try:
@@ -141,7 +145,8 @@ def hand_over(
                 return None
         return hand_over(outbox, quartet, QuartetRecord(), "FAILED", reason) or reason
     except OSError as failure:
-        return _log_directly(outbox, parcel, record.artifacts, reason_of(failure))
+        _log_directly(outbox, parcel, record.artifacts, reason_of(failure))
+        return None
 
 
 def deliver(outbox: Outbox, at_once: bool = True) -> list[Waiting]:
@@ -152,6 +157,7 @@ def deliver(outbox: Outbox, at_once: bool = True) -> list[Waiting]:
     from filelock import Timeout
 
     left = []
+    remove_left_scratch(outbox.folder)
     away = "" if at_once or outbox.patience.is_due() else outbox.patience.reason
     for folder in sorted(outbox.folder.glob("*/")) if outbox.folder.is_dir() else []:
         if folder.name.startswith("."):
@@ -217,7 +223,9 @@ def _parcel(quartet: StartedRun, record: QuartetRecord, status: str, error: str)
 def _put(outbox: Outbox, parcel: Mapping[str, Any], artifacts: Mapping[str, Path]) -> Path:
     """Write a row under a temporary name, wait until it is on the disk, rename it; return its folder."""
     folder = outbox.folder / str(parcel["quartet"]["delivery"])
-    with work_folder(folder) as work:
+    with scratch_folder(outbox.folder) as scratch:
+        work = scratch / "row"
+        work.mkdir()
         files = {}
         for number, (name, path) in enumerate(artifacts.items()):
             copy = shutil.copyfile(path, work / f"{number}{path.suffix}")
@@ -265,17 +273,17 @@ def _log_row(store: Store, parcel: Mapping[str, Any], artifacts: Mapping[str, Pa
         end_quartet(store, quartet.run_id, parcel["status"], parcel["error"], at_ms)
 
 
-def _log_directly(outbox: Outbox, parcel: Mapping[str, Any], artifacts: Mapping[str, Path], why: str) -> str | None:
-    """Log a row that can't be written to disk; return None, or why it is lost, which its run says too."""
+def _log_directly(outbox: Outbox, parcel: Mapping[str, Any], artifacts: Mapping[str, Path], why: str) -> None:
+    """Log a row that can't be written to disk; raise RowLost where that fails, which its run says too."""
     try:
         _log_row(outbox.store, parcel, artifacts)
-        return None
+        return
     except Exception as failure:
         lost = f"its row could neither be written to {outbox.folder} ({why}) nor logged ({reason_of(failure)})"
     empty = {"params": {}, "metrics": {}, "tags": {}, "description": "", "status": "FAILED", "error": lost}
     with suppress(Exception):
         _log_row(outbox.store, {**parcel, **empty}, {})
-    return lost
+    raise RowLost(lost)
 
 
 def _is_refusal(failure: Exception, parcel: Mapping[str, Any]) -> bool:

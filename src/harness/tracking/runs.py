@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 import tempfile
 import time
 import uuid
@@ -18,8 +17,9 @@ if TYPE_CHECKING:
     from harness.results.row import QuartetRecord
     from harness.stats.multiplicity import Correction
 from harness.system.counts import counted
+from harness.system.files import scratch_folder
 from harness.system.secrets import redacted
-from harness.tracking.store import Store, sqlite_path
+from harness.tracking.store import Store, scratch_place, sqlite_path
 
 PARENT_TAG = "mlflow.parentRunId"
 NOTE_TAG = "mlflow.note.content"
@@ -49,8 +49,10 @@ def start_sweep(store: Store, name: str, tags: Mapping[str, Any], params: Mappin
 
 
 def log_text(store: Store, run_id: str, name: str, text: str) -> None:
-    """Write a text as a file of a run."""
-    store.client().log_text(run_id, text, name)
+    """Write a text as a file of a run; on its way it lies beside an embedded store, not among the temporary files."""
+    with scratch_folder(scratch_place(store)) as folder:
+        (folder / name).write_text(text, encoding="utf-8")
+        store.client().log_artifact(run_id, str(folder / name))
 
 
 def start_quartet(
@@ -247,14 +249,15 @@ def _log(
 
 
 def _log_artifact(mlflow: MlflowClient, run_id: str, name: str, path: Path) -> None:
-    """Log `path` under `name`: MLflow keeps the file's own name, so one that differs goes through a copy."""
+    """Log `path` under `name`: MLflow keeps the file's own name, so one that differs goes through a link."""
     folder, _, filename = name.rpartition("/")
     if filename == path.name:
         mlflow.log_artifact(run_id, str(path), folder or None)
         return
-    with tempfile.TemporaryDirectory() as temporary:
-        copy = shutil.copyfile(path, Path(temporary) / filename)
-        mlflow.log_artifact(run_id, str(copy), folder or None)
+    with tempfile.TemporaryDirectory(dir=path.parent) as temporary:  # on the disk where there was room for it
+        link = Path(temporary) / filename
+        link.symlink_to(path.absolute())
+        mlflow.log_artifact(run_id, str(link), folder or None)
 
 
 def _cut(value: Any, characters: int) -> str:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from harness.system.errors import UserError, kind_and_first_line
+from harness.system.files import remove_left_scratch
 from harness.system.secrets import holds_password, redacted, redacted_address
 
 if TYPE_CHECKING:
@@ -105,6 +106,12 @@ def sqlite_path(uri: str) -> Path | None:
     return Path(uri.removeprefix(_SQLITE)).absolute() if uri.startswith(_SQLITE) else None
 
 
+def scratch_place(store: Store) -> Path:
+    """Return where files lie on their way to a store: beside an embedded one, else among the temporary files."""
+    database = sqlite_path(store.uri)
+    return database.parent if database is not None else Path(tempfile.gettempdir())
+
+
 def open_store(cfg: TrackingConfig) -> Store:
     """Create the database and the experiment where they don't exist yet, and return the store.
 
@@ -128,6 +135,7 @@ def open_store(cfg: TrackingConfig) -> Store:
     artifacts = database.parent / ARTIFACTS
     with as_user_error(uri, "open"), _made_folders(artifacts), _locked(database):
         _check_folder_writable(artifacts)
+        _remove_leftovers(database)
         if database.exists():
             check_writable(database)
         else:
@@ -212,6 +220,14 @@ def _check_folder_writable(artifacts: Path) -> None:
             f"can't write the tracking store's files in {artifacts}: {error.strerror}; "
             "choose another folder with tracking.root=FOLDER."
         ) from None
+
+
+def _remove_leftovers(database: Path) -> None:
+    """Remove what killed processes have left beside a database; its lock is held, so nobody makes one now."""
+    remove_left_scratch(database.parent)
+    for path in database.parent.glob(f".{database.name}.*"):
+        if path.suffix != ".lock":
+            path.unlink(missing_ok=True)
 
 
 def _create_database(database: Path, artifacts: Path) -> None:

@@ -111,9 +111,21 @@ def link_the_entry(entry: Path) -> None:
     entry.symlink_to(entry.parent / "outside")
 
 
+def replace_by_a_file(entry: Path) -> None:
+    shutil.rmtree(entry)
+    entry.write_text("a file")
+
+
+def replace_the_folder_above_by_a_file(entry: Path) -> None:
+    shutil.rmtree(entry.parent)
+    entry.parent.write_text("a file")
+
+
 @pytest.mark.parametrize(
     "damage",
     [
+        replace_by_a_file,
+        replace_the_folder_above_by_a_file,
         truncate,
         flip_a_byte,
         lose_a_file,

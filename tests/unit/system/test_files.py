@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from harness.system.files import put_in_place, replacing, work_folder, write_whole
+from harness.system.files import put_in_place, remove_left_scratch, replacing, scratch_folder, work_folder, write_whole
 
 
 def test_a_file_that_is_written_has_its_content_and_nothing_is_beside_it(tmp_path):
@@ -86,3 +87,30 @@ def test_an_open_file_descriptor_is_written_into():
     os.close(write)
     with os.fdopen(read) as file:
         assert file.read() == "through"
+
+
+def test_a_scratch_folder_is_of_one_holder_who_is_left_alone_and_leaves_nothing(tmp_path):
+    place = tmp_path / "outbox"
+    with scratch_folder(place) as folder:
+        (folder / "row").mkdir()
+        remove_left_scratch(place)
+        assert folder.parent == place and (folder / "row").is_dir()
+    assert list(place.iterdir()) == []
+    (place / ".scratch-0.lock").touch()  # of one that was killed
+    (place / ".scratch-0").mkdir()
+    remove_left_scratch(place)
+    assert list(place.iterdir()) == []
+
+
+def test_where_no_scratch_folder_can_be_made_it_is_among_the_temporary_files(tmp_path):
+    (tmp_path / "file").touch()
+    with scratch_folder(tmp_path / "file") as folder:
+        assert folder.is_dir() and tmp_path not in folder.parents
+    assert not folder.exists()
+
+
+def test_a_full_disk_is_told_with_its_place(tmp_path):
+    with pytest.raises(OSError, match=f"No space left on device: '{tmp_path}/.scratch-"), scratch_folder(tmp_path):
+        raise OSError(errno.ENOSPC, "no name")
+    with pytest.raises(OSError, match="Permission denied: 'x'"), scratch_folder(tmp_path):
+        raise OSError(errno.EACCES, "Permission denied", "x")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import json
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ import pytest
 
 from harness.results.row import QuartetRecord
 from harness.tracking import outbox as outbox_module
-from harness.tracking.outbox import PARCEL, begin, deliver, hand_over, outbox_of
+from harness.tracking.outbox import PARCEL, RowLost, begin, deliver, hand_over, outbox_of
 from harness.tracking.runs import children, start_sweep
 
 
@@ -133,9 +134,13 @@ def everything(store, sweep: str) -> list[object]:
     return [[run.to_dictionary() for run in runs], [[vars(point) for point in points] for points in histories]]
 
 
-def _die_at_the_rows_folder(folder: Path | str, **_) -> None:
+_REMOVE = shutil.rmtree
+
+
+def _die_at_the_rows_folder(folder: Path | str, **how) -> None:
     if len(Path(folder).name) == 32:
         raise KeyboardInterrupt
+    _REMOVE(folder, **how)
 
 
 @pytest.mark.parametrize("since", ["before the quartet began", "while it was measured"])
@@ -205,7 +210,9 @@ def test_a_row_that_can_neither_be_logged_nor_kept_is_a_failed_quartet(store, sw
     with monkeypatch.context() as disk:
         disk.setattr(outbox_module.shutil, "copyfile", full)
         disk.setattr("mlflow.MlflowClient.log_artifact", full)
-        reason = hand_over(outbox, quartet, row)
+        with pytest.raises(RowLost) as lost:
+            hand_over(outbox, quartet, row)
+    reason = str(lost.value)
     assert reason.count("No space left on device") == 2
     assert "\n" not in reason
     (run,) = children(store, sweep)

@@ -84,6 +84,17 @@ def test_a_failed_creation_leaves_nothing_behind(fresh, tmp_path, monkeypatch):
     assert everything_under(tmp_path) == set()
 
 
+def test_what_a_killed_creation_left_goes_at_the_next_start(fresh):
+    root = Path(fresh.root)
+    root.mkdir(parents=True)
+    for name in (".mlflow.db.4711", ".mlflow.db.4711-journal", ".scratch-0123456789ab.lock"):
+        (root / name).write_text("half")
+    (root / ".scratch-0123456789ab").mkdir()
+    (root / ".scratch-0123456789ab" / "plan.json").write_text("{}")
+    open_store(fresh)
+    assert {path.name for path in root.iterdir()} == {"mlflow.db", "artifacts", ".mlflow.db.lock"}
+
+
 def test_a_corrupt_database_is_refused_and_kept(fresh):
     database = Path(fresh.root) / "mlflow.db"
     database.parent.mkdir(parents=True)

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 MOST_LINES, MOST_FUNCTION_LINES = 500, 50
+PRIVATE_WORDS = {"asked", "lone", "stands", "told"}  # say requested, unpaired, is significant, reported
+PRONOUNS = {"apart", "away", "beside", "gone", "kept", "one", "own", "wanted"}  # as a whole name: name the thing
 DRAWERS = {"util", "utils", "helper", "helpers", "common", "misc", "manager", "managers"}
 
 
@@ -50,6 +52,27 @@ def shared_class_names(root: Path) -> dict[str, list[str]]:
     return {name: paths for name, paths in places.items() if len(paths) > 1}
 
 
+def defined_names(text: str) -> set[str]:
+    """Return what a module gives a name to: variables, parameters, attributes, functions and classes."""
+    found = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store):
+            found.add(node.id if isinstance(node, ast.Name) else node.attr)
+        elif isinstance(node, ast.arg):
+            found.add(node.arg)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+    return found
+
+
+def unclear_names(root: Path) -> list[str]:
+    def is_unclear(name: str) -> bool:
+        return name.strip("_").lower() in PRONOUNS or bool(set(name.lower().split("_")) & PRIVATE_WORDS)
+
+    names = {path: defined_names(text) for path, text in sources(root, "src").items()}
+    return sorted(f"{path}: {name}" for path, found in names.items() for name in found if is_unclear(name))
+
+
 def test_no_file_is_over_five_hundred_lines(repository):
     assert long_files(repository) == []
 
@@ -60,6 +83,11 @@ def test_no_function_is_over_fifty_lines(repository):
 
 def test_no_file_or_folder_is_a_drawer(repository):
     assert drawers(repository) == []
+
+
+def test_names_in_the_sources_say_what_they_hold(repository):
+    """The glossary of plain English, for identifiers."""
+    assert unclear_names(repository) == []
 
 
 def test_no_two_classes_have_the_same_name(repository):
@@ -85,6 +113,22 @@ def test_the_search_finds_what_it_is_for(tmp_path, path, lines, found):
 def test_the_search_finds_a_long_function_wherever_it_is(tmp_path, head, lines, is_long):
     write(tmp_path / "src/harness/one.py", head + "\n        pass" * (lines - 1))
     assert long_functions(tmp_path) == (["src/harness/one.py: run"] if is_long else [])
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("x = [one.name for one in runs]", ["one"]),
+        ("def ask(asked, one_run, own_level): ...", ["asked"]),
+        ("self._told = telling = masked = 1", ["_told"]),
+        ("def told_again(): ...", ["told_again"]),
+        ("class Run:\n    kept: int\n    kept_every: int", ["kept"]),
+        ("request.other = len(one)", []),
+    ],
+)
+def test_the_search_finds_unclear_names_where_they_are_defined(tmp_path, text, found):
+    write(tmp_path / "src/harness/a.py", text)
+    assert unclear_names(tmp_path) == [f"src/harness/a.py: {name}" for name in found]
 
 
 def test_the_search_finds_two_classes_with_one_name_also_where_one_is_inside_a_function(tmp_path):

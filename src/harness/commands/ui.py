@@ -129,16 +129,16 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
             time.sleep(0.05)
 
 
-def _free_port(host: str, asked: int | None) -> int:
-    """Return `asked` if it is free, else the first free port from the default on."""
-    first = DEFAULT_PORT if asked is None else asked
+def _free_port(host: str, requested: int | None) -> int:
+    """Return `requested` if it is free, else the first free port from the default on."""
+    first = DEFAULT_PORT if requested is None else requested
     free = next((port for port in range(first, min(first + 100, 65536)) if _is_free(host, port)), None)
     if free is None:
         raise UserError(f"no free port from {first} on: choose one with --port N")
-    if asked is None and free != first:
+    if requested is None and free != first:
         print(f"Port {first} is busy, using {free}.", flush=True)
-    if asked is not None and free != asked:
-        raise UserError(f"port {asked} is busy on {host}: try --port {free}")
+    if requested is not None and free != requested:
+        raise UserError(f"port {requested} is busy on {host}: try --port {free}")
     return free
 
 

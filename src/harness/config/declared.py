@@ -104,10 +104,10 @@ def engine_options() -> Mapping[str, Mapping[str, EngineOption]]:
             before = found.setdefault(option.name, {})
             if option.name in common:
                 raise UserError(f"engine {engine} declares engine.{option.name}, which every engine has already.")
-            for other, known in before.items():
+            for earlier, known in before.items():
                 if (known.kind, known.default) != (option.kind, option.default):
                     raise UserError(
-                        f"engines {other} and {engine} declare engine.{option.name} with different types or defaults."
+                        f"engines {earlier} and {engine} declare engine.{option.name} with different types or defaults."
                     )
             before[engine] = option
     return found

@@ -15,7 +15,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from harness.system.errors import UserError
-from harness.system.places import kept_places
+from harness.system.places import restored_places
 
 MODELS, ENGINES, SCENARIOS = "harness.networks", "harness.engines", "harness.scenarios"
 ARCH, HW = "harness.techniques.arch", "harness.techniques.hw"
@@ -96,7 +96,7 @@ def load(group: str, name: str) -> Any:
     if name in ours(group):
         return entry.load()
     try:
-        with kept_places():
+        with restored_places():
             return entry.load()
     except (Exception, SystemExit) as error:  # somebody else's module may raise anything, or end the program
         raise UserError(

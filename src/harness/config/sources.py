@@ -24,7 +24,7 @@ OURS = __name__.partition(".")[0]
 _package = Path(__file__).resolve().parents[1]  # where our own sources are read
 _PROFILERS = "engines.profiling"
 # parts of rooms that keys name by themselves, so that nothing leads into them from the rest of their room
-_APART = (
+_SEPARATE = (
     "engines.export", _PROFILERS, "networks.data", "results.why", "sweep.plan", "sweep.scenarios",
     "techniques.arch", "techniques.hw",
 )  # fmt: skip
@@ -96,8 +96,8 @@ def _room(name: str) -> str:
     inner = name.partition(".")[2]
     if inner.startswith("engines.") and is_profiler(name):
         return _PROFILERS
-    apart = (room for room in _APART if inner == room or inner.startswith(f"{room}."))
-    return next(apart, inner.partition(".")[0])
+    separate = (room for room in _SEPARATE if inner == room or inner.startswith(f"{room}."))
+    return next(separate, inner.partition(".")[0])
 
 
 def is_profiler(name: str) -> bool:

@@ -196,16 +196,16 @@ def walk(graph: onnx.GraphProto, known: Mapping[str, str]) -> dict[str, str]:
 
 def _ahead(graph: onnx.GraphProto, assigned: Mapping[int, str]) -> dict[int, str]:
     """Return for each node the first part, in the network's order, of those that it and its dependants are assigned."""
-    wanted: dict[str, str] = {}
+    part_for: dict[str, str] = {}
     out: dict[int, str] = {}
     for number in reversed(range(len(graph.node))):
         node = graph.node[number]
-        later = [wanted[name] for name in node.output if name in wanted]
+        later = [part_for[name] for name in node.output if name in part_for]
         part = assigned.get(number) or min(later, key=order_of, default=None)
         if part is not None:
             out[number] = part
             for name in node.input:
-                wanted[name] = min((wanted.get(name, part), part), key=order_of)
+                part_for[name] = min((part_for.get(name, part), part), key=order_of)
     return out
 
 

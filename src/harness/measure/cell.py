@@ -117,7 +117,7 @@ class Warmup:
 class CellAnswers:
     """What a cell answered on the labelled test images, and what its own network answers in fp32 eager."""
 
-    own: Predictions
+    cell: Predictions
     eager: Predictions
 
 

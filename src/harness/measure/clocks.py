@@ -234,7 +234,7 @@ def check_replay(runner: Runner) -> None:
         torch.cuda.synchronize()
         runner.replay()
         runner.wait()
-        apart = float((runner.result.float() - launched).abs().max())
+        difference = float((runner.result.float() - launched).abs().max())
         limit = REPLAY_TOLERANCE * float(launched.abs().max())
-    if not apart <= limit:  # so that NaN is caught too
-        raise CellError(f"a captured graph computes something else than a launch: outputs differ by {apart:.3g}")
+    if not difference <= limit:  # so that NaN is caught too
+        raise CellError(f"a captured graph computes something else than a launch: outputs differ by {difference:.3g}")

@@ -65,8 +65,8 @@ class Inspections:
         for cell in todo:
             name = cell.name
             try:
-                one = {name: held[name]} if name in held else {}
-                self.consumption |= consumption(one, self.batch_size, self.settings, self.telemetry)
+                handles = {name: held[name]} if name in held else {}
+                self.consumption |= consumption(handles, self.batch_size, self.settings, self.telemetry)
             except CellError as error:
                 self.failed[name] = error
 
@@ -77,20 +77,20 @@ class Inspections:
         held: Mapping[str, Worker],
         staying: Collection[str],
     ) -> None:
-        name, beside = cell.name, False
+        name, is_second = cell.name, False
         with ExitStack() as stack:
 
-            def apart() -> Handle:
-                nonlocal beside
+            def second_process() -> Handle:
+                nonlocal is_second
                 if name not in held:  # each command has a process of its own anyway
                     return handles[name]
-                beside = name in staying
+                is_second = name in staying
                 return _usable(stack.enter_context(_to_spoil([cell], held, staying, self.settings))[name])
 
             try:
-                found = answers_of(cell, handles[name], self.settings, self.progress, apart)
+                found = answers_of(cell, handles[name], self.settings, self.progress, second_process)
             except CellError as error:
-                if beside:  # there was no room for a second process: no fault of the cell
+                if is_second:  # there was no room for a second process: no fault of the cell
                     self.no_answers[name] = str(error).removeprefix(f"{name}: ")
                 else:
                     self.failed[name] = error

@@ -100,7 +100,7 @@ def seat(device: str) -> Iterator[None]:
         yield
         return
     before = os.environ.get(VISIBLE)
-    with _free_one(names) as name:
+    with _free_device(names) as name:
         os.environ[VISIBLE] = name
         try:
             yield
@@ -123,7 +123,7 @@ def simulated_device() -> str:
 
 
 @contextmanager
-def _free_one(names: Sequence[str]) -> Iterator[str]:
+def _free_device(names: Sequence[str]) -> Iterator[str]:
     """Wait until one of these devices is free and hold it. What was tried in vain is closed before the next try."""
     while True:
         for name in names:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 TOP = 5
 IMAGES_PER_TIMEOUT = 1000  # each full thousand of images gives a worker its time once more
-KEPT_ANSWERS = 16  # a few numbers an image; cells of a sweep share networks
+MOST_CACHED = 16  # a few numbers an image; cells of a sweep share networks
 _eager_answers: dict[tuple[object, ...], Predictions] = {}
 
 
@@ -110,24 +110,24 @@ def answers_of(
     handle: Handle,
     settings: ProtocolConfig,
     progress: Progress,
-    apart: Callable[[], Handle] | None = None,
+    second_process: Callable[[], Handle] | None = None,
 ) -> CellAnswers | None:
     """Return a cell's answers, None where the data has no labels; raise CellError where it can't give them.
 
     What a network answers in fp32 eager takes memory: nothing may be timed any more in the process that computes it,
-    which is the cell's own one unless `apart` returns another. Cells of one network share those answers.
+    which is the cell's own one unless `second_process` returns another. Cells of one network share those answers.
     """
     if cell.labelled is None:
         return None
     timeout_s = settings.worker_timeout_s * (1 + cell.labelled.test.count // IMAGES_PER_TIMEOUT)
     progress.stage("accuracy", cell.name)
-    own = handle.ask("predict", None, timeout_s)
+    answers = handle.ask("predict", None, timeout_s)
     # which samples leave may depend on the batch, so its size decides the answers too
     key = (cell.recipe, cell.labelled.test.digest, cell.batch_size, cell.device)
     if key not in _eager_answers:
         progress.stage("accuracy of fp32 eager", cell.name)
-        _eager_answers[key] = (apart() if apart else handle).ask("predict_eager", None, timeout_s)
+        _eager_answers[key] = (second_process() if second_process else handle).ask("predict_eager", None, timeout_s)
     eager = _eager_answers[key]
-    while len(_eager_answers) > KEPT_ANSWERS:
+    while len(_eager_answers) > MOST_CACHED:
         del _eager_answers[next(iter(_eager_answers))]
-    return CellAnswers(own, eager)
+    return CellAnswers(answers, eager)

@@ -298,9 +298,9 @@ class _DesignRun:
         together = [contrast for contrast in busy if contrast.primary == "device"]
         if together:
             yield together
-        apart = [[contrast] for contrast in busy if contrast.primary != "device"]
-        for index in self.random.permutation(len(apart)) if len(apart) > 1 else range(len(apart)):
-            yield apart[index]
+        separate = [[contrast] for contrast in busy if contrast.primary != "device"]
+        for index in self.random.permutation(len(separate)) if len(separate) > 1 else range(len(separate)):
+            yield separate[index]
 
     def block(self, group: Sequence[Contrast], number: int, build: int, before_s: float) -> None:
         """Visit the cells of a group once, and close the block of each of its quartets."""
@@ -467,7 +467,7 @@ class _DesignRun:
             seconds=time.monotonic() - self.started,
             restarts=len(set(samples.groups)),
             bring_up_s=self.bring_up_s,
-            side_by_side=(len(self.contrasts), len(cells_of([other.cells for other in self.contrasts]))),
+            side_by_side=(len(self.contrasts), len(cells_of([contrast.cells for contrast in self.contrasts]))),
             cells={role: self.result(name, contrast.loaded[role]) for role, name in cells.items()},
             ceilings=found.ceilings,
             telemetry=self.telemetry.of(contrast.roles, contrast.number),

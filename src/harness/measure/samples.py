@@ -130,9 +130,9 @@ class Samples:
         if every == 1:
             return (path,)
         visits = self.frame().groupby(list(COLUMNS[:-1]), sort=False)[COLUMNS[-1]].agg(iterations="count", total="sum")
-        beside = path.with_name("visits.parquet")
-        self._write(visits.rename(columns={"total": COLUMNS[-1]}).reset_index(), beside, {})
-        return (path, beside)
+        visits_path = path.with_name("visits.parquet")
+        self._write(visits.rename(columns={"total": COLUMNS[-1]}).reset_index(), visits_path, {})
+        return (path, visits_path)
 
     def _write(self, frame: pandas.DataFrame, path: Path, notes: dict[bytes, bytes]) -> None:
         import pyarrow

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 MIN_COSINE = 0.98
 VERIFY_SEED_OFFSET = 7919  # verification inputs are never the timed ones
-KEPT_REFERENCES = 4  # a batch of 256 images is 154 MB
+MOST_REFERENCES = 4  # a batch of 256 images is 154 MB
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def reference(net: Network, config: HarnessConfig, data: Labelled | None = None)
     key = (net.identity.exact, net.stages[0].input_shape, net.router, config.batch_size, config.data.seed, real)
     found = _references.pop(key, None) or _reference(net, config, real)
     _references[key] = found  # the one used last stands last
-    while len(_references) > KEPT_REFERENCES:
+    while len(_references) > MOST_REFERENCES:
         del _references[next(iter(_references))]
     return found
 

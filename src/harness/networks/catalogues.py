@@ -98,7 +98,7 @@ def timm_spec(name: str) -> ModelSpec:
         import timm
 
         near = timm.list_models(f"*{bare}*")[:3]
-        hint = f": did you mean {', '.join(TIMM + one for one in near)}?" if near else ""
+        hint = f": did you mean {', '.join(TIMM + match for match in near)}?" if near else ""
         raise UserError(f"model={name}: timm has no model {bare!r}{hint}")
     return ModelSpec(name, lambda cfg: _create_timm(bare, cfg), settle=True)
 

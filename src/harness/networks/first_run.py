@@ -61,10 +61,11 @@ def check_answers(network: nn.Module, cfg: ModelConfig) -> None:
             f"{_where_not_finite(network, cfg)}"
         )
     scale = float(first.abs().max())
-    apart = float((first - second).abs().max())
-    if apart > _NOISE * scale:
+    difference = float((first - second).abs().max())
+    if difference > _NOISE * scale:
         raise UserError(
-            f"model={cfg.name} answers the same images differently each time, by {apart / scale:.2g} of its range: "
+            f"model={cfg.name} answers the same images differently each time, "
+            f"by {difference / scale:.2g} of its range: "
             "no engine can be compared with that\nDoes it draw random numbers in evaluation, as "
             "functional.dropout(x) does without training=self.training, or count its calls?"
         )

@@ -42,7 +42,7 @@ class Walk:
         self._model, self._without = model, frozenset(without)
         self.modules: set[str] = set()  # names of the Python modules that define what was met
         self._digests: dict[int, str] = {}
-        self._kept: list[Any] = []  # as long as a digest goes by an object's id
+        self._held: list[Any] = []  # as long as a digest goes by an object's id
         self._open: dict[int, int] = {}
         self._ordinals: dict[int, int] = {}
         self._later: list[types.FunctionType | type] = []
@@ -57,7 +57,7 @@ class Walk:
             return self._digests[key]
         if key in self._open or len(self._open) > _MOST_DEPTH:
             return _hashed("again", str(self._open.get(key)), type(value).__qualname__)
-        self._kept.append(value)
+        self._held.append(value)
         self._open[key] = len(self._open)
         try:
             self._digests[key] = _hashed(*self._parts(value))
@@ -91,12 +91,12 @@ class Walk:
         if isinstance(value, torch.fx.GraphModule):  # its other attributes are notes on where it came from
             yield from (value.code, str(value.graph))
             attributes = {name: attributes[name] for name in ("_parameters", "_buffers", "_modules", "training")}
-        for name, one in attributes.items():
+        for name, attribute in attributes.items():
             if value is self._model and name in self._without:
                 continue
             yield name
             # hooks are kept under numbers that count all hooks of the process
-            yield self._of(list(one.values()) if "_hooks" in name and isinstance(one, dict) else one)
+            yield self._of(list(attribute.values()) if "_hooks" in name and isinstance(attribute, dict) else attribute)
 
     def _tensor(self, value: torch.Tensor) -> Iterator[str]:
         yield self._ordinal(value)  # a tied weight is another graph than two equal ones
@@ -118,29 +118,29 @@ class Walk:
         yield self._of(value.value)
 
     def _mapping(self, value: Mapping[Any, Any]) -> Iterator[str]:
-        for key, one in value.items():
-            yield from (self._of(key), self._of(one))
+        for key, item in value.items():
+            yield from (self._of(key), self._of(item))
         yield from self._attributes(value)
 
     def _unordered(self, value: set[Any] | frozenset[Any]) -> Iterator[str]:
-        yield from sorted(self._of(one) for one in value)
+        yield from sorted(self._of(item) for item in value)
 
     def _sequence(self, value: list[Any] | tuple[Any, ...] | deque[Any]) -> Iterator[str]:
-        yield from (self._of(one) for one in value)
+        yield from (self._of(item) for item in value)
         yield from self._attributes(value)
 
     def _function(self, value: types.FunctionType) -> Iterator[str]:
         module, name = str(value.__module__), value.__qualname__
         yield f"{module}.{name}"
         self.modules.add(module)
-        own = is_source(module)
-        if own or "<" in name:  # one made within another function: what it closes over is its own
+        is_authors = is_source(module)
+        if is_authors or "<" in name:  # one made within another function: what it closes over is its own
             yield self._of(value.__code__)
             yield from (self._of(value.__defaults__), self._of(value.__kwdefaults__))
             for cell in value.__closure__ or ():
                 yield self._of(_content(cell))
             yield self._of(vars(value))
-        if own:
+        if is_authors:
             self._later.append(value)
 
     def _code(self, value: types.CodeType) -> Iterator[str]:
@@ -206,9 +206,9 @@ class Walk:
             seen.add(id(value))
             yield f"{value.__module__}.{value.__qualname__}"
             if isinstance(value, type):
-                for name, one in vars(value).items():
+                for name, attribute in vars(value).items():
                     if name not in _OF_A_CLASS:
-                        yield from (name, self._of(one))
+                        yield from (name, self._of(attribute))
             else:
                 yield from self._globals(value.__globals__, _names(value.__code__))
 
@@ -251,7 +251,7 @@ def _content(cell: types.CellType) -> Any:
 
 
 def _names(code: types.CodeType) -> frozenset[str]:
-    inner = (_names(one) for one in code.co_consts if isinstance(one, types.CodeType))
+    inner = (_names(constant) for constant in code.co_consts if isinstance(constant, types.CodeType))
     return frozenset(code.co_names).union(*inner)
 
 
@@ -283,7 +283,7 @@ class Identity:
     exact: (
         str  # of all that decides what it computes: two networks of equal `exact` share exports and reference answers
     )
-    own: str  # without globals and class attributes, which networks built earlier in the process may have changed
+    state: str  # without globals and class attributes, which networks built earlier in the process may have changed
 
 
 def fingerprint(model: nn.Module) -> str:
@@ -309,7 +309,7 @@ def identity(model: nn.Module, sources: Collection[str] = (), without: Collectio
     """
     walk = Walk(model, without)
     found = [fingerprint(model), walk.state, source_digest({*walk.modules, *sources})]
-    return Identity(exact=_sha256(*found, walk.shared), own=_sha256(*found))
+    return Identity(exact=_sha256(*found, walk.shared), state=_sha256(*found))
 
 
 def _sha256(*digests: str) -> str:

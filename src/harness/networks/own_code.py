@@ -18,7 +18,7 @@ from harness.config import ModelConfig, packages
 from harness.config.sources import is_source
 from harness.networks.model_spec import ModelSpec
 from harness.system.errors import UserError, first_line
-from harness.system.places import kept_places
+from harness.system.places import restored_places
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,7 +33,7 @@ def reported(doing: str) -> Iterator[None]:
     It can't move our places.
     """
     try:
-        with kept_places():
+        with restored_places():
             yield
     except UserError:
         raise
@@ -77,13 +77,13 @@ def origin(error: BaseException) -> str:
         return f"{Path(error.filename).name}:{error.lineno}"
     place, step = "", error.__traceback__
     while step is not None:
-        if _is_own(step):
+        if _is_authors(step):
             place = f"{Path(step.tb_frame.f_code.co_filename).name}:{step.tb_lineno}"
         step = step.tb_next
     return place
 
 
-def _is_own(step: TracebackType) -> bool:
+def _is_authors(step: TracebackType) -> bool:
     name = str(step.tb_frame.f_globals.get("__name__", ""))
     return not step.tb_frame.f_code.co_filename.startswith("<") and bool(name) and is_source(name)
 

@@ -87,8 +87,8 @@ def load_weights(network: nn.Module, spec: ModelSpec, weights: str) -> None:
 
 def fill(network: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
     """Load `tensors` into `network`; state that is no tensor (`get_extra_state`) stays what it is."""
-    own = {name: value for name, value in network.state_dict().items() if not isinstance(value, torch.Tensor)}
-    network.load_state_dict(own | dict(tensors))
+    extra_state = {name: value for name, value in network.state_dict().items() if not isinstance(value, torch.Tensor)}
+    network.load_state_dict(extra_state | dict(tensors))
 
 
 def _read(path: Path) -> dict[str, torch.Tensor]:
@@ -147,10 +147,12 @@ def _state_dict(found: Any, path: Path) -> dict[str, torch.Tensor]:
 
 def _unwrapped(state: dict[str, torch.Tensor], network: nn.Module) -> dict[str, torch.Tensor]:
     """Return a state dict without what wraps all of its names: DataParallel, torch.compile, a trainer's module."""
-    wanted = network.state_dict()
+    expected = network.state_dict()
     while True:
-        prefix = next((one for one in _PREFIXES if state and all(name.startswith(one) for name in state)), None)
-        if prefix is None or any(name.startswith(prefix) for name in wanted):
+        prefix = next(
+            (candidate for candidate in _PREFIXES if state and all(name.startswith(candidate) for name in state)), None
+        )
+        if prefix is None or any(name.startswith(prefix) for name in expected):
             return state
         state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
 
@@ -181,10 +183,10 @@ def _fetch(spec: ModelSpec, name: str) -> dict[str, torch.Tensor]:
 
 
 def _check_match(network: nn.Module, state: dict[str, torch.Tensor], source: str) -> None:
-    wanted = {name: value for name, value in network.state_dict().items() if isinstance(value, torch.Tensor)}
+    expected = {name: value for name, value in network.state_dict().items() if isinstance(value, torch.Tensor)}
     # Older checkpoints lack this counter; torch fills it in.
-    missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
-    extra = [key for key in state if key not in wanted]
+    missing = [key for key in expected if key not in state and not key.endswith("num_batches_tracked")]
+    extra = [key for key in state if key not in expected]
     if missing or extra:
         shown = f"first missing {missing[0]}" if missing else f"first unknown {extra[0]}"
         raise UserError(
@@ -192,8 +194,8 @@ def _check_match(network: nn.Module, state: dict[str, torch.Tensor], source: str
             f"it lacks {counted(len(missing), 'tensor')} and has {len(extra)} unknown ({shown})"
         )
     for key, tensor in state.items():
-        if tensor.shape != wanted[key].shape:
+        if tensor.shape != expected[key].shape:
             raise UserError(
                 f"model.weights={source} is for another network: {key} is {tuple(tensor.shape)} "
-                f"there and {tuple(wanted[key].shape)} here (is model.num_classes right?)"
+                f"there and {tuple(expected[key].shape)} here (is model.num_classes right?)"
             )

@@ -184,7 +184,7 @@ def _model(setting: Setting, label: str, members: Sequence[QuartetRow]) -> GridM
     ran = measured_gains(measured)
     few = len(techniques) <= MOST_PREDICTED
     possible = [cell for cell in subsets(frozenset(techniques)) if _is_possible(cell)] if few else list(ran)
-    wanted = [cell for cell in possible if len(cell) > 1]
+    stacks = [cell for cell in possible if len(cell) > 1]
     return GridModel(
         setting=setting,
         label=label,
@@ -194,7 +194,7 @@ def _model(setting: Setting, label: str, members: Sequence[QuartetRow]) -> GridM
         inseparable=inseparable,
         explained=_explained(measured, whole, level),
         designs=complete_designs(measured),
-        predictions=predict(measured, wanted, level),
+        predictions=predict(measured, stacks, level),
         not_run=tuple(tuple(sorted(cell)) for cell in possible if cell not in ran),
         too_many=not few,
     )

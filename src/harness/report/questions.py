@@ -69,7 +69,7 @@ def _interaction(findings: Findings, real: Sequence[QuartetRow]) -> tuple[str, .
     out = [f"After {findings.correction.title} correction, of {counted(len(real), 'quartet')}: {listed}."]
     decided = [quartet for quartet in real if quartet.verdict_adjusted in ("amplify", "conflict") and quartet.factor]
     for name, pick in (("strongest conflict", min), ("strongest amplification", max)):
-        quartet = pick(decided, key=lambda one: one.factor.value if one.factor else 1.0, default=None)
+        quartet = pick(decided, key=lambda row: row.factor.value if row.factor else 1.0, default=None)
         if quartet and quartet.factor and (quartet.factor.value < 1) == (pick is min):
             out.append(
                 f"The {name} is {quartet.arch_label} x {quartet.hw_label} "

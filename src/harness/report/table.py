@@ -56,11 +56,11 @@ def _labels(frame: pandas.DataFrame) -> dict[str, str]:
     labels = {}
     for _, row in frame.iterrows():
         values = [f"{str(name).rpartition('.')[2]}={row[name]}" for name in varied if isinstance(row[name], str)]
-        beside = frame[(frame[["run_name", *TABLE]] == row[["run_name", *TABLE]]).all(axis=1)]
+        same_name = frame[(frame[["run_name", *TABLE]] == row[["run_name", *TABLE]]).all(axis=1)]
         name = row["run_name"]
         if {"arch", "hw"} <= set(frame):
             name = name_in_words(name, row["arch"], row["hw"], row["engine"], row["reference"])
-        is_ambiguous = len(beside) > 1 and values
+        is_ambiguous = len(same_name) > 1 and values
         labels[row["run_id"]] = " ".join([name, *values]) if is_ambiguous else name
     return labels
 
@@ -174,7 +174,9 @@ def _print_built(console: Console, frame: pandas.DataFrame) -> None:
 def _top1(row: Any) -> Text:
     """Return the top-1 accuracy of the richest cell that was measured, and how many points that is off the baseline."""
     names = ("accuracy/images", "accuracy/top1")  # either says that it was tested on labelled images
-    prefix = next((one for one in RICHEST_FIRST if not all(_missing(row, f"{one}{name}") for name in names)), "")
+    prefix = next(
+        (candidate for candidate in RICHEST_FIRST if not all(_missing(row, f"{candidate}{name}") for name in names)), ""
+    )
     if _missing(row, f"{prefix}accuracy/top1"):  # its weights are untrained; a poorer cell's accuracy is not its own
         return Text("-")
     lost = f"{prefix}accuracy/drop"

@@ -60,14 +60,18 @@ def _print_model(console: Console, model: GridModel) -> None:
         f"\nLog-linear model over {counted(model.quartets, 'quartet')}: {model.label}. All other techniques off; "
         f"{model.level:.0%} intervals.",
     )
-    one, two, three = model.explained
+    singles, pairs, triples = model.explained
     _say(
         console,
-        f"  variation explained: {one:.1%} by single techniques, {two:.1%} with pairs, {three:.1%} with triples",
+        f"  variation explained: {singles:.1%} by single techniques, {pairs:.1%} with pairs, "
+        f"{triples:.1%} with triples",
     )
     _lines(
         console,
-        [f"{kind(one.techniques)} {' x '.join(one.techniques)}: {interval(one.ratio)}" for one in model.effects],
+        [
+            f"{kind(effect.techniques)} {' x '.join(effect.techniques)}: {interval(effect.ratio)}"
+            for effect in model.effects
+        ],
     )
     for design in model.designs:
         if len(design.techniques) > 2:
@@ -75,14 +79,14 @@ def _print_model(console: Console, model: GridModel) -> None:
             _lines(console, [_averaged(effect) for effect in design.effects])
     if model.inseparable:
         _say(console, f"  can't be separated here: {', '.join(' x '.join(term) for term in model.inseparable)}")
-    forecast = [one for one in model.predictions if one.measured is None]
+    forecast = [prediction for prediction in model.predictions if prediction.measured is None]
     if forecast:
         _say(console, "  gains predicted for cells that were not run, from their parts:")
-        _lines(console, [_predicted(one) + _taken(one) for one in forecast])
-    tested = [one for one in model.predictions if one.measured is not None]
+        _lines(console, [_predicted(prediction) + _taken(prediction) for prediction in forecast])
+    tested = [prediction for prediction in model.predictions if prediction.measured is not None]
     if tested:
         _say(console, "  gains of measured cells, as their parts predict them:")
-        _lines(console, [f"{_predicted(one)}, measured {one.measured:.3f}" for one in tested])
+        _lines(console, [f"{_predicted(prediction)}, measured {prediction.measured:.3f}" for prediction in tested])
 
 
 def _averaged(effect: AveragedEffect) -> str:

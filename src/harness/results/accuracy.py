@@ -32,12 +32,12 @@ def answer_metrics(
     """
     labels = data.test.labels()[: data.test.count]
     out: dict[str, float] = {"data/skipped": float(len(data.test.skipped))}
-    for role, one in answers.items():
-        found = accuracy_metrics(one.own, one.eager, labels, data.test.classes, level)
+    for role, given in answers.items():
+        found = accuracy_metrics(given.cell, given.eager, labels, data.test.classes, level)
         if role in untrained:
             found = {name: value for name, value in found.items() if "top1" not in name and "top5" not in name}
         elif role != "baseline" and "baseline" in answers and "baseline" not in untrained:
-            lost = drop(_right(answers["baseline"], labels), _right(one, labels), level)
+            lost = drop(_right(answers["baseline"], labels), _right(given, labels), level)
             found |= {"accuracy/drop": lost.value, "accuracy/drop_low": lost.low, "accuracy/drop_high": lost.high}
         out |= {f"{prefix_of(role)}{name}": value for name, value in found.items()}
     return out
@@ -46,11 +46,11 @@ def answer_metrics(
 def answer_table(answers: Mapping[str, CellAnswers], data: Labelled) -> pandas.DataFrame:
     """Return one row a test image: its label, and for each cell its answer, eager's, and whether it left early."""
     columns: dict[str, Any] = {"label": data.test.labels()[: data.test.count]}
-    for role, one in answers.items():
-        columns[role] = one.own.ranked[:, 0]
-        columns[f"{role}_eager"] = one.eager.ranked[:, 0]
-        if one.own.left_after is not None:
-            columns[f"{role}_exited"] = one.own.left_after < len(one.own.router.heads) - 1
+    for role, given in answers.items():
+        columns[role] = given.cell.ranked[:, 0]
+        columns[f"{role}_eager"] = given.eager.ranked[:, 0]
+        if given.cell.left_after is not None:
+            columns[f"{role}_exited"] = given.cell.left_after < len(given.cell.router.heads) - 1
     return pandas.DataFrame(columns)
 
 
@@ -70,7 +70,7 @@ def skipped_list(data: Labelled) -> str:
 
 
 def _right(answers: CellAnswers, labels: np.ndarray) -> np.ndarray:
-    return np.asarray(answers.own.ranked[:, 0] == labels)
+    return np.asarray(answers.cell.ranked[:, 0] == labels)
 
 
 @dataclass(frozen=True)
@@ -94,10 +94,10 @@ def share(right: np.ndarray, level: float = 0.95) -> Share:
     return Share(value, min(max(0.0, centre - half), value), max(min(1.0, centre + half), value))
 
 
-def drop(baseline: np.ndarray, other: np.ndarray, level: float = 0.95) -> Share:
-    """Return by how much less of the same images `other` [N] bool has right than `baseline` [N] bool."""
+def drop(baseline: np.ndarray, changed: np.ndarray, level: float = 0.95) -> Share:
+    """Return by how much less of the same images `changed` [N] bool has right than `baseline` [N] bool."""
     n = len(baseline)
-    lost, won = int((baseline & ~other).sum()), int((~baseline & other).sum())
+    lost, won = int((baseline & ~changed).sum()), int((~baseline & changed).sum())
     lost_, won_, n_ = lost + 0.5, won + 0.5, n + 2
     centre = (lost_ - won_) / n_
     half = float(ndtri(0.5 + level / 2)) * math.sqrt(lost_ + won_ - (lost_ - won_) ** 2 / n_) / n_

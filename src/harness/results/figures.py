@@ -28,9 +28,9 @@ def tick_at_one(axis: Axis) -> None:
     if not low <= 1 <= high:
         return
     transform = axis.get_transform().transform
-    first, last, one = (float(transform(value)) for value in (low, high, 1.0))
+    first, last, unity = (float(transform(value)) for value in (low, high, 1.0))
     ticks = [float(tick) for tick in axis.get_majorticklocs() if low <= tick <= high]
-    far = [tick for tick in ticks if abs(float(transform(tick)) - one) > _NEAR * (last - first)]
+    far = [tick for tick in ticks if abs(float(transform(tick)) - unity) > _NEAR * (last - first)]
     axis.set_major_locator(FixedLocator(sorted([*far, 1.0])))
 
 

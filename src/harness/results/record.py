@@ -227,7 +227,7 @@ def strategy(plan: QuartetPlan, analysis: Analysis) -> str:
     arch, hw = "+".join(plan.arch), plan_hw_in_words(plan)
     singles = {arch: gains.arch, hw: gains.hw}
     better = max(singles, key=lambda name: singles[name])
-    other = arch if better == hw else hw
+    worse = arch if better == hw else hw
     numbers = (
         f"Measured {gains.combined:.2f}x together against {gains.expected:.2f}x expected "
         f"({arch} {gains.arch:.2f}x, {hw} {gains.hw:.2f}x; "
@@ -239,11 +239,11 @@ def strategy(plan: QuartetPlan, analysis: Analysis) -> str:
     if gains.combined <= 1 and verdict != "inconclusive":
         advice = f"Use neither together: the pair is no faster than the baseline ({verdict})."
     elif gains.combined <= singles[better] and verdict != "inconclusive":
-        advice = f"Use {better} alone: adding {other} makes it no faster ({verdict})."
+        advice = f"Use {better} alone: adding {worse} makes it no faster ({verdict})."
     elif verdict == "amplify":
         advice = f"Use {arch} and {hw} together: each makes the other worth more."
     elif verdict == "conflict":
-        advice = f"Use both only if what {other} adds is worth its cost: they share a bottleneck."
+        advice = f"Use both only if what {worse} adds is worth its cost: they share a bottleneck."
     elif verdict == "independent":
         advice = f"Choose {arch} and {hw} each on its own merit: their gains multiply."
     else:

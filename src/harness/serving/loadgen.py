@@ -170,7 +170,7 @@ def run_test(test: LoadTest, work: Work) -> LoadResult:
 
         def answer(requests: Sequence[Request]) -> None:
             finished.extend(requests)
-            client.answer([one.query_id for one in requests])
+            client.answer([request.query_id for request in requests])
 
         try:
             serve(arrivals, work, answer, test.give_up_s)
@@ -184,21 +184,21 @@ def run_test(test: LoadTest, work: Work) -> LoadResult:
 
 
 def _result(test: LoadTest, verdict: LoadGenReport, finished: Sequence[Request], work: Work) -> LoadResult:
-    told = verdict.values
+    reported = verdict.values
     record = QueryRecord.of(finished)
     ours = record.latency_s[~np.isnan(record.latency_s)]
-    own_ms = float(np.quantile(ours, test.percentile / 100, method="inverted_cdf") * 1e3) if len(ours) else np.inf
-    named_ns = told.get(f"result_{test.percentile:.2f}_percentile_latency_ns")
-    latency_ms = np.inf if record.shed else (own_ms if named_ns is None else float(named_ns) / 1e6)
-    mean_ms = float(told["result_mean_latency_ns"]) / 1e6 if "result_mean_latency_ns" in told else own_ms
+    measured_ms = float(np.quantile(ours, test.percentile / 100, method="inverted_cdf") * 1e3) if len(ours) else np.inf
+    named_ns = reported.get(f"result_{test.percentile:.2f}_percentile_latency_ns")
+    latency_ms = np.inf if record.shed else (measured_ms if named_ns is None else float(named_ns) / 1e6)
+    mean_ms = float(reported["result_mean_latency_ns"]) / 1e6 if "result_mean_latency_ns" in reported else measured_ms
     span_s = float(np.nanmax(record.completed_s)) if len(ours) else np.inf
     completed = len(ours) / span_s if span_s else 0.0
-    reasons = _reasons(test, told, record.shed, latency_ms)
+    reasons = _reasons(test, reported, record.shed, latency_ms)
     return LoadResult(
         test=test,
         valid=not reasons,
         reason="; ".join(reasons),
-        arrived_per_s=float(told.get("result_scheduled_samples_per_sec", completed)),
+        arrived_per_s=float(reported.get("result_scheduled_samples_per_sec", completed)),
         completed_per_s=completed,
         latency_ms=float(latency_ms),
         mean_latency_ms=mean_ms,
@@ -207,23 +207,23 @@ def _result(test: LoadTest, verdict: LoadGenReport, finished: Sequence[Request],
         figures=figures(record, work.runs, work.has_router) if work.runs else None,
         batch_sizes=dict(sorted(Counter(run.requests for run in work.runs if run.stage == 1).items())),
         summary=verdict.summary,
-        batches=BatchRecord.of(work.runs, min((one.issued_s for one in finished), default=0.0)),
+        batches=BatchRecord.of(work.runs, min((request.issued_s for request in finished), default=0.0)),
     )
 
 
-def _reasons(test: LoadTest, told: dict[str, Any], shed: int, latency_ms: float) -> list[str]:
+def _reasons(test: LoadTest, reported: dict[str, Any], shed: int, latency_ms: float) -> list[str]:
     """Return why a test says nothing, or that the bound was missed."""
     out = []
     if shed:
         out.append(f"overloaded: {counted(shed, 'request')} shed because the queue only grew")
-    elif not told.get("result_perf_constraints_met", True):
+    elif not reported.get("result_perf_constraints_met", True):
         out.append(f"p{test.percentile:g} latency {latency_ms:.1f} ms, the bound is {test.slo_ms:g} ms")
-    if not told.get("result_min_duration_met", True):
+    if not reported.get("result_min_duration_met", True):
         out.append(f"shorter than min_duration_s={test.min_duration_s:g}")
-    if not told.get("result_min_queries_met", True):
+    if not reported.get("result_min_queries_met", True):
         out.append(f"fewer than {test.min_queries} requests within max_duration_s={test.max_duration_s:g}")
-    if not out and not told.get("early_stopping_met", True):
+    if not out and not reported.get("early_stopping_met", True):
         out.append(f"too few requests for a p{test.percentile:g} this near the bound (LoadGen's early stopping)")
-    if not out and told.get("result_validity") != "VALID":
+    if not out and reported.get("result_validity") != "VALID":
         out.append("LoadGen says INVALID")
     return out

@@ -158,17 +158,17 @@ class _LoadRun:
 
     def restart(self, number: int) -> None:
         """Bring up fresh processes and measure this restart's repeats in them, the cells in a random order in each."""
-        asked = self.config.scenario
+        options = self.config.scenario
         with self.processes(list(self.chosen.values())) as handles:
             cells = [variant.cell for variant in self.chosen.values()]
             self.loaded, self.fidelity = bring_up(cells, handles, self.settings, self.progress)
             warm_up(handles, self.settings, self.device, self.progress)
             for role, variant in self.chosen.items():
                 self.make_ready(variant, handles[role])
-            first, last = (round(asked.repeats * r / self.settings.restarts) for r in (number, number + 1))
+            first, last = (round(options.repeats * r / self.settings.restarts) for r in (number, number + 1))
             for repeat in range(first, last):
                 for role in (list(self.chosen)[index] for index in self.order.permutation(len(self.chosen))):
-                    self.progress.stage(f"{asked.name} {repeat + 1} of {asked.repeats}", role)
+                    self.progress.stage(f"{options.name} {repeat + 1} of {options.repeats}", role)
                     self.visit(role, handles[role], number, repeat)
             for role, variant in self.chosen.items():
                 if len(variant.plan.policies) > 1 and role not in self.saturated_per_s:
@@ -185,7 +185,7 @@ class _LoadRun:
             reasons = (*self.loaded[role].degraded, *served.degraded)
             self.loaded[role] = replace(self.loaded[role], degraded=reasons)
         timed = CellLoad.timed(variant, handle, self.config, timeout_s)
-        self.loads[role] = self.loads[role].with_another_set(timed) if role in self.loads else timed
+        self.loads[role] = self.loads[role].with_restart(timed) if role in self.loads else timed
         waits = _host_share(handle, self.loaded[role], timeout_s)
         if waits is not None:
             self.host_shares[role] = max(waits, self.host_shares.get(role, waits))
@@ -272,7 +272,7 @@ def choose(
                 for variant in several
             }
             best = max(predicted[role], key=lambda size: predicted[role][size])
-            chosen[role] = next(one for one in several if one.plan.policy.max_batch_size == best)
+            chosen[role] = next(variant for variant in several if variant.plan.policy.max_batch_size == best)
         else:
             chosen[role] = several[0]
     return chosen, predicted

@@ -58,19 +58,19 @@ class QueryRecord:
     @staticmethod
     def of(requests: Sequence[Request]) -> QueryRecord:
         """Return the record of finished requests."""
-        ordered = sorted(requests, key=lambda one: one.issued_s)
+        ordered = sorted(requests, key=lambda request: request.issued_s)
         zero = ordered[0].issued_s if ordered else 0.0
 
         def times(name: str) -> Array:
-            return np.array([getattr(one, name) - zero for one in ordered], dtype=float)
+            return np.array([getattr(request, name) - zero for request in ordered], dtype=float)
 
         return QueryRecord(
             issued_s=times("issued_s"),
             queued_s=times("queued_s"),
             started_s=times("started_s"),
             completed_s=times("completed_s"),
-            batch_size=np.array([one.batch_size for one in ordered], dtype=np.int64),
-            exited=np.array([one.exited for one in ordered], dtype=bool),
+            batch_size=np.array([request.batch_size for request in ordered], dtype=np.int64),
+            exited=np.array([request.exited for request in ordered], dtype=bool),
         )
 
     @property

@@ -108,19 +108,19 @@ class CellLoad:
         argument = (variant.plan, timed_sizes(policy), TIMED_BATCHES)
         service_ms: dict[int, list[float]] = handle.ask("service_times", argument, timeout_s)
         service_s = {size: median(ms) / 1e3 for size, ms in service_ms.items()}
-        asked = config.scenario
+        options = config.scenario
         return CellLoad(
             service_ms={size: tuple(ms) for size, ms in service_ms.items()},
             capacity_per_s=max(size / seconds for size, seconds in service_s.items()),
-            guess_per_s=predicted_rate(service_s, policy, asked.slo_ms / 1e3, asked.percentile / 100),
+            guess_per_s=predicted_rate(service_s, policy, options.slo_ms / 1e3, options.percentile / 100),
         )
 
-    def with_another_set(self, other: CellLoad) -> CellLoad:
+    def with_restart(self, later: CellLoad) -> CellLoad:
         """Return this with the batches that a later set of processes was timed by too: they differ from set to set.
 
         Where searches begin and end remains what the first set said.
         """
-        service_ms = {size: (*ms, *other.service_ms.get(size, ())) for size, ms in self.service_ms.items()}
+        service_ms = {size: (*ms, *later.service_ms.get(size, ())) for size, ms in self.service_ms.items()}
         return replace(self, service_ms=service_ms)
 
     def after_search(self, found: Found | None) -> CellLoad:
@@ -140,8 +140,8 @@ def timed_sizes(policy: BatchPolicy) -> tuple[int, ...]:
     sizes = policy.sizes()
     if len(sizes) <= 8:
         return sizes
-    wanted = {policy.executed(size) for size in powers_of_two(policy.max_batch_size)}
-    return tuple(size for size in sizes if size in wanted)
+    timed = {policy.executed(size) for size in powers_of_two(policy.max_batch_size)}
+    return tuple(size for size in sizes if size in timed)
 
 
 class LoadScenario(Protocol):
@@ -159,14 +159,14 @@ class LoadScenario(Protocol):
 
 def search_of(variant: Variant, load: CellLoad, config: HarnessConfig, repeat: int, test: LoadTest) -> Search:
     """Return a search for the highest rate at which `test` is passed."""
-    asked = config.scenario
-    lowest = MARGIN * test.min_queries / asked.max_duration_s
+    options = config.scenario
+    lowest = MARGIN * test.min_queries / options.max_duration_s
     highest = max(CEILING * load.capacity_per_s, lowest)
     step, guess_per_s = STEP, load.guess_per_s
     if load.found_before:  # steps that are as narrow as asked for once halved, from a place of each repeat's own
-        step = (1 + asked.tolerance) ** 2
-        guess_per_s *= (1 + asked.tolerance) ** np.random.default_rng((asked.seed, repeat)).uniform(-0.5, 0.5)
-    return Search(variant.plan, test, float(guess_per_s), lowest, highest, asked.tolerance, step)
+        step = (1 + options.tolerance) ** 2
+        guess_per_s *= (1 + options.tolerance) ** np.random.default_rng((options.seed, repeat)).uniform(-0.5, 0.5)
+    return Search(variant.plan, test, float(guess_per_s), lowest, highest, options.tolerance, step)
 
 
 def bound_tests(variant: Variant, load: CellLoad, config: HarnessConfig) -> dict[str, Any]:
@@ -178,8 +178,8 @@ def bound_tests(variant: Variant, load: CellLoad, config: HarnessConfig) -> dict
 
 def command_timeout_s(config: HarnessConfig, command: str) -> float:
     """Return how long a worker may take for a command before it is taken to hang."""
-    one = 3 * config.scenario.max_duration_s + START_AND_END_S
-    return config.protocol.worker_timeout_s + (POINTS * one if command == "search" else one)
+    test_s = 3 * config.scenario.max_duration_s + START_AND_END_S
+    return config.protocol.worker_timeout_s + (POINTS * test_s if command == "search" else test_s)
 
 
 def saturated_per_s(load: CellLoad) -> float:
@@ -191,18 +191,18 @@ def load_test(
     scenario: str, config: HarnessConfig, repeat: int, expected_per_s: float, give_up_s: float | None = None
 ) -> LoadTest:
     """Return a test by the options of a config; the four cells of one repeat see the same draw of arrivals."""
-    asked = config.scenario
+    options = config.scenario
     return LoadTest(
         scenario=scenario,
         expected_per_s=expected_per_s,
-        percentile=asked.percentile,
-        slo_ms=asked.slo_ms,
+        percentile=options.percentile,
+        slo_ms=options.slo_ms,
         give_up_s=give_up_s,
-        min_duration_s=asked.min_duration_s,
-        max_duration_s=asked.max_duration_s,
-        min_queries=queries_needed(asked.percentile, asked.min_queries),
-        sample_count=asked.sample_count,
-        seed=asked.seed + repeat,
+        min_duration_s=options.min_duration_s,
+        max_duration_s=options.max_duration_s,
+        min_queries=queries_needed(options.percentile, options.min_queries),
+        sample_count=options.sample_count,
+        seed=options.seed + repeat,
     )
 
 

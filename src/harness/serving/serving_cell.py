@@ -75,7 +75,7 @@ class ServingCell(CellCommands):
     """A cell that can also serve."""
 
     _plan: ServingPlan | None = None
-    _kept: Work
+    _current_work: Work
 
     def ready(self, plan: ServingPlan) -> Served:
         """Make the cell ready and check that what it serves is what it computes."""
@@ -109,7 +109,7 @@ class ServingCell(CellCommands):
     def _work(self, plan: ServingPlan) -> Work:
         """Return what serves by this plan, every size it can run already run; the last one is kept."""
         if self._plan == plan:
-            return self._kept
+            return self._current_work
         from harness.networks.data.dataset import images
 
         shape = self._executables[0].input_specs[0].shape[1:]
@@ -122,22 +122,22 @@ class ServingCell(CellCommands):
         self._heads = self._plain_heads(plan)
         self._router = self._cell.router.per_sample(self._heads)
         router = self._router if plan.routing == "measured" else Bound(self._router, plan.routing == "all")
-        self._kept = Work(self._executables, plan.policies, router, self._samples)
-        self._kept.starts_at_once = bool(self._captured) and not self._not_captured
+        self._current_work = Work(self._executables, plan.policies, router, self._samples)
+        self._current_work.starts_at_once = bool(self._captured) and not self._not_captured
         self._plan = plan
-        batch_times_s(self._kept, plan.policy.max_batch_size, 1, plan.sample_count)
-        return self._kept
+        batch_times_s(self._current_work, plan.policy.max_batch_size, 1, plan.sample_count)
+        return self._current_work
 
     def _warm(self, stage: int, size: int) -> bool:
         """Run a size so that nothing is left to do at its first request; return whether it is replayed from a graph."""
-        executable, asked = self._executables[stage], self._cell.artifacts[stage].plan
-        reason = executable.capture(size) if asked.cuda_graph else None
+        executable, plan = self._executables[stage], self._cell.artifacts[stage].plan
+        reason = executable.capture(size) if plan.cuda_graph else None
         if reason is not None:
             self._not_captured.append(f"no CUDA graph at batch size {size}: {reason}")
         for _ in range(WARM_RUNS):
             executable.enqueue(size)
         executable.synchronize()
-        return asked.cuda_graph and reason is None
+        return plan.cuda_graph and reason is None
 
     def _plain_heads(self, plan: ServingPlan) -> dict[str, np.ndarray]:
         """Return the logits of every head for all images, each stage run in full batches without a server."""
@@ -193,7 +193,7 @@ def _plainly(executable: Executable, samples: np.ndarray, policy: BatchPolicy) -
         executable.enqueue(size)
         executable.synchronize()
         out.append({name: array[: len(chunk)] for name, array in executable.outputs(size).items()})
-    return {name: np.concatenate([one[name] for one in out]) for name in out[0]}
+    return {name: np.concatenate([part[name] for part in out]) for name in out[0]}
 
 
 def _drain(work: Work, requests: Sequence[Request]) -> None:

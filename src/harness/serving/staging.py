@@ -223,7 +223,7 @@ class DeviceStagePool:
 
         self._torch, self._first, self._router, self._number = torch, first, router, number
         self._head, self._name, self._stream = router.heads[number], second.input_specs[0].name, second.stream
-        self._other = first.stream if first.stream != second.stream else None
+        self._first_stream = first.stream if first.stream != second.stream else None
         self._input = second.input_buffers()[self._name]
         self._features = self._input.new_empty((capacity, *self._input.shape[1:]))
         spec = next(spec for spec in first.output_specs if spec.name == self._head)
@@ -239,8 +239,8 @@ class DeviceStagePool:
     def decide(self, count: int) -> None:
         """Enqueue decision and copies behind the first stage."""
         torch = self._torch
-        if self._other is not None:
-            self._stream.wait_stream(self._other)
+        if self._first_stream is not None:
+            self._stream.wait_stream(self._first_stream)
         with torch.cuda.stream(self._stream), torch.inference_mode():
             self._ended.record(self._stream)
             logits = self._first.output_buffers()[self._head][:count]
@@ -264,8 +264,8 @@ class DeviceStagePool:
                 packed = self._first.output_buffers()[self._name].index_select(0, rows)
                 self._features[self._held : self._held + count].copy_(packed)
         self._held += count
-        if self._other is not None:
-            self._other.wait_stream(self._stream)  # the next first stage may not write over these features
+        if self._first_stream is not None:
+            self._first_stream.wait_stream(self._stream)  # the next first stage may not write over these features
 
     def load(self, count: int) -> None:
         """Enqueue the copies."""

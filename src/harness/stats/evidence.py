@@ -46,9 +46,9 @@ class Evidence:
 
     def p_value(self, distance: Array | float) -> Array:
         """Return P[|error| > distance], shape [...]: two-sided, 1 at distance 0."""
-        away = np.asarray(distance, dtype=float)[..., None]
+        size = np.asarray(distance, dtype=float)[..., None]
         with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = np.where(away > 0, away / self.scales, 0.0)
+            ratio = np.where(size > 0, size / self.scales, 0.0)
         both_tails: Array = np.minimum(2 * np.sum(self.weights * stdtr(self.df, -ratio), axis=-1), 1.0)
         return both_tails
 

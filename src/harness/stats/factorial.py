@@ -68,10 +68,10 @@ class LogLinear:
 
     def __init__(self, quartets: Sequence[MeasuredQuartet], level: float, order: int = HIGHEST_ORDER) -> None:
         self.terms = _terms((cell for quartet in quartets for cell in quartet.cells), order)
-        blocks = [_centred([[term <= cell for term in self.terms] for cell in one.cells]) for one in quartets]
+        blocks = [_centred([[term <= cell for term in self.terms] for cell in quartet.cells]) for quartet in quartets]
         centred = np.concatenate(blocks)
-        y = np.concatenate([_centred(one.log_throughput) for one in quartets])
-        precision = np.repeat(precisions(quartets), [len(one.cells) for one in quartets])
+        y = np.concatenate([_centred(quartet.log_throughput) for quartet in quartets])
+        precision = np.repeat(precisions(quartets), [len(quartet.cells) for quartet in quartets])
         inverse = np.linalg.pinv((centred.T * precision) @ centred, rcond=1e-10, hermitian=True)
         self._weights = inverse @ centred.T * precision  # [terms, rows]
         self._projector = self._weights @ centred
@@ -82,8 +82,8 @@ class LogLinear:
         self._t = float(stdtrit(free, (1 + level) / 2)) if free > 0 else math.inf
         total = float(precision @ y**2)
         self.explained = 1 - residuals / total if total > 0 else 1.0
-        self._starts = np.cumsum([0, *(len(one.cells) for one in quartets[:-1])])
-        self._half_widths = np.array([one.half_width for one in quartets])
+        self._starts = np.cumsum([0, *(len(quartet.cells) for quartet in quartets[:-1])])
+        self._half_widths = np.array([quartet.half_width for quartet in quartets])
 
     def combination(self, row: Array) -> Ratio | None:
         """Return exp(row . coefficients) with its interval; None where the quartets can't tell it."""
@@ -98,7 +98,7 @@ class LogLinear:
 
     def effect(self, term: TechniqueSet) -> Ratio | None:
         """Return the effect of a term of the model."""
-        return self.combination(np.array([float(term == one) for one in self.terms]))
+        return self.combination(np.array([float(term == known) for known in self.terms]))
 
     def gain(self, cell: TechniqueSet) -> Ratio | None:
         """Return the gain of a cell over the baseline."""
@@ -107,10 +107,10 @@ class LogLinear:
 
 def effects(model: LogLinear) -> tuple[tuple[Effect, ...], tuple[tuple[str, ...], ...]]:
     """Return all effects that the quartets can tell, and the terms that they can't tell apart."""
-    told = [(tuple(sorted(term)), model.effect(term)) for term in model.terms]
+    estimates = [(tuple(sorted(term)), model.effect(term)) for term in model.terms]
     return (
-        tuple(Effect(term, found) for term, found in told if found is not None),
-        tuple(term for term, found in told if found is None),
+        tuple(Effect(term, found) for term, found in estimates if found is not None),
+        tuple(term for term, found in estimates if found is None),
     )
 
 
@@ -135,10 +135,10 @@ def predict(quartets: Sequence[MeasuredQuartet], cells: Iterable[TechniqueSet], 
         found = model.gain(cell)
         if found is None:
             continue
-        sets = (frozenset(one) for size in (2, HIGHEST_ORDER) for one in combinations(sorted(cell), size))
-        unknown = [one for one in sets if one not in known]
-        lowest = [one for one in unknown if not any(other < one for other in unknown)]
-        assumed = tuple(tuple(sorted(one)) for one in lowest)
+        sets = (frozenset(subset) for size in (2, HIGHEST_ORDER) for subset in combinations(sorted(cell), size))
+        unknown = [subset for subset in sets if subset not in known]
+        lowest = [subset for subset in unknown if not any(smaller < subset for smaller in unknown)]
+        assumed = tuple(tuple(sorted(subset)) for subset in lowest)
         measured = math.exp(gains[cell]) if cell in gains else None
         out.append(Prediction(tuple(sorted(cell)), found, measured, assumed))
     return tuple(out)
@@ -160,9 +160,9 @@ def precisions(quartets: Sequence[MeasuredQuartet]) -> Array:
 
     A half-width below a tenth of the median counts as that: one lucky run must not speak for all the others.
     """
-    half_widths = np.array([one.half_width for one in quartets])
-    kept = np.maximum(half_widths, _LUCKY * np.median(half_widths))
-    return np.ones(len(kept)) if kept.max() == 0 else (kept.max() / kept) ** 2
+    half_widths = np.array([quartet.half_width for quartet in quartets])
+    floored = np.maximum(half_widths, _LUCKY * np.median(half_widths))
+    return np.ones(len(floored)) if floored.max() == 0 else (floored.max() / floored) ** 2
 
 
 def contrast_half_width(weights: Array, starts: NDArray[np.intp], half_widths: Array) -> float:
@@ -198,9 +198,9 @@ def _parts(quartets: Sequence[MeasuredQuartet], whole: TechniqueSet) -> list[Mea
     """Return what the quartets say of the proper subsets of a cell."""
     out = []
     for quartet in quartets:
-        kept = [place for place, one in enumerate(quartet.cells) if one < whole]
-        if any(quartet.cells[place] for place in kept):
-            cells, logs = (tuple(of[place] for place in kept) for of in (quartet.cells, quartet.log_throughput))
+        places = [place for place, cell in enumerate(quartet.cells) if cell < whole]
+        if any(quartet.cells[place] for place in places):
+            cells, logs = (tuple(of[place] for place in places) for of in (quartet.cells, quartet.log_throughput))
             out.append(MeasuredQuartet(cells, logs, quartet.half_width))  # type: ignore[arg-type]
     return out
 
@@ -248,7 +248,7 @@ def complete_designs(quartets: Sequence[MeasuredQuartet]) -> tuple[FactorialDesi
 def subsets(techniques: TechniqueSet) -> list[TechniqueSet]:
     """Return all 2^k cells of a design, from the baseline to everything on."""
     ordered = sorted(techniques)
-    return [frozenset(one) for size in range(len(ordered) + 1) for one in combinations(ordered, size)]
+    return [frozenset(chosen) for size in range(len(ordered) + 1) for chosen in combinations(ordered, size)]
 
 
 def _analyse(quartets: Sequence[MeasuredQuartet], techniques: tuple[str, ...]) -> FactorialDesign:
@@ -273,10 +273,12 @@ def _analyse(quartets: Sequence[MeasuredQuartet], techniques: tuple[str, ...]) -
 def _on_quartets(quartets: Sequence[MeasuredQuartet], cells: Sequence[TechniqueSet], signs: Array) -> Array:
     """Return the weights [rows] of a sum over cells of sign * mean gain, as weights of what was measured."""
     precision = precisions(quartets)
-    totals = {cell: sum(p * (cell in one.cells) for p, one in zip(precision, quartets, strict=True)) for cell in cells}
+    totals = {
+        cell: sum(p * (cell in quartet.cells) for p, quartet in zip(precision, quartets, strict=True)) for cell in cells
+    }
     per_precision = {cell: sign / totals[cell] for cell, sign in zip(cells, signs, strict=True)}
     rows: list[float] = []
     for p, quartet in zip(precision, quartets, strict=True):
-        own = [p * per_precision.get(cell, 0.0) for cell in quartet.cells[1:]]
-        rows += [-sum(own), *own]  # a gain is over the quartet's own baseline
+        gains = [p * per_precision.get(cell, 0.0) for cell in quartet.cells[1:]]
+        rows += [-sum(gains), *gains]  # a gain is over the quartet's own baseline
     return np.array(rows)

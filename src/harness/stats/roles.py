@@ -34,7 +34,7 @@ def by_role(values: Any) -> Any:
 
 def same_rows(table: Any, labels: Any) -> bool:
     """Return whether a table and the labels of its rows have the same index, where both have one."""
-    indices = [index for one in (table, labels) if (index := _labels(one, "index")) is not None]
+    indices = [index for labelled in (table, labels) if (index := _labels(labelled, "index")) is not None]
     return len(indices) < 2 or indices[0] == indices[1]
 
 

@@ -55,10 +55,10 @@ def decompose(
     expected = {name: _expected(*(times[role][name] for role in ROLES)) for name in names}
     total_expected, combined = sum(expected.values()), work_ms["combined"]
     mean = _logarithmic_mean(total_expected, combined)
-    own = {name: (expected[name] - times["combined"][name]) / mean for name in names}
+    by_part = {name: (expected[name] - times["combined"][name]) / mean for name in names}
     log_factor, work = _log_factor(total_ms), _log_factor(work_ms)
     amdahl = math.log(work_ms["arch"] * work_ms["hw"] / (work_ms["baseline"] * total_expected))
-    return Stagewise(log_factor, log_factor - work, amdahl, own)
+    return Stagewise(log_factor, log_factor - work, amdahl, by_part)
 
 
 def _scaled(parts: Mapping[str, float], total: float, names: list[str]) -> dict[str, float]:

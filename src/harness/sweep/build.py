@@ -58,11 +58,11 @@ def look_up(plan: QuartetPlan, cell: CellPlan, cache: Cache, build: int = 0) -> 
         request = _request(stage, cell, net)
         stand_in = Graph(Path(), export_key(stage.module, net.identity.exact, request), (), (), 0)
         seconds = None
-        asked = _stage_plan(plan, cell, net, number, stand_in)
+        requested = _stage_plan(plan, cell, net, number, stand_in)
         with suppress(NotCached):
             graph, _, _ = export(stage.module, net.identity.exact, request, cache)
             seconds = fetch_or_build(_stage_plan(plan, cell, net, number, graph), cache).seconds
-        found.append(EngineFound(artifact_key(asked), cell.engine, seconds))
+        found.append(EngineFound(artifact_key(requested), cell.engine, seconds))
     return found
 
 
@@ -124,7 +124,7 @@ def cell_names(plans: Sequence[QuartetPlan]) -> dict[str, str]:
             if repr(cell) in names:
                 continue
             name = cell.role if len(plans) == 1 else shown.get(cell.role, cell.role)
-            again = sum(other.partition(" #")[0] == name for other in names.values())  # other options of a technique
+            again = sum(taken.partition(" #")[0] == name for taken in names.values())  # other options of a technique
             names[repr(cell)] = f"{name} #{again + 1}" if again else name
     return names
 
@@ -171,9 +171,9 @@ def _build_cell(
         export_s, exports_hit = export_s + seconds, exports_hit and hit
         what = f"{cell.role} {stage.name}"
         progress.stage("build", what)
-        asked = _stage_plan(plan, cell, net, number, graph)
+        requested = _stage_plan(plan, cell, net, number, graph)
         try:
-            built.append(fetch_or_build(asked, cache, plan.config.engine.build_limit_s, _watcher(progress, what)))
+            built.append(fetch_or_build(requested, cache, plan.config.engine.build_limit_s, _watcher(progress, what)))
         except CellError as error:
             raise CellError(f"{cell.role}: {error}") from None
     return Cell(
@@ -181,7 +181,7 @@ def _build_cell(
         role=cell.role,
         engine=cell.engine,
         levels=cell.levels,
-        artifacts=tuple(one.artifact for one in built),
+        artifacts=tuple(stage.artifact for stage in built),
         device=plan.device,
         batch_size=plan.config.batch_size,
         router=net.router,
@@ -191,17 +191,17 @@ def _build_cell(
         input_seed=plan.config.data.seed,
         labelled=data,
         export_s=export_s,
-        engine_s=sum(one.seconds for one in built),
-        cache_hit=exports_hit and all(one.hit for one in built),
+        engine_s=sum(stage.seconds for stage in built),
+        cache_hit=exports_hit and all(stage.hit for stage in built),
     )
 
 
 def _stage_plan(plan: QuartetPlan, cell: CellPlan, net: Network, number: int, graph: Graph) -> BuildPlan:
     """Return what an engine is asked to build of one stage of a network."""
-    asked = build_plan(plan, cell, graph, net.text, net.stages[number].name)
-    batch = _stage_batch(number, asked.batch, plan.config.batch_size, net.router)
+    requested = build_plan(plan, cell, graph, net.text, net.stages[number].name)
+    batch = _stage_batch(number, requested.batch, plan.config.batch_size, net.router)
     # ranges were chosen for the whole batch; a later stage has the one that its usual number is the best of
-    return replace(asked, batch=batch, profiles=asked.profiles if batch == asked.batch else ())
+    return replace(requested, batch=batch, profiles=requested.profiles if batch == requested.batch else ())
 
 
 def _watcher(progress: Progress, what: str) -> Callable[[str], None]:
@@ -213,13 +213,13 @@ def _request(stage: Stage, cell: CellPlan, net: Network) -> ExportRequest:
     outer = {net.stages[0].input_name, *net.router.heads}
     names = (stage.input_name, *stage.output_names)
     precision = cell.levels.precision
-    kept = () if cell.levels.native_io else tuple(name for name in names if name in outer)
+    fp32_io = () if cell.levels.native_io else tuple(name for name in names if name in outer)
     return ExportRequest(
         input_name=stage.input_name,
         input_shape=stage.input_shape,
         output_names=stage.output_names,
         precision=precision,
-        fp32_io=kept if precision.converter else (),
+        fp32_io=fp32_io if precision.converter else (),
     )
 
 

@@ -92,10 +92,10 @@ def _refuse_wrong_values(overrides: list[str]) -> None:
     from hydra import compose
 
     parsed = _parsed(overrides)
-    common = [str(one.input_line) for one in parsed if not one.is_sweep_override()]
+    common = [str(override.input_line) for override in parsed if not override.is_sweep_override()]
     found: dict[str, None] = {}
-    for one in (one for one in parsed if one.is_sweep_override()):
-        for value in _choices(one):
+    for override in (override for override in parsed if override.is_sweep_override()):
+        for value in _choices(override):
             try:
                 from_omegaconf(compose("config", overrides=[*common, value]))
             except Exception as error:  # of Hydra, OmegaConf or ours: as `composing` says it

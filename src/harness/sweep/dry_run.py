@@ -61,8 +61,8 @@ def _described(designs: Sequence[PlannedDesign]) -> list[str]:
             lines.append(
                 f"  {plan.label}, {config.model.name} b{config.batch_size} on {plan.engine} ({plan.device}): {roles}"
             )
-        beside = "side by side" if len(design.jobs) > 1 else "alone"
-        lines.append(f"    {beside}: {'; '.join(_cells(design))}")
+        arrangement = "side by side" if len(design.jobs) > 1 else "alone"
+        lines.append(f"    {arrangement}: {'; '.join(_cells(design))}")
     return lines
 
 
@@ -85,16 +85,16 @@ def _engines(designs: Sequence[PlannedDesign]) -> _Engines:
 def _look_up(plan: QuartetPlan, build: int, seen: set[str], engines: _Engines) -> None:
     config = plan.config
     for cell in plan.cells:
-        wanted = repr((config.model, config.data, config.checkpoints, config.batch_size, plan.device, cell, build))
-        if wanted in seen:
+        identity = repr((config.model, config.data, config.checkpoints, config.batch_size, plan.device, cell, build))
+        if identity in seen:
             continue
-        seen.add(wanted)
+        seen.add(identity)
         try:
             found = look_up(plan, cell, Cache(Path(config.cache.dir), read_only=True), build)
         except (CellError, UserError) as error:
             engines.failed.append(f"{plan.label}, {cell.role}: {error}")
         else:
-            engines.found.update({one.key: one for one in found})
+            engines.found.update({engine.key: engine for engine in found})
 
 
 def _cached(engines: _Engines) -> str:

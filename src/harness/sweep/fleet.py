@@ -62,9 +62,9 @@ def choose_launcher(overrides: Sequence[str], device: str, hydra: Any = None) ->
         UserError: it is unknown, its package is not installed, or it is swept over.
 
     """
-    asked = [override for override in overrides if override.startswith(f"{CHOICE}=")]
-    if any("," in override for override in asked):
-        raise UserError(f"{asked[0]}: a sweep has one launcher: run one sweep for each.")
+    requested = [override for override in overrides if override.startswith(f"{CHOICE}=")]
+    if any("," in override for override in requested):
+        raise UserError(f"{requested[0]}: a sweep has one launcher: run one sweep for each.")
     hydra = compose_first(overrides).hydra if hydra is None else hydra
     name = str(hydra.runtime.choices[CHOICE])
     if name == "basic":

@@ -183,5 +183,5 @@ def _engine_options(plan: QuartetPlan, cell: CellPlan) -> dict[str, Option]:
         options["threads"] = config.threads or cpu_threads()
     if levels.fusion_step:
         options["fusion_step"] = levels.fusion_step
-    asked = {option.name: config.option(option.name) for option in engine.options}
-    return options | engine.settings(asked, levels, plan.device)
+    requested = {option.name: config.option(option.name) for option in engine.options}
+    return options | engine.settings(requested, levels, plan.device)

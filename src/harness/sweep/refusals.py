@@ -126,9 +126,11 @@ def check_engine_options(plans: Sequence[QuartetPlan]) -> None:
 
 def _check_profile(words: Sequence[str], plans: Sequence[QuartetPlan]) -> None:
     """Raise UserError for a range of batch sizes on the command line where no cell of the sweep has a dynamic batch."""
-    asked = [word for word in words if word.lstrip("+").startswith("profile.")]
-    if asked and all(cell.levels.batch.is_static for plan in plans for cell in plan.cells):
-        raise UserError(f"{asked[0]}: no cell of this sweep has a dynamic batch; add hw=dynamic_batching, or drop it.")
+    requested = [word for word in words if word.lstrip("+").startswith("profile.")]
+    if requested and all(cell.levels.batch.is_static for plan in plans for cell in plan.cells):
+        raise UserError(
+            f"{requested[0]}: no cell of this sweep has a dynamic batch; add hw=dynamic_batching, or drop it."
+        )
 
 
 def check_architecture(config: HarnessConfig, checked: dict[str, nn.Module | UserError]) -> None:
@@ -196,11 +198,11 @@ def device_of(config: HarnessConfig) -> str:
     """Return cpu or cuda; raise UserError where a GPU is asked for and there is none."""
     import torch
 
-    asked = config.engine.device
+    requested = config.engine.device
     has_gpu = torch.cuda.is_available()
-    if asked == "cuda" and not has_gpu:
+    if requested == "cuda" and not has_gpu:
         raise UserError("engine.device=cuda: torch sees no CUDA GPU here; use engine.device=cpu or auto.")
-    return ("cuda" if has_gpu else "cpu") if asked == "auto" else asked
+    return ("cuda" if has_gpu else "cpu") if requested == "auto" else requested
 
 
 @dataclass(frozen=True)
@@ -218,12 +220,12 @@ def _choose_engines(
     """Return each engine as asked -> resolved, why `auto` became what it is, and the plans by the job's number."""
     engines: dict[str, str] = {}
     auto, plans = "", {}
-    for asked in dict.fromkeys(configs[number].engine.name for number in reasons.able()):
-        numbers = [number for number in reasons.able() if configs[number].engine.name == asked]
+    for requested in dict.fromkeys(configs[number].engine.name for number in reasons.able()):
+        numbers = [number for number in reasons.able() if configs[number].engine.name == requested]
         with reasons.of(*numbers):
             choice = _choose_engine([configs[number] for number in numbers], device, numbers, reasons)
-            engines[asked] = choice.name
-            auto = choice.why if asked == "auto" else auto
+            engines[requested] = choice.name
+            auto = choice.why if requested == "auto" else auto
             for number, plan in zip(numbers, choice.plans, strict=True):
                 if isinstance(plan, str):
                     reasons.add([number], plan)
@@ -237,9 +239,9 @@ def _choose_engine(configs: Sequence[HarnessConfig], device: str, numbers: Seque
 
     Where none can do all: with `on_unsupported=skip` the one that can do the most, else UserError.
     """
-    asked = configs[0].engine.name
-    if asked != "auto":
-        return _named_engine(asked, configs, device)
+    requested = configs[0].engine.name
+    if requested != "auto":
+        return _named_engine(requested, configs, device)
     verb = "build" if configs[0].engine.build_only else "run"
     tried: dict[str, list[QuartetPlan | str]] = {}
     refused: list[str] = []
@@ -262,17 +264,17 @@ def _choose_engine(configs: Sequence[HarnessConfig], device: str, numbers: Seque
     raise UserError("no engine can do every cell of this sweep:\n  " + "\n  ".join(refused) + hint)
 
 
-def _named_engine(asked: str, configs: Sequence[HarnessConfig], device: str) -> _Choice:
-    get(asked)  # an unknown name first
-    plans = _plans(asked, configs, device)
+def _named_engine(requested: str, configs: Sequence[HarnessConfig], device: str) -> _Choice:
+    get(requested)  # an unknown name first
+    plans = _plans(requested, configs, device)
     found = [plan for plan in plans if not isinstance(plan, str)]
-    if found and not any(cell.engine == asked for plan in found for cell in plan.cells):
+    if found and not any(cell.engine == requested for plan in found for cell in plan.cells):
         raise UserError(
-            f"engine={asked}: no cell of this sweep runs on it, for with reference=eager only hw techniques do.\n"
+            f"engine={requested}: no cell of this sweep runs on it, for with reference=eager only hw techniques do.\n"
             "Add hw=fusion (or another one), or reference=engine to run the baseline on it too."
         )
-    other = _alternative(asked, configs, device)
-    return _Choice(asked, "as asked", [plan + other if isinstance(plan, str) else plan for plan in plans])
+    alternative = _alternative(requested, configs, device)
+    return _Choice(requested, "as asked", [plan + alternative if isinstance(plan, str) else plan for plan in plans])
 
 
 def _refused(name: str, plans: Sequence[QuartetPlan | str], numbers: Sequence[int], reasons: Reasons) -> list[str]:
@@ -307,13 +309,13 @@ def _plan(config: HarnessConfig, engine: str, device: str) -> QuartetPlan | str:
         return str(error)
 
 
-def _alternative(asked: str, configs: Sequence[HarnessConfig], device: str) -> str:
+def _alternative(requested: str, configs: Sequence[HarnessConfig], device: str) -> str:
     """Return which engine would run instead, and how to build without running."""
     if configs[0].engine.build_only:
         return ""
-    others = [name for name in PREFERENCE[device] if name != asked]
+    others = [name for name in PREFERENCE[device] if name != requested]
     runs = next((name for name in others if get(name).availability(device).run is None), None)
     text = f"\nengine={runs} runs here" if runs else ""
-    if get(asked).availability(device).build is None and get(asked).availability(device).run is not None:
+    if get(requested).availability(device).build is None and get(requested).availability(device).run is not None:
         text += "; engine.build_only=true engine.compute_capability=8.9 builds without running"
     return text + "." if text else ""

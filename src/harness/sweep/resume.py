@@ -47,14 +47,14 @@ def find_measured(store: Store, quartet_keys: Sequence[str], resume: str) -> Res
     """
     if resume == "never":
         return Resumed()
-    wanted = set(quartet_keys)
+    requested = set(quartet_keys)
     runs = sweeps(store)
     if resume != "auto":
         for run in runs:
             if resume in (run.info.run_id, run.info.run_name):
                 if is_alive(store, run):
                     raise UserError(f"resume={resume}: that sweep still runs; wait for its end, or use resume=never.")
-                return _measured(store, run, wanted, runs)
+                return _measured(store, run, requested, runs)
         raise UserError(f"resume={resume}: no such sweep in the store; use auto, never, or a sweep's name or run id.")
     continued = {run.data.tags.get(CONTINUES_TAG) for run in runs}
     same_grid = [run for run in runs if run.data.tags.get(GRID_TAG) == grid_key(quartet_keys)]
@@ -62,7 +62,7 @@ def find_measured(store: Store, quartet_keys: Sequence[str], resume: str) -> Res
     if newest is None or newest.info.status == "FINISHED" or is_alive(store, newest):
         return Resumed()
     twins = [run for run in same_grid if _key(run) == _key(newest)]  # of one start whose request was repeated
-    return max((_measured(store, run, wanted, runs) for run in twins), key=lambda found: len(found.finished))
+    return max((_measured(store, run, requested, runs) for run in twins), key=lambda found: len(found.finished))
 
 
 def _key(run: Run) -> str:
@@ -88,7 +88,7 @@ def end_dead_sweeps(store: Store) -> None:
     forget_the_dead(store)
 
 
-def _measured(store: Store, run: Run, wanted: set[str], runs: Sequence[Run]) -> Resumed:
+def _measured(store: Store, run: Run, requested: set[str], runs: Sequence[Run]) -> Resumed:
     """Return the finished quartets of a sweep and of those it continued, as far as they were not moved yet."""
     by_id: Mapping[str, Run] = {run.info.run_id: run for run in runs}
     finished: dict[str, str] = {}
@@ -98,7 +98,7 @@ def _measured(store: Store, run: Run, wanted: set[str], runs: Sequence[Run]) -> 
         seen.add(ancestor.info.run_id)
         for child in children(store, ancestor.info.run_id):
             key = child.data.tags.get("quartet_key")
-            if child.info.status == "FINISHED" and key in wanted:
+            if child.info.status == "FINISHED" and key in requested:
                 finished.setdefault(key, child.info.run_id)
         ancestor = by_id.get(ancestor.data.tags.get(CONTINUES_TAG, ""))
     return Resumed(run.info.run_id, str(run.info.run_name), finished)

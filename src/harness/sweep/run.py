@@ -94,7 +94,7 @@ def _measure(
 
         def report_state() -> None:
             done = f"{progress.good} of {total} done{' and kept' if progress.good else ''}."
-            interruption.told = f"{done} The same command goes on: {redacted(command)}"
+            interruption.progress = f"{done} The same command goes on: {redacted(command)}"
 
         report_state()
         with _killed_if_interrupted(sweep):
@@ -179,7 +179,7 @@ def _measure_here(
     for job in sweep.planned.jobs:
         if id(job) not in to_measure:
             progress.begin(job.plan.label)
-            progress.end(None, kept=True)
+            progress.end(None, resumed=True)
 
     def ended(job: PlannedJob, reason: str | None) -> None:
         progress.end(reason, label=job.plan.label)
@@ -218,7 +218,7 @@ def _measure_elsewhere(
     If one of its processes is killed outright, the launcher gives up; finished rows are kept.
     """
     for _ in sweep.resumed.finished:
-        progress.end(None, kept=True)
+        progress.end(None, resumed=True)
     report_state()
     designs = sweep.designs(launcher.devices)
     runner = design_runner(designs, sweep.sweep_id, sweep.store)

@@ -83,15 +83,15 @@ class TerminalProgress:
         """A block is complete."""
         self._stage, self._standing = "measure", standing
 
-    def end(self, error: str | None, kept: bool = False, seconds: float | None = None, label: str = "") -> None:
-        """A quartet has ended; `error` is the reason if it failed, `kept` if it was measured before.
+    def end(self, error: str | None, resumed: bool = False, seconds: float | None = None, label: str = "") -> None:
+        """A quartet has ended; `error` is the reason if it failed, `resumed` if it was measured before.
 
         `seconds` is what it took, where it ran in another process; `label` its own, where it ran beside others.
         """
         self._done += 1
         self.good += error is None
         seconds = time.monotonic() - self._started if seconds is None else seconds
-        good = Text("kept" if kept else "done", style="green")
+        good = Text("kept" if resumed else "done", style="green")
         outcome = good if error is None else Text(f"FAILED: {error}", style="red")
         line = (
             Text(f"[{self._done}/{self._total}] {label or self._label}: ").append(outcome).append(f" ({seconds:.0f} s)")

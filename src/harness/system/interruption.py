@@ -31,7 +31,7 @@ class Interruption:
     """While entered, SIGINT and SIGTERM end the program in order; outside the main thread it does nothing."""
 
     def __init__(self) -> None:
-        self.told = "what was finished is kept."  # how far it got and how to go on; whoever knows more sets it
+        self.progress = "what was finished is kept."  # how far it got and how to go on; whoever knows more sets it
         self._came = threading.Event()
         self._over = threading.Event()
         self._answered = threading.Event()
@@ -62,7 +62,7 @@ class Interruption:
         """Say once that it was interrupted, how far it got and how to go on."""
         if not self._answered.is_set():
             self._answered.set()
-            print(f"harness: interrupted: {self.told}", file=sys.stderr, flush=True)
+            print(f"harness: interrupted: {self.progress}", file=sys.stderr, flush=True)
 
     def came(self) -> bool:
         """Return whether one of both signals has come, also where somebody else's handler took it."""

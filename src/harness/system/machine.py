@@ -51,8 +51,8 @@ def gpu() -> dict[str, Any] | None:
     try:
         handle = nvml_handle(pynvml)
         major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
-        bus_bits = _asked(pynvml.nvmlDeviceGetMemoryBusWidth, handle)
-        clock_mhz = _asked(pynvml.nvmlDeviceGetMaxClockInfo, handle, pynvml.NVML_CLOCK_MEM)
+        bus_bits = _answered(pynvml.nvmlDeviceGetMemoryBusWidth, handle)
+        clock_mhz = _answered(pynvml.nvmlDeviceGetMaxClockInfo, handle, pynvml.NVML_CLOCK_MEM)
         return {
             "name": _text(pynvml.nvmlDeviceGetName(handle)),
             "uuid": _text(pynvml.nvmlDeviceGetUUID(handle)),
@@ -106,7 +106,7 @@ def _multiprocessors() -> int | None:
     return int(torch.cuda.get_device_properties(0).multi_processor_count)
 
 
-def _asked(call: Any, *arguments: Any) -> Any:
+def _answered(call: Any, *arguments: Any) -> Any:
     try:
         return call(*arguments)
     except Exception:  # not every driver answers everything

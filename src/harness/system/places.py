@@ -20,7 +20,7 @@ class _Guest:
 
 
 @contextmanager
-def kept_places() -> Iterator[None]:
+def restored_places() -> Iterator[None]:
     """Run somebody else's code: on the way out the current folder and the variables of `_OURS` are what they were.
 
     A folder that the code has moved to is its own again when it runs the next time.

@@ -43,7 +43,7 @@ def _width(console: Console, table: Table) -> int:
     widths = []
     for column in table.columns:
         found = [Measurement.get(console, console.options, cell) for cell in (column.header, *column.cells)]
-        least = max(one.maximum if column.no_wrap else one.minimum for one in found)
+        least = max(measured.maximum if column.no_wrap else measured.minimum for measured in found)
         widths.append(max(least, column.min_width or 0))
     return sum(widths) + _GAP * (len(widths) - 1)
 

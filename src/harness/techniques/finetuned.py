@@ -62,7 +62,7 @@ def trained_parts(stack: ArchConfig) -> tuple[str, ...]:
 def weights_identity(config: HarnessConfig) -> list[str]:
     """Return what changes when a quartet's weights do."""
     found = [weights_of(config, stack) for stack in (arch_off(), config.arch)]
-    return [f"{_origin(one.model)} {one.sha256}" for one in found]
+    return [f"{_origin(weights.model)} {weights.sha256}" for weights in found]
 
 
 def check_weights(configs: Sequence[HarnessConfig]) -> None:

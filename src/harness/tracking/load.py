@@ -99,8 +99,8 @@ def _declared_texts() -> list[str]:
     groups: dict[str, Any] = {"protocol": config.protocol, "scenario": config.scenario}
     for family in ("arch", "hw"):
         techniques = getattr(config, family)
-        groups |= {f"{family}.{one.name}": getattr(techniques, one.name) for one in fields(techniques)}
-    named = [f"{group}.{one.name}" for group, options in groups.items() for one in fields(options)]
+        groups |= {f"{family}.{option.name}": getattr(techniques, option.name) for option in fields(techniques)}
+    named = [f"{group}.{option.name}" for group, options in groups.items() for option in fields(options)]
     # a switch is in the params `arch` and `hw`, the scenario's name in `scenario`
     options = [name for name in named if not name.endswith(".enabled") and name != "scenario.name"]
     return [*PARAMS, *options, *(name for name in TAGS if name not in OF_SWEEPS)]

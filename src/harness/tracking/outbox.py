@@ -158,12 +158,12 @@ def deliver(outbox: Outbox, at_once: bool = True) -> list[Waiting]:
 
     left = []
     remove_left_scratch(outbox.folder)
-    away = "" if at_once or outbox.patience.is_due() else outbox.patience.reason
+    unreachable = "" if at_once or outbox.patience.is_due() else outbox.patience.reason
     for folder in sorted(outbox.folder.glob("*/")) if outbox.folder.is_dir() else []:
         if folder.name.startswith("."):
             continue
-        if away:
-            left.append(Waiting(_name_of(folder), away))
+        if unreachable:
+            left.append(Waiting(_name_of(folder), unreachable))
             continue
         try:
             with _held(outbox, folder.name, timeout_s=0):
@@ -174,7 +174,7 @@ def deliver(outbox: Outbox, at_once: bool = True) -> list[Waiting]:
             continue
         except Exception as failure:
             left.append(Waiting(_name_of(folder), reason_of(failure)))
-            away = "" if _is_of_the_row(failure) else left[-1].reason
+            unreachable = "" if _is_of_the_row(failure) else left[-1].reason
     return left
 
 

@@ -147,15 +147,15 @@ def _end_children(store: Store, sweep_id: str) -> dict[str, int]:
 
 def _each_once(store: Store, runs: Sequence[Run]) -> list[Run]:
     """Return the runs without those that a repeated request created late, which are deleted."""
-    kept: dict[str, Run] = {}
+    by_key: dict[str, Run] = {}
     for run in runs:
         key = run.data.tags.get(DELIVERY_TAG, run.info.run_id)
-        if key in kept:
+        if key in by_key:
             again = created_before(store, key)
-            kept[key] = next(one for one in (kept[key], run) if one.info.run_id == again)
+            by_key[key] = next(candidate for candidate in (by_key[key], run) if candidate.info.run_id == again)
         else:
-            kept[key] = run
-    return list(kept.values())
+            by_key[key] = run
+    return list(by_key.values())
 
 
 def children(store: Store, sweep_id: str) -> list[Run]:
@@ -217,8 +217,8 @@ def created_before(store: Store, delivery: str) -> str | None:
     """Return the run that was created under a key, None if there is none; delete what was created more than once."""
     runs = search(store.client(), [store.experiment_id], f"tags.`{DELIVERY_TAG}` = '{delivery}'")
     first, *others = sorted(runs, key=lambda run: (-_ENDS.get(run.info.status, 0), run.info.run_id)) or (None,)
-    for other in others:
-        store.client().delete_run(other.info.run_id)
+    for duplicate in others:
+        store.client().delete_run(duplicate.info.run_id)
     return None if first is None else str(first.info.run_id)
 
 

@@ -11,7 +11,7 @@ import torch
 
 from harness.engines import get
 from harness.engines.build import fetch_or_build
-from harness.engines.inductor.compiler import OPTIONS, _options, sizes_apart
+from harness.engines.inductor.compiler import OPTIONS, _options, separate_sizes
 from harness.engines.profiling import SPANNING, UNKNOWN, order_of
 from harness.sweep.plan import plan_quartet
 from harness.system.errors import UserError
@@ -92,7 +92,7 @@ def test_its_profile_tells_the_parts_of_the_network_by_the_kernels_it_wrote_down
     ids=["static", "never one", "one beside the usual", "usually one"],
 )
 def test_a_single_sample_and_more_are_compiled_apart(profile, sizes):
-    assert sizes_apart(BatchProfile(*profile)) == sizes
+    assert separate_sizes(BatchProfile(*profile)) == sizes
 
 
 def test_a_worker_compiles_nothing_for_any_batch_of_a_dynamic_artifact(prepared, images, tmp_path, monkeypatch):

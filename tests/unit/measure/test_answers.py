@@ -53,7 +53,7 @@ def test_the_accuracy_of_a_cell_is_what_a_short_script_with_the_exported_model_g
     theirs, top1 = by_hand(cells["hw"].artifacts[0].plan.graph.path, names)
     metrics = answer_metrics(answers, cells["hw"].labelled, 0.95)
     assert metrics["hw/accuracy/top1"] == top1
-    assert np.array_equal(answers["hw"].own.ranked[:, 0], theirs)
+    assert np.array_equal(answers["hw"].cell.ranked[:, 0], theirs)
 
 
 def test_every_cell_has_accuracy_interval_and_agreement_with_its_own_network(answered):
@@ -71,7 +71,7 @@ def test_every_cell_has_accuracy_interval_and_agreement_with_its_own_network(ans
 
 def test_early_exits_answers_are_the_head_s_that_each_sample_was_sent_to(answered):
     cells, answers = answered
-    own = answers["combined"].own
+    own = answers["combined"].cell
     assert 0 < (own.left_after == 0).sum() < 359
     chosen = np.where(own.left_after == 0, own.heads["exit_logits"], own.heads["logits"])
     assert np.array_equal(own.ranked[:, 0], chosen)

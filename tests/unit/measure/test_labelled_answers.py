@@ -9,7 +9,7 @@ import pytest
 from harness.config import ProtocolConfig
 from harness.measure import predictions
 from harness.measure.cell import CellAnswers
-from harness.measure.predictions import IMAGES_PER_TIMEOUT, KEPT_ANSWERS, answers_of
+from harness.measure.predictions import IMAGES_PER_TIMEOUT, MOST_CACHED, answers_of
 from harness.measure.progress import Silent
 
 SETTINGS = ProtocolConfig(worker_timeout_s=10.0)
@@ -51,7 +51,7 @@ def test_synthetic_images_have_no_answers_and_nobody_is_asked():
 
 def test_every_cell_answers_itself_and_cells_of_one_network_share_its_eager_answers():
     found, commands = asked(cell("baseline", "A"), cell("arch", "B"), cell("hw", "A"), cell("combined", "B"))
-    assert {role: one.own for role, one in found.items()} == {role: f"{role} predict" for role in commands}
+    assert {role: one.cell for role, one in found.items()} == {role: f"{role} predict" for role in commands}
     assert {role: one.eager for role, one in found.items()} == {
         "baseline": "baseline predict_eager",
         "hw": "baseline predict_eager",
@@ -80,10 +80,10 @@ def test_each_full_thousand_of_images_gives_a_worker_its_time_once_more():
 
 
 def test_only_the_latest_networks_answers_are_kept():
-    for number in range(KEPT_ANSWERS + 1):
+    for number in range(MOST_CACHED + 1):
         asked(cell("hw", f"network {number}"))
-    assert len(predictions._eager_answers) == KEPT_ANSWERS
-    _, commands = asked(cell("hw", f"network {KEPT_ANSWERS}"))
+    assert len(predictions._eager_answers) == MOST_CACHED
+    _, commands = asked(cell("hw", f"network {MOST_CACHED}"))
     assert [name for name, _ in commands["hw"]] == ["predict"]
     _, commands = asked(cell("hw", "network 0"))
     assert [name for name, _ in commands["hw"]] == ["predict", "predict_eager"]

@@ -186,7 +186,7 @@ def test_what_a_network_holds_tells_it_apart_without_its_sources(made, what):
 def test_two_networks_of_one_file_that_differ_in_a_function_only_are_two(made):
     text = HEAD + "\n\ndef build(num_classes):\n    net = Net(num_classes)\n    net.act = F.X\n    return net\n"
     one, other = (identified(made({"told_apart.py": text.replace("X", name)})) for name in ("gelu", "relu"))
-    assert one.own != other.own
+    assert one.state != other.state
 
 
 def test_a_forward_put_into_a_librarys_class_is_seen(monkeypatch, made):
@@ -195,7 +195,7 @@ def test_a_forward_put_into_a_librarys_class_is_seen(monkeypatch, made):
     files = {"told_apart.py": HEAD + TAIL}
     before = identified(made(files))
     monkeypatch.setattr(nn.Linear, "forward", lambda self, x: x @ self.weight.T)
-    assert identified(made(files)).own != before.own
+    assert identified(made(files)).state != before.state
 
 
 def test_what_earlier_networks_left_in_a_module_is_not_the_networks_own(made):
@@ -204,7 +204,7 @@ def test_what_earlier_networks_left_in_a_module_is_not_the_networks_own(made):
     before = identified(network)
     network.scale()
     after = identified(network)
-    assert before.own == after.own and before.exact != after.exact
+    assert before.state == after.state and before.exact != after.exact
 
 
 def test_a_tied_weight_is_not_an_equal_one(made):
@@ -212,7 +212,7 @@ def test_a_tied_weight_is_not_an_equal_one(made):
     texts = [tied.replace("\nX", "\n" + line) for line in ("", "    net.other.weight = net.fc.weight\n")]
     one, other = (made({"told_apart.py": text}) for text in texts)
     assert fingerprint(one) == fingerprint(other)
-    assert identified(one).own != identified(other).own
+    assert identified(one).state != identified(other).state
 
 
 def test_another_process_finds_the_same_identity(made, tmp_path, plain_environment):
@@ -224,7 +224,7 @@ from harness import networks as models
 from harness.config import ModelConfig
 from harness.networks.identity import identity
 found = identity(models.build(ModelConfig("told_apart_entry:net", image_size=32, num_classes=4)), ["told_apart_entry"])
-assert (found.exact, found.own) == {(here.exact, here.own)}, found
+assert (found.exact, found.state) == {(here.exact, here.state)}, found
 """
     environment = plain_environment | {"PYTHONHASHSEED": "7"}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)

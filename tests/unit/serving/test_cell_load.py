@@ -17,7 +17,7 @@ TIMED = CellLoad({32: (13.5,)}, 2370.0, 2100.0)
 
 def test_batches_of_every_set_of_processes_are_kept_and_the_search_goes_on_where_it_was():
     first = CellLoad({32: (13.5, 13.4), 64: (20.0,)}, 2370.0, 2100.0, found_before=True)
-    both = first.with_another_set(CellLoad({32: (17.1,)}, 1870.0, 1500.0))
+    both = first.with_restart(CellLoad({32: (17.1,)}, 1870.0, 1500.0))
     assert both == CellLoad({32: (13.5, 13.4, 17.1), 64: (20.0,)}, 2370.0, 2100.0, found_before=True)
 
 

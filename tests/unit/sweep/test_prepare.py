@@ -54,7 +54,7 @@ def test_trained_on_images_a_network_is_verified_on_validation_images(configured
 
 
 def test_the_reference_used_last_is_kept_longest(configured, counted):
-    configs = [replace(configured(), batch_size=size) for size in range(1, verify.KEPT_REFERENCES + 1)]
+    configs = [replace(configured(), batch_size=size) for size in range(1, verify.MOST_REFERENCES + 1)]
     net = network(configs[0].model, configs[0].arch)
     for config in (*configs, configs[0]):
         reference(net, config)

@@ -19,7 +19,7 @@ interruption.GRACE_S = float(sys.argv[1])
 ORDERLY = """
 try:
     with Interruption() as one:
-        one.told = "1 of 2 quartets are done"
+        one.progress = "1 of 2 quartets are done"
         try:
             print("ready", flush=True)
             time.sleep(60)
@@ -31,7 +31,7 @@ finally:
 """
 DEAF = """
 with Interruption() as one:
-    one.told = "1 of 2 quartets are done"
+    one.progress = "1 of 2 quartets are done"
     ready = True
     while True:  # as something does that swallows what a handler raises
         try:

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from harness.config import from_omegaconf
-from harness.system.places import absolute, kept_places
+from harness.system.places import absolute, restored_places
 
 
 def test_somebody_elses_code_moves_itself_and_not_us(tmp_path, monkeypatch):
@@ -16,19 +16,19 @@ def test_somebody_elses_code_moves_itself_and_not_us(tmp_path, monkeypatch):
     monkeypatch.chdir(ours)
     monkeypatch.setenv("HARNESS_CACHE", "here")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    with pytest.raises(RuntimeError), kept_places():
+    with pytest.raises(RuntimeError), restored_places():
         os.chdir(theirs)
         os.environ |= {"HARNESS_CACHE": "there", "MLFLOW_TRACKING_URI": "sqlite:///there", "THEIR_OWN": "kept"}
         raise RuntimeError
     assert os.getcwd() == str(ours)
     assert os.environ["HARNESS_CACHE"] == "here" and "MLFLOW_TRACKING_URI" not in os.environ
     assert os.environ.pop("THEIR_OWN") == "kept"
-    with kept_places():
+    with restored_places():
         assert os.getcwd() == str(theirs)  # it finds itself where it went
-        with kept_places():
+        with restored_places():
             assert os.getcwd() == str(theirs)
         os.chdir(ours)
-    with kept_places():
+    with restored_places():
         assert os.getcwd() == str(ours)
 
 
@@ -36,11 +36,11 @@ def test_a_current_folder_that_is_gone_costs_nothing(tmp_path, monkeypatch):
     gone = tmp_path / "gone"
     gone.mkdir()
     monkeypatch.chdir(tmp_path)
-    with kept_places():
+    with restored_places():
         os.chdir(gone)
         gone.rmdir()
     assert os.getcwd() == str(tmp_path)
-    with kept_places():
+    with restored_places():
         assert os.getcwd() == str(tmp_path)
 
 

@@ -53,7 +53,9 @@ def answer(studies: Sequence[Curves], question: Question) -> FleetAnswer:
             found.insert(0, _sustained(curves, BASELINE, question))
         except UserError as error:
             missing = str(error)
-    plans = tuple(plan_fleet(question.demand, one, question.headroom, question.price_per_hour) for one in found)
+    plans = tuple(
+        plan_fleet(question.demand, sustained, question.headroom, question.price_per_hour) for sustained in found
+    )
     split = question.split
     checks = tuple(check_plan(curves, plan, question.demand, split) for plan in plans) if split else ()
     return FleetAnswer(question, curves, candidate.slo_ms, plans, checks, missing)
@@ -69,19 +71,19 @@ def choose(studies: Sequence[Curves], question: Question) -> tuple[Curves, Susta
         UserError: there is no such quartet or cell, or none of the candidates sustains any rate within the bound.
 
     """
-    quartets = [one for one in studies if question.quartet in (None, one.name)]
+    quartets = [curves for curves in studies if question.quartet in (None, curves.name)]
     if not quartets:
-        raise UserError(f"no quartet {question.quartet!r}; there are: {', '.join(one.name for one in studies)}")
+        raise UserError(f"no quartet {question.quartet!r}; there are: {', '.join(curves.name for curves in studies)}")
     pairs = [(curves, name) for curves in quartets for name in curves.cells]
     if question.candidate is not None:
-        wanted = [(curves, name) for curves, name in pairs if name == question.candidate]
+        candidates = [(curves, name) for curves, name in pairs if name == question.candidate]
     else:
-        wanted = [(curves, name) for curves, name in pairs if name != BASELINE] or pairs
-    if not wanted:
+        candidates = [(curves, name) for curves, name in pairs if name != BASELINE] or pairs
+    if not candidates:
         there = ", ".join(dict.fromkeys(name for _, name in pairs))
         raise UserError(f"no cell {question.candidate!r} was measured under load; there are: {there}")
     able, refusals = [], []
-    for curves, name in wanted:
+    for curves, name in candidates:
         try:
             able.append((curves, _sustained(curves, name, question)))
         except UserError as error:

@@ -119,11 +119,13 @@ def _parser() -> CommandParser:
         "harness.capacity", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("study", metavar="STUDY", help="a serving.json, a folder of them, or a sweep or quartet")
-    asked = parser.add_mutually_exclusive_group(required=True)
+    demand_group = parser.add_mutually_exclusive_group(required=True)
     above_zero = number(0)
-    asked.add_argument("--demand", type=above_zero, metavar="IMAGES_PER_S", help="a constant rate")
-    asked.add_argument("--profile", type=Path, metavar="CSV", help="a day: columns hour (0 to below 24), rate_per_s")
-    asked.add_argument("--trace", type=Path, metavar="CSV", help="arrivals: column arrival_s, optionally images")
+    demand_group.add_argument("--demand", type=above_zero, metavar="IMAGES_PER_S", help="a constant rate")
+    demand_group.add_argument(
+        "--profile", type=Path, metavar="CSV", help="a day: columns hour (0 to below 24), rate_per_s"
+    )
+    demand_group.add_argument("--trace", type=Path, metavar="CSV", help="arrivals: column arrival_s, optionally images")
     parser.add_argument("--slo-ms", type=above_zero, help="latency bound (default: the study's own)")
     parser.add_argument("--price-per-hour", type=above_zero, help="of one GPU, in any currency")
     headroom = number(0, 1, closed=True)
@@ -198,7 +200,7 @@ def _stored(study: str, uri: str | None) -> list[Curves]:
                 run = mlflow.get_run(run_id)
                 file = Path(mlflow.download_artifacts(run_id, ARTIFACT, folder))
                 name, gpu = str(run.info.run_name), run.data.tags.get("gpu")
-                name = f"{name}-{run_id[:6]}" if any(one.name == name for one in found) else name
+                name = f"{name}-{run_id[:6]}" if any(curves.name == name for curves in found) else name
                 found.append(_read(file, name, CPU if gpu == "none" else gpu))
     if not found:
         raise UserError(

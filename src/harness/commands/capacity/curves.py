@@ -162,7 +162,7 @@ def _cell(name: str, node: _Node) -> CurveCell:
     if policy.static and policy.max_batch_size not in service:
         text = f"has no samples of {policy.max_batch_size}, the static batch of its policy"
         raise node.wrong(f"{text}; it has {', '.join(map(str, service))}", "service_ms")
-    points = tuple(_point(one) for one in node.items("points"))
+    points = tuple(_point(point) for point in node.items("points"))
     return CurveCell(name, rate, low, high, points, service, policy, _unmodelled(node.child("policy")))
 
 
@@ -182,7 +182,7 @@ def _policy(node: _Node) -> BatchPolicy:
     if not isinstance(static, bool):
         raise node.wrong(f"must be true or false, not {static!r}", "static")
     preferred = node.mapping.get("preferred_batch_sizes") or []
-    if not isinstance(preferred, list) or not all(type(one) is int and 1 <= one <= size for one in preferred):
+    if not isinstance(preferred, list) or not all(type(number) is int and 1 <= number <= size for number in preferred):
         raise node.wrong(f"must be whole numbers from 1 to {size}, not {preferred!r}", "preferred_batch_sizes")
     return BatchPolicy(size, round(node.number("max_queue_delay_us")), tuple(sorted(preferred)), static)
 
@@ -235,7 +235,7 @@ class _Node:
         found = self.value(key)
         if not isinstance(found, list):
             raise self.wrong(f"must be a list, not {type(found).__name__}", key)
-        return [_Node(one, self.file, f"{self._at(key)}[{index}]") for index, one in enumerate(found)]
+        return [_Node(item, self.file, f"{self._at(key)}[{index}]") for index, item in enumerate(found)]
 
     def number(self, key: str, above: float | None = None) -> float:
         found = _finite(self.value(key))

@@ -99,10 +99,10 @@ def check_plan(
 def _long_enough(curves: Curves, plan: FleetPlan, part: FleetPart) -> tuple[FleetPart, int]:
     """Return the part of the fleet to simulate, and how many requests show an overload of 1% there."""
     requests = max(REQUESTS, TAIL * minimum_samples(curves.quantile))
-    of_one = min(MOST, math.ceil(plan.sustained.rate_per_s * plan.sustained.slo_ms / 1e3 / OVERLOAD))
+    per_gpu = min(MOST, math.ceil(plan.sustained.rate_per_s * plan.sustained.slo_ms / 1e3 / OVERLOAD))
     if part.split == "random":
-        part = replace(part, simulated=max(1, min(part.simulated, requests // of_one)))
-    return part, max(requests, min(MOST, part.simulated * of_one))
+        part = replace(part, simulated=max(1, min(part.simulated, requests // per_gpu)))
+    return part, max(requests, min(MOST, part.simulated * per_gpu))
 
 
 def _few_enough(part: FleetPart, arrivals: int) -> FleetPart:

@@ -36,10 +36,12 @@ def _run(arguments: Sequence[str] | None) -> int:
     device = visible_device()
     found = diagnose(device)
     machine = environment()
-    able = [one for one in found if one.cannot_build is None or one.cannot_run is None]
-    chosen = [one for one in able if options.engine in (None, one.engine)]
+    able = [diagnosis for diagnosis in found if diagnosis.cannot_build is None or diagnosis.cannot_run is None]
+    chosen = [diagnosis for diagnosis in able if options.engine in (None, diagnosis.engine)]
     if options.engine is not None and not chosen:
-        reason = next((one.cannot_build for one in found if one.engine == options.engine), "no such engine")
+        reason = next(
+            (diagnosis.cannot_build for diagnosis in found if diagnosis.engine == options.engine), "no such engine"
+        )
         raise UserError(f"{options.engine}: {reason}")
     console = Console(stderr=options.json)  # so that --json leaves nothing but JSON on the standard output
     if not options.json:
@@ -47,15 +49,15 @@ def _run(arguments: Sequence[str] | None) -> int:
         print_engines(console, found)
     tests: list[SelfTest] = []
     if not options.no_test:
-        for one in chosen:
-            steps = "build, load, verify, capture, time" if one.cannot_run is None else "build"
-            console.print(f"\nself-test of {one.engine}: {steps} ...", highlight=False)
-            tests.append(self_test(one.engine, device, build_only=one.cannot_run is not None))
+        for diagnosis in chosen:
+            steps = "build, load, verify, capture, time" if diagnosis.cannot_run is None else "build"
+            console.print(f"\nself-test of {diagnosis.engine}: {steps} ...", highlight=False)
+            tests.append(self_test(diagnosis.engine, device, build_only=diagnosis.cannot_run is not None))
             print_test(console, tests[-1])
     if options.json:
-        whole = {"machine": machine, "device": device, "engines": [asdict(one) for one in found]}
-        print(json.dumps({**whole, "self_tests": [asdict(one) for one in tests]}, indent=1))
-    return 0 if all(one.passed for one in tests) else 1
+        whole = {"machine": machine, "device": device, "engines": [asdict(diagnosis) for diagnosis in found]}
+        print(json.dumps({**whole, "self_tests": [asdict(test) for test in tests]}, indent=1))
+    return 0 if all(test.passed for test in tests) else 1
 
 
 def _parser() -> CommandParser:
@@ -91,18 +93,20 @@ def print_engines(console: Console, found: Sequence[Diagnosis]) -> None:
     table = new_table()
     for header in ("engine", "version", "builds", "runs"):
         table.add_column(header, no_wrap=True)
-    for one in found:
-        able = ["no" if reason else "yes" for reason in (one.cannot_build, one.cannot_run)]
-        table.add_row(one.engine, one.version, *able)
+    for diagnosis in found:
+        able = ["no" if reason else "yes" for reason in (diagnosis.cannot_build, diagnosis.cannot_run)]
+        table.add_row(diagnosis.engine, diagnosis.version, *able)
     console.print()
     print_fitting(console, [table])
-    for one in found:
-        for what, reason in (("build", one.cannot_build), ("run", one.cannot_run)):
-            if reason and not (what == "run" and reason == one.cannot_build):
-                also = "build or run" if what == "build" and one.cannot_run == reason else what
-                console.print(f"  {one.engine} can't {also}: {reason}", highlight=False, soft_wrap=True, style="yellow")
-        for line in one.details:
-            console.print(f"  {one.engine} {line}", highlight=False, soft_wrap=True, markup=False)
+    for diagnosis in found:
+        for what, reason in (("build", diagnosis.cannot_build), ("run", diagnosis.cannot_run)):
+            if reason and not (what == "run" and reason == diagnosis.cannot_build):
+                also = "build or run" if what == "build" and diagnosis.cannot_run == reason else what
+                console.print(
+                    f"  {diagnosis.engine} can't {also}: {reason}", highlight=False, soft_wrap=True, style="yellow"
+                )
+        for line in diagnosis.details:
+            console.print(f"  {diagnosis.engine} {line}", highlight=False, soft_wrap=True, markup=False)
 
 
 def print_test(console: Console, test: SelfTest) -> None:

@@ -64,9 +64,9 @@ def _refuse_idle_options(overrides: Sequence[str]) -> None:
         key = override.lstrip("+~").partition("=")[0]
         known = key.partition(".")[0].partition("/")[0] in _TAKEN or key == "engine.device"
         if not known and key.partition(".")[0] in known_groups and override != "hw=none":  # what a preset may have on
-            wanted = "; to begin anew, train.resume=never" if key == "resume" else ""
+            hint = "; to begin anew, train.resume=never" if key == "resume" else ""
             raise UserError(
-                f"{override}: a training takes the options of {', '.join(_TAKEN[:7])}, and engine.device{wanted}."
+                f"{override}: a training takes the options of {', '.join(_TAKEN[:7])}, and engine.device{hint}."
             )
 
 
@@ -116,7 +116,7 @@ def _train_one(config: HarnessConfig, device: str, store: Any, console: Console)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(name, total=config.train.epochs)
 
-        def told(epoch: Epoch) -> None:
+        def report_epoch(epoch: Epoch) -> None:
             top1 = ", ".join(f"{head} {value:.2%}" for head, value in epoch.top1.items())
             progress.update(task, completed=epoch.number, description=f"{name}: {top1}")
             if epoch.is_best and not console.is_terminal:
@@ -127,11 +127,13 @@ def _train_one(config: HarnessConfig, device: str, store: Any, console: Console)
             console.print(f"{name}: {what}", highlight=False, soft_wrap=True)
 
         try:
-            found = train_job(config, device, store, began, told)
+            found = train_job(config, device, store, began, report_epoch)
         except CellError as error:
             console.print(f"{name}: FAILED: {error}", style="red", highlight=False, soft_wrap=True)
             return False
-    top1 = ", ".join(f"{head} {one.value:.2%} [{one.low:.2%}, {one.high:.2%}]" for head, one in found.test_top1.items())
+    top1 = ", ".join(
+        f"{head} {share.value:.2%} [{share.low:.2%}, {share.high:.2%}]" for head, share in found.test_top1.items()
+    )
     verb = (
         "was trained before" if found.was_there else f"best of {counted(found.epochs, 'epoch')} was {found.best_epoch}"
     )
@@ -144,7 +146,7 @@ def _train_one(config: HarnessConfig, device: str, store: Any, console: Console)
 
 def check_training(configs: Sequence[HarnessConfig], device: str) -> None:
     """Raise UserError for the first config that can't be trained."""
-    from harness.commands.train.job import check_kept
+    from harness.commands.train.job import check_overwrite
 
     settings: dict[Path, TrainConfig] = {}
     for config in configs:
@@ -168,7 +170,7 @@ def check_training(configs: Sequence[HarnessConfig], device: str) -> None:
         network = models.build(base)
         arch.check_stack(network, config.arch)
         _check_batch(network, min(config.train.batch_size, len(data.parts["train"])))
-        check_kept(config)
+        check_overwrite(config)
 
 
 def _check_batch(network: nn.Module, batch_size: int) -> None:

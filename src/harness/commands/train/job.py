@@ -56,7 +56,7 @@ class Trained:
 
 
 def train_job(
-    config: HarnessConfig, device: str, store: Store, began: Callable[[str], None], told: Callable[[Epoch], None]
+    config: HarnessConfig, device: str, store: Store, began: Callable[[str], None], on_epoch: Callable[[Epoch], None]
 ) -> Trained:
     """Train the network of one config, or go on where a killed training stopped; `began` says what, once known.
 
@@ -72,7 +72,7 @@ def train_job(
                 if not free:
                     began("waits until nobody is timed on the device")
             with occupied(device_id(device)):
-                return _train(config, device, store, folder, began, told)
+                return _train(config, device, store, folder, began, on_epoch)
     except Timeout:
         raise UserError(
             f"another process trains {folder.name} now; wait for it, or use another checkpoints.dir."
@@ -85,16 +85,16 @@ def _train(
     store: Store,
     folder: Path,
     began: Callable[[str], None],
-    told: Callable[[Epoch], None],
+    on_epoch: Callable[[Epoch], None],
 ) -> Trained:
     options = _signature(config)
     if config.train.resume == "never":
         for name in (LAST, BEST):
             (folder / name).unlink(missing_ok=True)
     else:
-        check_kept(config)
+        check_overwrite(config)
         if (done := notes_of(folder / WEIGHTS)).get(STATE_KEY) == options:
-            return _told_again(folder, done[RESULT_KEY])
+            return _earlier_result(folder, done[RESULT_KEY])
     start = state_in(folder) or TrainingState(options)
     base = base_model(config) if trained_parts(config.arch) else config.model
     recipe = Recipe(base, config.arch)
@@ -109,7 +109,7 @@ def _train(
         curves = {f"validation/top1_{name}": value for name, value in epoch.top1.items()}
         curves |= {"train/loss": epoch.loss, "train/lr": epoch.rate, "train/images_per_s": epoch.images_per_s}
         log_epoch(store, run_id, epoch.number, curves)
-        told(epoch)
+        on_epoch(epoch)
 
     with _finished(store, run_id):
         end = train(lesson, folder, replace(start, run_id=run_id), after)
@@ -121,11 +121,11 @@ def _train(
         write_tensors(folder / WEIGHTS, lesson.network.state_dict(), notes)
         for name in (LAST, BEST):
             (folder / name).unlink()
-        log_epoch(store, run_id, end.epoch, {f"test/top1_{name}": one.value for name, one in top1.items()})
+        log_epoch(store, run_id, end.epoch, {f"test/top1_{name}": accuracy.value for name, accuracy in top1.items()})
     return result
 
 
-def check_kept(config: HarnessConfig) -> None:
+def check_overwrite(config: HarnessConfig) -> None:
     """Raise UserError where training would replace what was trained with other settings, unless that is asked for."""
     if config.train.resume == "never":
         return
@@ -135,17 +135,17 @@ def check_kept(config: HarnessConfig) -> None:
     if options in (weights, begun.options if begun else None):
         return  # done; or begun with train.resume=never, and killed
     what = "weights that were trained" if weights is not None else "an unfinished training"
-    kept = begun.options if weights is None and begun else weights
-    if kept is not None:
+    earlier = begun.options if weights is None and begun else weights
+    if earlier is not None:
         raise UserError(
-            f"{folder} holds {what} with other settings ({_differing(kept, options)}), which cells may need: "
+            f"{folder} holds {what} with other settings ({_differing(earlier, options)}), which cells may need: "
             "give these settings, another checkpoints.dir, or train.resume=never to replace it."
         )
 
 
-def _differing(kept: str, asked: str) -> str:
+def _differing(earlier: str, requested: str) -> str:
     """Return in which settings two trainings differ: "train.epochs=80, here 3"."""
-    before, now = (json.loads(text) if text else {"train": {}} for text in (kept, asked))
+    before, now = (json.loads(text) if text else {"train": {}} for text in (earlier, requested))
     names = dict.fromkeys([*before["train"], *now["train"]])
     values = {name: (before["train"].get(name), now["train"].get(name)) for name in names}
     found = [f"train.{name}={old}, here {new}" for name, (old, new) in values.items() if old != new and before["train"]]
@@ -199,11 +199,11 @@ def _finished(store: Store, run_id: str) -> Iterator[None]:
 
 def teacher_of(config: HarnessConfig) -> nn.Module | None:
     """Return the network whose answers are followed: the unmodified one, where there is another and it is trained."""
-    asked = config.train.teacher
-    if asked == "none" or config.train.distillation == 0:
+    requested = config.train.teacher
+    if requested == "none" or config.train.distillation == 0:
         return None
-    if asked != "auto":
-        return models.build(replace(config.model, weights=asked))
+    if requested != "auto":
+        return models.build(replace(config.model, weights=requested))
     base = base_model(config)
     return models.build(base) if trained_parts(config.arch) and base.weights is not None else None
 
@@ -242,9 +242,9 @@ def _params(config: HarnessConfig, weights: str | None) -> dict[str, Any]:
     }
 
 
-def _told_again(folder: Path, text: str) -> Trained:
+def _earlier_result(folder: Path, text: str) -> Trained:
     given = json.loads(text)
-    top1 = {name: Share(**one) for name, one in given["test_top1"].items()}
+    top1 = {name: Share(**values) for name, values in given["test_top1"].items()}
     return Trained(folder / WEIGHTS, given["epochs"], given["best_epoch"], top1, given["images"], was_there=True)
 
 

@@ -50,11 +50,11 @@ class Lesson:
 
 
 def train(
-    lesson: Lesson, folder: Path, reached: TrainingState, told: Callable[[Epoch, TrainingState], None]
+    lesson: Lesson, folder: Path, reached: TrainingState, on_epoch: Callable[[Epoch, TrainingState], None]
 ) -> TrainingState:
     """Train from `reached` on, and return how it ended; `folder` then holds the best epoch's network.
 
-    `told` is called after each epoch, once that is on the disk. Raises CellError where the loss is no number any more.
+    `on_epoch` is called after each epoch, once its state is on the disk. Raises CellError when the loss is not finite.
     """
     options = lesson.options
     trainer = Trainer(lesson)
@@ -74,7 +74,7 @@ def train(
             write_tensors(folder / BEST, trainer.network.state_dict(), {})
             reached = replace(reached, best_epoch=number + 1, best_score=score)
         save(folder, trainer.network, trainer.optimiser, reached)
-        told(Epoch(number + 1, loss, top1, rate, images_per_s, is_best), reached)
+        on_epoch(Epoch(number + 1, loss, top1, rate, images_per_s, is_best), reached)
     return reached
 
 
@@ -183,10 +183,10 @@ def _placed(network: nn.Module, device: str) -> nn.Module:
 
 def _optimiser(network: nn.Module, options: TrainConfig) -> torch.optim.Optimizer:
     """Return AdamW; norms and biases are not drawn to zero."""
-    own = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
     groups = [
-        {"params": [one for one in own if one.ndim > 1], "weight_decay": options.weight_decay},
-        {"params": [one for one in own if one.ndim <= 1], "weight_decay": 0.0},
+        {"params": [parameter for parameter in trainable if parameter.ndim > 1], "weight_decay": options.weight_decay},
+        {"params": [parameter for parameter in trainable if parameter.ndim <= 1], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups)  # each step sets its rate
 

@@ -71,9 +71,9 @@ def restore(folder: Path, network: torch.nn.Module, optimiser: torch.optim.Optim
             _, index, key = name.split("/", 2)
             state.setdefault(int(index), {})[key] = value
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
-    for parameter, kept in optimiser.state.items():  # in the parameter's layout, or each step converts them
-        kept |= {key: torch.empty_like(parameter).copy_(value)
-                 for key, value in kept.items() if value.shape == parameter.shape and value.ndim}  # fmt: skip
+    for parameter, entry in optimiser.state.items():  # in the parameter's layout, or each step converts them
+        entry |= {key: torch.empty_like(parameter).copy_(value)
+                 for key, value in entry.items() if value.shape == parameter.shape and value.ndim}  # fmt: skip
 
 
 def notes_of(path: Path) -> dict[str, str]:

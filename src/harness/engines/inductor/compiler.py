@@ -59,7 +59,7 @@ def build(plan: BuildPlan, workdir: Path, version: str) -> Artifact:
                 executable.synchronize()
                 proof, degraded = _lowered(plan, executable.module)
                 kernels, kernel_count = recorder.origins(), generated_kernels()
-                for size in sizes_apart(plan.batch):
+                for size in separate_sizes(plan.batch):
                     executable.enqueue(size)
                 executable.synchronize()
         except Exception as error:
@@ -87,7 +87,7 @@ def build(plan: BuildPlan, workdir: Path, version: str) -> Artifact:
     )
 
 
-def sizes_apart(batch: BatchProfile) -> tuple[int, ...]:
+def separate_sizes(batch: BatchProfile) -> tuple[int, ...]:
     """Return the sizes that are compiled beside the usual one, so that no worker compiles them while it serves.
 
     However dynamic a batch is, Dynamo makes code of its own for a single sample: "0/1 specialization" in

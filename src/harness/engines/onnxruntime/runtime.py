@@ -47,10 +47,10 @@ def open_session(path: Path, options: onnxruntime.SessionOptions, plan: BuildPla
         session = ort.InferenceSession(str(path), options, providers=requested)
     except Exception as error:
         raise CellError(f"onnxruntime could not load: {first_line(error)}") from error
-    wanted = requested[0] if isinstance(requested[0], str) else requested[0][0]
+    expected = requested[0] if isinstance(requested[0], str) else requested[0][0]
     in_use = session.get_providers()[0]
-    if in_use != wanted:
-        raise CellError(f"onnxruntime fell back to {in_use}: {wanted} could not be initialised here")
+    if in_use != expected:
+        raise CellError(f"onnxruntime fell back to {in_use}: {expected} could not be initialised here")
     return session
 
 

@@ -210,7 +210,7 @@ class BuildWatch:
         self._tell = tell
         self._limit_s = limit_s
         self._clock = clock
-        self._started = self._told = clock()
+        self._started = self._last_reported = clock()
         self._lock = threading.Lock()
         self._phases: dict[str, list[int]] = {}  # name -> steps completed, of how many; in the order they were entered
         self.cancelled = False  # it passed its limit
@@ -227,9 +227,9 @@ class BuildWatch:
             if name in self._phases:
                 self._phases[name][0] = step + 1
             self.cancelled = self.cancelled or now - self._started > self._limit_s
-            due = now - self._told >= TELL_EVERY_S
+            due = now - self._last_reported >= TELL_EVERY_S
             if due:
-                self._told = now
+                self._last_reported = now
                 text = self._where()
         if due:
             self._tell(text)

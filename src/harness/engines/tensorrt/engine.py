@@ -134,17 +134,17 @@ class TensorRtEngine(Engine):
         if reason is not None:
             raise UserError(reason)
         gpu = local_gpu()
-        wanted = plan.compute_capability
+        requested = plan.compute_capability
         if self.flavour.builds_without_gpu:
-            return self._chosen_chip(wanted, gpu)
+            return self._chosen_chip(requested, gpu)
         if gpu is None:
             raise UserError(
                 f"{self.name} needs an NVIDIA GPU to build, and none is visible here; tensorrt_rtx does not"
             )
-        if wanted is not None and wanted != gpu.compute_capability:
+        if requested is not None and requested != gpu.compute_capability:
             raise UserError(
                 f"{self.name} builds only for the GPU that is here ({gpu.name}, {sm_text(gpu.compute_capability)}), "
-                f"not for {sm_text(wanted)}: leave engine.compute_capability out, or use engine=tensorrt_rtx"
+                f"not for {sm_text(requested)}: leave engine.compute_capability out, or use engine=tensorrt_rtx"
             )
         return gpu.compute_capability
 
@@ -166,14 +166,14 @@ class TensorRtEngine(Engine):
 
         return profile_layers(executable, artifact.path, artifact.plan.graph.path, batch_size)
 
-    def _chosen_chip(self, wanted: tuple[int, int] | None, gpu: LocalGpu | None) -> tuple[int, int]:
+    def _chosen_chip(self, requested: tuple[int, int] | None, gpu: LocalGpu | None) -> tuple[int, int]:
         known = self.supported_chips()
         names = ", ".join(sm_text(chip) for chip in known)
-        if wanted is None and gpu is None:
+        if requested is None and gpu is None:
             raise UserError(
                 f"{self.name} has no GPU here to build for: set engine.compute_capability to one of {names}"
             )
-        chip = wanted or (gpu.compute_capability if gpu else (0, 0))
+        chip = requested or (gpu.compute_capability if gpu else (0, 0))
         if chip not in known:
             raise UserError(
                 f"{self.flavour.title} does not support compute capability {sm_text(chip)}: it knows {names}; "

@@ -123,9 +123,9 @@ def check_interface(flavour: Flavour, engine: Any, specs: tuple[TensorSpec, ...]
     trt = flavour.module()
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     found = {name: np.dtype(trt.nptype(engine.get_tensor_dtype(name))).name for name in names}
-    wanted = {spec.name: spec.dtype for spec in specs}
-    if found != wanted:
-        raise CellError(f"the engine's inputs and outputs are {found}, the graph's are {wanted}")
+    expected = {spec.name: spec.dtype for spec in specs}
+    if found != expected:
+        raise CellError(f"the engine's inputs and outputs are {found}, the graph's are {expected}")
 
 
 def channels_last(flavour: Flavour, engine: Any) -> frozenset[str]:

@@ -68,7 +68,7 @@ def _channels_last(trt: Any, network: Any, plan: BuildPlan) -> None:
             continue
         if _SHORT.get(tensor.dtype.name) == FP16.name and shape[1] % 8 == 0:
             tensor.allowed_formats = 1 << int(trt.TensorFormat.HWC8)
-        elif requested and any(tensor is one for one in inputs):
+        elif requested and any(tensor is network_input for network_input in inputs):
             tensor.allowed_formats = 1 << int(trt.TensorFormat.HWC)
 
 
@@ -174,8 +174,8 @@ def nest(model: onnx.ModelProto) -> int:
         inputs = tuple(node.input)
         begins = [
             (len(joined), result)
-            for other, joined, result in earlier
-            if other == axis and 1 < len(joined) < len(inputs) and inputs[: len(joined)] == joined
+            for joined_axis, joined, result in earlier
+            if joined_axis == axis and 1 < len(joined) < len(inputs) and inputs[: len(joined)] == joined
         ]
         earlier.append((axis, inputs, node.output[0]))
         if begins:

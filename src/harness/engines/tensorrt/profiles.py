@@ -61,10 +61,10 @@ def check_profiles(plan: BuildPlan) -> None:
     if not plan.profiles:
         return
     held = {size for sizes in plan.profiles for size in range(sizes.min_size, sizes.max_size + 1)}
-    wanted = set(range(batch.min_size, batch.max_size + 1))
-    if held != wanted:
-        first = min(held ^ wanted)
-        where = "is in none of them" if first in wanted else "is outside"
+    required = set(range(batch.min_size, batch.max_size + 1))
+    if held != required:
+        first = min(held ^ required)
+        where = "is in none of them" if first in required else "is outside"
         raise UserError(
             f"engine.profiles must hold the dynamic batch {batch.min_size}..{batch.max_size} exactly, and {first} "
             f"{where}: change them, or hw.dynamic_batching.{{min,opt,max}}_batch_size."

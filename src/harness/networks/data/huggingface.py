@@ -62,15 +62,15 @@ def _load(datasets: Any, cfg: DataConfig) -> Any:
         raise UserError(f"data.path={cfg.path}: the data set can't be had: {first_line(error)[:200]}") from error
 
 
-def _column(asked: str | None, option: str, features: Any, kind: type) -> str:
+def _column(requested: str | None, option: str, features: Any, kind: type) -> str:
     able: list[str] = [name for name, feature in features.items() if isinstance(feature, kind)]
-    if asked is not None and asked in able:
-        return asked
-    if asked is None and len(able) == 1:
+    if requested is not None and requested in able:
+        return requested
+    if requested is None and len(able) == 1:
         return able[0]
-    wanted = "one column" if asked is None else f"a column {asked!r}"
+    needed = "one column" if requested is None else f"a column {requested!r}"
     raise UserError(
-        f"data.{option}={asked}: needs {wanted} of type {kind.__name__}; "
+        f"data.{option}={requested}: needs {needed} of type {kind.__name__}; "
         f"found {', '.join(able) or 'none'} among {', '.join(features)}."
     )
 

@@ -41,10 +41,10 @@ def read(cfg: DataConfig) -> DataSet:
     root = Path(cfg.path).expanduser()
     if not root.is_dir():
         raise UserError(f"data.path={cfg.path}: there is no such directory.")
-    own_parts = _own_parts(root, cfg.path)
-    if own_parts:
-        classes = sorted({name for folder in own_parts.values() for name in _class_names(folder)})
-        given = {name: _part(root, folder, classes) for name, folder in own_parts.items()}
+    given_parts = _given_parts(root, cfg.path)
+    if given_parts:
+        classes = sorted({name for folder in given_parts.values() for name in _class_names(folder)})
+        given = {name: _part(root, folder, classes) for name, folder in given_parts.items()}
         parts = with_validation(given, cfg.split_shares, f"data.path={cfg.path}")
     else:
         classes = _class_names(root)
@@ -59,7 +59,7 @@ def read(cfg: DataConfig) -> DataSet:
     return DataSet(f"image_folder {cfg.path}", shown, parts)
 
 
-def _own_parts(root: Path, path: str) -> dict[str, Path]:
+def _given_parts(root: Path, path: str) -> dict[str, Path]:
     """Return the folders of a data set's own parts, train and test in any case; none where its folders are classes.
 
     Raises UserError where two folders are the same part, and where there are parts beside classes.

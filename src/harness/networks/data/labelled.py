@@ -92,8 +92,8 @@ def limited(part: Part, limit: int | None) -> Part:
 
 def first(images: LabelledImages, count: int) -> LabelledImages:
     """Return the first `count` images alone."""
-    kept = min(count, images.count)
-    return replace(images, count=kept, digest=f"{images.digest}[:{kept}]")
+    size = min(count, images.count)
+    return replace(images, count=size, digest=f"{images.digest}[:{size}]")
 
 
 def _write(part: Part, how: Preprocessing, whole_image: bool, folder: Path) -> Mapping[str, Any]:

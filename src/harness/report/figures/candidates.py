@@ -64,7 +64,7 @@ _AROUND = ((6, 4), (-12, 4), (6, -11), (-12, -11))  # points, of a number from i
 def _frontier(front: Sequence[Candidate]) -> list[Candidate]:
     """Return those of the front that none beats in both drawn objectives, by rising latency."""
     out: list[Candidate] = []
-    for candidate in sorted(front, key=lambda one: (one.p50_ms or 0.0, -one.throughput_ips)):
+    for candidate in sorted(front, key=lambda member: (member.p50_ms or 0.0, -member.throughput_ips)):
         last = out[-1] if out else candidate
         is_as_good = (candidate.p50_ms, candidate.throughput_ips) == (last.p50_ms, last.throughput_ips)
         if is_as_good or candidate.throughput_ips > last.throughput_ips:

@@ -215,7 +215,7 @@ _NAMES = {"arch": "architecture alone", "hw": "hardware alone", "expected": "exp
 
 def _label(quartet: QuartetRow, shown: Sequence[QuartetRow]) -> str:
     batch = dict(quartet.setting).get("batch_size", "?")
-    engines = {dict(other.setting).get("engine") for other in shown}
+    engines = {dict(row.setting).get("engine") for row in shown}
     is_open = len(engines) > 1 and not quartet.contains_engine
     engine = f", {dict(quartet.setting).get('engine')}" if is_open else ""
     return f"{shortened(quartet.arch_label, 24)} x\n{shortened(quartet.hw_label, 30)}, b{batch}{engine}"

@@ -33,10 +33,10 @@ def image_size(model: nn.Module) -> int:
     return image_side(model) or DEFAULT_IMAGE_SIZE
 
 
-def require_densenet(model: nn.Module, asked: str) -> DenseNet:
-    """Return `model` as a DenseNet; raises UserError if it is something else. `asked` is what needs one, and why."""
+def require_densenet(model: nn.Module, requested: str) -> DenseNet:
+    """Return `model` as a DenseNet; raises UserError if it is not one. `requested` says what needs one, and why."""
     if not isinstance(model, DenseNet):
-        raise UserError(f"{asked}: it needs a DenseNet, found {type(model).__name__}")
+        raise UserError(f"{requested}: it needs a DenseNet, found {type(model).__name__}")
     return model
 
 

@@ -45,7 +45,7 @@ class Network:
     @property
     def text(self) -> str:
         """Everything that rebuilds the network and proves it: a recipe, its fingerprint and identity, as JSON."""
-        proofs = {"fingerprint": self.fingerprint, "identity": self.identity.own}
+        proofs = {"fingerprint": self.fingerprint, "identity": self.identity.state}
         return json.dumps({"recipe": json.loads(self.recipe.to_json()), **proofs})
 
 

@@ -29,7 +29,7 @@ from harness.techniques.arch.anatomy import image_size, num_classes
 from harness.techniques.arch.exit_policy import EXIT_HEAD, Decision, ExitPolicy
 from harness.techniques.arch.options import EarlyExitOptions
 from harness.techniques.arch.stages import LAST_HEAD, Stage
-from harness.techniques.arch.understood import apart, close, telling_copy
+from harness.techniques.arch.understood import close, difference, telling_copy
 
 name = "early_exit"
 BY_ANSWERS = ("max_accuracy_drop",)  # options that mean nothing while the exit's head is untrained
@@ -206,7 +206,7 @@ def _check_parts(model: nn.Module) -> None:
     if not close(before, after):
         raise UserError(
             f"arch={name} can't cut {type(model).__name__}: its parts, one after the other, answer otherwise than it, "
-            f"by {apart(before, after):.2g} of its range; its forward is not torchvision's"
+            f"by {difference(before, after):.2g} of its range; its forward is not torchvision's"
         )
 
 

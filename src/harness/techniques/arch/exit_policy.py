@@ -101,11 +101,11 @@ class ExitPolicy(Router):
         found, policy = heads(), replace(self, decision="threshold")
         if self.threshold is not None:
             return replace(policy, exit_share=float(policy.leaves(0, found[EXIT_HEAD]).mean()))
-        sure, wanted = confidence(found[EXIT_HEAD]), self.exit_share
+        sure, share = confidence(found[EXIT_HEAD]), self.exit_share
         if self.max_accuracy_drop is not None and labels is not None:
             early, late = (found[name].argmax(axis=1) == labels for name in self.heads)
-            wanted = largest_share(sure, early, late, self.max_accuracy_drop)
-        threshold, achieved = calibrate_threshold(sure, wanted)
+            share = largest_share(sure, early, late, self.max_accuracy_drop)
+        threshold, achieved = calibrate_threshold(sure, share)
         return replace(policy, threshold=threshold, exit_share=achieved)
 
     def per_sample(self, heads: Mapping[str, np.ndarray]) -> ExitPolicy:
@@ -162,10 +162,10 @@ def calibrate_threshold(confidences: Any, exit_share: float) -> tuple[float, flo
     values = np.sort(np.asarray(confidences, dtype=np.float32))[::-1]
     if not len(values):
         raise ValueError("a threshold can't be calibrated on no samples")
-    wanted = ExitPolicy("share", exit_share).exits(len(values))
+    leaving = ExitPolicy("share", exit_share).exits(len(values))
     # A cut after position n is possible where the confidence drops there.
     cuts = [n for n in range(len(values) + 1) if n in (0, len(values)) or values[n - 1] > values[n]]
-    cut = min(cuts, key=lambda n: abs(n - wanted))
+    cut = min(cuts, key=lambda n: abs(n - leaving))
     if cut == 0:
         threshold = np.nextafter(values[0], np.float32(np.inf))
     elif cut == len(values):

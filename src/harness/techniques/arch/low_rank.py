@@ -106,12 +106,12 @@ def targets(model: nn.Module, options: LowRankOptions) -> dict[str, nn.Linear | 
     for layer_name, layer in running.items():
         if isinstance(layer, nn.Linear):
             if layer_name == linears[-1]:
-                wanted = options.classifier
+                is_chosen = options.classifier
             else:
-                wanted = options.attention if layer_name.startswith(attentions) else options.linear
+                is_chosen = options.attention if layer_name.startswith(attentions) else options.linear
         else:
-            wanted = options.conv1x1 and _is_pointwise(layer)
-        if wanted:
+            is_chosen = options.conv1x1 and _is_pointwise(layer)
+        if is_chosen:
             found[layer_name] = layer
     return found
 
@@ -189,8 +189,8 @@ def _rank(singular: torch.Tensor, options: LowRankOptions) -> int:
     if options.rank is not None:
         return options.rank
     if options.energy is not None:
-        kept = singular.square().cumsum(0)
-        enough = kept >= options.energy * kept[-1]
+        energy = singular.square().cumsum(0)
+        enough = energy >= options.energy * energy[-1]
         return int(enough.to(torch.int8).argmax()) + 1
     ratio = DEFAULT_RATIO if options.ratio is None else options.ratio
     return max(1, round(ratio * limit))

@@ -48,7 +48,7 @@ class Coupling:
 class Plan:
     """Channels that stay, by root layer, and the GMACs that remain."""
 
-    kept: dict[str, int]
+    widths: dict[str, int]
     gmacs: float
 
 
@@ -91,7 +91,7 @@ def search(
     unit = round_to or 1
 
     def widths(ratio: float) -> dict[str, int]:
-        return {part.root: _kept(int(part.channels * (1 - ratio)), part.channels, unit) for part in couplings}
+        return {part.root: _rounded_width(int(part.channels * (1 - ratio)), part.channels, unit) for part in couplings}
 
     least = layers.plan(couplings, widths(1.0))
     if target < least.gmacs * (1 - TOLERANCE):
@@ -108,8 +108,8 @@ def search(
             high = middle
     best = layers.plan(couplings, widths(low))
     for part in [*reversed(couplings)] * _PASSES:
-        narrower = _kept(best.kept[part.root] - 1, part.channels, unit)
-        step = layers.plan(couplings, best.kept | {part.root: narrower})
+        narrower = _rounded_width(best.widths[part.root] - 1, part.channels, unit)
+        step = layers.plan(couplings, best.widths | {part.root: narrower})
         nearer = abs(step.gmacs - target) < abs(best.gmacs - target)
         # A wide layer may overshoot where a narrower one would still land: leave the step to that one.
         if nearer and step.gmacs > target * (1 - TOLERANCE):
@@ -122,9 +122,9 @@ def search(
     return best
 
 
-def _kept(wanted: int, channels: int, unit: int) -> int:
+def _rounded_width(width: int, channels: int, unit: int) -> int:
     # The next multiple of the unit below, but at least one unit; a layer that is to stay whole may be no multiple.
-    return wanted if wanted >= channels else max(wanted - wanted % unit, min(unit, channels))
+    return width if width >= channels else max(width - width % unit, min(unit, channels))
 
 
 class _Layers:
@@ -141,11 +141,11 @@ class _Layers:
         by_layer = count_macs_by_layer(model, sample_shape)
         self._macs = {name: by_layer.get(name, 0) for name in self._sizes}
 
-    def plan(self, couplings: tuple[Coupling, ...], kept: dict[str, int]) -> Plan:
+    def plan(self, couplings: tuple[Coupling, ...], widths: dict[str, int]) -> Plan:
         inputs = {name: float(size[0]) for name, size in self._sizes.items()}
         outputs = {name: float(size[1]) for name, size in self._sizes.items()}
         for part in couplings:
-            lost = part.channels - kept[part.root]
+            lost = part.channels - widths[part.root]
             for name, each in part.inputs.items():
                 inputs[name] -= lost * each
             for name, each in part.outputs.items():
@@ -154,7 +154,7 @@ class _Layers:
             total * (inputs[name] / self._sizes[name][0]) * (outputs[name] / self._sizes[name][1])
             for name, total in self._macs.items()
         )
-        return Plan(kept, macs / 1e9)
+        return Plan(widths, macs / 1e9)
 
 
 def check_vit(model: VisionTransformer, options: PrunedOptions) -> None:
@@ -253,7 +253,7 @@ def check(model: nn.Module, options: PrunedOptions) -> None:
         for layer_name, part in layers_that_run(model).items()
         if last is None or layer_name != last[0]
     ]
-    if all(kept(width, options.ratio, options.round_to) == width for width in widths):
+    if all(remaining(width, options.ratio, options.round_to) == width for width in widths):
         raise UserError(
             f"arch.pruned.ratio={options.ratio} with round_to={options.round_to} prunes nothing: "
             f"every layer (of {min(widths)} to {max(widths)} channels) would round to none and is kept whole"
@@ -282,12 +282,12 @@ def apply(model: nn.Module, options: PrunedOptions) -> nn.Module:
         else:
             plan, couplings = _plan(changed, options.target_gmacs, options.round_to)
             # Half a channel more than is to stay, so that torch-pruning's rounding down lands on it exactly.
-            ratios = {part.root: 1 - (plan.kept[part.root] + 0.5) / part.channels for part in couplings}
+            ratios = {part.root: 1 - (plan.widths[part.root] + 0.5) / part.channels for part in couplings}
             _prune(changed, 0.0, {changed.get_submodule(root): max(0.0, r) for root, r in ratios.items()}, None)
     return for_inference(changed)
 
 
-def kept(channels: int, ratio: float, round_to: int | None) -> int:
+def remaining(channels: int, ratio: float, round_to: int | None) -> int:
     """Return how many of `channels` stay, as torch-pruning counts them: rounded down, and never to none."""
     left = int(channels * (1 - ratio))
     return left - left % (round_to or 1) or channels

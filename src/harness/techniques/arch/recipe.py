@@ -77,9 +77,9 @@ def rebuild(text: str) -> nn.Module:
     network = assemble(recipe, checked=True)
     if fingerprint(network) != given["fingerprint"]:
         raise CellError("the rebuilt network's weights differ from the exported ones: did the weights file change?")
-    found = identity_of(recipe, network).own
+    found = identity_of(recipe, network).state
     # one that is built differently every time, with a counter or a clock in it, can't be told from a changed one
-    if found != given["identity"] and found == identity_of(recipe, assemble(recipe, checked=True)).own:
+    if found != given["identity"] and found == identity_of(recipe, assemble(recipe, checked=True)).state:
         raise CellError("the rebuilt network is not the exported one: did its code or its settings change meanwhile?")
     return network
 

@@ -56,7 +56,7 @@ def apply(model: nn.Module, options: ReducedDepthOptions) -> nn.Module:
 
 def block_groups(model: nn.Module) -> list[tuple[int, tuple[str, ...]]]:
     """Return, for each stage, how many blocks it has and the names of those that can go, first to last."""
-    kept = _passed_by(model)
+    passed_by = _passed_by(model)
     found: list[tuple[int, tuple[str, ...]]] = []
     for parent_name, parent in model.named_modules():
         if not _is_sequence(parent):
@@ -65,7 +65,7 @@ def block_groups(model: nn.Module) -> list[tuple[int, tuple[str, ...]]]:
         blocks, removable = 0, list[str]()
         for child_name, child in [*child_slots(parent), ("", None)]:
             full = f"{parent_name}.{child_name}".lstrip(".")
-            if child is not None and full in kept and (kind is None or type(child) is kind):
+            if child is not None and full in passed_by and (kind is None or type(child) is kind):
                 blocks, removable = blocks + 1, [*removable, full]
             else:  # another shape, or no block at all: a stage ends here, and perhaps begins
                 if removable:

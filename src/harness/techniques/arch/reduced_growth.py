@@ -18,16 +18,16 @@ from harness.techniques.arch.anatomy import DenseNetShape, densenet_shape, image
 from harness.techniques.arch.options import ReducedGrowthOptions
 
 name = "reduced_growth"
-_ASKED = "arch=reduced_growth changes dense blocks (arch=reduced_depth is its counterpart for residual networks)"
+_REQUESTED = "arch=reduced_growth changes dense blocks (arch=reduced_depth is its counterpart for residual networks)"
 
 
 def check(model: nn.Module, options: ReducedGrowthOptions) -> None:
     """Raise UserError unless `model` is a regular DenseNet that grows faster than `options.growth_rate` >= 1."""
-    densenet = require_densenet(model, _ASKED)
+    densenet = require_densenet(model, _REQUESTED)
     try:
         shape = densenet_shape(densenet, name)
     except AttributeError as error:  # another classifier, layers of another kind
-        raise UserError(f"{_ASKED}: {type(model).__name__} is not built as torchvision's: {error}") from error
+        raise UserError(f"{_REQUESTED}: {type(model).__name__} is not built as torchvision's: {error}") from error
     found = shape.growth_rate
     if not 1 <= options.growth_rate < found:
         raise UserError(
@@ -39,7 +39,7 @@ def check(model: nn.Module, options: ReducedGrowthOptions) -> None:
 
 def apply(model: nn.Module, options: ReducedGrowthOptions) -> nn.Module:
     """Return a new DenseNet with `options.growth_rate`, else the shape of `model`, and new weights."""
-    shape = densenet_shape(require_densenet(model, _ASKED), name)
+    shape = densenet_shape(require_densenet(model, _REQUESTED), name)
     with seeded(options.seed):
         narrow: nn.Module = _densenet(shape, options.growth_rate)
     carry_image_side(narrow, image_size(model))
@@ -60,7 +60,7 @@ def _check_torchvisions(model: DenseNet, shape: DenseNetShape) -> None:
     """Raise UserError unless torchvision's constructor, given its own growth rate, would build `model` as it is."""
     if type(model) is not DenseNet:
         raise UserError(
-            f"{_ASKED}: {type(model).__name__} is a DenseNet of its own kind, and a new one would be another"
+            f"{_REQUESTED}: {type(model).__name__} is a DenseNet of its own kind, and a new one would be another"
         )
     with torch.device("meta"):
         usual = dict(_densenet(shape, shape.growth_rate).named_modules())
@@ -69,4 +69,6 @@ def _check_torchvisions(model: DenseNet, shape: DenseNetShape) -> None:
         part, same = found.get(part_name), usual.get(part_name)
         if type(part) is not type(same) or part is None or part.extra_repr() != same.extra_repr():  # type: ignore[union-attr]
             shown = "missing" if part is None else f"{type(part).__name__}({part.extra_repr()})"
-            raise UserError(f"{_ASKED}: its {part_name} is {shown}, unlike torchvision's, and a new network lacks that")
+            raise UserError(
+                f"{_REQUESTED}: its {part_name} is {shown}, unlike torchvision's, and a new network lacks that"
+            )

@@ -32,17 +32,17 @@ _RUNS = ("forward", "_conv_forward", "__call__", "__getattr__")
 _SCALES = (1.0, 100.0)  # of the inputs that a layer of another class is tried on
 
 
-def check_rebuildable(model: nn.Module, layers: Mapping[str, nn.Module], asked: str) -> None:
-    """Raise UserError, beginning with `asked`, for the first of `layers` that a plain layer can't stand in for."""
+def check_rebuildable(model: nn.Module, layers: Mapping[str, nn.Module], requested: str) -> None:
+    """Raise UserError, beginning with `requested`, for the first of `layers` that a plain layer can't stand in for."""
     owners = _owners(model)
     shapes = _input_shapes(model, [name for name, layer in layers.items() if _runs_otherwise(layer)])
     for name, layer in layers.items():
         why = _not_plain(layer, shapes.get(name)) or _shared(layer, owners)
         if why:
-            raise UserError(f"{asked} rebuilds plain layers only, and {name} {why}")
+            raise UserError(f"{requested} rebuilds plain layers only, and {name} {why}")
 
 
-def check_unchanged(model: nn.Module, rebuild: Callable[[nn.Module], list[nn.Module]], asked: str) -> None:
+def check_unchanged(model: nn.Module, rebuild: Callable[[nn.Module], list[nn.Module]], requested: str) -> None:
     """Raise UserError unless `model` answers as before once `rebuild` has replaced layers, in a copy, by equal ones.
 
     `rebuild` changes the copy that it gets and returns the layers that it took out, which must not be called any more.
@@ -51,9 +51,9 @@ def check_unchanged(model: nn.Module, rebuild: Callable[[nn.Module], list[nn.Mod
     images = sample_images(2, (3, side, side))
     telling = telling_copy(model)
     changed = copied(telling, own_weights=False)
-    gone = rebuild(changed)
+    removed = rebuild(changed)
     called: list[nn.Module] = []
-    for layer in gone:
+    for layer in removed:
         layer.register_forward_pre_hook(lambda layer, _inputs: called.append(layer))
     with torch.no_grad():
         before = telling(images)
@@ -61,17 +61,17 @@ def check_unchanged(model: nn.Module, rebuild: Callable[[nn.Module], list[nn.Mod
             after = changed(images)
         except Exception as error:  # its own code looks into the layers that it had
             raise UserError(
-                f"{asked}: {type(model).__name__} does more with its layers than to call them: "
+                f"{requested}: {type(model).__name__} does more with its layers than to call them: "
                 f"{kind_and_first_line(error)[:180]}"
             ) from error
     if called:
         raise UserError(
-            f"{asked}: {type(model).__name__} calls a {type(called[0]).__name__} past its name in the network"
+            f"{requested}: {type(model).__name__} calls a {type(called[0]).__name__} past its name in the network"
         )
     if not close(before, after):
         raise UserError(
-            f"{asked} can't rebuild {type(model).__name__}: with equal layers in place of its own it answers "
-            f"otherwise, by {apart(before, after):.2g} of its range"
+            f"{requested} can't rebuild {type(model).__name__}: with equal layers in place of its own it answers "
+            f"otherwise, by {difference(before, after):.2g} of its range"
         )
 
 
@@ -87,7 +87,7 @@ def check_runs(model: nn.Module, change: Callable[[], nn.Module], otherwise: str
         raise UserError(f"{otherwise}: {kind_and_first_line(error)[:180]}") from error
 
 
-def check_prunable(model: nn.Module, layers: Mapping[str, nn.Module], asked: str) -> None:
+def check_prunable(model: nn.Module, layers: Mapping[str, nn.Module], requested: str) -> None:
     """Raise UserError for the first of `layers` that is more than what its channels contribute, one by one.
 
     A layer of another class stays what it is when it is pruned; one that standardises its weights over all channels
@@ -100,7 +100,7 @@ def check_prunable(model: nn.Module, layers: Mapping[str, nn.Module], asked: str
         if not why and _runs_otherwise(layer) and not _has_separate_channels(layer, shapes.get(name)):
             why = f"is a {type(layer).__name__} of {type(layer).__module__}, whose channels depend on each other"
         if why:
-            raise UserError(f"{asked} takes channels out of layers, and {name} {why}")
+            raise UserError(f"{requested} takes channels out of layers, and {name} {why}")
 
 
 def replace(network: nn.Module, old: nn.Module, new: nn.Module) -> None:
@@ -128,10 +128,10 @@ def telling_copy(model: nn.Module) -> nn.Module:
 
 def close(before: torch.Tensor, after: torch.Tensor) -> bool:
     """Return whether two answers are the same but for the order of sums."""
-    return before.shape == after.shape and apart(before, after) <= _CLOSE
+    return before.shape == after.shape and difference(before, after) <= _CLOSE
 
 
-def apart(before: torch.Tensor, after: torch.Tensor) -> float:
+def difference(before: torch.Tensor, after: torch.Tensor) -> float:
     """Return how far two answers of one shape are apart at most, as a share of the range of the first."""
     return float((before - after).abs().max() / before.abs().max().clamp(min=1e-30))
 

@@ -54,19 +54,19 @@ def check(options: DynamicBatchingOptions, config: HarnessConfig, engine: HasCap
         raise UserError(
             f"hw=dynamic_batching: engine {engine.name} has no static shapes to switch off; choose another engine."
         )
-    wanted = profile(options, config)
-    if not 1 <= wanted.min_size <= wanted.opt_size <= wanted.max_size:
+    batch = profile(options, config)
+    if not 1 <= batch.min_size <= batch.opt_size <= batch.max_size:
         raise UserError(
-            f"dynamic batch profile {wanted.min_size}/{wanted.opt_size}/{wanted.max_size}: "
+            f"dynamic batch profile {batch.min_size}/{batch.opt_size}/{batch.max_size}: "
             "must be 1 <= min <= opt <= max (hw.dynamic_batching.{min,opt,max}_batch_size)."
         )
-    if not wanted.min_size <= config.batch_size <= wanted.max_size:
+    if not batch.min_size <= config.batch_size <= batch.max_size:
         raise UserError(
-            f"batch_size={config.batch_size} is outside the dynamic profile {wanted.min_size}..{wanted.max_size}: "
+            f"batch_size={config.batch_size} is outside the dynamic profile {batch.min_size}..{batch.max_size}: "
             "set hw.dynamic_batching.max_batch_size, or choose the preset batch=bN that fits."
         )
-    if wanted.min_size == wanted.max_size:
-        raise UserError(f"dynamic batch profile {wanted.min_size}..{wanted.max_size} is static: raise max_batch_size.")
+    if batch.min_size == batch.max_size:
+        raise UserError(f"dynamic batch profile {batch.min_size}..{batch.max_size} is static: raise max_batch_size.")
 
 
 def apply(levels: Levels, options: DynamicBatchingOptions, config: HarnessConfig) -> Levels:

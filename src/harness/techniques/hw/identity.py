@@ -22,8 +22,8 @@ def check(options: Options, config: HarnessConfig, engine: HasCapabilities | Non
     """Refuse names of no technique, and accelerated cells that eager would have to be."""
     if not options.over:
         return
-    known = [other for other in packages.names(packages.HW) if other != name]
-    unknown = [other for other in options.over if other not in known]
+    known = [technique for technique in packages.names(packages.HW) if technique != name]
+    unknown = [technique for technique in options.over if technique not in known]
     if unknown:
         raise UserError(f"hw.identity.over=[{','.join(options.over)}]: {unknown[0]} is none of {', '.join(known)}.")
     if config.reference != "engine":

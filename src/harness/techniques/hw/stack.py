@@ -60,11 +60,11 @@ def check_stack(config: HarnessConfig, engine: HasCapabilities | None) -> None:
         with of_another_package(packages.HW, name, "check"):
             technique(name).check(getattr(config.hw, name), config, engine)
     if engine is not None:
-        wanted = apply_stack(base_levels(config), config).precision
+        required = apply_stack(base_levels(config), config).precision
         known = engine.capabilities.precisions
-        if wanted not in known:
+        if required not in known:
             names = ", ".join(precision.name for precision in known)
-            raise UserError(f"hw=[{','.join(stack)}]: engine {engine.name} has no {wanted.name}; it has {names}.")
+            raise UserError(f"hw=[{','.join(stack)}]: engine {engine.name} has no {required.name}; it has {names}.")
 
 
 def check_network(model: nn.Module, config: HarnessConfig) -> None:

@@ -8,7 +8,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from safetensors.torch import load_file
 
-from harness.commands.train.job import check_kept, log_epoch, open_run, teacher_of, train_job
+from harness.commands.train.job import check_overwrite, log_epoch, open_run, teacher_of, train_job
 from harness.commands.train.loop import compute_dtype
 from harness.commands.train.state import BEST, LAST, TrainingState, restore, save, state_in
 from harness.measure.predictions import eager_predictions
@@ -102,7 +102,7 @@ def test_weights_of_other_settings_are_not_replaced_unless_that_is_asked_for(ask
     first = trained(asked("train.epochs=1"))
     before = first.path.read_bytes()
     other = asked("train.epochs=2", "train.seed=4")
-    for refused in (trained, check_kept):
+    for refused in (trained, check_overwrite):
         with pytest.raises(UserError, match=r"^[^\n]*\(train.epochs=1, here 2; train.seed=0, here 4\)[^\n]*$") as error:
             refused(other)
         assert all(way in str(error.value) for way in ("another checkpoints.dir", "train.resume=never"))

@@ -7,7 +7,7 @@ from harness.techniques import arch
 from harness.techniques.arch.accounting import account
 from harness.techniques.arch.anatomy import dense_layers
 from harness.techniques.arch.options import PrunedOptions
-from harness.techniques.arch.pruned import TOLERANCE, apply, check, kept
+from harness.techniques.arch.pruned import TOLERANCE, apply, check, remaining
 
 
 @pytest.mark.minutes  # at full size
@@ -56,7 +56,7 @@ def test_the_strongest_channels_keep_their_weights(tiny):
     [(32, 0.3, None, 22), (32, 0.3, 8, 16), (32, 0.3, 32, 32), (128, 0.3, 32, 64), (32, 0.99, None, 32)],
 )
 def test_widths_round_down_but_never_to_nothing(channels, ratio, round_to, left):
-    assert kept(channels, ratio, round_to) == left
+    assert remaining(channels, ratio, round_to) == left
 
 
 def test_pruning_twice_gives_the_same_weights(tiny):

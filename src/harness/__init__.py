@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas
 
-__all__ = ["__version__", "load"]
+    from harness.sweep.call import Factory, Sweep
+
+__all__ = ["__version__", "load", "run"]
 
 # then CUDA's GPU 0 is NVML's, whose clocks and temperature are read; by itself CUDA counts the fastest first
 os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
@@ -22,3 +26,15 @@ def load(sweep: str | None = None, uri: str | None = None) -> pandas.DataFrame:
     from harness.tracking.load import with_declared_columns
 
     return with_declared_columns(load_sweep(sweep, uri))
+
+
+def run(
+    model: str | Factory = "densenet121",
+    arch: str | Sequence[Any] = "none",
+    hw: str | Sequence[Any] = "none",
+    **options: Any,
+) -> Sweep:
+    """Measure a sweep from Python and return its results (see `harness.sweep.call.run`)."""
+    from harness.sweep.call import run as run_here
+
+    return run_here(model, arch, hw, **options)

@@ -83,16 +83,17 @@ def _interruptible(arguments: Sequence[str], overrides: Sequence[str]) -> int:
     with Interruption() as interruption:
         try:
             composed = compose_sweep(overrides)
-            _refuse_wrong_options(composed.jobs)
+            refuse_wrong_options(composed.jobs)
             from harness.sweep.run import run_sweep  # and torch with it: a wrong word is refused before
 
-            return run_sweep(composed, overrides, shlex.join(["python", "-m", "harness", *arguments]), interruption)
+            command = shlex.join(["python", "-m", "harness", *arguments])
+            return run_sweep(composed, overrides, command, interruption).status
         except KeyboardInterrupt:
             interruption.answer()
             return INTERRUPTED
 
 
-def _refuse_wrong_options(jobs: Sequence[Job]) -> None:
+def refuse_wrong_options(jobs: Sequence[Job]) -> None:
     """Raise UserError at once where each job has an option out of range; else the plan says what is wrong with some."""
     from harness.sweep.plan import check_options
     from harness.sweep.reasons import Reasons

@@ -63,8 +63,19 @@ class _StartedSweep:
         return designs_of(self.to_measure, len(self.planned.jobs), at_once)
 
 
-def run_sweep(composed: ComposedSweep, overrides: Sequence[str], command: str, interruption: Interruption) -> int:
-    """Run the sweep that a command line's overrides were composed to; return its exit status.
+@dataclass(frozen=True)
+class EndedSweep:
+    """What became of a sweep."""
+
+    status: int  # 0 all quartets fine, 1 some failed
+    sweep_id: str | None  # of its parent run; None: a dry run has none
+    uri: str  # of its store
+
+
+def run_sweep(
+    composed: ComposedSweep, overrides: Sequence[str], command: str, interruption: Interruption
+) -> EndedSweep:
+    """Run the sweep that overrides were composed to, and return what became of it.
 
     Whatever can't be done ends before anything is begun, as a UserError.
     """
@@ -72,12 +83,13 @@ def run_sweep(composed: ComposedSweep, overrides: Sequence[str], command: str, i
     launcher = choose_launcher(overrides, planned.device, composed.hydra)
     console = Console() if sys.stdout.isatty() else Console(width=140)
     if composed.jobs[0].config.dry_run:
-        return dry_run(console, planned, launcher.devices)
+        return EndedSweep(dry_run(console, planned, launcher.devices), None, "")
     with ExitStack() as alive:
         sweep = _start(planned, launcher, command, alive)
         _announce(console, sweep)
         _measure(sweep, launcher, overrides, console, command, interruption)
-        return conclude(console, sweep.store, sweep.sweep_id, sweep.outbox, planned)
+        status = conclude(console, sweep.store, sweep.sweep_id, sweep.outbox, planned)
+    return EndedSweep(status, sweep.sweep_id, sweep.store.uri)
 
 
 def _measure(

@@ -8,14 +8,14 @@ import sys
 
 import pytest
 
-RUN = """
+RUN = r"""
 import json, re, sys
 cells = [cell for cell in json.load(open(sys.argv[1]))["cells"] if cell["cell_type"] == "code"]
 space = sys.modules["__main__"].__dict__
 for cell in cells:
     source = "".join(cell["source"]).replace('"budget_s": 20', '"budget_s": 3, "min_blocks": 5, "why": False')
     exec(compile(source, "<cell>", "exec"), space)
-shown = re.sub("base64,[^\"]*", "", space["sweep"]._repr_html_())
+shown = re.sub('base64,[^"]*', "", space["sweep"]._repr_html_())
 print(json.dumps({"status": space["sweep"].status, "html": shown, "rows": len(space["sweep"].table)}))
 """
 

@@ -10,11 +10,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from harness.measure.settings import HALF_WIDTH
 from harness.report.quartets import ends_of, unit_of_throughput
 from harness.results.estimand import name_in_words
+from harness.stats.interaction import MINIMUM_BLOCKS
 from harness.stats.multiplicity import CORRECTIONS
 from harness.stats.roles import ROLES, prefix_of
-from harness.system.counts import limits
+from harness.system.counts import counted, limits
 from harness.system.tables import new_table, print_fitting
 from harness.tracking.store import shown
 
@@ -136,7 +138,9 @@ class _Notes:
         if _text(row, "loadgen") not in ("", "VALID"):
             texts.append(f"LoadGen: {row['loadgen']}")
         if _text(row, "converged") == "false":
-            texts.append("not converged within its budget: protocol.budget_s=... measures longer")
+            texts.append(
+                f"not converged within its budget: {_how_much_longer(row)}protocol.budget_s=... measures longer"
+            )
         if _text(row, "unstationary"):
             texts.append(row["unstationary"])
         for title, verdict in _adjusted(row):
@@ -147,6 +151,24 @@ class _Notes:
     @property
     def lines(self) -> list[str]:
         return [f" *{number} {text}" for text, number in self._texts.items()]
+
+
+def _how_much_longer(row: Any) -> str:
+    """Return how many minutes more would make the interval narrow, "" where that can't be estimated.
+
+    An interval narrows with the square root of the blocks; noise with a memory needs more than that.
+    """
+    names = ("measure/half_width", "measure/seconds", "measure/bring_up_s", "measure/blocks")
+    if any(_missing(row, name) for name in names) or row["measure/blocks"] < MINIMUM_BLOCKS:
+        return ""
+    given = _text(row, "protocol.half_width")
+    target = float(given) if given not in ("", "None") else HALF_WIDTH.get(_text(row, "boundary"), HALF_WIDTH["wall"])
+    spent_s = row["measure/seconds"] - row["measure/bring_up_s"]
+    minutes = spent_s * ((row["measure/half_width"] / target) ** 2 - 1) / 60
+    if not math.isfinite(minutes) or minutes <= 0:
+        return ""
+    words = "more than an hour" if minutes > 60 else f"about {counted(max(1, round(minutes)), 'more minute')}"
+    return f"{words} for +-{target:.0%}; "
 
 
 def _adjusted(row: Any) -> Iterator[tuple[str, str]]:

@@ -118,3 +118,30 @@ def test_gains_give_way_before_speed_factor_and_verdict_do(printed):
     assert "expected" in headings[140]
     assert "expected" not in headings[88] and "both" in headings[88]
     assert "both" not in headings[76] and "images/s" in headings[76]
+
+
+@pytest.mark.parametrize(
+    ("half_width", "boundary", "more"),
+    [
+        (0.06, "wall", "about 3 more minutes for +-3%; "),  # 60 s of blocks x (2^2 - 1)
+        (0.031, "wall", "about 1 more minute for +-3%; "),
+        (0.03, "device", "about 8 more minutes for +-1%; "),
+        (3.0, "wall", "more than an hour for +-3%; "),
+        (0.02, "wall", ""),  # narrow, but undecided
+        (float("inf"), "wall", ""),
+        (float("nan"), "wall", ""),
+    ],
+)
+def test_a_wide_interval_says_how_much_longer(printed, half_width, boundary, more):
+    values = {"measure/half_width": half_width, "measure/seconds": 100.0, "measure/bring_up_s": 40.0}
+    values |= {"measure/blocks": 12.0, "boundary": boundary, f"throughput/{boundary}": 1.0}
+    lines = printed(row("wide", converged="false", **values))
+    assert f" *1 not converged within its budget: {more}protocol.budget_s=... measures longer" in lines
+
+
+def test_the_target_that_was_asked_for_counts(printed):
+    values = {"measure/half_width": 0.1, "measure/seconds": 60.0, "measure/bring_up_s": 0.0, "measure/blocks": 12.0}
+    lines = printed(row("wide", converged="false", **values, **{"protocol.half_width": "0.05"}))
+    assert any("about 3 more minutes for +-5%" in line for line in lines)
+    lines = printed(row("few", converged="false", **{**values, "measure/blocks": 4.0}))
+    assert any("budget: protocol.budget_s" in line for line in lines)

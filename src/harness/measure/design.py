@@ -157,6 +157,16 @@ class Orders:
         return row[::-1]
 
 
+def set_aside(group: Sequence[Contrast]) -> bool:
+    """Forget the open block of quartets that were measured together if it holds a stall; return whether it did."""
+    stalls = [found for contrast in group if (found := contrast.samples.open_stall) is not None]
+    if not stalls or not all(contrast.samples.sets_aside for contrast in group):
+        return False
+    for contrast in group:
+        contrast.samples.set_aside(stalls[0])
+    return True
+
+
 @dataclass
 class Contrast:
     """One quartet (or the one or two cells that are left without a technique)."""

@@ -24,7 +24,7 @@ from harness.measure.bring_up import bring_up, unsteady, usual_recipe, verified,
 from harness.measure.ceilings import Ceilings
 from harness.measure.cell import Cell, CellResult, Loaded, Turn, Warmup
 from harness.measure.coordinator import BUSY, ONE_AT_A_TIME, Handle, Worker, admits_one_process, turns, workers
-from harness.measure.design import Contrast, Design, Orders, alone, cells_of, cells_that_fit, first_part
+from harness.measure.design import Contrast, Design, Orders, alone, cells_of, cells_that_fit, first_part, set_aside
 from harness.measure.inspection import Inspections
 from harness.measure.progress import Progress
 from harness.measure.samples import Samples
@@ -252,6 +252,8 @@ class _DesignRun:
                 self.coursework_ms[name] = found
             warmup = warm_up_cell(name, self.handles[name], self.settings, self.device, self.progress)
             self.warmups.setdefault(name, warmup)
+            for contrast in (one for one in self.open() if name in one.roles):
+                contrast.samples.warmed_ms[contrast.roles[name]] = 1e3 * warmup.seconds / max(1, warmup.iterations)
         except CellError as error:
             self.cell_failed(name, error)
             self._let_go()
@@ -306,6 +308,8 @@ class _DesignRun:
         """Visit the cells of a group once, and close the block of each of its quartets."""
         began = time.monotonic()
         slowed = self.visit(group, number)
+        if set_aside(group):  # not of the budget, which a stall may be longer than
+            return
         self.blocks_s += time.monotonic() - began
         restarts = max(contrast.restarts for contrast in self.open())
         share_s = (self.budget_s - before_s) / max(1, restarts - number)
@@ -458,6 +462,7 @@ class _DesignRun:
             f"{samples.slowed} of {counted(samples.blocks, 'block')} measured on a chip that was slowing down"
             if samples.slowed
             else "",
+            samples.stall_note,
         ]
         return Measurement(
             samples=samples,

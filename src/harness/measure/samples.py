@@ -2,19 +2,44 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from harness.measure.cell import Slice
+from harness.system.counts import counted
 
 if TYPE_CHECKING:
     import pandas
 
 COLUMNS = ("cell", "build", "restart", "block", "order", "previous", "boundary", "milliseconds")
+# An iteration stalled that took so many times as long as is usual and so much longer, if that is this share of what its
+# whole visit usually takes: a suspended machine, a stolen CPU. What is shorter is noise, which intervals hold.
+STALL_TIMES, STALL_MS, STALL_SHARE = 3.0, 200.0, 0.5
+FEW = 3  # iterations: so many tell by themselves what is usual
+SET_ASIDE, SET_ASIDE_EVERY = 3, 4  # stalled blocks are measured again: these, and one more for so many blocks
 MOST_ROWS = 2_000_000  # of a file, but for one a visit: 2.1 bytes each for times of the host's clock, 8 at most
+
+
+@dataclass(frozen=True)
+class Stall:
+    """An iteration far outside its neighbours, and what they take; milliseconds."""
+
+    ms: float
+    usual_ms: float
+
+
+def stall(milliseconds: Sequence[float], usual_ms: float) -> Stall | None:
+    """Return the longest iteration of a visit if some of them stalled; None where `usual_ms` is NaN."""
+    timed = np.asarray(milliseconds, dtype=float)
+    far = timed[timed > STALL_TIMES * usual_ms + STALL_MS]
+    if not far.size or float(np.sum(far - usual_ms)) < STALL_SHARE * usual_ms * timed.size:
+        return None
+    return Stall(float(far.max()), usual_ms)
 
 
 class Samples:
@@ -31,6 +56,11 @@ class Samples:
         self.discarded = 0  # blocks forgotten because the chip was slowing down
         self.launch_bound = False  # a cell has no device boundary because its launches take the host longer
         self.slowed = 0  # blocks kept although it was
+        self.stalls: list[Stall] = []  # one for each block that was set aside for it
+        self.stalled = 0  # blocks kept although an iteration of theirs stalled
+        self.open_stall: Stall | None = None  # the longest of the open block
+        self.warmed_ms: dict[str, float] = {}  # of an iteration in the warm-up, by role
+        self._medians: dict[tuple[str, str], list[float]] = {}  # of complete visits, ms
         self._blocks: dict[str, list[list[float]]] = {}
         self._replication: dict[str, list[tuple[int, int]]] = {}  # restart and build of those blocks
         self._previous: dict[str, list[list[str]]] = {}  # who was visited before each of their visits
@@ -46,10 +76,22 @@ class Samples:
         `previous` names the cell that was visited just before, "" where there was none.
         """
         self._open.append((role, restart, block, order, previous, visit))
+        for boundary, milliseconds in visit.milliseconds.items():
+            found = stall(milliseconds, self._usual_ms(role, boundary, milliseconds))
+            if found is not None and (self.open_stall is None or found.ms > self.open_stall.ms):
+                self.open_stall = found
+
+    def _usual_ms(self, role: str, boundary: str, milliseconds: Sequence[float]) -> float:
+        """Return what an iteration usually takes, NaN where nothing tells: of few, their neighbours' visits do."""
+        if len(milliseconds) >= FEW:
+            return float(np.median(milliseconds))
+        known = self._medians.get((role, boundary))
+        return min(known) if known else self.warmed_ms.get(role, math.nan)
 
     def close_block(self, restart: int, slowed: bool = False, build: int = 0) -> None:
         """Complete the block: its value per cell is images / seconds."""
         self.slowed += slowed
+        self.stalled += self.open_stall is not None
         values: dict[str, dict[str, float]] = {}
         before: dict[str, dict[str, str]] = {}
         for role, _, block, order, previous, visit in self._open:
@@ -57,6 +99,7 @@ class Samples:
                 timed = np.array(milliseconds, dtype=float)
                 self._visits.append(((role, build, restart, block, order, previous, boundary), timed))
                 self._milliseconds.setdefault((role, boundary), []).append(timed)
+                self._medians.setdefault((role, boundary), []).append(float(np.median(timed)))
                 images = self.batch_size * len(milliseconds)
                 values.setdefault(boundary, {})[role] = images / (sum(milliseconds) / 1e3)
                 before.setdefault(boundary, {})[role] = previous
@@ -65,18 +108,40 @@ class Samples:
                 self._blocks.setdefault(boundary, []).append([by_role[role] for role in self.roles])
                 self._replication.setdefault(boundary, []).append((restart, build))
                 self._previous.setdefault(boundary, []).append([before[boundary][role] for role in self.roles])
-        self._open = []
+        self.forget_visits()
         self.groups.append(restart)
         self.builds.append(build)
 
     def forget_visits(self) -> None:
         """Forget the visits of the open block: it begins anew."""
-        self._open = []
+        self._open, self.open_stall = [], None
 
     def discard_block(self) -> None:
-        """Forget the open block: the chip was slowed down while it was measured."""
+        """Forget the open block: the chip was slowed down, or an iteration stalled, while it was measured."""
         self.forget_visits()
         self.discarded += 1
+
+    def set_aside(self, stalled: Stall) -> None:
+        """Forget the open block, in which an iteration stalled, here or in a cell that is measured beside these."""
+        self.stalls.append(self.open_stall or stalled)
+        self.discard_block()
+
+    @property
+    def sets_aside(self) -> bool:
+        """Whether one more stalled block is measured again: if too many stall, that is how the cells are."""
+        return len(self.stalls) < SET_ASIDE + self.blocks // SET_ASIDE_EVERY
+
+    @property
+    def stall_note(self) -> str:
+        """Tell of stalled blocks; "" where there were none."""
+        longest = max(self.stalls, key=lambda found: found.ms, default=None)
+        notes = []
+        if longest is not None:
+            again = f"{counted(len(self.stalls), 'block')} measured again: an iteration stalled"
+            notes.append(f"{again} ({longest.ms:,.0f} ms where {longest.usual_ms:,.3g} ms are usual)")
+        if self.stalled:
+            notes.append(f"{self.stalled} of {counted(self.blocks, 'block')} hold an iteration that stalled")
+        return "; ".join(notes)
 
     def throughput(self, boundary: str) -> np.ndarray:
         """Return images/s [blocks, cells] of a boundary, cells in the order of `roles`.

@@ -15,9 +15,11 @@ import numpy as np
 
 from harness.config import ProtocolConfig
 from harness.measure.protocol import Measurement
+from harness.measure.samples import Samples
 from harness.measure.stopping import host_bound, host_shares, interaction_on
 from harness.stats import Interaction, coursework_factor, coursework_verdict, percentile
 from harness.stats.interaction import of_one_build
+from harness.stats.intervals import MINIMUM_BLOCKS, mean_interval
 from harness.stats.roles import ROLES, prefix_of
 from harness.stats.stationarity import carry_over
 
@@ -53,7 +55,7 @@ def analyse(measurement: Measurement, settings: ProtocolConfig, build_sd: float 
         interactions = {name: of_one_build(found, build_sd) for name, found in interactions.items()}
     metrics: dict[str, float] = {}
     for boundary in samples.boundaries:
-        metrics |= _speeds(measurement, boundary, interactions.get(boundary))
+        metrics |= _speeds(measurement, boundary, interactions.get(boundary), settings.level)
     if "wall" in samples.boundaries:
         for role in samples.roles:
             metrics |= _latency(prefix_of(role), samples.milliseconds(role, "wall"))
@@ -77,8 +79,11 @@ def analyse(measurement: Measurement, settings: ProtocolConfig, build_sd: float 
     )
 
 
-def _speeds(measurement: Measurement, boundary: str, interaction: Interaction | None) -> dict[str, float]:
-    """Return throughputs, gains and factor on one boundary; the primary one's also under the short names."""
+def _speeds(measurement: Measurement, boundary: str, interaction: Interaction | None, level: float) -> dict[str, float]:
+    """Return throughputs, gains and factor on one boundary; the primary one's also under the short names.
+
+    Gains and factor have intervals at `level`.
+    """
     roles = measurement.samples.roles
     logs = np.log(measurement.samples.throughput(boundary))
     means = dict(zip(roles, np.exp(logs.mean(axis=0)).tolist(), strict=True))
@@ -86,10 +91,29 @@ def _speeds(measurement: Measurement, boundary: str, interaction: Interaction | 
     gains = {role: means[role] / means["baseline"] for role in means if role != "baseline"}
     if interaction is not None:
         gains["expected"] = gains["arch"] * gains["hw"]
+    gains |= _gain_intervals(measurement.samples, boundary, logs, gains, level)
     for name in (f"{SHORT[boundary]}_", *([""] if boundary == measurement.primary else [])):
         out |= {f"gain/{name}{key}": value for key, value in gains.items()}
         if interaction is not None:
             out |= {f"interaction/{name}{key}": getattr(interaction, key) for key in ("factor", "low", "high")}
+    return out
+
+
+def _gain_intervals(
+    samples: Samples, boundary: str, logs: np.ndarray, gains: Mapping[str, float], level: float
+) -> dict[str, float]:
+    """Return `arch_low`, `arch_high` and so on of measured gains, from the scatter of ln(gain) over the blocks.
+
+    `logs` is ln(throughput), [blocks, cells]. None with fewer blocks than can show their own noise.
+    """
+    out: dict[str, float] = {}
+    if len(logs) < MINIMUM_BLOCKS:
+        return out
+    column = {role: logs[:, place] for place, role in enumerate(samples.roles)}
+    for role in (role for role in gains if role in column):
+        found = mean_interval(column[role] - column["baseline"], *samples.replication(boundary))
+        half = float(found.half_width(level))
+        out |= {f"{role}_low": gains[role] * math.exp(-half), f"{role}_high": gains[role] * math.exp(half)}
     return out
 
 

@@ -97,6 +97,12 @@ declare(
     ),
     Metric("gain/{arch,hw}", "ratio", HIGHER, "of one side alone", Column(), of="quartet"),
     Metric("gain/{device,wall,e2e}_{arch,hw,combined,expected}", "ratio", HIGHER, "by boundary", of="quartet"),
+    Metric(
+        "gain/{arch,hw,combined}_{low,high}", "ratio", NEUTRAL, "interval of a gain, at `protocol.level`", of="quartet",
+    ),
+    Metric(
+        "gain/{device,wall,e2e}_{arch,hw,combined}_{low,high}", "ratio", NEUTRAL, "likewise, by boundary", of="quartet",
+    ),
     Metric("interaction/{device,wall,e2e}_{factor,low,high}", "ratio", NEUTRAL, "by boundary", of="quartet"),
     Metric(
         "gain/{at_slo,offline,single_stream}_{arch,hw,combined,expected}", "ratio", HIGHER, "under load", of="quartet",
@@ -120,7 +126,9 @@ declare(
         "measure/{blocks,restarts,builds}", "count", NEUTRAL, "that were measured; under load, blocks are repeats",
         of="quartet",
     ),
-    Metric("measure/discarded_blocks", "count", LOWER, "on a chip that was slowing down", of="quartet"),
+    Metric(
+        "measure/discarded_blocks", "count", LOWER, "measured again: a chip that slowed down, a stall", of="quartet",
+    ),
     Metric("measure/{seconds,bring_up_s}", "s", LOWER, "in all; until the first block", of="quartet"),
     Metric(
         "measure/{design_quartets,design_cells}", "count", NEUTRAL,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pandas
 import pyarrow.parquet
 import pytest
 
 from harness.measure.cell import Slice
-from harness.measure.samples import COLUMNS, Samples
+from harness.measure.samples import COLUMNS, Samples, Stall, stall
 from harness.stats.roles import ROLES
 
 # milliseconds of the iterations of each cell, in two blocks
@@ -100,3 +102,33 @@ def test_a_file_of_very_many_iterations_is_bounded_and_says_so(tmp_path, monkeyp
 def test_a_file_of_an_ordinary_size_is_alone_and_whole(samples, tmp_path):
     assert samples.write(tmp_path / "samples.parquet") == (tmp_path / "samples.parquet",)
     assert pyarrow.parquet.read_schema(tmp_path / "samples.parquet").metadata[b"kept_every"] == b"1"
+
+
+def test_an_iteration_far_outside_its_neighbours_is_a_stall():
+    assert stall([10.0] * 24 + [30_000.0], 10.0) == Stall(30_000.0, 10.0)
+    assert stall([10.0] * 24 + [100.0], 10.0) is None  # noise, which intervals hold
+    assert stall([10.0] * 2_000 + [300.0], 10.0) is None  # of a long visit it is next to nothing
+    assert stall([900.0, 700.0, 800.0], 800.0) is None
+    assert stall([30_000.0], math.nan) is None
+
+
+@pytest.mark.parametrize("iterations", [1, 25])
+def test_a_stall_is_found_by_its_visit_or_by_the_visits_before(iterations):
+    samples = Samples(["baseline"], 1)
+    samples.warmed_ms["baseline"] = 350.0 / iterations
+    for block, longest in enumerate([30_000.0, 10.0, 30_000.0]):
+        usual = [300.0 / iterations] * (iterations - 1)
+        samples.add("baseline", 0, block, 0, Slice({"wall": [*usual, max(longest, 300.0 / iterations)]}))
+        assert (samples.open_stall is not None) == (longest > 10)
+        samples.close_block(0)
+    assert samples.stalled == 2 and samples.open_stall is None
+    assert samples.stall_note == "2 of 3 blocks hold an iteration that stalled"
+
+
+def test_stalled_blocks_are_set_aside_only_so_often():
+    samples = Samples(["baseline"], 1)
+    for _ in range(3):
+        assert samples.sets_aside
+        samples.set_aside(Stall(30_002.0, 12.0))
+    assert not samples.sets_aside and samples.discarded == 3
+    assert samples.stall_note == ("3 blocks measured again: an iteration stalled (30,002 ms where 12 ms are usual)")

@@ -67,6 +67,27 @@ def test_a_chip_that_stays_hot_is_measured_as_it_is_once_the_budget_is_over_and_
     assert found.note == "3 of 3 blocks measured on a chip that was slowing down"
 
 
+def test_a_block_in_which_an_iteration_stalled_is_measured_again_and_that_is_told(prepared, monkeypatch):
+    """As on a laptop that is suspended, or a virtual machine whose processor is taken away for half a minute."""
+    pair = list(prepared("arch=identity", "hw=none", "reference=engine")[1].values())
+    visits, ask = [], Worker.ask
+
+    def stalling(self, name, argument=None, timeout_s=300.0):
+        found = ask(self, name, argument, timeout_s)
+        if name == "slice" and "wall" in found.milliseconds:
+            visits.append(found)
+            if len(visits) == 4:
+                found.milliseconds["wall"][-1] = 30_002.0
+        return found
+
+    monkeypatch.setattr(Worker, "ask", stalling)
+    found = measure(pair, QUICK, "wall", Silent())
+    assert (found.samples.blocks, found.samples.discarded, found.samples.stalled) == (3, 1, 0)
+    assert found.note.startswith("1 block measured again: an iteration stalled (30,002 ms where ")
+    assert found.samples.frame()["milliseconds"].max() < 30_000
+    assert len(found.samples.frame().drop_duplicates(["cell", "block"])) == 2 * 3
+
+
 def refusing(command: str, text: str, monkeypatch) -> None:
     """Let every worker answer one command with this error."""
     ask = Worker.ask

@@ -15,6 +15,7 @@ from harness.measure.samples import Samples
 from harness.measure.stopping import Standing, standing
 from harness.results.analyse import analyse
 from harness.stats import estimate
+from harness.stats.intervals import mean_interval
 from harness.stats.roles import ROLES
 
 SETTINGS = ProtocolConfig()
@@ -54,6 +55,19 @@ def test_factor_and_gains_are_those_of_the_geometric_means():
         assert metrics[f"gain/wall_{name}"] == pytest.approx(value)
     assert metrics["interaction/factor"] == pytest.approx(1.5)
     assert metrics["interaction/wall_factor"] == pytest.approx(1.5)
+
+
+def test_gains_have_the_intervals_of_their_blocks():
+    generator = np.random.default_rng(4)
+    blocks = [wall(*([ms * math.exp(generator.normal(0, 0.02))] for ms in (40, 20, 10, 5))) for _ in range(12)]
+    found = analyse(measurement(blocks), SETTINGS).metrics
+    logs = np.log([[block["wall"][role][0] for role in ROLES] for block in blocks])
+    series = logs[:, 0] - logs[:, ROLES.index("arch")]
+    half = float(mean_interval(series).half_width(SETTINGS.level))
+    assert found["gain/arch_low"] == found["gain/wall_arch_low"] == pytest.approx(found["gain/arch"] * math.exp(-half))
+    assert found["gain/arch_high"] == pytest.approx(found["gain/arch"] * math.exp(half))
+    assert found["gain/hw_low"] < 4.0 < found["gain/hw_high"] and "gain/expected_low" not in found
+    assert "gain/arch_low" not in analyse(measurement(blocks[:4]), SETTINGS).metrics
 
 
 def test_a_block_weighs_its_iterations_by_their_time():

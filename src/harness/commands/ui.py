@@ -20,6 +20,7 @@ from typing import IO
 from harness.config import TrackingConfig
 from harness.system.command import CommandParser, run_command, whole_number
 from harness.system.errors import UserError
+from harness.system.processes import start_guarded
 from harness.system.secrets import redacted, without_user
 from harness.tracking.store import Store, find_store, shown, sqlite_path
 from harness.tracking.view import install_views, view_url, views
@@ -92,9 +93,7 @@ def _server(store: Store, host: str, port: int) -> Iterator[subprocess.Popen[byt
     environment["MLFLOW_BACKEND_STORE_URI"] = store.uri  # not as an argument: everybody sees those, passwords included
     with tempfile.TemporaryFile() as log:
         # A session of its own, so that one signal reaches the whole family and Ctrl-C only reaches us.
-        process = subprocess.Popen(
-            command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment, start_new_session=True
-        )
+        process = start_guarded(command, stdout=log, stderr=log, env=environment)
         try:
             _wait_until_it_answers(process, f"http://{_reachable(host)}:{port}/health", log)
             yield process

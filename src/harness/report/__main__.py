@@ -26,6 +26,7 @@ from harness.report.table import print_table
 from harness.report.text import print_findings
 from harness.system.command import CommandParser, number, run_command
 from harness.system.errors import UserError
+from harness.system.tables import new_console
 from harness.tracking.store import resolve_uri
 
 UNDECIDED = 3  # no cell is slower for sure, but some may be
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
-    console = Console() if sys.stdout.isatty() else Console(width=140)
+    console = new_console()
     uri = options.uri or resolve_uri(None, TrackingConfig().root)[0]
     gate = parse_gate(options.fail_on) if options.fail_on else None
     if gate is None and options.undecided:

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from harness.system.errors import UserError, first_line
+from harness.report.table import plain_table
+from harness.system.errors import UserError, first_line, kind_and_first_line, plain
 from harness.tracking.load import find_sweep, load
 
 if TYPE_CHECKING:
     import pandas
 
 RESULTS = "results.csv"
+_COLUMNS = {  # of files that were written since version 0.1.0 was begun
+    "samples.parquet": ("cell", "boundary", "milliseconds"),
+    "visits.parquet": ("cell", "boundary", "iterations", "milliseconds"),
+    "telemetry.parquet": ("cell", "seconds"),
+}
+_POSITIVE = re.compile(r"^interaction/(\w+_)?(factor|low|high)$|^gain/|(^|/)(throughput|latency_ms)/")
+_LIMIT = re.compile(r"(^interaction/|_)(\w+_)?(low|high)$")
 _NEEDED = ("run_id", "run_name", "status", "model", "arch", "hw", "batch_size", "engine", "reference")
 
 
@@ -57,10 +67,28 @@ def open_study(what: str | None, uri: str | None = None) -> Study:
 
     """
     if what and Path(what).is_dir():
-        return _of_folder(Path(what))
-    sweep = find_sweep(what, uri)
-    frame = load(sweep.run_id, uri)
-    return Study(sweep.name, frame, sweep.command, _StoreFiles(sweep.uri), sweep.run_id, sweep.left_out)
+        study = _of_folder(Path(what))
+    else:
+        sweep = find_sweep(what, uri)
+        files, frame = _StoreFiles(sweep.uri), load(sweep.run_id, uri)
+        study = Study(plain(sweep.name), frame, plain(sweep.command), files, sweep.run_id, plain(sweep.left_out))
+    _check_numbers(study)
+    return replace(study, frame=plain_table(study.frame))
+
+
+def _check_numbers(study: Study) -> None:
+    """Raise UserError for a speed, a time, a gain or a factor that can't be one: negative, zero or infinite."""
+    import pandas
+
+    for name in (str(name) for name in study.frame):
+        if not _POSITIVE.search(name) or not pandas.api.types.is_numeric_dtype(study.frame[name]):
+            continue
+        values = study.frame[name]
+        # a limit of an interval that says nothing may be 0 or infinite
+        wrong = values < 0 if _LIMIT.search(name) else (values <= 0) | (values == math.inf)
+        for number in wrong[wrong].index:
+            run = plain(str(study.frame.loc[number, "run_name"]))
+            raise UserError(f"{study.name}: {name} of {run} is {values[number]:g}, which none can be.")
 
 
 def _of_folder(folder: Path) -> Study:
@@ -71,7 +99,7 @@ def _of_folder(folder: Path) -> Study:
         raise UserError(f"{folder} is not a study: it has no {RESULTS} (experiments/collect.py writes one)")
     try:
         frame = pandas.read_csv(path, dtype=str)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} can't be read as a table: {first_line(error)}") from error
     missing = [name for name in _NEEDED if name not in frame]
     if missing:
@@ -81,7 +109,7 @@ def _of_folder(folder: Path) -> Study:
             frame[name] = pandas.to_numeric(frame[name], errors="coerce")
         else:
             frame[name] = frame[name].astype(object).where(frame[name].notna(), None)
-    return Study(_name(folder.resolve()), frame, "", _FolderFiles(folder))
+    return Study(plain(_name(folder.resolve())), frame, "", _FolderFiles(folder))
 
 
 def _name(place: Path) -> str:
@@ -107,10 +135,9 @@ class _FolderFiles:
 
     def json(self, run_id: str, name: str) -> Mapping[str, Any]:
         path = self.folder / name
-        found = dict(json.loads(path.read_text())) if path.is_file() else {}
-        return (
-            dict(found["runs"].get(run_id, {})) if "runs" in found else found
-        )  # one file for all quartets, or one for each
+        found = _json(path) if path.is_file() else {}
+        # one file for all quartets, or one for each
+        return _mapping(_mapping(found["runs"], path).get(run_id, {}), path) if "runs" in found else found
 
 
 @dataclass(frozen=True)
@@ -128,13 +155,11 @@ class _StoreFiles:
 
     def json(self, run_id: str, name: str) -> Mapping[str, Any]:
         with self._file(run_id, name) as path:
-            return dict(json.loads(path.read_text())) if path else {}
+            return _json(path) if path else {}
 
     def _table(self, run_id: str, name: str) -> pandas.DataFrame | None:
-        import pandas
-
         with self._file(run_id, name) as path:
-            return pandas.read_parquet(path) if path else None
+            return _parquet(path) if path else None
 
     @contextmanager
     def _file(self, run_id: str, name: str) -> Iterator[Path | None]:
@@ -164,6 +189,37 @@ def _rows(path: Path, run_id: str) -> pandas.DataFrame | None:
 
 @lru_cache(maxsize=4)
 def _table(path: Path) -> pandas.DataFrame | None:
+    return _parquet(path) if path.is_file() else None
+
+
+def _parquet(path: Path) -> pandas.DataFrame:
+    """Read a table of a quartet; raise UserError for what is none."""
     import pandas
 
-    return pandas.read_parquet(path) if path.is_file() else None
+    try:
+        found = pandas.read_parquet(path)
+    except Exception as error:  # of pyarrow, each damage has its own
+        raise UserError(f"{path} can't be read as a table: {kind_and_first_line(error)[:200]}") from error
+    needed = _COLUMNS.get(path.name, ())
+    for name in needed:
+        if name not in found:
+            raise UserError(f"{path} lacks the column {name!r}: is it a file of a study?")
+    if "milliseconds" in needed:
+        times = found["milliseconds"]
+        if not pandas.api.types.is_numeric_dtype(times) or not times.between(0, math.inf, inclusive="neither").all():
+            raise UserError(f"{path} holds milliseconds that no iteration takes: all must be above 0.")
+    return found
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """Read a JSON file of a quartet; raise UserError for what is none."""
+    try:
+        return _mapping(json.loads(path.read_text(encoding="utf-8")), path)
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} can't be read as JSON: {first_line(error)[:200]}") from error
+
+
+def _mapping(found: Any, path: Path) -> dict[str, Any]:
+    if not isinstance(found, dict):
+        raise UserError(f"{path} holds {type(found).__name__}, where names with values are expected")
+    return found

@@ -17,6 +17,7 @@ from harness.stats.interaction import MINIMUM_BLOCKS
 from harness.stats.multiplicity import CORRECTIONS
 from harness.stats.roles import ROLES, prefix_of
 from harness.system.counts import counted, limits
+from harness.system.errors import plain
 from harness.system.tables import new_table, print_fitting
 from harness.tracking.store import shown
 
@@ -34,6 +35,7 @@ def print_table(console: Console, frame: pandas.DataFrame, uri: str | None) -> N
 
     `uri` is the store that it was read from; None for a committed study.
     """
+    frame = plain_table(frame)
     measured = frame[frame["status"] == "FINISHED"]
     if len(measured) and _has(measured, *(name for name in frame if "throughput/" in str(name))):
         labels = _labels(measured)
@@ -49,6 +51,14 @@ def print_table(console: Console, frame: pandas.DataFrame, uri: str | None) -> N
         console.print(
             f"Stored in {shown(uri)}. Browse: make ui (or python -m harness.ui).", highlight=False, soft_wrap=True
         )
+
+
+def plain_table(frame: pandas.DataFrame) -> pandas.DataFrame:
+    """Return a table whose texts write nothing but themselves on a terminal."""
+    texts = frame.select_dtypes(["object", "string"]).columns
+    return frame.assign(
+        **{name: frame[name].map(lambda value: plain(value) if isinstance(value, str) else value) for name in texts}
+    )
 
 
 def _labels(frame: pandas.DataFrame) -> dict[str, str]:

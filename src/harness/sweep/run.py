@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -41,6 +40,7 @@ from harness.system.interruption import Interruption
 from harness.system.machine import gpu
 from harness.system.processes import this_process
 from harness.system.secrets import redacted
+from harness.system.tables import new_console
 from harness.tracking import Store, end_killed, exclusive, install_views, open_store
 from harness.tracking.liveness import PROCESS_TAG, living
 from harness.tracking.outbox import Outbox, RowLost, deliver, outbox_of, reason_of
@@ -81,7 +81,7 @@ def run_sweep(
     """
     planned = plan_sweep(composed.jobs)
     launcher = choose_launcher(overrides, planned.device, composed.hydra)
-    console = Console() if sys.stdout.isatty() else Console(width=140)
+    console = new_console()
     if composed.jobs[0].config.dry_run:
         return EndedSweep(dry_run(console, planned, launcher.devices), None, "")
     with ExitStack() as alive:

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from harness.system.errors import UserError
+from harness.system.errors import UserError, plain
 from harness.system.secrets import redacted
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -70,7 +70,7 @@ def run_command(name: str, command: Callable[[], int], interrupted: str = "inter
     try:
         return command()
     except UserError as error:
-        print(f"{name}: {redacted(str(error))}", file=sys.stderr)
+        print(f"{name}: {plain(redacted(str(error)))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         if interrupted:

@@ -25,12 +25,17 @@ def kind_and_first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {first_line(error)}"
 
 
+def plain(text: str) -> str:
+    """Return a text without what moves a terminal's cursor, colours it or links: names may come from anybody."""
+    return _ESCAPES.sub("", text)
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of what an error says, with the next one where it ends in a colon; no terminal escapes.
 
     "no message" where it says nothing.
     """
-    lines = [line.strip() for line in _ESCAPES.sub("", str(error)).splitlines() if line.strip()]
+    lines = [line.strip() for line in plain(str(error)).splitlines() if line.strip()]
     if not lines:
         return "no message"
     return f"{lines[0]} {lines[1]}" if lines[0].endswith(":") and len(lines) > 1 else lines[0]

@@ -13,11 +13,14 @@ import ctypes
 import os
 import signal
 import socket
+import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from pathlib import Path
+from typing import Any
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
@@ -46,6 +49,33 @@ def no_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+_GUARD = "from harness.system.processes import guard; guard()"
+
+
+def start_guarded(command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
+    """Start a command in a session of its own that ends with this process, all it has started with it.
+
+    A process between both waits for the end of a pipe that only this one holds: also a kill closes it. `options` are
+    Popen's.
+    """
+    return subprocess.Popen(
+        [sys.executable, "-c", _GUARD, *command], stdin=subprocess.PIPE, start_new_session=True, **options
+    )
+
+
+def guard() -> None:
+    """Run this process's arguments as a command, and end the session with it or with whoever started this process."""
+    child = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
+
+    def watch() -> None:
+        sys.stdin.buffer.read()
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+    status = child.wait()
+    os._exit(status if status >= 0 else 128 - status)
 
 
 _STATE, _START_TICKS = 0, 19  # fields of /proc/PID/stat behind the command's name, proc(5)

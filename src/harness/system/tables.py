@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 from rich.console import Console, RenderableType
@@ -10,6 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 _GAP = 2  # spaces between two columns, and before a row's values
+
+
+def new_console() -> Console:
+    """Return a console on the standard output: names in brackets are no markup, and a file has 140 columns."""
+    return Console(markup=False, width=None if sys.stdout.isatty() else 140)
 
 
 def new_table() -> Table:

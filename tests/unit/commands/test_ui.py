@@ -56,7 +56,7 @@ def test_a_server_that_does_not_start_says_why_and_leaves_no_process(store):
 
 def test_a_stores_password_is_not_among_the_servers_arguments_which_everybody_sees(store, monkeypatch):
     started = []
-    monkeypatch.setattr(ui.subprocess, "Popen", lambda *given, **_: started.append(given) or sys.exit())
+    monkeypatch.setattr(ui, "start_guarded", lambda *given, **_: started.append(given) or sys.exit())
     secret = ui.Store("postgresql://me:ca/n@ry@host/db", store.experiment_id, store.experiment, None)
     with pytest.raises(SystemExit), ui._server(secret, "127.0.0.1", 1):
         pytest.fail("it must not start")

@@ -60,7 +60,7 @@ def _answer(options: argparse.Namespace) -> int:
         split=(options.split or SPLIT) if options.simulate else None,
     )
     found = answer(find_curves(options.study, options.uri), question)
-    print_answer(Console(), found)
+    print_answer(Console(markup=False), found)
     if options.json is not None:
         _write(options.json, found)
     return 0

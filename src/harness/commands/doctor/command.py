@@ -43,7 +43,9 @@ def _run(arguments: Sequence[str] | None) -> int:
             (diagnosis.cannot_build for diagnosis in found if diagnosis.engine == options.engine), "no such engine"
         )
         raise UserError(f"{options.engine}: {reason}")
-    console = Console(stderr=options.json)  # so that --json leaves nothing but JSON on the standard output
+    console = Console(
+        stderr=options.json, markup=False
+    )  # so that --json leaves nothing but JSON on the standard output
     if not options.json:
         print_machine(console, machine, device)
         print_engines(console, found)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import signal
-import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -30,6 +29,7 @@ from harness.sweep.plan import check_config, check_options
 from harness.system.command import CommandParser, quiet, run_command
 from harness.system.counts import counted
 from harness.system.errors import CellError, UserError
+from harness.system.tables import new_console
 from harness.techniques import arch
 from harness.techniques.finetuned import base_model, folder_of
 
@@ -92,7 +92,7 @@ def _train_all(configs: Sequence[HarnessConfig]) -> int:
     check_training(configs, device)
     check_writable(Path(configs[0].checkpoints.dir), "checkpoints.dir")
     store = open_store(configs[0].tracking)
-    console = Console() if sys.stdout.isatty() else Console(width=140)
+    console = new_console()
     failed = 0
     # the unmodified model first: the others start from it and learn from its answers
     for config in sorted(configs, key=_is_changed):

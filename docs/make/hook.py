@@ -15,7 +15,7 @@ from mkdocs.structure.files import File, Files
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SOURCE = REPOSITORY / "src" / "harness"
-MADE = {"reference/options.md": options.page, "reference/commands.md": commands.page,
+MADE = {"reference/options.md": lambda _: options.page(), "reference/commands.md": commands.page,
         "reference/results.md": results.page}  # fmt: skip
 COPIED = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md", "SECURITY.md": "security.md"}
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")

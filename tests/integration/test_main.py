@@ -34,7 +34,7 @@ def test_help_names_every_group_and_option_and_leaves_nothing(tmp_path, plain_en
     assert "arch: early_exit, grouped, identity, low_rank, none, pruned, reduced_depth, reduced_growth" in done.stdout
     for group in ("model", "hw", "engine", "batch", "scenario", "data", "protocol", "tracking", "experiment"):
         assert f"{group}: " in done.stdout
-    assert "budget_s: 240.0" in done.stdout
+    assert "protocol.budget_s=240.0 " in done.stdout
     assert list(tmp_path.iterdir()) == []
 
 

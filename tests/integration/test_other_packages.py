@@ -47,10 +47,10 @@ sys.exit(status)
     groups = {line.split(":")[0]: line for line in done.stdout.splitlines() if ": " in line}
     assert "example_net" in groups["model"]
     assert "half_resolution" in groups["arch"]
-    assert "  half_resolution:\n    enabled: false\n    factor: 2\n" in done.stdout
-    assert "node_by_node" in groups["engine"] and "  node_repeats: 1\n" in done.stdout
+    assert "\narch.half_resolution.factor=2 " in done.stdout
+    assert "node_by_node" in groups["engine"] and "engine.node_repeats=1 " in done.stdout
     assert "default_fusion" in groups["hw"]
-    assert "  default_fusion:\n    enabled: false\n    cuda_graph: false\n" in done.stdout
+    assert "\nhw.default_fusion.cuda_graph=false" in done.stdout
 
 
 def test_without_the_package_none_is_known(plain_environment):

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import sys
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 from harness import __version__
+from harness.config.described import Option, options
 from harness.sweep.command_line import Job, compose_first, compose_sweep, config_dir, refuse_unreadable, register_schema
 from harness.system.command import INTERRUPTED, CommandParser, quiet, run_command
+from harness.system.errors import UserError
 from harness.system.interruption import Interruption
 
+_COLUMN = 44  # of the meanings in the help
 HYDRA_ANSWERS = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc")
 
 TEXT = """\
@@ -23,7 +29,7 @@ amplify or conflict: baseline, arch, hw and combined cells, measured as one quar
 Groups (choose with group=option)
 {groups}
 
-Options (override with key=value)
+Options (override with key=value; --help GROUP shows one group)
 {options}
 Stacks: 'arch=[grouped,low_rank]'. Options ride along: arch.grouped.groups=8.
 Studies: experiment=NAME. A fleet: hydra/launcher={launchers}.
@@ -43,7 +49,7 @@ def _run(arguments: Sequence[str]) -> int:
         print(f"harness {__version__}")
         return 0
     if parsed.help:
-        print(help_text(parsed.overrides))
+        print(help_text(parsed.overrides, shutil.get_terminal_size((120, 24)).columns))
         return 0
     return _interruptible(arguments, parsed.overrides)
 
@@ -106,15 +112,49 @@ def refuse_wrong_options(jobs: Sequence[Job]) -> None:
         reasons.raise_for(skip=False)
 
 
-def help_text(overrides: Sequence[str]) -> str:
-    """Return the help, its defaults as these overrides leave them; raise UserError for what can't be composed."""
+def help_text(words: Sequence[str], width: int = 100) -> str:
+    """Return the help, its defaults as overrides leave them; with the name of a group, that one's part alone.
+
+    Raises UserError for what can't be composed, and for a group that is none.
+    """
+    named = [word for word in words if "=" not in word]
+    found = options(composed_options([word for word in words if "=" in word]))
+    sections = dict.fromkeys(option.section.partition(".")[0] for option in found)
+    choices = group_choices()
+    for name in named:
+        if name not in sections and name not in choices:
+            raise UserError(
+                f"--help {name}: there is no such group; choose one of {', '.join([*filter(None, sections)])}."
+            )
+    shown = named or [*choices, *sections]
+    groups = "\n".join(f"{group}: {', '.join(names)}" for group, names in choices.items() if group in shown)
+    texts = [_option_text(option, width) for option in found if option.section.partition(".")[0] in shown]
+    if named:
+        return "\n".join(filter(None, [groups, *texts]))
+    launchers = ",".join(sorted(path.stem for path in (config_dir() / "hydra" / "launcher").glob("*.yaml")))
+    return TEXT.format(groups=groups, options="\n".join(filter(None, texts)), launchers=launchers)
+
+
+def composed_options(overrides: Sequence[str]) -> Mapping[str, Any]:
+    """Return the first job's options as plain dictionaries; raise UserError for what can't be composed."""
     from omegaconf import OmegaConf
 
     config = compose_first(overrides)
-    options = OmegaConf.to_yaml(OmegaConf.masked_copy(config, [name for name in config if name != "hydra"]))
-    groups = "\n".join(f"{group}: {', '.join(choices)}" for group, choices in group_choices().items())
-    launchers = ",".join(sorted(path.stem for path in (config_dir() / "hydra" / "launcher").glob("*.yaml")))
-    return TEXT.format(groups=groups, options=options, launchers=launchers)
+    plain = OmegaConf.to_container(OmegaConf.masked_copy(config, [name for name in config if name != "hydra"]))
+    return cast("Mapping[str, Any]", plain)
+
+
+def _option_text(option: Option, width: int) -> str:
+    """Return an option as it is typed, and what it means beside or below it; "" for the switch of a technique."""
+    if option.name.endswith(".enabled"):
+        return ""
+    default = "null" if option.default is None else option.default
+    typed = f"{option.name}={str(default).lower() if isinstance(default, bool) else default}"
+    meaning = f"{option.meaning} [{option.unit}]" if option.unit else option.meaning
+    lines = textwrap.wrap(meaning, max(30, width - _COLUMN), break_on_hyphens=False)
+    if len(typed) < _COLUMN - 1 and lines:
+        typed, lines = f"{typed:<{_COLUMN}}{lines[0]}", lines[1:]
+    return "\n".join([typed, *(" " * _COLUMN + line for line in lines)])
 
 
 def group_choices() -> dict[str, list[str]]:

@@ -18,6 +18,7 @@ from harness.system.errors import UserError, plain
 from harness.system.secrets import redacted
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+PIPE_CLOSED = 141  # 128 + SIGPIPE, as a shell reports it
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -68,7 +69,9 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
 def run_command(name: str, command: Callable[[], int], interrupted: str = "interrupted.") -> int:
     """Return the status of `command()`: 2, and its reason in one or two lines, for UserError; 130 after Ctrl-C."""
     try:
-        return command()
+        status = command()
+        sys.stdout.flush()
+        return status
     except UserError as error:
         print(f"{name}: {plain(redacted(str(error)))}", file=sys.stderr)
         return 2
@@ -76,6 +79,9 @@ def run_command(name: str, command: Callable[[], int], interrupted: str = "inter
         if interrupted:
             print(f"{name}: {interrupted}", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:  # who read the output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor is the rest written at the end
+        return PIPE_CLOSED
 
 
 def quiet() -> None:

@@ -14,8 +14,8 @@ from harness.sweep.main import group_choices
 
 
 @pytest.fixture(scope="module")
-def page(repository):
-    return options.page(repository / "src" / "harness")
+def page():
+    return options.page()
 
 
 @pytest.fixture(scope="module")

@@ -63,7 +63,7 @@ def cells(cache):
 def test_it_is_a_choice_and_its_option_is_shown_with_its_default():
     text = help_text([])
     assert ENGINE in next(line for line in text.splitlines() if line.startswith("engine: "))
-    assert "node_repeats: 1" in text
+    assert "engine.node_repeats=1 " in text
 
 
 def test_its_option_reaches_what_it_builds(cells):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from itertools import product
 import pytest
 
 from harness.sweep.command_line import compose_jobs, config_dir, refuse_unreadable
+from harness.sweep.main import help_text
 from harness.sweep.plan import check_options
 from harness.system.errors import UserError
 from harness.techniques import arch, hw
@@ -243,3 +245,20 @@ def test_an_experiment_preset_brings_its_own_grid_and_a_word_on_the_command_line
     assert [stacks(job) for job in jobs] == [("grouped", "fusion", 2), ("early_exit", "fusion", 2)]
     (job,) = compose_jobs(["experiment=demo", "arch=low_rank"])
     assert stacks(job) == ("low_rank", "fusion", 2)
+
+
+def test_help_says_what_each_option_means_with_its_unit():
+    lines = help_text([]).splitlines()
+    (budget,) = [line for line in lines if line.startswith("protocol.budget_s=")]
+    assert budget.startswith("protocol.budget_s=240.0 ") and "[s]" in budget
+    assert [line for line in lines if line.startswith("arch.grouped.groups=4 ")]
+    options = [line for line in lines if re.match(r"[a-z]+[.][\w.]+=", line)]
+    assert len(options) > 100
+
+
+def test_help_of_a_group_is_that_group_alone_with_the_defaults_that_are_asked_for():
+    text = help_text(["hw", "hw.fp16.io=fp16"])
+    assert "hw.fp16.io=fp16 " in text and text.startswith("hw: compiled, ")
+    assert not re.search(r"^(arch|engine)[.:]", text, re.MULTILINE)
+    with pytest.raises(UserError, match="--help hv: there is no such group; choose one of model, arch, hw"):
+        help_text(["hv"])

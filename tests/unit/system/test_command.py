@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -106,3 +108,21 @@ def test_every_command_complains_in_one_line_with_status_2(module, arguments, ca
 def test_one_of_a_kind_is_not_a_plural():
     assert [counted(n, "restart") for n in (0, 1, 2)] == ["0 restarts", "1 restart", "2 restarts"]
     assert [counted(n, "class", "classes") for n in (1.0, 1000)] == ["1 class", "1000 classes"]
+
+
+def test_a_reader_that_has_gone_is_no_error():
+    code = """
+import sys
+from harness.system.command import run_command
+
+def command():
+    print("x" * 1_000_000)
+    return 0
+
+sys.exit(run_command("harness.x", command))
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.read(10)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141

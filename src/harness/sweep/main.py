@@ -140,7 +140,9 @@ def composed_options(overrides: Sequence[str]) -> Mapping[str, Any]:
     from omegaconf import OmegaConf
 
     config = compose_first(overrides)
-    plain = OmegaConf.to_container(OmegaConf.masked_copy(config, [name for name in config if name != "hydra"]))
+    plain = OmegaConf.to_container(
+        OmegaConf.masked_copy(config, [name for name in config if name != "hydra"]), resolve=True
+    )
     return cast("Mapping[str, Any]", plain)
 
 

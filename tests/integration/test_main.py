@@ -175,7 +175,7 @@ def test_one_failed_job_keeps_its_reason_the_others_their_results_and_the_status
     frame = load("one-fails", str(store_root)).set_index("protocol.worker_timeout_s")
     failed, fine = frame.loc["0.01"], frame.loc["60.0"]
     assert (failed["status"], fine["status"]) == ("FAILED", "FINISHED")
-    assert failed["error"] == "baseline: hung: no answer to 'load' within 0.01 s, killed"
+    assert failed["error"] == "baseline: hung: no reply to 'load' within 0.01 s, killed"
     assert fine["error"] is None
     assert fine["baseline/throughput/wall"] > 0
     assert failed["error"] in output
@@ -237,7 +237,7 @@ def test_an_interrupt_ends_a_sweep_within_seconds_marks_it_and_leaves_no_process
     assert process.returncode == 130
     assert seconds < 10  # the answer comes first: see test_interruption.py
     (line,) = errors.splitlines()
-    assert line.startswith("harness: interrupted: 0 of 1 quartet done. The same command goes on: python -m")
+    assert line.startswith("harness: interrupted: 0 of 1 quartet done. To resume, run the same command: python -m")
     assert "sweep_name=interrupted" in line
     assert "Traceback" not in output
     _, alive = psutil.wait_procs(family, timeout=5)

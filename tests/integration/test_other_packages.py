@@ -124,7 +124,7 @@ def test_its_options_ride_along_and_are_checked_before_any_work(installed):
     wrong = run(installed, "-m", "harness", "model=example_net", "arch=half_resolution",
                 "arch.half_resolution.factor=1", "hw=fusion")  # fmt: skip
     assert wrong.returncode == 2
-    assert "factor=1 is no reduction" in wrong.stderr
+    assert "factor=1 is not a reduction" in wrong.stderr
     unable = run(installed, "-m", "harness", "model=example_net", "engine=eager", "hw=default_fusion")
     assert unable.returncode == 2
     assert "engine eager fuses nothing" in unable.stderr

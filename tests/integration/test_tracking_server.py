@@ -56,7 +56,7 @@ def test_a_row_with_its_files_comes_back_as_it_was_written(server, tmp_path, tmp
 
 def test_whoever_is_not_let_in_is_told_so_in_one_line(server, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "wrong")
-    with pytest.raises(UserError, match="does not let this user in; set MLFLOW_TRACKING_USERNAME"):
+    with pytest.raises(UserError, match="rejects this user; set MLFLOW_TRACKING_USERNAME"):
         open_store(TrackingConfig())
 
 

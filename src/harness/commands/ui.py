@@ -47,7 +47,9 @@ def _run(arguments: Sequence[str] | None) -> int:
         store = find_store(TrackingConfig(root=root, experiment=options.experiment))
         is_elsewhere = store.uri.startswith(("http://", "https://"))
         if is_elsewhere and (options.port is not None or options.host is not None):
-            raise UserError(f"--port and --host are for a server of ours, and the runs are on {shown(store.uri)}.")
+            raise UserError(
+                f"--port and --host apply to a server started here, and the runs are on {shown(store.uri)}."
+            )
         install_views(store)
         if is_elsewhere:
             print(f"The runs are on a server already: open {view_url(store, without_user(store.uri))}", flush=True)

@@ -62,7 +62,7 @@ def registered(group: str) -> dict[str, EntryPoint]:
         known = out.get(entry.name)
         if known is not None and known.dist is None:
             raise UserError(
-                f"{_package(entry)} registers {entry.name!r} as {group}, which is ours; it needs another name."
+                f"{_package(entry)} registers {entry.name!r} as {group}, which is built in; it needs another name."
             )
         if known is not None and known.value != entry.value:
             raise UserError(
@@ -85,7 +85,7 @@ def added(group: str, taken: Collection[str] = ()) -> tuple[str, ...]:
     others = {name: entry for name, entry in registered(group).items() if name not in ours(group)}
     for name in set(others).intersection(taken):
         raise UserError(
-            f"{_package(others[name])} registers {name!r} as {group}, which is ours; it needs another name."
+            f"{_package(others[name])} registers {name!r} as {group}, which is built in; it needs another name."
         )
     return tuple(others)
 

@@ -237,4 +237,4 @@ def check_replay(runner: Runner) -> None:
         difference = float((runner.result.float() - launched).abs().max())
         limit = REPLAY_TOLERANCE * float(launched.abs().max())
     if not difference <= limit:  # so that NaN is caught too
-        raise CellError(f"a captured graph computes something else than a launch: outputs differ by {difference:.3g}")
+        raise CellError(f"a captured graph's outputs differ from a launch's by {difference:.3g}")

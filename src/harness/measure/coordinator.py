@@ -75,7 +75,7 @@ class Worker:
         while not self._connection.poll(min(0.5, max(0.0, deadline - time.monotonic()))):
             if time.monotonic() >= deadline:
                 self.kill()
-                raise CellError(f"{self.name}: hung: no answer to {command!r} within {timeout_s:g} s, killed")
+                raise CellError(f"{self.name}: hung: no reply to {command!r} within {timeout_s:g} s, killed")
         try:
             status, value = self._connection.recv()
         except (EOFError, OSError):

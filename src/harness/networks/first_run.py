@@ -57,7 +57,7 @@ def check_answers(network: nn.Module, cfg: ModelConfig) -> None:
         first, second = (runner(_images(cfg)).clone() for _ in range(2))
     if not torch.isfinite(first).all():
         raise UserError(
-            f"model={cfg.name} answers {'NaN' if first.isnan().any() else 'infinity'} by itself, in PyTorch on the CPU"
+            f"model={cfg.name} answers {'NaN' if first.isnan().any() else 'infinity'} in plain PyTorch on the CPU"
             f"{_where_not_finite(network, cfg)}"
         )
     scale = float(first.abs().max())

@@ -28,7 +28,7 @@ def build(cfg: ModelConfig, checked: bool = False) -> nn.Module:
             f"model.image_size={cfg.image_size} is too small: {cfg.name} needs at least {spec.min_image_size} pixels"
         )
     if cfg.num_classes < 1:
-        raise UserError(f"model.num_classes={cfg.num_classes} makes no classifier: it must be 1 or more")
+        raise UserError(f"model.num_classes={cfg.num_classes} is not valid: it must be 1 or more")
 
     from harness.networks.determinism import seeded
     from harness.networks.first_run import check_answers, check_form, materialise

@@ -43,7 +43,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     uri = options.uri or resolve_uri(None, TrackingConfig().root)[0]
     gate = parse_gate(options.fail_on) if options.fail_on else None
     if gate is None and options.undecided:
-        raise UserError("--undecided says what a gate does that can't tell: give it one with --fail-on slower:3%.")
+        raise UserError("--undecided says what an undecided gate does: add a gate, as in --fail-on slower:3%.")
     limits = [
         name for name in ("max_accuracy_drop", "max_p99_ms", "max_memory_gb") if getattr(options, name) is not None
     ]

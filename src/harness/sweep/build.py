@@ -156,7 +156,7 @@ def _build_the_most(
         except CellError as error:
             if step == steps[-1]:
                 raise
-            notes = (*notes, f"fusion below its most, which broke this cell ({error})")
+            notes = (*notes, f"fusion below its maximum, which broke this cell ({error})")
     raise AssertionError("the last step returns or raises")
 
 

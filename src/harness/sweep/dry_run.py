@@ -121,7 +121,7 @@ def _estimated(designs: Sequence[PlannedDesign], engines: _Engines) -> list[str]
     if to_build := engines.to_build():
         lines.append(_building(to_build, {name: median(seconds) for name, seconds in known.items()}))
     if config.cache.shared:
-        lines.append("cache.shared was not asked: what it has need not be built.")
+        lines.append("cache.shared was not checked: what it holds need not be built.")
     lines.append("Not in it: loading, verifying and warming up the cells, profiles, and quartets that are resumed.")
     return lines
 

@@ -174,7 +174,7 @@ def check_sweep_name(name: str | None) -> None:
     if bad or name.strip(". ") == "" or len(name) > MOST_CHARACTERS:
         found = f"it has {bad!a}" if bad else f"it has {counted(len(name), 'character')}"
         raise UserError(
-            f"sweep_name={name[:80]!a} is no plain name ({found}): use 1 to {MOST_CHARACTERS} printable characters "
+            f"sweep_name={name[:80]!a} is not a plain name ({found}): use 1 to {MOST_CHARACTERS} printable characters "
             "without / and \\, not dots alone."
         )
 
@@ -270,11 +270,12 @@ def _named_engine(requested: str, configs: Sequence[HarnessConfig], device: str)
     found = [plan for plan in plans if not isinstance(plan, str)]
     if found and not any(cell.engine == requested for plan in found for cell in plan.cells):
         raise UserError(
-            f"engine={requested}: no cell of this sweep runs on it, for with reference=eager only hw techniques do.\n"
+            f"engine={requested}: no cell of this sweep uses it: "
+            "with reference=eager only hw techniques use an engine.\n"
             "Add hw=fusion (or another one), or reference=engine to run the baseline on it too."
         )
     alternative = _alternative(requested, configs, device)
-    return _Choice(requested, "as asked", [plan + alternative if isinstance(plan, str) else plan for plan in plans])
+    return _Choice(requested, "as requested", [plan + alternative if isinstance(plan, str) else plan for plan in plans])
 
 
 def _refused(name: str, plans: Sequence[QuartetPlan | str], numbers: Sequence[int], reasons: Reasons) -> list[str]:

@@ -105,8 +105,8 @@ def _measure(
     with TerminalProgress(console, len(sweep.planned.jobs)) as progress:
 
         def report_state() -> None:
-            done = f"{progress.good} of {total} done{' and kept' if progress.good else ''}."
-            interruption.progress = f"{done} The same command goes on: {redacted(command)}"
+            done = f"{progress.good} of {total} done{' and stored' if progress.good else ''}."
+            interruption.progress = f"{done} To resume, run the same command: {redacted(command)}"
 
         report_state()
         with _killed_if_interrupted(sweep):

@@ -91,7 +91,7 @@ class TerminalProgress:
         self._done += 1
         self.good += error is None
         seconds = time.monotonic() - self._started if seconds is None else seconds
-        good = Text("kept" if resumed else "done", style="green")
+        good = Text("already measured" if resumed else "done", style="green")
         outcome = good if error is None else Text(f"FAILED: {error}", style="red")
         line = (
             Text(f"[{self._done}/{self._total}] {label or self._label}: ").append(outcome).append(f" ({seconds:.0f} s)")

@@ -31,7 +31,7 @@ class Interruption:
     """While entered, SIGINT and SIGTERM end the program in order; outside the main thread it does nothing."""
 
     def __init__(self) -> None:
-        self.progress = "what was finished is kept."  # how far it got and how to go on; whoever knows more sets it
+        self.progress = "finished work is stored."  # how far it got and how to go on; whoever knows more sets it
         self._came = threading.Event()
         self._over = threading.Event()
         self._answered = threading.Event()

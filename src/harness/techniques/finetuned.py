@@ -92,7 +92,7 @@ def _check_answers_count(config: HarnessConfig) -> None:
     found = weights_of(config, config.arch)
     if reason := untrained(found.model, config.arch, found.checkpoint):
         raise UserError(
-            f"{option} goes by the network's answers, and {reason}.\n"
+            f"{option} depends on the network's answers, and {reason}.\n"
             f"Train it: {train_command(config, trained_parts(config.arch))} with the same "
             f"options of model, arch and data, or leave {option} out."
         )

@@ -268,8 +268,8 @@ def _check_not_moved(uri: str, experiment_id: str, artifacts: Path) -> None:
     location = client(uri).get_experiment(experiment_id).artifact_location
     if Path(location.removeprefix("file://")) != artifacts:
         raise UserError(
-            f"the tracking store in {artifacts.parent} was made for another place: its files are in {location}\n"
-            "Move it back, move it away (a new one is made), or choose another folder with tracking.root=FOLDER."
+            f"the tracking store in {artifacts.parent} was created elsewhere: its files are in {location}\n"
+            "Move it back, move it elsewhere (a new one is made), or choose another folder with tracking.root=FOLDER."
         )
 
 
@@ -337,7 +337,7 @@ def exclusive(store: Store) -> Iterator[None]:
             yield
     except Timeout:
         raise UserError(
-            f"the tracking store {shown(store.uri)} is held by another process that does not let go; its lock is {path}"
+            f"the tracking store {shown(store.uri)} is locked by another process; its lock is {path}"
         ) from None
 
 
@@ -400,7 +400,7 @@ def as_user_error(uri: str, doing: str) -> Iterator[None]:
     except Exception as error:
         if re.search(r"error code 40[13]\b", str(error)):
             raise UserError(
-                f"can't {doing} the tracking store {shown(uri)}: the server does not let this user in; set "
+                f"can't {doing} the tracking store {shown(uri)}: the server rejects this user; set "
                 "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or ~/.mlflow/credentials."
             ) from error
         reason = redacted(kind_and_first_line(error)[:220])

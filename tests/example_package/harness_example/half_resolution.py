@@ -23,9 +23,9 @@ class Options:
 
 
 def check(model: nn.Module, options: Options) -> None:
-    """Raise UserError for a factor that is no reduction."""
+    """Raise UserError for a factor that is not a reduction."""
     if options.factor < 2:
-        raise UserError(f"arch.half_resolution.factor={options.factor} is no reduction: it must be 2 or more")
+        raise UserError(f"arch.half_resolution.factor={options.factor} is not a reduction: it must be 2 or more")
 
 
 def apply(model: nn.Module, options: Options) -> nn.Module:

@@ -52,7 +52,7 @@ def test_those_of_other_packages_come_after_ours(installed):
 @pytest.mark.parametrize(
     ("entries", "reason"),
     [
-        ([("fp16", "other.fp16")], "package other registers 'fp16' as harness.techniques.hw, which is ours"),
+        ([("fp16", "other.fp16")], "package other registers 'fp16' as harness.techniques.hw, which is built in"),
         ([("bf16", "a.bf16"), ("bf16", "b.bf16")], "two packages register 'bf16' as harness.techniques.hw: a.bf16"),
         ([("b-f16", "other.bf16")], "registers 'b-f16' as harness.techniques.hw; a name is letters, digits and _"),
     ],

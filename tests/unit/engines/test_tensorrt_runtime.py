@@ -81,12 +81,12 @@ def artifact(tmp_path: Path, **changes) -> Artifact:
 
 
 def test_an_engine_of_another_version_is_not_loaded(tmp_path):
-    with pytest.raises(CellError, match=r"built by tensorrt_rtx 1\.0, installed is .*: build it again"):
+    with pytest.raises(CellError, match=r"built by tensorrt_rtx 1\.0, but .* is installed: build it again"):
         check_fits(TENSORRT_RTX_FLAVOUR, artifact(tmp_path, engine_version="1.0"), LocalGpu("an L4", (8, 9)))
 
 
 def test_an_engine_for_another_chip_is_not_loaded(tmp_path):
-    with pytest.raises(CellError, match=r"for compute capability 8\.9, a T4 has 7\.5"):
+    with pytest.raises(CellError, match=r"for compute capability 8\.9, but a T4 has 7\.5"):
         check_fits(TENSORRT_RTX_FLAVOUR, artifact(tmp_path), LocalGpu("a T4", (7, 5)))
     check_fits(TENSORRT_RTX_FLAVOUR, artifact(tmp_path), LocalGpu("an L4", (8, 9)))
 

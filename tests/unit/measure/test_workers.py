@@ -84,7 +84,7 @@ def test_a_worker_that_hangs_is_killed_when_its_time_is_over(alone, children):
         handle.ask("load")
         os.kill(handle.pid, signal.SIGSTOP)
         started = time.monotonic()
-        with pytest.raises(CellError, match=r"^baseline: hung: no answer to 'verify' within 0\.5 s, killed$"):
+        with pytest.raises(CellError, match=r"^baseline: hung: no reply to 'verify' within 0\.5 s, killed$"):
             handle.ask("verify", alone[0].expected.inputs, timeout_s=0.5)
         assert 0.4 < time.monotonic() - started < 5
         assert children() == []

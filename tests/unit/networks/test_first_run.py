@@ -34,7 +34,7 @@ def foreign(name, **options):
         ("autocast", r"computes in torch.bfloat16, and the baseline is fp32"),
         ("dropping", r"answers the same images differently each time, by [\d.]+ of its range"),
         ("counting", r"answers the same images differently each time, by 1 of its range"),
-        ("infinite", r"answers infinity by itself, in PyTorch on the CPU"),
+        ("infinite", r"answers infinity in plain PyTorch on the CPU"),
         ("without_data", r"has its stem.0.weight on meta: return the network on the CPU"),
         ("scripted", r"is TorchScript.*return the nn.Module"),
         ("compiled", r"compiled is compiled by torch.compile already"),
@@ -92,7 +92,7 @@ def test_weights_that_are_not_finite_are_named_with_their_file(tmp_path):
     network.fc.weight.data[3, 2] = float("nan")
     torch.save(network.state_dict(), tmp_path / "nan.pt")
     with pytest.raises(
-        UserError, match=r"answers NaN by itself.*: its fc.weight holds values that are not finite .*nan.pt"
+        UserError, match=r"answers NaN in plain PyTorch.*: its fc.weight holds values that are not finite .*nan.pt"
     ):
         models.build(foreign("normalising", weights=str(tmp_path / "nan.pt")))
 

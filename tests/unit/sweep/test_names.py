@@ -29,5 +29,5 @@ def test_a_name_that_leads_elsewhere_or_writes_on_a_terminal_is_refused(name):
 def test_it_is_refused_on_the_command_line_before_anything_is_created(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["model=densenet_tiny", "sweep_name='../evil'"]) == 2
-    assert "is no plain name" in capsys.readouterr().err
+    assert "is not a plain name" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

@@ -178,7 +178,7 @@ def test_random_weights_are_untrained_and_a_users_own_may_be_anything(asked):
 def test_a_threshold_by_accuracy_needs_a_trained_exit(asked):
     config = asked("arch=early_exit", "arch.early_exit.max_accuracy_drop=0.01")
     for trained in ("its weights are random|early_exit needs", "early_exit needs training"):
-        with pytest.raises(UserError, match=rf"max_accuracy_drop goes by the network's answers, and ({trained})"):
+        with pytest.raises(UserError, match=rf"max_accuracy_drop depends on the network's answers, and ({trained})"):
             check_weights([config])
         left(config, arch_off(), change=0.01)
     left(config, config.arch)

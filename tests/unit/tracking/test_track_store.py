@@ -117,7 +117,7 @@ def test_a_locked_database_is_refused(store, tracking, monkeypatch):
 
 def test_a_moved_store_is_refused_since_its_files_would_go_to_the_old_place(store, tracking, tmp_path):
     (tmp_path / "mlruns").rename(tmp_path / "moved")
-    assert "was made for another place" in refusal(replace(tracking, root=str(tmp_path / "moved")))
+    assert "was created elsewhere" in refusal(replace(tracking, root=str(tmp_path / "moved")))
 
 
 def test_a_deleted_experiment_is_refused_with_what_to_do(store, tracking):

@@ -148,7 +148,7 @@ def parse(text: str, name: str, device: str | None = None) -> Curves:
         raise cells.wrong(f"holds {', '.join(strange) or 'nothing'}; its cells are {', '.join(CELLS)}")
     percentile = top.number("percentile", above=0)
     if percentile >= 100:
-        raise top.wrong(f"{percentile:g} is no percentile: it must be below 100, such as 99", "percentile")
+        raise top.wrong(f"{percentile:g} is not a percentile: it must be below 100, such as 99", "percentile")
     return Curves(name, top.number("slo_ms", above=0), percentile, known, device)
 
 
@@ -197,7 +197,7 @@ def _service(node: _Node) -> dict[int, tuple[float, ...]]:
     service = {}
     for key, samples in node.mapping.items():
         if not key.isdecimal() or int(key) < 1:
-            raise node.wrong(f"{key!r} is no batch size: they are whole numbers from 1 on")
+            raise node.wrong(f"{key!r} is not a batch size: they are whole numbers from 1 on")
         if not isinstance(samples, list) or not samples:
             raise node.wrong("must be a list of batch times in ms, at least one", key)
         numbers = tuple(_finite(sample) for sample in samples)

@@ -66,7 +66,7 @@ def _refuse_idle_options(overrides: Sequence[str]) -> None:
         if not known and key.partition(".")[0] in known_groups and override != "hw=none":  # what a preset may have on
             hint = "; to begin anew, train.resume=never" if key == "resume" else ""
             raise UserError(
-                f"{override}: a training takes the options of {', '.join(_TAKEN[:7])}, and engine.device{hint}."
+                f"{override}: a training takes only the options of {', '.join(_TAKEN[:7])}, and engine.device{hint}."
             )
 
 

@@ -70,7 +70,7 @@ def train_job(
         with FileLock(folder / ".lock", timeout=0):
             with try_lock(device_id(device)) as free:
                 if not free:
-                    began("waits until nobody is timed on the device")
+                    began("waiting for a measurement on this device to end")
             with occupied(device_id(device)):
                 return _train(config, device, store, folder, began, on_epoch)
     except Timeout:

@@ -89,14 +89,16 @@ def check_fits(flavour: Flavour, artifact: Artifact, gpu: LocalGpu | None) -> No
     version = str(flavour.module().__version__)
     if artifact.engine_version != version:
         raise CellError(
-            f"this engine was built by {flavour.name} {artifact.engine_version}, installed is {version}: build it again"
+            f"this engine was built by {flavour.name} {artifact.engine_version}, but {version} is installed: "
+            "build it again"
         )
     if gpu is None:
         raise CellError(f"{flavour.name} needs an NVIDIA GPU to run, and none is visible here")
     built_for, here = str(artifact.proof["compute_capability"]), sm_text(gpu.compute_capability)
     if built_for != here:
         raise CellError(
-            f"this engine was built for compute capability {built_for}, {gpu.name} has {here}: build for it"
+            f"this engine was built for compute capability {built_for}, but {gpu.name} has {here}: "
+            "build it again for that"
         )
 
 

@@ -43,7 +43,7 @@ def check_options(flavour: Flavour, plan: BuildPlan) -> None:
     if tiling is not None and not TILING.present(flavour.module()):
         raise UserError(
             f"engine.tiling={tiling}: {flavour.title} {flavour.module().__version__} has no tiling, "
-            f"{TILING.since} or newer has; leave it out."
+            f"{TILING.since} or newer does; leave it out."
         )
     if options.get("timing_cache") == "pinned" and not flavour.timing_cache:
         raise UserError(

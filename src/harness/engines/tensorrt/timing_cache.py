@@ -50,7 +50,9 @@ def attach(flavour: Flavour, config: Any, path: Path, pinned: bool) -> str:
     taken = cache is not None and config.set_timing_cache(cache, False)
     if pinned:
         if not taken:
-            raise CellError(f"engine.timing_cache_pinned=true: {flavour.title} does not take {path}, made elsewhere")
+            raise CellError(
+                f"engine.timing_cache_pinned=true: {flavour.title} rejects {path}, which was made elsewhere"
+            )
         config.set_flag(flavour.module().BuilderFlag.ERROR_ON_TIMING_CACHE_MISS)
         return "pinned"
     if not taken:

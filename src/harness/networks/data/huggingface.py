@@ -59,7 +59,7 @@ def _load(datasets: Any, cfg: DataConfig) -> Any:
             return datasets.load_from_disk(cfg.path)
         return datasets.load_dataset(cfg.path, cfg.subset)
     except Exception as error:  # the library, the hub and the file system each fail in their own way
-        raise UserError(f"data.path={cfg.path}: the data set can't be had: {first_line(error)[:200]}") from error
+        raise UserError(f"data.path={cfg.path}: the data set can't be loaded: {first_line(error)[:200]}") from error
 
 
 def _column(requested: str | None, option: str, features: Any, kind: type) -> str:

@@ -80,7 +80,7 @@ def _given_parts(root: Path, path: str) -> dict[str, Path]:
     if others:
         raise UserError(
             f"data.path={path}: {' and '.join(folder.name for folder in parts)} are its parts, and "
-            f"{_shown(others[0].name)} with images lies beside them: move it into one of them, or away."
+            f"{_shown(others[0].name)} beside them has images too: move it into one of them, or elsewhere."
         )
     return found
 

@@ -145,15 +145,17 @@ def check(model: nn.Module, options: EarlyExitOptions) -> None:
     if options.decision not in ("auto", "share", "threshold"):
         raise UserError(f"arch.early_exit.decision={options.decision} is not known: it may be auto, share or threshold")
     if not 0 <= options.exit_share <= 1:
-        raise UserError(f"arch.early_exit.exit_share={options.exit_share} is no share: it must be from 0 to 1")
+        raise UserError(f"arch.early_exit.exit_share={options.exit_share} is not a share: it must be from 0 to 1")
     if options.threshold is not None and not 0 <= options.threshold <= 1:
-        raise UserError(f"arch.early_exit.threshold={options.threshold} is no confidence: it must be from 0 to 1")
+        raise UserError(f"arch.early_exit.threshold={options.threshold} is not a confidence: it must be from 0 to 1")
     if options.max_accuracy_drop is not None and not 0 <= options.max_accuracy_drop <= 1:
         raise UserError(
-            f"arch.early_exit.max_accuracy_drop={options.max_accuracy_drop} is no share of answers: from 0 to 1"
+            f"arch.early_exit.max_accuracy_drop={options.max_accuracy_drop} is not a share of answers: from 0 to 1"
         )
     if options.threshold is not None and options.max_accuracy_drop is not None:
-        raise UserError("arch.early_exit.threshold and arch.early_exit.max_accuracy_drop both choose it: drop one")
+        raise UserError(
+            "arch.early_exit.threshold and arch.early_exit.max_accuracy_drop both set the threshold: drop one"
+        )
     for option in ("threshold", "max_accuracy_drop"):
         if getattr(options, option) is not None and options.decision == "share":
             raise UserError(
@@ -205,8 +207,8 @@ def _check_parts(model: nn.Module) -> None:
             ) from error
     if not close(before, after):
         raise UserError(
-            f"arch={name} can't cut {type(model).__name__}: its parts, one after the other, answer otherwise than it, "
-            f"by {difference(before, after):.2g} of its range; its forward is not torchvision's"
+            f"arch={name} can't cut {type(model).__name__}: its parts, run in sequence, answer differently "
+            f"from the whole, by {difference(before, after):.2g} of its range; its forward is not torchvision's"
         )
 
 
@@ -216,7 +218,9 @@ def _chain(model: nn.Module) -> Chain:
     except AttributeError:  # a subclass without a part that its family has
         found = None
     if found is None:
-        raise UserError(f"arch={name} can only cut what it knows: it needs a {FAMILIES}, found {type(model).__name__}")
+        raise UserError(
+            f"arch={name} cuts known architectures only: it needs a {FAMILIES}, found {type(model).__name__}"
+        )
     return found
 
 

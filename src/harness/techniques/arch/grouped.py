@@ -40,7 +40,9 @@ def check(model: nn.Module, options: GroupedOptions) -> None:
     common = math.gcd(*(width for conv in chosen.values() for width in (conv.in_channels, conv.out_channels)))
     fitting = ", ".join(str(groups) for groups in range(1, common + 1) if common % groups == 0)
     if options.groups < 1:
-        raise UserError(f"arch.grouped.groups={options.groups} is no number of groups: here it may be {fitting}")
+        raise UserError(
+            f"arch.grouped.groups={options.groups} is not a valid number of groups: here it may be {fitting}"
+        )
     for conv_name, conv in chosen.items():
         if conv.groups != 1:
             raise UserError(f"arch=grouped needs dense bottlenecks: {conv_name} already has {conv.groups} groups")

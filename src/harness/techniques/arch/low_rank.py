@@ -53,10 +53,10 @@ def check(model: nn.Module, options: LowRankOptions) -> None:
         found = " and ".join(f"arch.low_rank.{key}={value}" for key, value in given.items())
         raise UserError(f"{found} contradict each other: set one of rank, ratio, energy and leave the others null")
     if options.rank is not None and options.rank < 1:
-        raise UserError(f"arch.low_rank.rank={options.rank} is no rank: it must be 1 or more")
+        raise UserError(f"arch.low_rank.rank={options.rank} is not a rank: it must be 1 or more")
     for key in ("ratio", "energy"):
         if key in given and not 0 < given[key] <= 1:
-            raise UserError(f"arch.low_rank.{key}={given[key]} is no share: it must be above 0 and at most 1")
+            raise UserError(f"arch.low_rank.{key}={given[key]} is not a share: it must be above 0 and at most 1")
     if not (options.classifier or options.linear or options.attention or options.conv1x1):
         raise UserError(
             "arch=low_rank has nothing to factor: set arch.low_rank.classifier, .linear, .attention or .conv1x1 to true"

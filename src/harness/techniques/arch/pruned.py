@@ -97,7 +97,7 @@ def search(
     if target < least.gmacs * (1 - TOLERANCE):
         raise UserError(
             f"arch.pruned.target_gmacs={target} is out of reach: with round_to={round_to} "
-            f"the least this network can be pruned to is {least.gmacs:.4g} GMACs"
+            f"the minimum this network can be pruned to is {least.gmacs:.4g} GMACs"
         )
     low, high = 0.0, 1.0
     for _ in range(_STEPS):
@@ -117,7 +117,7 @@ def search(
     if abs(best.gmacs / target - 1) > TOLERANCE:
         raise UserError(
             f"arch.pruned.target_gmacs={target} can't be met within 2% with round_to={round_to}: the nearest is "
-            f"{best.gmacs:.4g}\nTake that, or a smaller round_to (null keeps every width)"
+            f"{best.gmacs:.4g}\nUse that, or a smaller round_to (null keeps every width)"
         )
     return best
 
@@ -233,9 +233,11 @@ def check(model: nn.Module, options: PrunedOptions) -> None:
     model to know the least that can be reached (seconds).
     """
     if options.round_to is not None and options.round_to < 1:
-        raise UserError(f"arch.pruned.round_to={options.round_to} is no multiple: it must be 1 or more, or null")
+        raise UserError(
+            f"arch.pruned.round_to={options.round_to} is not a valid multiple: it must be 1 or more, or null"
+        )
     if options.target_gmacs is None and not 0 < options.ratio < 1:
-        raise UserError(f"arch.pruned.ratio={options.ratio} is no share of channels: it must be above 0 and below 1")
+        raise UserError(f"arch.pruned.ratio={options.ratio} is not a share of channels: it must be above 0 and below 1")
     if isinstance(model, VisionTransformer):
         check_vit(model, options)
         check_unchanged(model, _opened, f"arch={name}")
@@ -256,7 +258,7 @@ def check(model: nn.Module, options: PrunedOptions) -> None:
     if all(remaining(width, options.ratio, options.round_to) == width for width in widths):
         raise UserError(
             f"arch.pruned.ratio={options.ratio} with round_to={options.round_to} prunes nothing: "
-            f"every layer (of {min(widths)} to {max(widths)} channels) would round to none and is kept whole"
+            f"every layer (of {min(widths)} to {max(widths)} channels) would round to no channel and stays whole"
         )
     if not isinstance(model, DenseNet):
         apply(model, options)
@@ -344,7 +346,7 @@ def _check_target(model: nn.Module, target: float, round_to: int | None) -> None
     whole = count_macs(model, (3, side, side)) / 1e9
     if not 0 < target < whole:
         raise UserError(
-            f"arch.pruned.target_gmacs={target} is no reduction: the model has {whole:.4g} GMACs at {side} pixels"
+            f"arch.pruned.target_gmacs={target} is not a reduction: the model has {whole:.4g} GMACs at {side} pixels"
         )
     traced = copied(model).requires_grad_(True)
     with torch.enable_grad():

@@ -29,7 +29,7 @@ keeps_answers = True  # every block that stays is the trained one
 def check(model: nn.Module, options: ReducedDepthOptions) -> None:
     """Raise UserError unless `model` has blocks that can go, and at least one of them does."""
     if not 0 < options.depth < 1:
-        raise UserError(f"arch.reduced_depth.depth={options.depth} is no share: it must be above 0 and below 1")
+        raise UserError(f"arch.reduced_depth.depth={options.depth} is not a share: it must be above 0 and below 1")
     found = block_groups(model)
     if not any(removable for _, removable in found):
         raise UserError(

@@ -31,7 +31,7 @@ def check(model: nn.Module, options: ReducedGrowthOptions) -> None:
     found = shape.growth_rate
     if not 1 <= options.growth_rate < found:
         raise UserError(
-            f"arch.reduced_growth.growth_rate={options.growth_rate} is no reduction: "
+            f"arch.reduced_growth.growth_rate={options.growth_rate} is not a reduction: "
             f"the model has {found}, so it must be from 1 to {found - 1}"
         )
     _check_torchvisions(densenet, shape)
@@ -60,7 +60,7 @@ def _check_torchvisions(model: DenseNet, shape: DenseNetShape) -> None:
     """Raise UserError unless torchvision's constructor, given its own growth rate, would build `model` as it is."""
     if type(model) is not DenseNet:
         raise UserError(
-            f"{_REQUESTED}: {type(model).__name__} is a DenseNet of its own kind, and a new one would be another"
+            f"{_REQUESTED}: {type(model).__name__} is a custom DenseNet, which torchvision's would not reproduce"
         )
     with torch.device("meta"):
         usual = dict(_densenet(shape, shape.growth_rate).named_modules())
@@ -70,5 +70,5 @@ def _check_torchvisions(model: DenseNet, shape: DenseNetShape) -> None:
         if type(part) is not type(same) or part is None or part.extra_repr() != same.extra_repr():  # type: ignore[union-attr]
             shown = "missing" if part is None else f"{type(part).__name__}({part.extra_repr()})"
             raise UserError(
-                f"{_REQUESTED}: its {part_name} is {shown}, unlike torchvision's, and a new network lacks that"
+                f"{_REQUESTED}: its {part_name} is {shown}, unlike torchvision's, and the new network would lack that"
             )

@@ -38,7 +38,7 @@ def order() -> tuple[str, ...]:
     for name, module in packages.added_techniques(packages.ARCH).items():
         before = getattr(module, "before", "early_exit")
         if before not in ORDER:
-            raise UserError(f"technique {name}: its before={before!r} is none of {', '.join(ORDER)}")
+            raise UserError(f"technique {name}: its before={before!r} is not one of {', '.join(ORDER)}")
         out.insert(out.index(before), name)
     return tuple(out)
 
@@ -69,7 +69,7 @@ def check_config(config: HarnessConfig) -> None:
                 check(getattr(config.arch, name), config)
     for name in ALONE:
         if name in stack and len(stack) > 1:
-            raise UserError(f"arch=[{','.join(stack)}]: {name} stacks with nothing; use it alone.")
+            raise UserError(f"arch=[{','.join(stack)}]: {name} can't be combined with other techniques; use it alone.")
 
 
 def needs_training(name: str) -> bool:

@@ -61,12 +61,13 @@ def check_unchanged(model: nn.Module, rebuild: Callable[[nn.Module], list[nn.Mod
             after = changed(images)
         except Exception as error:  # its own code looks into the layers that it had
             raise UserError(
-                f"{requested}: {type(model).__name__} does more with its layers than to call them: "
+                f"{requested}: {type(model).__name__} does more with its layers than call them: "
                 f"{kind_and_first_line(error)[:180]}"
             ) from error
     if called:
         raise UserError(
-            f"{requested}: {type(model).__name__} calls a {type(called[0]).__name__} past its name in the network"
+            f"{requested}: {type(model).__name__} calls a {type(called[0]).__name__} "
+            "by another reference than its name in the network"
         )
     if not close(before, after):
         raise UserError(
@@ -149,7 +150,7 @@ def _not_plain(layer: nn.Module, shape: tuple[int, ...] | None) -> str:
     if "forward" in vars(layer):
         return "has a forward of its own"
     if dict(parameter_slots(layer)).get("weight") is None:
-        return "has a weight that is no parameter of its own"
+        return "has a weight that is not a parameter of its own"
     more = [name for name in registered_names(layer) if name not in ("weight", "bias")]
     if more:
         return f"{named} that holds more than weight and bias: {more[0]}"

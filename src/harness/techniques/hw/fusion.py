@@ -45,8 +45,8 @@ def check(options: FusionOptions, config: HarnessConfig, engine: HasCapabilities
     for option in able.fusion_options:
         if (value := config.engine.option(option)) is not None and config.reference == "engine":
             raise UserError(
-                f"engine.{option}={value}: hw=fusion with reference=engine compares the builder's least with its most, "
-                "which this would make one; leave one out."
+                f"engine.{option}={value}: hw=fusion with reference=engine compares the builder's minimum "
+                "with its maximum, which this option would make equal; leave one of the two out."
             )
 
 

@@ -25,7 +25,7 @@ def check(options: Options, config: HarnessConfig, engine: HasCapabilities | Non
     known = [technique for technique in packages.names(packages.HW) if technique != name]
     unknown = [technique for technique in options.over if technique not in known]
     if unknown:
-        raise UserError(f"hw.identity.over=[{','.join(options.over)}]: {unknown[0]} is none of {', '.join(known)}.")
+        raise UserError(f"hw.identity.over=[{','.join(options.over)}]: {unknown[0]} is not one of {', '.join(known)}.")
     if config.reference != "engine":
         raise UserError(
             f"hw.identity.over=[{','.join(options.over)}]: all four cells have it, so they run on the engine; "

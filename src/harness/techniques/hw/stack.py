@@ -55,7 +55,7 @@ def check_stack(config: HarnessConfig, engine: HasCapabilities | None) -> None:
     stack = enabled(config.hw)
     for name in ALONE:
         if name in stack and len(stack) > 1:
-            raise UserError(f"hw=[{','.join(stack)}]: {name} stacks with nothing; use it alone.")
+            raise UserError(f"hw=[{','.join(stack)}]: {name} can't be combined with other techniques; use it alone.")
     for name in stack:
         with of_another_package(packages.HW, name, "check"):
             technique(name).check(getattr(config.hw, name), config, engine)

@@ -54,7 +54,7 @@ def test_a_missing_key_is_named(serving, path):
         ("points", {}, r"cells\.hw\.points must be a list"),
         ("points", [{"rate_per_s": 1}], r"cells\.hw\.points\[0\]\.valid is missing"),
         ("service_ms", {}, r"cells\.hw\.service_ms is empty"),
-        ("service_ms", {"a": [1]}, r"cells\.hw\.service_ms 'a' is no batch size"),
+        ("service_ms", {"a": [1]}, r"cells\.hw\.service_ms 'a' is not a batch size"),
         ("service_ms", {"1": [1, -1]}, r"cells\.hw\.service_ms\.1 must hold positive"),
         ("policy", {"max_batch_size": 0, "max_queue_delay_us": 0, "static": True}, r"policy\.max_batch_size must be"),
         ("policy", {"max_batch_size": 64, "max_queue_delay_us": 0, "static": True}, "no samples of 64, the static"),
@@ -73,7 +73,7 @@ def test_no_json_an_unknown_cell_and_a_percentile_of_100_are_refused(serving):
     with pytest.raises(UserError, match=r"^here: the file must be an object, not list"):
         parse("[]", "here")
     serving["percentile"] = 100
-    with pytest.raises(UserError, match="percentile 100 is no percentile"):
+    with pytest.raises(UserError, match="percentile 100 is not a percentile"):
         parse(json.dumps(serving), "here")
     serving["cells"]["fast"] = serving["cells"].pop("hw")
     with pytest.raises(UserError, match="cells holds fast; its cells are baseline"):

@@ -52,7 +52,7 @@ def test_what_systems_leave_behind_beside_the_parts_is_no_class(class_folders, t
 def test_images_beside_the_parts_and_two_folders_of_one_part_are_refused(class_folders, tmp_path):
     for part in ("train", "test", "extra"):
         class_folders(tmp_path / "set" / part, {"cat": 3, "dog": 3})
-    with pytest.raises(UserError, match=r"test and train are its parts, and extra with images lies beside them"):
+    with pytest.raises(UserError, match=r"test and train are its parts, and extra beside them has images too"):
         open_dataset(folder(tmp_path / "set"))
     for part in ("train", "val", "valid", "test"):
         class_folders(tmp_path / "twice" / part, {"cat": 3, "dog": 3})

@@ -52,7 +52,7 @@ def test_a_lone_part_is_split_in_three(saved):
 
 def test_what_is_not_there_is_one_line_that_names_it(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(UserError, match=r"^data.path=.*/nothing: the data set can't be had: [^\n]+$"):
+    with pytest.raises(UserError, match=r"^data.path=.*/nothing: the data set can't be loaded: [^\n]+$"):
         open_dataset(DataConfig(name="huggingface", path=str(tmp_path / "nothing")))
 
 

@@ -74,10 +74,10 @@ def test_an_exit_that_does_not_exist_lists_those_that_do(tiny, block):
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"exit_share": 1.1}, "exit_share=1.1 is no share"),
+        ({"exit_share": 1.1}, "exit_share=1.1 is not a share"),
         ({"exit_share": -0.1}, "from 0 to 1"),
         ({"decision": "perhaps"}, "auto, share or threshold"),
-        ({"threshold": 1.5, "decision": "threshold"}, "no confidence"),
+        ({"threshold": 1.5, "decision": "threshold"}, "not a confidence"),
         ({"threshold": 0.5, "decision": "share"}, "has no effect"),
     ],
 )

@@ -46,7 +46,7 @@ def test_groups_that_do_not_divide_name_the_layer_and_what_would(densenet121, st
 
 @pytest.mark.parametrize("groups", [0, -2])
 def test_no_groups_at_all_are_refused(tiny, stack, groups):
-    with pytest.raises(UserError, match="is no number of groups: here it may be 1, 2, 4, 8"):
+    with pytest.raises(UserError, match="is not a valid number of groups: here it may be 1, 2, 4, 8"):
         arch.check_stack(tiny, stack(grouped={"groups": groups}))
 
 

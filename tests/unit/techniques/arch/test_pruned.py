@@ -84,7 +84,7 @@ def test_a_target_that_is_no_reduction_names_the_models_own_gmacs(densenet121, t
 
 
 def test_a_target_out_of_reach_says_what_can_be_reached(tiny):
-    with pytest.raises(UserError, match=r"out of reach: with round_to=8 the least .* is 0\.00\d+ GMACs"):
+    with pytest.raises(UserError, match=r"out of reach: with round_to=8 the minimum .* is 0\.00\d+ GMACs"):
         check(tiny, PrunedOptions(target_gmacs=1e-6))
 
 

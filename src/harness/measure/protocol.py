@@ -252,7 +252,7 @@ class _DesignRun:
                 self.coursework_ms[name] = found
             warmup = warm_up_cell(name, self.handles[name], self.settings, self.device, self.progress)
             self.warmups.setdefault(name, warmup)
-            for contrast in (one for one in self.open() if name in one.roles):
+            for contrast in (shared for shared in self.open() if name in shared.roles):
                 contrast.samples.warmed_ms[contrast.roles[name]] = 1e3 * warmup.seconds / max(1, warmup.iterations)
         except CellError as error:
             self.cell_failed(name, error)

@@ -170,7 +170,10 @@ class Engine(ABC):
     capabilities: Capabilities = Capabilities()
     options: tuple[EngineOption, ...] = ()  # `engine.*` that it reads besides the options that every engine has
     runs_module: bool = False  # it runs the nn.Module itself, rebuilt in the worker from a recipe
-    quick: tuple[str, ...] = ("fp16", "fusion")  # techniques that the doctor's self-test may ask for: seconds to build
+    quick: tuple[str, ...] = (
+        "fp16",
+        "fusion",
+    )  # techniques whose builds take seconds, for a self-test; (): no build does
 
     @abstractmethod
     def version(self) -> str:

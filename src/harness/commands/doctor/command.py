@@ -31,6 +31,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     if options.no_test and options.engine is not None:
         raise UserError("--engine chooses what is tested, and --no-test tests nothing: drop one of the two.")
     quiet()
+    from harness.engines import get
     from harness.system.machine import environment
 
     device = visible_device()
@@ -52,9 +53,18 @@ def _run(arguments: Sequence[str] | None) -> int:
     tests: list[SelfTest] = []
     if not options.no_test:
         for diagnosis in chosen:
+            if options.engine is None and not get(diagnosis.engine).quick:
+                later = f"python -m harness.doctor --engine {diagnosis.engine}"
+                console.print(
+                    f"\n{diagnosis.engine}: not tested, its builds take minutes: {later}",
+                    highlight=False,
+                    soft_wrap=True,
+                )
+                continue
             steps = "build, load, verify, capture, time" if diagnosis.cannot_run is None else "build"
             console.print(f"\nself-test of {diagnosis.engine}: {steps} ...", highlight=False)
-            tests.append(self_test(diagnosis.engine, device, build_only=diagnosis.cannot_run is not None))
+            build_only, thorough = diagnosis.cannot_run is not None, options.engine is not None
+            tests.append(self_test(diagnosis.engine, device, build_only=build_only, thorough=thorough))
             print_test(console, tests[-1])
     if options.json:
         whole = {"machine": machine, "device": device, "engines": [asdict(diagnosis) for diagnosis in found]}
@@ -64,7 +74,9 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 def _parser() -> CommandParser:
     parser = CommandParser("harness.doctor", description=__doc__)
-    parser.add_argument("--engine", help="test this engine only")
+    parser.add_argument(
+        "--engine", help="test this engine only, with all that it accelerates by: minutes, for a compiler"
+    )
     parser.add_argument("--no-test", action="store_true", help="only say what can be built and run")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")
     return parser

@@ -37,9 +37,12 @@ class SelfTest:
     notes: tuple[str, ...] = ()
 
 
-def self_test(engine: str, device: str, build_only: bool = False) -> SelfTest:
-    """Run the test in an empty cache; never raises for what the engine does, only says so."""
-    hw = "[fp16,fusion]" if build_only else _techniques(engine, device)
+def self_test(engine: str, device: str, build_only: bool = False, thorough: bool = False) -> SelfTest:
+    """Run the test in an empty cache; never raises for what the engine does, only says so.
+
+    With `thorough` the accelerated cell has all that the engine accelerates by, which may take minutes to build.
+    """
+    hw = "[fp16,fusion]" if build_only else _techniques(engine, device, thorough)
     started = time.monotonic()
     try:
         with tempfile.TemporaryDirectory(prefix="harness-doctor-") as folder:
@@ -51,14 +54,14 @@ def self_test(engine: str, device: str, build_only: bool = False) -> SelfTest:
     return SelfTest(engine, hw, False, time.monotonic() - started, error=reason)
 
 
-def _techniques(engine: str, device: str) -> str:
+def _techniques(engine: str, device: str, thorough: bool) -> str:
     """Return the stack that an engine is tested with: what it accelerates by here, if built quickly, or the control."""
     from harness.engines import get
     from harness.techniques.hw.fp16 import FP16
 
     able, quick = get(engine).capabilities, get(engine).quick
     usable = {"fp16": device == "cuda" and FP16 in able.precisions, "fusion": able.fuses}  # a CPU emulates fp16
-    stack = [name for name, there in usable.items() if there and name in quick]
+    stack = [name for name, there in usable.items() if there and (thorough or name in quick)]
     return f"[{','.join(stack)}]" if len(stack) > 1 else (stack or ["identity"])[0]
 
 

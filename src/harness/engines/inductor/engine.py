@@ -44,6 +44,7 @@ class InductorEngine(Engine):
         ),
     )  # fmt: skip
     runs_module = True
+    quick = ()  # a compiler: a minute a build on two cores
 
     def settings(self, requested: Mapping[str, Any], levels: Levels, device: str) -> dict[str, Option]:
         """Return layout (channels last unless set otherwise) and algorithm choice on a GPU, and what `fusion` adds."""

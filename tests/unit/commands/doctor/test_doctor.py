@@ -63,3 +63,21 @@ def test_an_engine_that_can_not_be_tested_is_one_line_and_status_2(name, capsys)
     error = capsys.readouterr().err
     assert error.startswith(f"harness.doctor: {name}: ")
     assert len(error.splitlines()) == 1
+
+
+def test_what_takes_minutes_is_tested_on_request_alone(monkeypatch, capsys):
+    tested = []
+
+    def passes(engine, device, build_only, thorough):
+        tested.append((engine, thorough))
+        return SelfTest(engine, "identity", True, 1.0)
+
+    monkeypatch.setattr(doctor, "self_test", passes)
+    assert doctor.main([]) == 0
+    assert ("eager", False) in tested and "inductor" not in [engine for engine, _ in tested]
+    assert "inductor: not tested, its builds take minutes: python -m harness.doctor --engine inductor" in (
+        capsys.readouterr().out.replace("\n", " ")
+    )
+    tested.clear()
+    assert doctor.main(["--engine", "inductor"]) == 0
+    assert tested == [("inductor", True)]

@@ -2,7 +2,10 @@
 
 import sys
 
-from harness.commands.capacity.command import main
+from harness.system.early import answer_early
 
 if __name__ == "__main__":
+    answer_early()
+    from harness.commands.capacity.command import main
+
     sys.exit(main(sys.argv[1:]))

@@ -86,9 +86,10 @@ def run_sweep(
         return EndedSweep(dry_run(console, planned, launcher.devices), None, "")
     with ExitStack() as alive:
         sweep = _start(planned, launcher, command, alive)
-        _announce(console, sweep)
-        _measure(sweep, launcher, overrides, console, command, interruption)
-        status = conclude(console, sweep.store, sweep.sweep_id, sweep.outbox, planned)
+        with _killed_if_interrupted(sweep, interruption):
+            _announce(console, sweep)
+            _measure(sweep, launcher, overrides, console, command, interruption)
+            status = conclude(console, sweep.store, sweep.sweep_id, sweep.outbox, planned)
     return EndedSweep(status, sweep.sweep_id, sweep.store.uri)
 
 
@@ -106,15 +107,23 @@ def _measure(
 
         def report_state() -> None:
             done = f"{progress.good} of {total} done{' and stored' if progress.good else ''}."
-            interruption.progress = f"{done} To resume, run the same command: {redacted(command)}"
+            interruption.progress = f"{done} {_how_to_go_on(sweep, command)}"
 
         report_state()
-        with _killed_if_interrupted(sweep):
-            _build(sweep, launcher, progress)
-            if launcher.here:
-                _measure_here(sweep, console, progress, report_state)
-            else:
-                _measure_elsewhere(sweep, launcher, overrides, console, progress, report_state, interruption)
+        _build(sweep, launcher, progress)
+        if launcher.here:
+            _measure_here(sweep, console, progress, report_state)
+        else:
+            _measure_elsewhere(sweep, launcher, overrides, console, progress, report_state, interruption)
+
+
+def _how_to_go_on(sweep: _StartedSweep, command: str) -> str:
+    """Return how to resume a sweep: a command with `resume=never` would measure everything again."""
+    if sweep.planned.jobs[0].plan.config.resume != "never":
+        return f"To resume, run the same command: {redacted(command)}"
+    never, option = "resume=never", f"resume={sweep.sweep_id}"
+    going_on = command.replace(never, option) if never in command else f"{command} {option}"
+    return f"To resume, run: {redacted(going_on)}"
 
 
 def _start(planned: PlannedSweep, launcher: Launcher, command: str, alive: ExitStack) -> _StartedSweep:
@@ -166,13 +175,17 @@ def _announce(console: Console, sweep: _StartedSweep) -> None:
 
 
 @contextmanager
-def _killed_if_interrupted(sweep: _StartedSweep) -> Iterator[None]:
+def _killed_if_interrupted(sweep: _StartedSweep, interruption: Interruption) -> Iterator[None]:
+    """End a sweep's run as KILLED if what is inside is broken off, unless it has ended by then."""
     try:
         yield
     except BaseException as error:
         why = "interrupted" if isinstance(error, KeyboardInterrupt) else reason_of(error)
         with suppress(Exception), quietly():  # a store that is down: the next start ends the sweep
-            end_killed(sweep.store, sweep.sweep_id, why)
+            if sweep.store.client().get_run(sweep.sweep_id).info.status == "RUNNING":
+                end_killed(sweep.store, sweep.sweep_id, why)
+            else:
+                interruption.progress = "all is measured and logged: python -m harness.report shows it."
         raise
 
 
@@ -206,7 +219,7 @@ def _measure_here(
         try:
             run_design(design, sweep.sweep_id, sweep.store, progress, ended)
         except RowLost:  # told with its quartet
-            console.print("  Stopped: what is measured can't be kept. Make room, then the same command goes on.")
+            console.print("  Stopped: results can't be stored. To resume, make room and run the same command.")
             return
 
 

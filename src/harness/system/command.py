@@ -10,10 +10,12 @@ import logging
 import math
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from harness.system.early import raise_from_here
 from harness.system.errors import UserError, plain
 from harness.system.secrets import redacted
 
@@ -69,6 +71,8 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
 def run_command(name: str, command: Callable[[], int], interrupted: str = "interrupted.") -> int:
     """Return the status of `command()`: 2, and its reason in one or two lines, for UserError; 130 after Ctrl-C."""
     try:
+        if threading.current_thread() is threading.main_thread():
+            raise_from_here()
         status = command()
         sys.stdout.flush()
         return status

@@ -77,7 +77,7 @@ def test_after_the_first_lost_row_nothing_more_is_measured(swept, new_store, mon
     root = new_store()
     done = swept("hw=fusion,identity", "protocol.side_by_side=false", "sweep_name=full", f"tracking.root={root}")
     assert (done.returncode, len(begun)) == (1, 1)
-    assert "Stopped: what is measured can't be kept." in done.stdout
+    assert "Stopped: results can't be stored." in done.stdout
     assert harness.load("full", str(root)).empty
 
 

@@ -15,7 +15,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from harness.system.errors import UserError
-from harness.system.places import restored_places
+from harness.system.places import HardExit, restored_places
 
 MODELS, ENGINES, SCENARIOS = "harness.networks", "harness.engines", "harness.scenarios"
 ARCH, HW = "harness.techniques.arch", "harness.techniques.hw"
@@ -99,9 +99,8 @@ def load(group: str, name: str) -> Any:
         with restored_places():
             return entry.load()
     except (Exception, SystemExit) as error:  # somebody else's module may raise anything, or end the program
-        raise UserError(
-            f"{name} of {_package(entry)} ({entry.value}) can't be imported: {type(error).__name__}: {error}"
-        ) from error
+        how = "os._exit" if isinstance(error, HardExit) else type(error).__name__
+        raise UserError(f"{name} of {_package(entry)} ({entry.value}) can't be imported: {how}: {error}") from error
 
 
 @cache

@@ -18,7 +18,7 @@ from harness.config import ModelConfig, packages
 from harness.config.sources import is_source
 from harness.networks.model_spec import ModelSpec
 from harness.system.errors import UserError, first_line
-from harness.system.places import restored_places
+from harness.system.places import HardExit, restored_places
 
 if TYPE_CHECKING:
     from torch import nn
@@ -66,7 +66,8 @@ def reason(error: BaseException) -> str:
     """Return an error's kind, the first line of what it says, and where in somebody's own source it came from."""
     said = f"{type(error).__name__}: {first_line(error)[:_MOST]}"
     if isinstance(error, SystemExit):
-        said = f"SystemExit: it ends the program with {error.code!r}"
+        call = "os._exit" if isinstance(error, HardExit) else "SystemExit"
+        said = f"{call}: it ends the program with {error.code!r}"
     place = origin(error)
     return f"{said} ({place})" if place else said
 

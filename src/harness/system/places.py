@@ -1,15 +1,21 @@
-"""Our places stay where they were: somebody else's code may change the folder or the environment, for itself alone."""
+"""Other people's code in our process: it may change folder and environment for itself alone, and can't end us."""
 
 from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NoReturn
 
 # which store, cache, locks, temporary files and devices are ours to use
 _OURS = re.compile(r"(HARNESS|MLFLOW)_\w+|CUDA_VISIBLE_DEVICES|CUDA_DEVICE_ORDER|TMPDIR|TEMP|TMP")
+
+
+class HardExit(SystemExit):
+    """Somebody else's code called os._exit, which would have ended this process without a word."""
 
 
 class _Guest:
@@ -23,7 +29,7 @@ class _Guest:
 def restored_places() -> Iterator[None]:
     """Run somebody else's code: on the way out the current folder and the variables of `_OURS` are what they were.
 
-    A folder that the code has moved to is its own again when it runs the next time.
+    A folder that the code has moved to is its own again when it runs the next time. Its os._exit raises HardExit.
     """
     if _Guest.here:  # one part of it calls another through us
         yield
@@ -34,7 +40,8 @@ def restored_places() -> Iterator[None]:
         if _Guest.folder is not None:
             with suppress(OSError):
                 os.chdir(_Guest.folder)
-        yield
+        with _kept_alive():
+            yield
     finally:
         _Guest.here = False
         now = _current_folder()
@@ -44,6 +51,23 @@ def restored_places() -> Iterator[None]:
         for name in _our_variables().keys() - variables.keys():
             del os.environ[name]
         os.environ.update(variables)
+
+
+@contextmanager
+def _kept_alive() -> Iterator[None]:
+    """Let os._exit raise HardExit in this thread; our own threads, and processes that are forked here, still end."""
+    end, process, thread = os._exit, os.getpid(), threading.get_ident()
+
+    def refuse(status: int) -> NoReturn:
+        if os.getpid() == process and threading.get_ident() == thread:
+            raise HardExit(status)
+        end(status)
+
+    os._exit = refuse
+    try:
+        yield
+    finally:
+        os._exit = end
 
 
 def absolute(path: str) -> str:

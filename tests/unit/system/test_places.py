@@ -3,11 +3,33 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import pytest
 
 from harness.config import from_omegaconf
-from harness.system.places import absolute, restored_places
+from harness.system.places import HardExit, absolute, restored_places
+
+EXITING = """
+import os
+from torch import nn
+
+def end(where):
+    if where == "WHERE":
+        os._exit(0)
+
+end("import")
+
+class Net(nn.Linear):
+    def forward(self, x):
+        end("run")
+        return super().forward(x.mean((2, 3)))
+
+def net(num_classes):
+    end("make")
+    return Net(3, num_classes)
+"""
 
 
 def test_somebody_elses_code_moves_itself_and_not_us(tmp_path, monkeypatch):
@@ -50,3 +72,36 @@ def test_folders_that_are_written_to_are_absolute_in_a_config(tmp_path, monkeypa
     assert (config.tracking.root, config.cache.dir) == (absolute("store"), str(tmp_path / "kept"))
     assert config.checkpoints.dir == str(tmp_path / "checkpoints")
     assert not absolute("~/x").startswith("~")
+
+
+def test_os_exit_of_somebody_elses_code_raises_and_forked_processes_and_our_threads_still_end():
+    with pytest.raises(HardExit) as ended, restored_places():
+        child = os.fork()
+        if child == 0:
+            os._exit(7)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        os._exit(0)
+    assert ended.value.code == 0
+    code = (
+        "import os, threading, time; from harness.system.places import restored_places\n"
+        "with restored_places():\n threading.Thread(target=lambda: os._exit(3)).start(); time.sleep(60)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 3
+
+
+@pytest.mark.parametrize(
+    ("where", "says"),
+    [
+        ("import", "exiting_networks can't be imported: os._exit: it ends the program with 0 (exiting_networks.py:"),
+        ("make", "net(num_classes=10) failed: os._exit: it ends the program with 0 (exiting_networks.py:"),
+        ("run", "can't be run on images [2, 3, 32, 32] (model.image_size=32): os._exit: it ends the program with 0"),
+    ],
+)
+def test_a_model_that_ends_the_program_is_reported_as_such(where, says, tmp_path, plain_environment):
+    (tmp_path / "exiting_networks.py").write_text(EXITING.replace("WHERE", where))
+    done = subprocess.run(
+        [sys.executable, "-m", "harness", "model=exiting_networks:net", "model.image_size=32", "model.num_classes=10"],
+        cwd=tmp_path, env=plain_environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2 and says in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from harness.config import CacheConfig, HarnessConfig, engine_options
 from harness.stats.interaction import Gains, Interaction
 from harness.stats.verdict import Verdict
+from harness.system.counts import limits
 from harness.system.errors import UserError
 from harness.system.files import write_whole
 
@@ -99,14 +100,33 @@ class Sweep:
             parts.append(
                 f'<img src="data:image/png;base64,{data}" alt="{html.escape(picture.alt)}" style="max-width:100%">'
             )
-        columns = [name for name in _SHOWN if name in self.table]
-        return "\n".join([*parts, self.table[columns].to_html(index=False, na_rep="", float_format="{:.4g}".format)])
+        return "\n".join([*parts, self._for_people().to_html(index=False, na_rep="-")])
+
+    def _for_people(self) -> pandas.DataFrame:
+        """Return a table of rounded figures: those of the command line's, in its words."""
+        import pandas
+
+        def line(row: Mapping[str, Any]) -> dict[str, Any]:
+            gains = {name: _rounded(row[f"gain/{column}"], "x") for name, column in _GAINS.items()}
+            factor = row["interaction/factor"]
+            ends = limits(row["interaction/low"], row["interaction/high"])
+            return {
+                "quartet": row["run_name"],
+                "images/s": _rounded(row.get(f"throughput/{row['boundary']}"), digits=1),
+                **gains,
+                "factor [95% interval]": "-" if pandas.isna(factor) else f"{factor:.3f} {ends}",
+                "verdict": row["verdict"] or row["status"],
+                **({"why it failed": row["error"]} if row["status"] != "FINISHED" else {}),
+            }
+
+        return pandas.DataFrame([line(row) for row in self.table.to_dict("records")])
 
 
-_SHOWN = (
-    "run_name", "batch_size", "throughput/device", "throughput/wall", "gain/arch", "gain/hw", "gain/expected",
-    "gain/combined", "interaction/factor", "interaction/low", "interaction/high", "verdict", "status", "error",
-)  # fmt: skip
+_GAINS = {"arch": "arch", "hw": "hw", "expected": "expected", "both": "combined"}
+
+
+def _rounded(value: float | None, unit: str = "", digits: int = 2) -> str:
+    return "-" if value is None or value != value else f"{value:.{digits}f}{unit}"
 
 
 def run(

@@ -125,7 +125,7 @@ class ProtocolConfig:
     margin: float = 0.05  # a factor within 1 - margin and 1 + margin counts as a product
     level: float = 0.95  # of confidence of the intervals
     family: str = "holm"  # holm: rarely any false verdict in a sweep | bh: few of its verdicts false, for a screen
-    restarts: int = 1  # fresh sets of processes
+    restarts: int = 1  # measurements in fresh processes
     host_bound_restarts: int = 8  # where a verdict on wall or end_to_end waits for the host; fewer leave it open
     # builds of every engine, each with restarts of its own; None: 3 where a build times kernels, so that the next one
     # may choose others (Inductor and TensorRT on a GPU), else 1

@@ -1,4 +1,4 @@
-"""The registry: models, techniques, engines and scenarios by name, ours and those of other packages alike.
+"""The registry: models, techniques, engines and scenarios by name, ours and other packages' alike.
 
 Each is registered as an entry point names it, and imported on first use. Other packages' entry points are read from
 their metadata; ours stand here, so that a source tree that was never installed has them too. Groups and what an entry
@@ -91,14 +91,14 @@ def added(group: str, taken: Collection[str] = ()) -> tuple[str, ...]:
 
 
 def load(group: str, name: str) -> Any:
-    """Import and return what a name stands for; raise UserError with the reason where another package's fails."""
+    """Import and return what a name refers to; raise UserError with the reason where another package's fails."""
     entry = registered(group)[name]
     if name in ours(group):
         return entry.load()
     try:
         with restored_places():
             return entry.load()
-    except (Exception, SystemExit) as error:  # somebody else's module may raise anything, or end the program
+    except (Exception, SystemExit) as error:  # another package's module may raise anything, or end the program
         how = "os._exit" if isinstance(error, HardExit) else type(error).__name__
         raise UserError(f"{name} of {_package(entry)} ({entry.value}) can't be imported: {how}: {error}") from error
 

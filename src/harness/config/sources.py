@@ -1,7 +1,7 @@
 """Which sources decide what a module computes: its own file and all files that it imports, found by reading them.
 
 They are read, not imported: an import within a function counts too, and two processes find the same files whatever each
-of them has imported so far. Of an installed package its version and the checksums of its record stand for its files.
+of them has imported so far. An installed package is represented by its version and the checksums in its record.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def source_digest(names: Iterable[str]) -> str:
 
 
 def is_source(name: str) -> bool:
-    """Return whether a module is somebody's own source: not ours, not Python's, not of an installed package."""
+    """Return whether a module is a user's source: not ours, not Python's, not of an installed package."""
     if _is_ours(name) or _is_stdlib(name):
         return False
     path = _origin(name)

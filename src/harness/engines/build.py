@@ -65,7 +65,7 @@ def artifact_key(plan: BuildPlan, resolved: str = "") -> str:
 
     The graph's content counts, not where it or a timing cache lies; engine version, chip and driver count, because a
     plan built for others must never be loaded. `resolved`: what the build chose where the plan left it a choice; the
-    cache's entry has the key without it, for that is what can be known before.
+    cache's entry has the key without it: only that can be known before.
     """
     parts: dict[str, Any] = asdict(replace(plan, graph=replace(plan.graph, path=Path()), timing_dir=""))
     parts["graph"] = plan.graph.sha256

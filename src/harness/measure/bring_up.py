@@ -25,8 +25,8 @@ def bring_up(
 ) -> tuple[dict[str, Loaded], dict[str, Fidelity]]:
     """Load all cells at once (nothing is timed yet), then verify them one after the other.
 
-    A cell that can't be loaded or computes something else raises CellError; with `failed` it is told there, and left
-    out of what is returned.
+    A cell that can't be loaded or computes something else raises CellError; with `failed` it is reported there
+    and left out of what is returned.
     """
     progress.stage("load")
     for cell in cells:

@@ -1,4 +1,4 @@
-"""What a cell is: planned, built, and measured; and what its worker is told and says."""
+"""What a cell is: planned, built, and measured; and the messages to and from its worker."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class QuartetPlan:
 
 @dataclass(frozen=True)
 class Cell:
-    """One built cell: what its worker is told, what it took to build, and what its outputs must match. It is picklable.
+    """One built cell: its worker's instructions, what the build took, and what its outputs must match. It is picklable.
 
     Nothing here makes a process that unpickles it import torch: workers set up their thread pools first.
     """
@@ -87,7 +87,7 @@ class Cell:
 
     @property
     def degraded(self) -> tuple[str, ...]:
-        """Why this cell is less than what was asked, without repetition."""
+        """Why this cell does less than requested, without repetition."""
         found = [*self.notes, *(reason for artifact in self.artifacts for reason in artifact.degraded)]
         return tuple(dict.fromkeys(found))
 
@@ -128,10 +128,10 @@ class CellResult:
     loaded: Loaded
     fidelity: Fidelity
     warmup: Warmup | None = None  # None: its scenario does not say
-    coursework_ms: tuple[float, ...] = ()  # of the usual recipe, where that was asked for
-    consumption: Consumption | None = None  # None: no process lived long enough to be asked
+    coursework_ms: tuple[float, ...] = ()  # of the usual recipe, if requested
+    consumption: Consumption | None = None  # None: no process lived long enough to measure it
     answers: CellAnswers | None = None  # None: the data has no labels, or they could not be had
-    profile: CellProfile | None = None  # None: not asked for, or it could not be taken
+    profile: CellProfile | None = None  # None: not requested, or it failed
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class SustainedLoad:
 
 @dataclass(frozen=True)
 class Turn:
-    """What a worker is told to time in one visit."""
+    """The instructions to a worker for one visit."""
 
     boundaries: tuple[str, ...]
     ramp_iterations: int  # untimed, before each of them

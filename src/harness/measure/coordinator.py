@@ -63,7 +63,7 @@ class Worker:
         return self._process.pid
 
     def send(self, command: str, argument: Any = None) -> None:
-        """Give a command without waiting; raise CellError if the process is gone."""
+        """Give a command without waiting; raise CellError if the process has ended."""
         try:
             self._connection.send((command, argument))
         except (BrokenPipeError, OSError):
@@ -150,13 +150,13 @@ class Place:
         self._holder: Worker | None = None
 
     def take(self, cell: Cell) -> Worker:
-        """End whoever has the place and start a cell's process in it."""
+        """End the worker in the process slot and start a cell's process in it."""
         self.clear()
         self._holder = Worker(cell, self._commands)
         return self._holder
 
     def clear(self, orderly: bool = True) -> None:
-        """End whoever has the place."""
+        """End the worker in the process slot."""
         if self._holder is not None:
             self._holder.close() if orderly else self._holder.kill()
             self._holder = None

@@ -1,13 +1,13 @@
 """The design: the distinct cells of a sweep that are measured side by side, the quartets over them, and orders.
 
-Five architectures by three accelerations are 15 quartets of 60 cells, and only 24 distinct ones.
+Five architectures by three accelerations are 15 quartets of 60 cells, only 24 of which are distinct.
 
 A cell's time may depend on who ran before it (by 0.5 to 1.1% on an H100, three quarters of the variance of an Inductor
 cell). Williams' squares balance that: of n cells they have n rows (2n where n is odd) in which each ordered pair of
 neighbours comes equally often. E. J. Williams, Experimental designs balanced for the estimation of residual effects of
 treatments, Australian Journal of Scientific Research A 2 (1949).
 
-A `Contrast` is one quartet on its way through a design: its samples, how it stands, how many restarts it still needs.
+A `Contrast` is one quartet on its way through a design: its samples, its verdict, how many restarts it still needs.
 """
 
 from __future__ import annotations
@@ -204,7 +204,7 @@ class Contrast:
     def begin(self, planned: str, loaded: Mapping[str, Loaded]) -> None:
         """Decide, from the cells of the first restart, on which boundaries all restarts are measured.
 
-        Raises CellError where the boundary that the user asked for is not there.
+        Raises CellError if the requested boundary does not exist.
         """
         self.loaded = {role: loaded[name] for role, name in self.cells.items()}
         self.primary, self.moved = primary_boundary(planned, self.loaded, self.settings)
@@ -222,7 +222,7 @@ class Contrast:
         return max(min(2, least), math.ceil(least / self.restarts))
 
     def close_block(self, restart: int, slowed: bool, build: int) -> Standing:
-        """Complete a block; return how the quartet stands."""
+        """Complete a block; return the quartet's current verdict."""
         self.samples.close_block(restart, slowed, build)
         self.blocks += 1
         level = family_level(self.settings.level, self.family)

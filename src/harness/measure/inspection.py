@@ -1,7 +1,7 @@
-"""What no time is taken of, once a cell: its energy, memory, answers and profile; and the ceilings of the machine.
+"""Everything measured once per cell and not timed: energy, memory, answers, profile; and the machine's ceilings.
 
-A process that was profiled, or that computed in eager beside its engine, is never timed again. A cell that others still
-need is therefore inspected in a second process; its own one goes on being timed.
+A process that was profiled, or that ran eager beside its engine, is never timed again. A cell that is still needed is
+therefore inspected in a second process, and its first process continues to be timed.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Inspections:
             self.answers[name] = found
 
     def _profiles(self, cells: Sequence[Cell], held: Mapping[str, Worker], staying: Collection[str]) -> None:
-        """Profile one cell after the other; a process comes up in many seconds, so the second ones do so together."""
+        """Profile one cell after the other; second processes take many seconds to start, so they start together."""
         with _to_spoil(cells, held, staying, self.settings) as handles:
             for cell in cells:
                 name = cell.name
@@ -109,7 +109,7 @@ class Inspections:
                     self.no_profile[name] = str(error).removeprefix(f"{name}: ")
 
     def _ceilings(self, cells: Sequence[Cell], held: Mapping[str, Worker], staying: Collection[str]) -> None:
-        """Measure what the machine can at most; last, for it takes memory and may end a worker."""
+        """Measure the machine's maximum rates; last, because it takes memory and may end a worker."""
         self.progress.stage("ceilings of the machine")
         if not held:
             self.no_ceilings = "no ceilings of the machine: no process stays to measure them in"
@@ -141,7 +141,7 @@ def _to_spoil(
 ) -> Iterator[Mapping[str, Worker | CellError]]:
     """Give each cell a process that is never timed again, or the reason why it has none.
 
-    It is the cell's own one, or a second one where that will be timed again; all second ones come up at once.
+    It is the cell's first process, or a second one if the first will be timed again. All second ones start at once.
     """
     found: dict[str, Worker | CellError] = {
         cell.name: held[cell.name] for cell in cells if cell.name in held and cell.name not in staying

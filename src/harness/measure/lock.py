@@ -1,8 +1,8 @@
-"""Who may use the machine: one quartet is timed on a device at a time, and nobody builds while anybody is timed.
+"""Who may use the machine: one quartet is timed on a device at a time, and no build runs during any timing.
 
 The locks are in the temporary folder (HARNESS_LOCK_DIR: elsewhere, where each job has temporary files of its own), by
-user, and are shared by all sweeps of that user on this machine. They are the operating system's (flock), so a holder
-that dies in whatever way releases them.
+user, and are shared by all sweeps of that user on this machine. They are the operating system's (flock), so a dead
+holder's lock is always released.
 
 Slurm and Ray show a job its own GPU only (CUDA_VISIBLE_DEVICES); joblib and submitit_local show all of them, and the
 job takes a free one (its seat) until it ends.
@@ -23,21 +23,21 @@ from harness.system.machine import gpu
 
 @contextmanager
 def device_lock(device_id: str) -> Iterator[None]:
-    """Time on a device (a GPU's UUID, or "cpu"): wait for whoever is timed on it, and until nobody builds."""
+    """Time on a device (a GPU's UUID, or "cpu"): wait until no other quartet is timed on it and no build runs."""
     with _locked(device_id, fcntl.LOCK_EX), _locked("quiet", fcntl.LOCK_SH):
         yield
 
 
 @contextmanager
 def occupied(device_id: str) -> Iterator[None]:
-    """Work on a device without being timed, as a training does: wait for whoever is timed there, keep others off."""
+    """Work on a device untimed, as a training does: wait until no quartet is timed there, keep others off."""
     with _locked(device_id, fcntl.LOCK_EX):
         yield
 
 
 @contextmanager
 def building() -> Iterator[None]:
-    """Export, build or try out: wait until nothing is timed on any device, for this is heavy work for the host.
+    """Export, build or try out: wait until nothing is timed on any device: this is heavy work for the host.
 
     Two sweeps never build at once either; one that builds in several processes holds this once for all of them.
     """

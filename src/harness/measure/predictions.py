@@ -115,7 +115,7 @@ def answers_of(
     """Return a cell's answers, None where the data has no labels; raise CellError where it can't give them.
 
     What a network answers in fp32 eager takes memory: nothing may be timed any more in the process that computes it,
-    which is the cell's own one unless `second_process` returns another. Cells of one network share those answers.
+    which is the cell's first process unless `second_process` returns another. Cells of one network share those answers.
     """
     if cell.labelled is None:
         return None

@@ -1,4 +1,4 @@
-"""What a measurement tells whoever watches it: which stage, which cell, how narrow the interval is by now."""
+"""What a measurement reports while it runs: which stage, which cell, how narrow the interval is by now."""
 
 from __future__ import annotations
 

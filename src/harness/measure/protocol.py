@@ -1,13 +1,13 @@
 """How a design is measured: verified first, warmed up, then interleaved blocks until each quartet's interval is narrow.
 
-On the device boundary a block visits every cell once, in orders that let each follow each other one equally often; the
-quartets are contrasts over the same visits. Elsewhere the host's noise is correlated over seconds, so the four
-cells of a quartet are visited in a row. What is not the primary boundary is timed in a pass of its own, in every second
-block: a cell launched kernel by kernel slows down the replay that comes after it.
+On the device boundary a block visits every cell once, in orders in which each cell follows each other equally often;
+the quartets are contrasts over the same visits. Elsewhere the host's noise is correlated over seconds, so the four
+cells of a quartet are visited in a row. The other boundaries are timed in a separate pass, in every second block: a
+cell launched kernel by kernel slows down the replay that comes after it.
 
 A restart is measured in fresh processes. The first restart goes on until the criterion holds or its share of the budget
-is spent; the others measure as many blocks, for restarts count equally. A quartet is handed over as soon as it has all
-its blocks, and its cells leave the rounds unless another quartet needs them.
+is spent; the others measure as many blocks, because restarts count equally. A quartet is handed over as soon
+as it has all its blocks, and its cells leave the rounds unless another quartet needs them.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Measurement:
     bring_up_s: float = 0.0  # of `seconds`, until the first block; the usual recipe, where asked for, included
     side_by_side: tuple[int, int] = (1, 4)  # quartets and cells that those seconds were shared by
     cells: Mapping[str, CellResult] = field(default_factory=dict)  # by role
-    ceilings: Ceilings | None = None  # of the machine; None: not asked for, or they could not be measured
+    ceilings: Ceilings | None = None  # of the machine; None: not requested, or they could not be measured
     telemetry: Telemetry | None = None
     note: str = ""  # what a reader of the result must know: another boundary, a chip that slowed down, ...
 
@@ -96,7 +96,7 @@ def measure_design(
 
 
 class _CellFailed(Exception):
-    """A cell failed in the middle of a block, and was told so."""
+    """A cell failed in the middle of a block, and the failure was reported."""
 
 
 class _DesignRun:
@@ -180,7 +180,7 @@ class _DesignRun:
         return self.settings.budget_s * measured
 
     def affords_another(self, done: int) -> bool:
-        """Whether the budget has room for the fewest blocks of one more restart than the user asked for."""
+        """Whether the budget has room for the fewest blocks of one more restart than the user requested."""
         blocks = max(contrast.samples.blocks for contrast in self.open())
         needed_s = max(contrast.fewest_blocks() for contrast in self.open()) * self.blocks_s / max(1, blocks)
         return done < max(self.settings.restarts, len(self.builds)) or self.blocks_s + needed_s <= self.budget_s
@@ -221,7 +221,7 @@ class _DesignRun:
             self.bring_up_s = time.monotonic() - self.started
 
     def _load_what_fits(self) -> dict[str, Loaded]:
-        """Load and verify as many cells as the machine holds, which those of one quartet tell."""
+        """Load and verify as many cells as the machine can hold, estimated from one quartet's."""
         if self.most_cells is not None:  # from an earlier restart, or an earlier part of the design
             self._postpone(self.most_cells)
         counted = list(self.open()[0].cells.values())
@@ -245,7 +245,7 @@ class _DesignRun:
         return loaded
 
     def _prepare(self, name: str, number: int) -> None:
-        """Warm up a cell; in the first restart after the usual recipe, where that was asked for."""
+        """Warm up a cell; in the first restart after the usual recipe, if requested."""
         try:
             if number == 0 and self.settings.coursework:
                 found = usual_recipe(name, self.handles[name], self.settings, self.progress)
@@ -314,7 +314,7 @@ class _DesignRun:
         restarts = max(contrast.restarts for contrast in self.open())
         share_s = (self.budget_s - before_s) / max(1, restarts - number)
         spent = self.blocks_s - before_s >= share_s
-        if slowed and not spent:  # past the budget it is kept, and told, or a hot chip would never end
+        if slowed and not spent:  # past the budget it is kept and reported, or a hot chip would never end
             for contrast in group:
                 contrast.samples.discard_block()
             return

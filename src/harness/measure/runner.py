@@ -1,7 +1,7 @@
 """One batch through one cell: every stage in turn, each on the samples that the router lets through to it.
 
-What is inside `launch()` is inside the clock. Nothing there allocates on a CPU but the few numbers a sample that the
-router's decision takes, and on a GPU nothing waits for the host where the router knows its counts beforehand.
+What is inside `launch()` is inside the clock. On a CPU only the router's decision allocates there (a few numbers a
+sample); on a GPU nothing waits for the host if the router knows its counts beforehand.
 """
 
 from __future__ import annotations

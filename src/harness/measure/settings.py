@@ -12,7 +12,7 @@ WARMUP_TOLERANCE = {"cuda": 0.01, "cpu": 0.05}
 
 
 def primary_of(protocol: ProtocolConfig, device: str) -> str:
-    """Return the boundary that verdicts use: as asked, else the device's own on a GPU."""
+    """Return the boundary that verdicts use: the requested one, else `device` on a GPU."""
     if protocol.primary != "auto":
         return protocol.primary
     return "device" if device == "cuda" else "wall"
@@ -28,7 +28,7 @@ def resolve_protocol(protocol: ProtocolConfig, device: str) -> ProtocolConfig:
 
 
 def fallen_back(protocol: ProtocolConfig, planned: str, primary: str) -> ProtocolConfig:
-    """Return the protocol for another boundary than was planned: with its own half-width, unless one was asked for."""
+    """Return the protocol for another boundary than planned: with its half-width, unless one was requested."""
     if planned == primary or protocol.half_width != HALF_WIDTH[planned]:
         return protocol
     return replace(protocol, half_width=HALF_WIDTH[primary])

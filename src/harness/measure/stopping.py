@@ -1,8 +1,8 @@
-"""When is a quartet measured well enough: the interval of ln(factor) is narrow and the verdict is decided.
+"""When a quartet is measured well enough: the interval of ln(factor) is narrow and the verdict is decided.
 
-Who looks after every block and stops at the first verdict decides wrongly near the margin (7 to 9% at true factors of
-1.049 and 1.051). So there are few looks, each a square root of two times as many blocks as the one before, and the
-interval that decides is that of 99%. A run whose interval became narrow is converged, decided or not; until it has
+Looking after every block and stopping at the first verdict decides wrongly near the margin (7 to 9% at true factors of
+1.049 and 1.051). So there are few looks, each at sqrt(2) times as many blocks as the one before, and the 99%
+interval decides. A run whose interval became narrow is converged, decided or not; until it has
 shown what its noise is, that interval is the one of noise as bad as it may be (`harness.stats.sequential`).
 
 Without an arch or a hw technique there is no factor; then the interval of ln(gain), or of ln(throughput) for the
@@ -28,7 +28,7 @@ HOST_BOUND = 0.2  # of the wall time
 
 @dataclass(frozen=True)
 class Standing:
-    """How a measurement stands after a block; `value` is a factor, a gain, or a throughput in images/s."""
+    """The state of a measurement after a block; `value` is a factor, a gain, or a throughput in images/s."""
 
     kind: str  # factor | gain | throughput
     value: float
@@ -64,7 +64,7 @@ def family_level(level: float, quartets: int) -> float:
 def standing(
     samples: Samples, boundary: str, settings: ProtocolConfig, decision_level: float = DECISION_LEVEL
 ) -> Standing:
-    """Return where the measurement stands on one boundary."""
+    """Return the state of the measurement on one boundary."""
     throughput = samples.throughput(boundary)
     cells = throughput.shape[1]
     if cells == 4:

@@ -24,7 +24,7 @@ from harness.measure.cell import SustainedLoad
 from harness.measure.coordinator import Worker
 from harness.system.machine import nvml_handle
 
-# reasons that slow a chip down against what it was asked for; idling, an application's clock setting or the power cap
+# reasons that slow a chip down below its requested clock; idling, an application's clock setting or the power cap
 # (which every cell of a quartet meets alike, and which is part of the chip) are not among them
 SLOWDOWNS = (
     "nvmlClocksEventReasonSwThermalSlowdown",

@@ -1,4 +1,4 @@
-"""The process that holds one cell: it loads, verifies, warms up and runs timed slices when it is told to.
+"""The process that holds one cell: it loads, verifies, warms up and runs timed slices on command.
 
 Between two commands it waits in a system call on its pipe: it burns no CPU and launches nothing. It ends with its
 parent, whatever way that one ends.
@@ -39,7 +39,7 @@ TOP_PAD_BYTES = 64 * 2**20  # what the heap grows by at least
 
 
 def keep_freed_memory() -> bool:
-    """Tell glibc to return no memory to the kernel; return whether it was told. Elsewhere nothing happens."""
+    """Tell glibc to return no memory to the kernel; return whether it was set. Elsewhere nothing happens."""
     if sys.platform != "linux":
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

@@ -19,7 +19,7 @@ from harness.system.errors import UserError
 if TYPE_CHECKING:
     from torch import nn
 
-# The few that are built for one size of image and are told so under a name of their own.
+# The few that are built for one size of image and take it as an argument of another name.
 _SIZED: dict[str, Callable[[int], dict[str, Any]]] = {
     "vit_": lambda size: {"image_size": size},
     "maxvit_": lambda size: {"input_size": (size, size)},
@@ -55,7 +55,7 @@ def _create_torchvision(name: str, cfg: ModelConfig) -> nn.Module:
         if name.startswith(prefix):
             options |= sized(cfg.image_size)
     builder = torchvision.models.get_model_builder(name)
-    if "init_weights" in _parameters(name):  # their own drawing of weights takes minutes, and is no better for us
+    if "init_weights" in _parameters(name):  # their own initialisation takes minutes and is not better for us
         options["init_weights"] = False
     try:
         network: nn.Module = builder(weights=None, **options)
@@ -65,7 +65,7 @@ def _create_torchvision(name: str, cfg: ModelConfig) -> nn.Module:
 
 
 def _parameters(name: str) -> set[str]:
-    """Return what the class behind a builder can be told; builders take anything and pass it on."""
+    """Return which arguments the class behind a builder takes; builders take anything and pass it on."""
     import torchvision
 
     owner: Any = {"googlenet": "GoogLeNet", "inception_v3": "Inception3"}.get(name)
@@ -90,7 +90,7 @@ def timm_knows(name: str) -> bool:
 
 
 def timm_spec(name: str) -> ModelSpec:
-    """Return how timm makes a model; raises UserError where there is no timm, or none of that name in it."""
+    """Return how timm makes a model; raises UserError if timm is not installed or has no such model."""
     bare = name.removeprefix(TIMM)
     if not has_timm():
         raise UserError(f"model={name} needs timm, which is not installed: pip install timm")

@@ -1,4 +1,4 @@
-"""What tells networks apart: the digest of all that one computes, under which exports and reference answers are kept.
+"""A network's identity: the digest of all that it computes, the key of its exports and reference answers.
 
 A walk over every value that a network holds and what its own functions look up elsewhere, instead of an export, which
 takes seconds. Values count, not their `repr`: that leaves out what an author did not print, and may hold addresses.
@@ -278,7 +278,7 @@ _LOOKS: tuple[tuple[tuple[type, ...], Callable[[Walk, Any], Iterator[str]]], ...
 
 @dataclass(frozen=True)
 class Identity:
-    """What makes two networks the same one; weights alone do not, for one may use them otherwise."""
+    """What makes two networks the same; equal weights are not enough, because code may use them differently."""
 
     exact: (
         str  # of all that decides what it computes: two networks of equal `exact` share exports and reference answers
@@ -289,7 +289,7 @@ class Identity:
 def fingerprint(model: nn.Module) -> str:
     """Return the SHA-256 (hex) of every parameter and buffer: name, dtype, shape and bytes, in module order.
 
-    A state dict may hold more than tensors (`get_extra_state`): that is no weight, and counts in the identity.
+    A state dict may hold more than tensors (`get_extra_state`): that is not a weight, but counts in the identity.
     """
     digest = hashlib.sha256()
     for name, tensor in model.state_dict().items():

@@ -83,7 +83,7 @@ _NAME = "_harness_image_side"
 
 
 def image_side(network: nn.Module) -> int | None:
-    """Return the side (pixels) of the images that `network` was built for; None where it was never told."""
+    """Return the side (pixels) of the images that `network` was built for; None if it was never set."""
     found: int | None = vars(network).get(_NAME)
     return found
 

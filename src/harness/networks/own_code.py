@@ -1,4 +1,4 @@
-"""Somebody else's code in our process: whatever it raises, or however it ends, is reported with its file and line.
+"""A user's code in our process: whatever it raises, or however it ends, is reported with its file and line.
 
 A user's own network is such code: `module:function`, or the entry point of another package.
 """
@@ -37,7 +37,7 @@ def reported(doing: str) -> Iterator[None]:
             yield
     except UserError:
         raise
-    except (Exception, SystemExit) as error:  # somebody else's code may raise anything
+    except (Exception, SystemExit) as error:  # a user's code may raise anything
         raise UserError(f"{doing}: {reason(error)}") from error
 
 
@@ -63,7 +63,7 @@ def alone_on_the_command_line(program: str) -> Iterator[None]:
 
 
 def reason(error: BaseException) -> str:
-    """Return an error's kind, the first line of what it says, and where in somebody's own source it came from."""
+    """Return an error's kind, the first line of what it says, and where in the user's source it came from."""
     said = f"{type(error).__name__}: {first_line(error)[:_MOST]}"
     if isinstance(error, SystemExit):
         call = "os._exit" if isinstance(error, HardExit) else "SystemExit"
@@ -73,7 +73,7 @@ def reason(error: BaseException) -> str:
 
 
 def origin(error: BaseException) -> str:
-    """Return file:line of the innermost frame of somebody's own source, "" where the error met none."""
+    """Return file:line of the innermost frame of the user's source, "" where the error met none."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{Path(error.filename).name}:{error.lineno}"
     place, step = "", error.__traceback__

@@ -66,7 +66,7 @@ def register_choices(presets: Path, overrides: Sequence[Any] = ()) -> None:
     for path in requested:
         try:
             spec(path)
-        except UserError as error:  # of a grid all are told at once
+        except UserError as error:  # all errors of a grid are reported at once
             unknown.append(str(error))
     if unknown:
         raise UserError("\n".join(dict.fromkeys(unknown)))

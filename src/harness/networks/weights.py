@@ -3,7 +3,7 @@
 An untrained network must answer differently to different images. As torchvision draws random weights, many networks
 don't: the last layer of a ViT is all zeros; in inference, where batch norms have seen no data, EfficientNet-B0's logits
 are of the order of 1e-14, which half precision rounds to nothing; the blocks of a ConvNeXt are scaled by 1e-6 and might
-as well be missing. A wrong engine would pass every comparison there. Trained weights need none of this.
+as well be missing. A wrong engine would pass every comparison there. Trained weights are not changed.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def load_weights(network: nn.Module, spec: ModelSpec, weights: str) -> None:
     """Fill `network` with `weights`: a file of torch's or safetensors', or a torchvision weights name.
 
     Raises UserError where there is no such file or name, the file can't be read, nothing could be fetched, or
-    names and shapes are not those of the network.
+    names and shapes differ from the network's.
     """
     path = Path(weights).expanduser()
     named = path.suffix in _SUFFIXES or path.is_file()
@@ -86,7 +86,7 @@ def load_weights(network: nn.Module, spec: ModelSpec, weights: str) -> None:
 
 
 def fill(network: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Load `tensors` into `network`; state that is no tensor (`get_extra_state`) stays what it is."""
+    """Load `tensors` into `network`; other state than tensors (`get_extra_state`) is not changed."""
     extra_state = {name: value for name, value in network.state_dict().items() if not isinstance(value, torch.Tensor)}
     network.load_state_dict(extra_state | dict(tensors))
 

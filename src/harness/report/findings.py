@@ -47,7 +47,7 @@ class Findings:
 
     @property
     def candidates_are_real(self) -> bool:
-        """Whether there is anything to choose between: some quartet that is no control."""
+        """Whether there is anything to choose between: at least one quartet that is not a control."""
         return any(quartet.cells and not quartet.is_control for quartet in self.quartets)
 
     @property

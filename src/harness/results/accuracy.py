@@ -1,4 +1,4 @@
-"""Answers against labels: shares that are right, each with an interval, and what was lost against the baseline.
+"""Answers against labels: the share of correct ones, each with an interval, and the loss against the baseline.
 
 Intervals are Wilson's (Wilson: Probable Inference, JASA 22, 1927). A drop compares two cells on the same images, so its
 interval is a paired one: Agresti and Min's, who add half an image to each of the four counts and take Wald's (Agresti,
@@ -28,7 +28,7 @@ def answer_metrics(
 ) -> dict[str, float]:
     """Return accuracy, agreement with fp32 eager and, beside a baseline, what was lost against it; for each cell.
 
-    The roles in `untrained` have weights that nothing was learnt in: of them only what is no accuracy is returned.
+    The roles in `untrained` have weights that nothing was learnt in: for them everything except accuracies is returned.
     """
     labels = data.test.labels()[: data.test.count]
     out: dict[str, float] = {"data/skipped": float(len(data.test.skipped))}

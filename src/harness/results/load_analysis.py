@@ -81,7 +81,7 @@ def rate_interval(rates: Sequence[float], restarts: Sequence[int], level: float 
 
     Args:
         rates: the throughput of each repeat.
-        restarts: the set of processes that each of them ran in, numbered from 0.
+        restarts: the restart that each of them ran in, numbered from 0.
         level: of the interval.
     """
     logs = np.log(np.array(rates))

@@ -1,4 +1,4 @@
-"""Roofline: what a cell must compute and move, what the machine can at most, how near a measurement came.
+"""Roofline: what a cell must compute and move, the machine's maximum, and how near a measurement came.
 
 Williams, Waterman and Patterson, "Roofline: an insightful visual performance model for multicore architectures",
 CACM 52(4), 2009, https://doi.org/10.1145/1498765.1498785.
@@ -139,12 +139,12 @@ def per_image(stages: Iterable[tuple[StageWork, float]], batch_size: int) -> Ima
 def count(path: Path) -> StageWork:
     """Count the graph in an ONNX file whose batch dimension is dynamic.
 
-    Raises ValueError for a file that is no ONNX, and for a tensor whose shape is not known but for the batch.
+    Raises ValueError for a file that is not ONNX, and for a tensor whose shape is not known but for the batch.
     """
     try:
         model = load_graph(path)
     except CellError as error:
-        raise ValueError(f"{path} is no ONNX file: {error}") from error
+        raise ValueError(f"{path} is not an ONNX file: {error}") from error
     graph = _for_one_image(model).graph
     known = _tensors(graph)
     activations = {value.name for value in graph.input} - {weight.name for weight in graph.initializer}

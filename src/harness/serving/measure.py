@@ -73,7 +73,7 @@ class LoadMeasurement:
     predicted_per_s: Mapping[str, Mapping[int, float]]  # of the static sizes that were tried, by role
     seconds: float
     telemetry: Telemetry | None = None
-    restarts: int = 1  # sets of processes that were measured
+    restarts: int = 1  # restarts that were measured
     note: str = ""
 
     @property

@@ -1,7 +1,7 @@
 """Queues before servers that batch, simulated.
 
-Where a search begins, which static size is worth a measurement, whether a planned fleet keeps its bound: nothing that
-is reported as measured comes from here.
+Used for where a search begins, which static size is worth measuring, and whether a planned fleet meets its bound.
+Nothing reported as measured comes from here.
 
 The highest rate that meets a latency bound: bracketed bisection over measured or simulated rates.
 """

@@ -96,7 +96,7 @@ def _buckets(limits: BatchProfile, device: str, preferred: tuple[int, ...]) -> t
 class CellLoad:
     """What is known of a cell before it is put under load."""
 
-    service_ms: Mapping[int, tuple[float, ...]]  # of batches while others wait, by size; of every set of processes
+    service_ms: Mapping[int, tuple[float, ...]]  # of batches while others wait, by size; of every restart
     capacity_per_s: float  # of the best of these sizes, at its median
     guess_per_s: float  # where a search begins
     found_before: bool = False  # the guess is what the first search found, and not theory's
@@ -116,9 +116,9 @@ class CellLoad:
         )
 
     def with_restart(self, later: CellLoad) -> CellLoad:
-        """Return this with the batches that a later set of processes was timed by too: they differ from set to set.
+        """Return this with the batch times of a later restart added: they differ between restarts.
 
-        Where searches begin and end remains what the first set said.
+        Where searches begin and end still follows from the first restart.
         """
         service_ms = {size: (*ms, *later.service_ms.get(size, ())) for size, ms in self.service_ms.items()}
         return replace(self, service_ms=service_ms)
@@ -127,7 +127,7 @@ class CellLoad:
         """Return this with what the first search that found anything found: where all later ones begin.
 
         Not each where the last one ended: a search ends below the first rate that failed, by chance too, and where
-        latency hardly depends on the rate a chain of them walks down, each set of processes after the one before. And
+        latency hardly depends on the rate a chain of them walks down, each restart below the one before. And
         not all at the same rate: they would try the same few, and agree because of that.
         """
         if self.found_before or found is None or found.best is None:
@@ -151,10 +151,10 @@ class LoadScenario(Protocol):
         """Return the command of one repeat and its argument: `load_test` or `search`."""
 
     def promised_per_s(self, load: CellLoad) -> float:
-        """Return what is to be expected of a cell, to choose between its static sizes."""
+        """Return a cell's expected rate, to choose between its static sizes."""
 
     def throughput_per_s(self, result: LoadResult) -> float:
-        """Return what one test measured; of a search the rate at the bound is it."""
+        """Return the rate that one test measured; for a search, the rate at the bound."""
 
 
 def search_of(variant: Variant, load: CellLoad, config: HarnessConfig, repeat: int, test: LoadTest) -> Search:
@@ -163,7 +163,7 @@ def search_of(variant: Variant, load: CellLoad, config: HarnessConfig, repeat: i
     lowest = MARGIN * test.min_queries / options.max_duration_s
     highest = max(CEILING * load.capacity_per_s, lowest)
     step, guess_per_s = STEP, load.guess_per_s
-    if load.found_before:  # steps that are as narrow as asked for once halved, from a place of each repeat's own
+    if load.found_before:  # steps as narrow as requested once halved, from a different start in each repeat
         step = (1 + options.tolerance) ** 2
         guess_per_s *= (1 + options.tolerance) ** np.random.default_rng((options.seed, repeat)).uniform(-0.5, 0.5)
     return Search(variant.plan, test, float(guess_per_s), lowest, highest, options.tolerance, step)
@@ -177,13 +177,13 @@ def bound_tests(variant: Variant, load: CellLoad, config: HarnessConfig) -> dict
 
 
 def command_timeout_s(config: HarnessConfig, command: str) -> float:
-    """Return how long a worker may take for a command before it is taken to hang."""
+    """Return how long a worker may take for a command before it counts as hung."""
     test_s = 3 * config.scenario.max_duration_s + START_AND_END_S
     return config.protocol.worker_timeout_s + (POINTS * test_s if command == "search" else test_s)
 
 
 def saturated_per_s(load: CellLoad) -> float:
-    """Return what a test at full load is sized for: some more than the batches' times promise."""
+    """Return what a test at full load is sized for: somewhat more than the batches' times suggest."""
     return ROOM * load.capacity_per_s
 
 
@@ -207,5 +207,5 @@ def load_test(
 
 
 def queries_needed(percentile: float, min_queries: int | None) -> int:
-    """Return how many requests one test has at least: as asked, else twice what the percentile needs."""
+    """Return how many requests one test has at least: as requested, else twice what the percentile needs."""
     return 2 * minimum_samples(percentile / 100) if min_queries is None else min_queries

@@ -68,7 +68,7 @@ class Served:
     router: Router  # that decides about each request alone
     captured_sizes: tuple[int, ...]  # batch sizes that are replayed from a graph
     largest_error: float  # of the served answers, relative to the largest logit of the same images run plainly
-    degraded: tuple[str, ...] = ()  # why some sizes are launched by the host although graphs were asked for
+    degraded: tuple[str, ...] = ()  # why some sizes are launched by the host although graphs were requested
 
 
 class ServingCell(CellCommands):

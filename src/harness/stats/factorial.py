@@ -64,7 +64,7 @@ class Prediction:
 
 
 class LogLinear:
-    """The fitted model: a linear combination of its coefficients has a value and an interval, or can't be told."""
+    """The fitted model: a linear combination of its coefficients has a value and an interval, or is not estimable."""
 
     def __init__(self, quartets: Sequence[MeasuredQuartet], level: float, order: int = HIGHEST_ORDER) -> None:
         self.terms = _terms((cell for quartet in quartets for cell in quartet.cells), order)
@@ -86,7 +86,7 @@ class LogLinear:
         self._half_widths = np.array([quartet.half_width for quartet in quartets])
 
     def combination(self, row: Array) -> Ratio | None:
-        """Return exp(row . coefficients) with its interval; None where the quartets can't tell it."""
+        """Return exp(row . coefficients) with its interval; None if the quartets do not determine it."""
         on = np.flatnonzero(row)  # few of many terms
         if np.abs(row[on] @ self._projector[on] - row).max(initial=0.0) > _TOLERANCE:
             return None
@@ -106,7 +106,7 @@ class LogLinear:
 
 
 def effects(model: LogLinear) -> tuple[tuple[Effect, ...], tuple[tuple[str, ...], ...]]:
-    """Return all effects that the quartets can tell, and the terms that they can't tell apart."""
+    """Return all effects that the quartets determine, and the terms that they can't separate."""
     estimates = [(tuple(sorted(term)), model.effect(term)) for term in model.terms]
     return (
         tuple(Effect(term, found) for term, found in estimates if found is not None),
@@ -115,12 +115,12 @@ def effects(model: LogLinear) -> tuple[tuple[Effect, ...], tuple[tuple[str, ...]
 
 
 def predict(quartets: Sequence[MeasuredQuartet], cells: Iterable[TechniqueSet], level: float) -> tuple[Prediction, ...]:
-    """Return for each cell what its parts predict, the cells with some of its techniques and no other one.
+    """Return for each cell the prediction from its parts: the measured cells with a proper subset of its techniques.
 
-    A measured cell is thereby a test of the model, and one that was not run is a forecast. The interval holds the
-    noise of what was measured, not the error of the assumption that sets in `assumed` multiply; nor, with three
-    techniques or more, that of the assumption that nothing happens which none of the parts shows. A cell whose parts
-    can't predict it is left out.
+    For a measured cell this tests the model; for one that was not run it is a forecast. The interval covers the noise
+    of the measurements. It does not cover the assumption that the sets in `assumed` multiply, nor, for three
+    techniques or more, the assumption that no effect appears only in the whole cell. A cell that its parts can't
+    predict is left out.
     """
     gains = measured_gains(quartets)
     out = []
@@ -158,7 +158,7 @@ def measured_gains(quartets: Sequence[MeasuredQuartet]) -> dict[TechniqueSet, fl
 def precisions(quartets: Sequence[MeasuredQuartet]) -> Array:
     """Return what each quartet counts, [Q]: 1 / half-width^2, the widest ones' 1.
 
-    A half-width below a tenth of the median counts as that: one lucky run must not speak for all the others.
+    A half-width below a tenth of the median counts as that: one lucky run must not dominate all the others.
     """
     half_widths = np.array([quartet.half_width for quartet in quartets])
     floored = np.maximum(half_widths, _LUCKY * np.median(half_widths))

@@ -34,7 +34,7 @@ class MeanInterval:
     )
 
     def half_width(self, level: float) -> Array:
-        """Return the half-width at a confidence level, shape [...]: that of the level of replication that knows least.
+        """Return the half-width at a confidence level, shape [...]: the widest over the levels of replication.
 
         It is never below `RESOLUTION`.
         """
@@ -161,7 +161,7 @@ def percentile(samples: ArrayLike, q: float, level: float = 0.95) -> Percentile 
     The value is the smallest sample with at least a share q of all samples at or below it. The number of samples
     below the true quantile is Bin(n, q), so the order statistics at that law's (1 - level)/2 quantiles enclose it
     (David and Nagaraja, Order Statistics, 3rd ed., section 7.1). Samples are taken as exchangeable: under
-    autocorrelation the interval is too narrow, the value still stands.
+    autocorrelation the interval is too narrow, the value is still valid.
 
     Raises:
         ValueError: if samples is not one-dimensional and finite, or q or level is outside (0, 1).

@@ -10,7 +10,7 @@ from harness.stats.verdict import Verdict, is_decided
 
 
 def holm(interactions: Sequence[Interaction]) -> list[Verdict]:
-    """Return the verdicts that stand when the chance of *any* false one in the sweep is held at 1 - level.
+    """Return the verdicts that remain when the chance of *any* false one in the sweep is held at 1 - level.
 
     The null hypothesis of a quartet is that its verdict is wrong: that the true factor lies on the other side of the
     margin bound nearest to the estimate. Its p-value is the smallest 1 - level at which the interval still clears that
@@ -25,7 +25,7 @@ def holm(interactions: Sequence[Interaction]) -> list[Verdict]:
 
 
 def benjamini_hochberg(interactions: Sequence[Interaction]) -> list[Verdict]:
-    """Return the verdicts that stand when the expected *share* of false ones among them is held at 1 - level.
+    """Return the verdicts that remain when the expected *share* of false ones among them is held at 1 - level.
 
     For a screen of many quartets, whose finds are measured again: Holm asks for more the more quartets there are, this
     does not. Hypotheses and p-values are those of `holm`, and so is what an adjusted verdict can be. Source: Benjamini
@@ -39,7 +39,7 @@ def benjamini_hochberg(interactions: Sequence[Interaction]) -> list[Verdict]:
 
 
 def standing_verdict(verdict: str, p_adjusted: float, level: float) -> Verdict:
-    """Return what of a verdict stands at its adjusted p-value: itself, or `inconclusive`."""
+    """Return the verdict that remains at its adjusted p-value: itself, or `inconclusive`."""
     return Verdict(verdict) if is_decided(verdict) and p_adjusted < 1 - level else Verdict.INCONCLUSIVE
 
 

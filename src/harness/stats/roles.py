@@ -11,7 +11,7 @@ ROLES = ("baseline", "arch", "hw", "combined")  # the order of the columns where
 
 
 def prefix_of(role: str) -> str:
-    """Return what stands before the metrics of a cell: nothing for the last one of a quartet."""
+    """Return the prefix of a cell's metrics: nothing for the last one of a quartet."""
     return "" if role == "combined" else f"{role}/"
 
 

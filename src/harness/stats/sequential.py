@@ -1,7 +1,7 @@
 """The interval that a run may be stopped on: wider than the reported one until the run has shown what its noise is.
 
-Who stops a run when its interval is narrow selects the runs that make it too narrow (Glynn and Whitt 1992, Ann. Appl.
-Probab. 2:180: a fixed width is safe where its estimate has converged). Two kinds of noise do that, and both look
+Stopping a run when its interval is narrow selects the runs whose interval is too narrow (Glynn and Whitt 1992, Ann.
+Appl. Probab. 2:180: a fixed width is safe where its estimate has converged). Two kinds of noise do that, and both look
 harmless in a short run:
 
 - 1/f noise, which tens of blocks can't tell from a short memory. A run that looks autocorrelated, or that 1/f noise

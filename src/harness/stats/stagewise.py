@@ -21,7 +21,7 @@ from harness.stats.roles import ROLES
 class Stagewise:
     """ln(factor) = host + amdahl + sum of parts, all in logarithms."""
 
-    log_factor: float  # on the boundary that was asked for
+    log_factor: float  # on the requested boundary
     host: float  # of it what is not device time; 0 where the boundary is the device's own
     amdahl: float  # what pure stage-wise scaling gives
     parts: Mapping[str, float]  # what each part adds by an interaction of its own

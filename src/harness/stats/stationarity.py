@@ -1,4 +1,4 @@
-"""Whether a run stayed what it was: its first half against its second half.
+"""Whether a run was stationary: its first half against its second half.
 
 An interval speaks for noise that has no memory beyond the run. A step (another user arrives, a clock changes) or a
 drift of one cell breaks that, and nothing in the interval shows it. The halves of each restart are compared, each with
@@ -6,7 +6,7 @@ its own interval for autocorrelated noise: a difference beyond both says that th
 memory is as long as the run (1/f) is found by its likelihood.
 
 On a GPU whose blocks scatter by 0.05% the smallest warming is such a difference. So a run that was not stationary may
-still decide what the change can't overturn: `could_move` says by how much the mean may be off.
+still support a verdict that the change can't overturn: `could_move` says by how much the mean may be off.
 
 Does a cell's time depend on who ran before it? An F test of the predecessor, beside each factor.
 """

@@ -197,7 +197,7 @@ def _build_cell(
 
 
 def _stage_plan(plan: QuartetPlan, cell: CellPlan, net: Network, number: int, graph: Graph) -> BuildPlan:
-    """Return what an engine is asked to build of one stage of a network."""
+    """Return the build plan of one stage of a network."""
     requested = build_plan(plan, cell, graph, net.text, net.stages[number].name)
     batch = _stage_batch(number, requested.batch, plan.config.batch_size, net.router)
     # ranges were chosen for the whole batch; a later stage has the one that its usual number is the best of

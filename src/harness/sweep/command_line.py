@@ -85,9 +85,9 @@ def compose_sweep(overrides: Sequence[str]) -> ComposedSweep:
 
 
 def _refuse_wrong_values(overrides: list[str]) -> None:
-    """Raise UserError with all values of a grid that can't be composed, each beside what is no grid.
+    """Raise UserError with all values of a grid that can't be composed, each with the options that have one value.
 
-    Nothing where it is not the values: the first error says what it is then.
+    Nothing if the values are not the cause: the first error then names it.
     """
     from hydra import compose
 
@@ -284,7 +284,7 @@ def _refuse_idle_setting(override: str, configs: Sequence[HarnessConfig]) -> Non
 
 
 def _refuse_unknown_additions(overrides: Sequence[str]) -> None:
-    """Refuse `+name=value` for a name that is no option: Hydra would add it without a word."""
+    """Refuse `+name=value` for a name that is not an option: Hydra would add it without a word."""
     known = _known_options()
     for override in overrides:
         key = override.lstrip("+").partition("=")[0]

@@ -40,7 +40,7 @@ from harness.techniques.finetuned import base_model, weights_identity
 from harness.tracking import Store, finish
 from harness.tracking.outbox import Outbox, RowLost, StartedRun, begin, hand_over, outbox_of, reason_of
 
-# what decides the numbers of a quartet; networks, techniques and engines are told apart one by one
+# what decides the numbers of a quartet; networks, techniques and engines are distinguished one by one
 _MEASURING = (
     "harness.stats", "harness.networks.data", "harness.engines.export", "harness.measure", "harness.results.analyse",
     "harness.results.accuracy", "harness.results.cells", "harness.results.record", "harness.results.roofline",
@@ -52,7 +52,7 @@ _EXPLAINING = ("harness.results.why", "harness.engines.profiling")
 
 @dataclass(frozen=True)
 class PlannedJob:
-    """One quartet of a sweep, on its way to whoever runs it: plans travel, configs don't."""
+    """One quartet of a sweep as it is sent to the process that runs it: plans are sent, configs are not."""
 
     plan: QuartetPlan
     text: str  # its composed config as YAML, kept with its row
@@ -60,7 +60,7 @@ class PlannedJob:
 
 @dataclass(frozen=True)
 class PlannedDesign:
-    """Quartets that are measured side by side, on their way to whoever runs them."""
+    """Quartets measured side by side, as they are sent to the process that runs them."""
 
     jobs: tuple[PlannedJob, ...]
     family: int = 1  # quartets of the whole sweep
@@ -101,7 +101,7 @@ def run_design(design: PlannedDesign, sweep_id: str, store: Store, progress: Pro
         _measure(rows, open_cache(config.cache, sweep_id), progress)
     except KeyboardInterrupt:
         for number in rows.open():
-            with suppress(Exception):  # a store that is away: the next start ends the run
+            with suppress(Exception):  # the store is unreachable: the next start ends the run
                 finish(store, rows.runs[number].run_id, "KILLED", "interrupted")
         raise
     except RowLost:  # and so would the others be
@@ -220,9 +220,9 @@ class _Rows:
         details = ""
         if isinstance(error, CellError | UserError):
             reason = redacted(str(error))
-            if isinstance(error, UserError) and error.__cause__ is not None:  # somebody else's bug, in their code
+            if isinstance(error, UserError) and error.__cause__ is not None:  # a bug in a user's code
                 details = redacted("".join(traceback.format_exception(error)))
-        elif isinstance(error, OSError):  # a full disk, a folder that is gone: the message says it all
+        elif isinstance(error, OSError):  # a full disk, a missing folder: the message says it all
             reason = reason_of(error)
         else:  # our bug: keep the traceback with the run, go on with the sweep
             reason = redacted(f"{type(error).__name__}: {error}")
@@ -262,7 +262,7 @@ def quartet_key(plan: QuartetPlan, chip: Mapping[str, Any] | None) -> str:
     Of our code what measures counts, and what makes numbers of it; not what shows or stores them.
     """
     config = asdict(plan.config)
-    # where results and artifacts lie changes no number; what was trained is told by its content
+    # where results and artifacts lie changes no number; trained weights are identified by their content
     elsewhere = ("tracking", "cache", "sweep_name", "resume", "checkpoints", "train", "on_unsupported", "dry_run")
     for name in elsewhere:
         config.pop(name)

@@ -1,4 +1,4 @@
-"""Config -> plan: which cells a quartet has, what is on in each, and what its engine is told to build.
+"""Config -> plan: which cells a quartet has, what is on in each, and what its engine builds.
 
 Decides everything and does nothing.
 """
@@ -90,7 +90,7 @@ BUILDS = 3  # of an engine whose builds differ, by default
 
 
 def builds_of(config: HarnessConfig, engine: str, device: str) -> int:
-    """Return how many builds are measured: as asked, else several where a build tunes itself on the device."""
+    """Return how many builds are measured: the requested number, else several if a build tunes itself on the device."""
     if config.protocol.builds is not None:
         return config.protocol.builds
     differ = device == "cuda" and get(engine).capabilities.autotunes
@@ -137,7 +137,7 @@ def check_boundary(config: HarnessConfig, device: str) -> None:
 
 
 def build_plan(plan: QuartetPlan, cell: CellPlan, graph: Graph, recipe: str = "", stage: str = "") -> BuildPlan:
-    """Return what an engine is asked to build of one stage of a cell."""
+    """Return the build plan of one stage of a cell."""
     config, levels, engine = plan.config, cell.levels, get(cell.engine)
     requested = BuildPlan(
         engine=cell.engine,
@@ -176,7 +176,7 @@ def cpu_threads() -> int:
 
 
 def _engine_options(plan: QuartetPlan, cell: CellPlan) -> dict[str, Option]:
-    """Return what every engine is told, and what this one takes of the config."""
+    """Return the options of every engine, and those this one reads from the config."""
     config, engine, levels = plan.config.engine, get(cell.engine), cell.levels
     options: dict[str, Option] = {}
     if plan.device == "cpu":

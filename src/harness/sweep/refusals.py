@@ -195,7 +195,7 @@ def check_writable(folder: Path, option: str) -> None:
 
 
 def device_of(config: HarnessConfig) -> str:
-    """Return cpu or cuda; raise UserError where a GPU is asked for and there is none."""
+    """Return cpu or cuda; raise UserError if a GPU was requested and there is none."""
     import torch
 
     requested = config.engine.device
@@ -217,7 +217,7 @@ class _Choice:
 def _choose_engines(
     configs: Sequence[HarnessConfig], device: str, reasons: Reasons
 ) -> tuple[dict[str, str], str, dict[int, QuartetPlan]]:
-    """Return each engine as asked -> resolved, why `auto` became what it is, and the plans by the job's number."""
+    """Return each engine as requested -> resolved, why `auto` became what it is, and the plans by the job's number."""
     engines: dict[str, str] = {}
     auto, plans = "", {}
     for requested in dict.fromkeys(configs[number].engine.name for number in reasons.able()):

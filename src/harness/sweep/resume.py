@@ -1,11 +1,11 @@
-"""Resume an unfinished sweep of the same grid: its finished quartets are kept, the others run again.
+"""Resume an unfinished sweep of the same grid: its finished quartets are reused, the others run again.
 
 Two sweeps have the same grid if they have the same set of quartet keys (config, network, images, engines, chip, driver,
 and those of our sources that decide a number: `job.quartet_key`). A sweep that is FINISHED is never
 resumed: running it again measures anew.
 
-What survives a kill at any instant: a new sweep names the one that it continues from its first moment on, so whoever
-comes next finds the quartets of both, moved or not.
+A kill at any instant loses nothing: a new sweep names the sweep it continues from its first moment on, so the next
+start finds the quartets of both, moved or not.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 1. compose every job once                        `command_line.py`
 2. plan every quartet once, refuse what can't be `refusals.py`, `plan.py`
-3. keep what an unfinished sweep has measured    `resume.py`
+3. reuse what an unfinished sweep has measured   `resume.py`
 4. build the distinct cells ahead, in a pool     `ahead.py`
 5. to 7. measure side by side, analyse, log      `job.py`, here or through a launcher: `fleet.py`
 8. conclude: Holm, report, table, exit status    `conclude.py`
@@ -218,7 +218,7 @@ def _measure_here(
         progress.begin(_shown(design))
         try:
             run_design(design, sweep.sweep_id, sweep.store, progress, ended)
-        except RowLost:  # told with its quartet
+        except RowLost:  # reported with its quartet
             console.print("  Stopped: results can't be stored. To resume, make room and run the same command.")
             return
 

@@ -86,7 +86,7 @@ def check_weights(configs: Sequence[HarnessConfig]) -> None:
 
 
 def _check_answers_count(config: HarnessConfig) -> None:
-    """Raise UserError for an option that goes by what a network answers, where nothing was learnt in its weights."""
+    """Raise UserError for an option that depends on a network's answers if its weights are untrained."""
     if not (option := arch.option_by_answers(config.arch)):
         return
     found = weights_of(config, config.arch)

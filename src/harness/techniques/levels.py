@@ -88,9 +88,9 @@ class Levels:
     precision: Precision = FP32
     native_io: bool = False  # inputs and outputs in that precision too
     fusion: FusionLevel = "off"
-    fusion_step: str = ""  # an engine's lower level by name, where its most broke this cell
+    fusion_step: str = ""  # an engine's lower level by name, where its maximum broke this cell
     cuda_graph: bool = False
-    lowerings: tuple[str, ...] = ()  # rewrites of the network that the engine is asked for
+    lowerings: tuple[str, ...] = ()  # rewrites of the network that the engine is to do
     instance: str = ""  # set by `identity`: built and loaded separately from what it equals
     replica: int = 0  # of `protocol.builds`; 0: the first build
 

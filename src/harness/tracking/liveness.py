@@ -1,8 +1,8 @@
-"""Whether a sweep that the store shows as running still runs: who lives holds something, and lets go by dying.
+"""Whether a sweep that the store shows as running still runs: a live sweep holds a lock or a lease.
 
-Of a process in this boot and PID namespace the kernel can tell. Of all others: beside an embedded database a sweep
+For a process in this boot and PID namespace the kernel can tell. For all others: beside an embedded database a sweep
 holds a file lock, which the operating system takes from the dead, in whatever container they were. In a server's store
-it holds a lease, a tag with a time that it renews; who writes and who reads it have clocks of their own, so it is long.
+it holds a lease, a tag with a time that it renews; its writer and its reader have different clocks, so it is long.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def _file_lock(place: Path) -> BaseFileLock:
 
 @contextmanager
 def _lease(store: Store, sweep_id: str) -> Iterator[None]:
-    """Renew the sweep's lease in a thread that sleeps in between; a server that is away for a while costs nothing."""
+    """Renew the sweep's lease in a thread that sleeps in between; a server may be unreachable for a while."""
     over = threading.Event()
 
     def renew() -> None:

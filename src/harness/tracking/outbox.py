@@ -47,12 +47,12 @@ class Patience:
     reason: str = ""  # of the last one
 
     def is_due(self) -> bool:
-        """Return whether the store may be asked now."""
+        """Return whether an attempt at the store is due."""
         return time.monotonic() >= self.not_before_s and self.spent_s < SPENT_AT_MOST_S
 
     @contextmanager
     def asking(self) -> Iterator[None]:
-        """Count what is asked inside as an answer, or as one more failure."""
+        """Count the call inside as a success, or as one more failure."""
         began = time.monotonic()
         try:
             yield
@@ -152,7 +152,7 @@ def hand_over(
 def deliver(outbox: Outbox, at_once: bool = True) -> list[Waiting]:
     """Log what waits; return what still does. Another process that delivers the same row is left to it.
 
-    The first failure of the store ends the round; without `at_once` none begins before the store is to be asked again.
+    The first failure of the store ends the round; without `at_once` none begins before the next attempt is due.
     """
     from filelock import Timeout
 

@@ -208,7 +208,7 @@ def _created(store: Store, name: str, tags: Mapping[str, str], start_ms: int | N
         if found is None:
             raise
         return found
-    if sqlite_path(store.uri) is not None:  # nobody stands in between who could have asked twice
+    if sqlite_path(store.uri) is not None:  # no proxy in between could have repeated the request
         return str(made.info.run_id)
     return created_before(store, tags[DELIVERY_TAG]) or str(made.info.run_id)
 

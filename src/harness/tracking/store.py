@@ -64,7 +64,7 @@ def resolve_uri(uri: str | None = None, root: str | Path = "mlruns") -> tuple[st
     is made absolute against the current folder, since jobs may run in another one.
 
     Raises:
-        UserError: the address can't be that of a store which outlives this process.
+        UserError: the address can't belong to a store that outlives this process.
 
     """
     if uri is not None and not uri.strip():
@@ -223,7 +223,7 @@ def _check_folder_writable(artifacts: Path) -> None:
 
 
 def _remove_leftovers(database: Path) -> None:
-    """Remove what killed processes have left beside a database; its lock is held, so nobody makes one now."""
+    """Remove what killed processes have left beside a database; its lock is held, so no process creates one now."""
     remove_left_scratch(database.parent)
     for path in database.parent.glob(f".{database.name}.*"):
         if path.suffix != ".lock":
@@ -231,7 +231,7 @@ def _remove_leftovers(database: Path) -> None:
 
 
 def _create_database(database: Path, artifacts: Path) -> None:
-    """Make the database under a temporary name and rename it: nobody ever sees half of one."""
+    """Make the database under a temporary name and rename it: a reader never sees half of one."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     partial = database.with_name(f".{database.name}.{os.getpid()}")
@@ -323,7 +323,7 @@ def exclusive(store: Store) -> Iterator[None]:
     The lock is the operating system's, so a holder that dies in whatever way lets go.
 
     Raises:
-        UserError: somebody else holds it for minutes.
+        UserError: another process holds it for minutes.
 
     """
     from filelock import FileLock, Timeout

@@ -1,4 +1,4 @@
-"""One training: the network of a config and its teacher, trained or gone on with, tested, left where cells find it."""
+"""One training: the network of a config and its teacher: trained or resumed, tested, stored where cells find it."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ def train_job(
 ) -> Trained:
     """Train the network of one config, or go on where a killed training stopped; `began` says what, once known.
 
-    It waits for whoever is timed on the device, and nobody is timed there until it is over.
+    It waits for measurements on the device to end, and measurements wait until it is over.
 
-    Raises UserError where there is nothing to learn from or somebody else trains it now, CellError if it diverges.
+    Raises UserError where there is nothing to learn from or another process trains it now, CellError if it diverges.
     """
     folder = folder_of(config, config.arch)
     folder.mkdir(parents=True, exist_ok=True)
@@ -126,7 +126,7 @@ def _train(
 
 
 def check_overwrite(config: HarnessConfig) -> None:
-    """Raise UserError where training would replace what was trained with other settings, unless that is asked for."""
+    """Raise UserError where training would replace what was trained with other settings, unless that was requested."""
     if config.train.resume == "never":
         return
     folder, options = folder_of(config, config.arch), _signature(config)
@@ -269,7 +269,7 @@ def open_run(store: Store, run_id: str, name: str, params: Mapping[str, Any], ta
 
 
 def log_epoch(store: Store, run_id: str, epoch: int, metrics: Mapping[str, float]) -> None:
-    """Add one point to each curve; a store that is away or locked costs a point, which is said, not the training."""
+    """Add one point to each curve; an unreachable or locked store loses the point with a message, not the training."""
     from mlflow.entities import Metric
     from mlflow.exceptions import MlflowException
 

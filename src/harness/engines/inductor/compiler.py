@@ -3,7 +3,7 @@
 Which modules of the network each kernel that Inductor generated comes from is kept beside the compiled code: Inductor's
 provenance tracking names, for every kernel in the order of its calls, the operations of the graph that it computes:
 https://docs.pytorch.org/docs/stable/torch.compiler_inductor_provenance.html. Dynamo's graph names the
-module of each operation. Both are known while compiling alone; a worker that starts from the cache reads them here.
+module of each operation. Both are known only while compiling; a worker that starts from the cache reads them here.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class InductorEngine(Engine):
     """torch.compile with the Inductor backend behind the engine contract."""
 
     name = "inductor"
-    # sd of ln(gain) between six units on H100s that differ in build, card and session: none has told those apart
+    # sd of ln(gain) between six units on H100s that differ in build, card and session: no test has separated those
     capabilities = Capabilities((FP32, TF32, FP16), autotunes=True, build_sd=0.014, lowerings=tuple(LOWERINGS))
     options = (
         replace(CHANNELS_LAST, meaning="GPU only: convert the network to NHWC; None: on"),

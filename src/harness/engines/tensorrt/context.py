@@ -2,7 +2,7 @@
 
 A captured graph belongs to the shapes that its context had at capture, so every batch size has a context of its own
 (NVIDIA TensorRT documentation, "Optimizing TensorRT Performance", CUDA Graphs). They share one scratch memory,
-since all of them run on one stream, one after another.
+because they run one after another on one stream.
 """
 
 from __future__ import annotations

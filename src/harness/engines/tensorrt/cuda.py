@@ -1,4 +1,4 @@
-"""What of CUDA is used beside TensorRT: device buffers with pinned host copies, and captured graphs.
+"""The parts of CUDA used beside TensorRT: device buffers with pinned host copies, and captured graphs.
 
 Buffers are allocated once and moved on one stream. The device side is torch's, because a router decides on torch
 tensors; TensorRT only needs the address.

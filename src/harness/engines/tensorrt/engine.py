@@ -60,7 +60,7 @@ class TensorRtEngine(Engine):
         self.name = flavour.name
 
     def settings(self, requested: Mapping[str, Any], levels: Levels, device: str) -> dict[str, Option]:
-        """Return the builder's settings that were asked for, and whether its timings are kept or pinned."""
+        """Return the requested builder settings, and whether its timings are cached or pinned."""
         out: dict[str, Option] = {
             name: requested[name] for name in ("workspace_mb", "builder_level", "tiling") if requested[name] is not None
         }

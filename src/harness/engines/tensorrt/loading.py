@@ -1,4 +1,4 @@
-"""Serialised engine -> engine in memory, with every reason why not found before or told after.
+"""Serialised engine -> engine in memory, with every reason why it can't be loaded checked before or reported after.
 
 What TensorRT says while it works is kept instead of printed, so that an error can quote the reason.
 API: NVIDIA TensorRT documentation, "Python API: Runtime, ICudaEngine"; TensorRT-RTX adds `get_engine_validity`.

@@ -56,7 +56,7 @@ def _channels_last(trt: Any, network: Any, plan: BuildPlan) -> None:
     """Lay out feature maps as the kernels do: the shape stays [N, C, H, W], and the stride of C is 1.
 
     Half-precision kernels of the tensor cores work on NHWC. What passes between two stages is an engine's output and
-    input, which TensorRT takes as NCHW unless it is told: then every layer that reads or writes it pays a conversion
+    input, which TensorRT takes as NCHW unless configured: then every layer that reads or writes it pays a conversion
     (26 of 97 layers of DenseNet121's first stage, a third of the gain). HWC8 is NHWC where C is a multiple of 8.
     Images, of three channels, come as NHWC only where that was requested.
     """

@@ -54,7 +54,7 @@ class Scenario(ABC):
     def measure(self, plan: QuartetPlan, built: Sequence[Mapping[str, Cell]], progress: Progress) -> Any:
         """Measure a quartet's cells, which are built, by role; raise CellError where one can't be trusted.
 
-        `built` holds what was asked for in `builds`, in its order.
+        `built` holds what `builds` requested, in its order.
         """
 
     def measure_all(

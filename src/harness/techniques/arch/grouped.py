@@ -65,7 +65,7 @@ def apply(model: nn.Module, options: GroupedOptions) -> nn.Module:
 
 
 def targets(model: nn.Module) -> dict[str, nn.Conv2d]:
-    """Return the convolutions to group by name; those of a DenseNet by their place, for its transitions are 1x1 too."""
+    """Return the convolutions to group by name; a DenseNet's by their place, because its transitions are 1x1 too."""
     if isinstance(model, DenseNet):
         return {f"{layer_name}.conv1": layer.conv1 for layer_name, layer in dense_layers(model).items()}
     squeezed = tuple(f"{name}." for name, part in model.named_modules() if isinstance(part, SqueezeExcitation))

@@ -230,7 +230,7 @@ def check(model: nn.Module, options: PrunedOptions) -> None:
     """Raise UserError for a ratio, rounding or target that can't be had, and for a network that can't be pruned.
 
     Milliseconds for a ratio on a DenseNet or ViT; another network is pruned to know, and a target takes a trace of the
-    model to know the least that can be reached (seconds).
+    model to know the minimum that can be reached (seconds).
     """
     if options.round_to is not None and options.round_to < 1:
         raise UserError(

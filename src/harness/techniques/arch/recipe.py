@@ -78,7 +78,7 @@ def rebuild(text: str) -> nn.Module:
     if fingerprint(network) != given["fingerprint"]:
         raise CellError("the rebuilt network's weights differ from the exported ones: did the weights file change?")
     found = identity_of(recipe, network).state
-    # one that is built differently every time, with a counter or a clock in it, can't be told from a changed one
+    # a network that is built differently every time (a counter, a clock) can't be distinguished from a changed one
     if found != given["identity"] and found == identity_of(recipe, assemble(recipe, checked=True)).state:
         raise CellError("the rebuilt network is not the exported one: did its code or its settings change meanwhile?")
     return network

@@ -129,7 +129,7 @@ def _adds_to_its_input(block: nn.Module, given: tuple[Any, ...]) -> bool:
     features = sample_images(*_split(given[0].shape))
     try:
         out = silent(features, *given[1:])
-    except Exception:  # it can't be told, so it stays
+    except Exception:  # unknown, so it stays
         return False
     if not torch.isfinite(out).all():
         return False

@@ -81,7 +81,7 @@ def needs_training(name: str) -> bool:
 
 
 def option_by_answers(cfg: ArchConfig) -> str:
-    """Return an option that is set and goes by what the network answers, `arch.NAME.FIELD`; "" where there is none."""
+    """Return an option that is set and depends on the network's answers, `arch.NAME.FIELD`; "" where there is none."""
     for name in enabled(cfg):
         for option in getattr(technique(name), "BY_ANSWERS", ()):
             if getattr(getattr(cfg, name), option) is not None:
@@ -131,7 +131,7 @@ def _check(name: str, model: nn.Module, cfg: ArchConfig) -> None:
 
 
 def _applied(name: str, model: nn.Module, cfg: ArchConfig) -> nn.Module:
-    """Return `model` changed by one technique; it carries the side of its images on, whoever wrote the technique."""
+    """Return `model` changed by one technique; the copy keeps the side of its images, for techniques of any package."""
     from torch import nn
 
     from harness.networks.model_spec import carry_image_side, image_side

@@ -170,7 +170,7 @@ def router_of(network: nn.Module) -> Router:
 def stages(network: nn.Module, cfg: ModelConfig | None = None) -> tuple[Stage, ...]:
     """Return the stages of `network`, in the order they run.
 
-    The side of the images is that of `cfg`, else the one `network` was built for.
+    The side of the images is `cfg`'s, else the one `network` was built for.
     """
     from harness.techniques.arch.anatomy import image_size
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from harness.measure.cell import QuartetPlan
+from harness.measure.fitness import warning
 from harness.sweep.ahead import build_ahead
 from harness.sweep.command_line import ComposedSweep
 from harness.sweep.conclude import conclude
@@ -166,6 +167,8 @@ def _announce(console: Console, sweep: _StartedSweep) -> None:
     """Say how the sweep was planned, and what need not be measured again."""
     planned, resumed = sweep.planned, sweep.resumed
     announce_plan(console, planned)
+    if console.is_terminal and (busy := warning(planned.device)):  # for who can still wait, or stop the others
+        console.print(busy, style="yellow", **VERBATIM)
     if resumed.finished:
         console.print(
             f"Resuming sweep {resumed.name}: {len(resumed.finished)} of "

@@ -32,6 +32,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         raise UserError("--engine chooses what is tested, and --no-test tests nothing: drop one of the two.")
     quiet()
     from harness.engines import get
+    from harness.measure.fitness import warning
     from harness.system.machine import environment
 
     device = visible_device()
@@ -49,6 +50,8 @@ def _run(arguments: Sequence[str] | None) -> int:
     )  # so that --json leaves nothing but JSON on the standard output
     if not options.json:
         print_machine(console, machine, device)
+        if busy := warning(device):
+            console.print(busy, style="yellow", highlight=False, soft_wrap=True)
         print_engines(console, found)
     tests: list[SelfTest] = []
     if not options.no_test:

@@ -152,6 +152,7 @@ def run(
 
     Raises:
         UserError: what can't be done, before any work, in one line.
+        KeyboardInterrupt: the sweep is KILLED; the same call keeps what was finished.
 
     """
     from harness.sweep.command_line import compose_sweep
@@ -162,7 +163,10 @@ def run(
     quiet()
     name = model if isinstance(model, str) else _importable(model, _cache_dir(options))
     overrides = overrides_of({"model": name, "arch": arch, "hw": hw, **options})
-    with _without_main(), Interruption() as interruption:
+    interruption = (
+        Interruption()
+    )  # not entered: a notebook's Ctrl-C is its own, and a second one must not end its kernel
+    with _without_main():
         composed = compose_sweep(overrides)
         refuse_wrong_options(composed.jobs)
         from harness.sweep.run import run_sweep

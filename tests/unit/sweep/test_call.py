@@ -141,3 +141,13 @@ print(process.exitcode, __file__)
 """)
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["runs", "child", f"0 {script}"]
+
+
+def test_what_is_wrong_is_an_error_of_one_line_before_any_work(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for given, said in (({"model": "nope"}, "model 'nope' is not known"), ({"batch_size": -1}, r"batch_size=-1")):
+        with pytest.raises(UserError, match=said):
+            call.run(**given)
+    with pytest.raises(UserError, match=r"unknown option protocol\.budgets"):
+        call.run("densenet_tiny", hw="fusion", protocol={"budgets": 3})
+    assert list(tmp_path.iterdir()) == []

@@ -27,7 +27,7 @@ INSPECTOR_FILE = "inspector.json"  # in an artifact's folder, where its engine c
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One input or output. The first dimension is the batch; -1 stands for a dynamic one."""
+    """One input or output. The first dimension is the batch; a dynamic one is -1."""
 
     name: str
     shape: tuple[int, ...]
@@ -48,7 +48,7 @@ class Graph:
 def load_graph(path: Path) -> onnx.ModelProto:
     """Return an ONNX model with its weights; raise CellError where it isn't one, or names files outside its folder.
 
-    onnx itself follows no such name, wherever in the model it stands, and no link. A file that can't be read raises
+    onnx itself follows no such name, wherever in the model it is, and no link. A file that can't be read raises
     OSError.
     """
     import onnx

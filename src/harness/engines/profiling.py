@@ -26,7 +26,7 @@ QUIET = 0.25  # quantile over batches that stands for all: whatever disturbs one
 RUNS = 9  # batches under a profiler, after as many without
 ENOUGH = 0.9  # of the time in parts that are known; below it the attribution is said to be incomplete
 
-# of a parameter or module, without what stands before it: `features.` in a whole network, `trunk.` in a stage
+# of a parameter or module, without its prefix: `features.` in a whole network, `trunk.` in a stage
 _PARTS = (
     (re.compile(r"(^|\.)denseblock(\d+)(\.|$)"), "dense block {}"),
     (re.compile(r"(^|\.)transition(\d+)(\.|$)"), "transition {}"),

@@ -63,7 +63,7 @@ def device_slice(
     """Return the milliseconds of device time of each iteration, until `slice_s` seconds are used up.
 
     Iterations are enqueued several at a time behind one that is not timed, so that the device never waits for the
-    host; an event stands between each two. Two in the first round, twice as many in each later one, up to `most`:
+    host; with an event between each two. Two in the first round, twice as many in each later one, up to `most`:
     a slow cell is not held much longer than its slice.
     """
     import torch

@@ -49,7 +49,7 @@ class Measurement:
     converged: bool
     seconds: float  # from the first worker's start to the quartet's end, those of its whole design
     restarts: int
-    bring_up_s: float = 0.0  # of `seconds`, until the first block; the usual recipe, where asked for, included
+    bring_up_s: float = 0.0  # of `seconds`, until the first block; the usual recipe, if requested, included
     side_by_side: tuple[int, int] = (1, 4)  # quartets and cells that those seconds were shared by
     cells: Mapping[str, CellResult] = field(default_factory=dict)  # by role
     ceilings: Ceilings | None = None  # of the machine; None: not requested, or they could not be measured

@@ -49,7 +49,7 @@ def reference(net: Network, config: HarnessConfig, data: Labelled | None = None)
     real = data.validation if data is not None else None
     key = (net.identity.exact, net.stages[0].input_shape, net.router, config.batch_size, config.data.seed, real)
     found = _references.pop(key, None) or _reference(net, config, real)
-    _references[key] = found  # the one used last stands last
+    _references[key] = found  # the most recently used is last
     while len(_references) > MOST_REFERENCES:
         del _references[next(iter(_references))]
     return found

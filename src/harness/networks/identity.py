@@ -66,7 +66,7 @@ class Walk:
         return self._digests[key]
 
     def _parts(self, value: Any) -> Iterator[str]:
-        kind = type(value)  # not `isinstance`, which asks the value: a proxy says what it stands for, or raises
+        kind = type(value)  # not `isinstance`, which asks the value: a proxy answers for its target, or raises
         if issubclass(kind, type):
             yield from self._type(value)
             return

@@ -77,7 +77,7 @@ def _compare(console: Console, options: argparse.Namespace, gate: Gate | None) -
 
 
 def _write_comparison(console: Console, found: Comparison, options: argparse.Namespace, gate: Gate | None) -> None:
-    """Write the page and the figures that are asked for."""
+    """Write the requested page and figures."""
     drawn = draw_changes(found) if options.figures or options.html else ()
     if options.figures:
         _write_figures(console, options.figures, drawn)

@@ -110,7 +110,7 @@ class ImageWork:
 
 @dataclass(frozen=True)
 class _Tensor:
-    dims: tuple[int, ...]  # of one image: 1 stands for the dynamic batch
+    dims: tuple[int, ...]  # of one image: the dynamic batch is 1
     itemsize: int
 
     @property

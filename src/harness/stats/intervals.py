@@ -229,7 +229,7 @@ def change(before: BlockSeries, after: BlockSeries, level: float, family: int = 
 def joined(runs: Sequence[BlockSeries]) -> BlockSeries:
     """Return several measurements of one cell as one: their restarts and builds stay different ones.
 
-    Builds that were made anew for each measurement can't be told from one that was kept, so where every measurement
+    Builds that were made anew for each measurement look the same as one that was reused, so where every measurement
     has one build they count as one: the restarts carry what differs between the measurements.
     """
     restarts, builds = [], []

@@ -107,7 +107,7 @@ def untrained(model: ModelConfig, stack: ArchConfig, checkpoint: str | None) -> 
         return ""
     if parts := [name for name in trained_parts(stack) if arch.needs_training(name)]:
         verb = "needs" if len(parts) == 1 else "need"
-        return f"{'+'.join(parts)} {verb} training, and no trained weights of this stack were found or asked for"
+        return f"{'+'.join(parts)} {verb} training, and no trained weights of this stack were found or requested"
     if model.weights is None and not packages.model_source(model.name):
         return f"its weights are random (seed {model.seed})"
     return ""

@@ -5,7 +5,7 @@
   python -m harness      -m model=densenet_tiny data=digits arch=grouped,early_exit hw=fusion   finds their weights
 
 A changed network starts from the unmodified one's weights (model.weights, or those trained before) and follows its
-answers (train.teacher=auto). A training that was killed goes on when the same command is given again.
+answers (train.teacher=auto). To resume a killed training, run the same command again.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str]) -> int:
     """Train what the overrides mean; return 0, 1 if one training diverged, 2 for a wrong request."""
-    interrupted = "interrupted; the same command goes on from the last epoch."
+    interrupted = "interrupted; to resume from the last epoch, run the same command."
     return run_command("harness.train", lambda: _run(arguments), interrupted)
 
 

@@ -190,7 +190,7 @@ def _finished(store: Store, run_id: str) -> Iterator[None]:
         yield
         finish(store, run_id, "FINISHED")
     except KeyboardInterrupt:
-        finish(store, run_id, "KILLED", "interrupted; the same command goes on from the last epoch")
+        finish(store, run_id, "KILLED", "interrupted; to resume from the last epoch, run the same command")
         raise
     except Exception as error:
         finish(store, run_id, "FAILED", str(error))

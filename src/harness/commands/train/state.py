@@ -1,4 +1,4 @@
-"""Checkpoints: everything that goes on where it stopped, as tensors without pickle; never half-written.
+"""Checkpoints: the state that a training resumes from, as tensors without pickle; never half-written.
 
 `last.safetensors` holds network and optimiser after the last epoch, `best.safetensors` the best epoch's network; when
 training is done, that one becomes `model.safetensors`, which is the only file that measurements look for.

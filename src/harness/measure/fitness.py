@@ -47,7 +47,7 @@ def _on_the_gpu() -> list[str]:
 
 def _of(pynvml: Any, handle: Any) -> list[str]:
     found = []
-    others = [one for one in pynvml.nvmlDeviceGetComputeRunningProcesses(handle) if one.pid != os.getpid()]
+    others = [process for process in pynvml.nvmlDeviceGetComputeRunningProcesses(handle) if process.pid != os.getpid()]
     if others:
         found.append(f"{counted(len(others), 'other process', 'other processes')} on the GPU")
     busy = pynvml.nvmlDeviceGetUtilizationRates(handle).gpu

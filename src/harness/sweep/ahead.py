@@ -51,7 +51,7 @@ def build_ahead(
     turns = [(quartets[n % count], n % count + n // count) for n in range(max(jobs, count))]
     progress.stage("wait until nothing is timed")
     context = multiprocessing.get_context("spawn")
-    with building():
+    with building(lambda: progress.stage("wait until nothing is timed")):
         messages = context.Queue()
         pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start, initargs=(os.getpid(), jobs, messages))
         try:

@@ -120,8 +120,7 @@ def _measure(rows: _Rows, cache: Cache, progress: Progress) -> None:
     scenario = scenario_of(plans[0].config)
     builder = DesignBuilder(plans, cache, progress)
     built: dict[int, list[dict[str, Cell]]] = {}
-    progress.stage("wait until nothing is timed")
-    with building():
+    with building(_waiting(progress, "wait until nothing is timed")):
         for number, plan in enumerate(plans):
             try:
                 built[number] = [builder.quartet(requested, build) for requested, build in scenario.builds(plan)]
@@ -142,10 +141,15 @@ def _measure(rows: _Rows, cache: Cache, progress: Progress) -> None:
         else:
             rows.finish(number, built[number], found)
 
-    progress.stage("wait for the device")
-    with device_lock(device_id(plans[0].device)):
+    with device_lock(device_id(plans[0].device), _waiting(progress, "wait for the device")):
         found = [built[number] for number in numbers]
         scenario.measure_all([plans[number] for number in numbers], found, progress, end, rows.design.family)
+
+
+def _waiting(progress: Progress, stage: str) -> Callable[[], None]:
+    """Say that somebody waits, now and, by what is returned, as long as that lasts."""
+    progress.stage(stage)
+    return lambda: progress.stage(stage)
 
 
 class _Rows:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from harness.config import HarnessConfig, TrainConfig, engine_options, packages
 from harness.engines import PREFERENCE, get
 from harness.measure.cell import QuartetPlan
+from harness.measure.lock import check_folder
 from harness.networks.data.labelled import check_data
 from harness.networks.own_code import of_another_package
 from harness.sweep.command_line import Job
@@ -56,6 +57,7 @@ def plan_sweep(jobs: Sequence[Job]) -> PlannedSweep:
     _judge(configs, reasons)
     with reasons.of_all():
         check_writable(Path(configs[0].cache.dir), "cache.dir")
+        check_folder()
         if configs[0].cache.shared:
             SharedCache(configs[0].cache.shared)  # it refuses a place that can't be written
     device = ""

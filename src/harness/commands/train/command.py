@@ -85,12 +85,14 @@ def _parser() -> CommandParser:
 
 def _train_all(configs: Sequence[HarnessConfig]) -> int:
     from harness.commands.train.command import check_training
+    from harness.measure.lock import check_folder
     from harness.sweep.refusals import check_writable, device_of
     from harness.tracking import open_store
 
     device = device_of(configs[0])
     check_training(configs, device)
     check_writable(Path(configs[0].checkpoints.dir), "checkpoints.dir")
+    check_folder()
     store = open_store(configs[0].tracking)
     console = new_console()
     failed = 0

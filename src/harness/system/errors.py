@@ -7,6 +7,8 @@ import re
 # colours and cursor movements (ECMA-48), links (OSC 8), and other control characters but tab and line feed
 _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|[\x00-\x08\x0b-\x1f\x7f]")
 
+_SYSTEMS = ("sqlite3", "psycopg2", "psycopg", "pymysql", "MySQLdb", "urllib3")  # database drivers, connections
+
 
 class UserError(Exception):
     """A request that can't be carried out: what was wrong, what was found, what would be right.
@@ -33,9 +35,11 @@ def plain(text: str) -> str:
 def first_line(error: BaseException) -> str:
     """Return the first line of what an error says, with the next one where it ends in a colon; no terminal escapes.
 
-    "no message" where it says nothing.
+    A remark in brackets before it is not the reason. "no message" where it says nothing.
     """
     lines = [line.strip() for line in plain(str(error)).splitlines() if line.strip()]
+    while len(lines) > 1 and lines[0].startswith("(") and lines[0].endswith(")"):
+        del lines[0]
     if not lines:
         return "no message"
     return f"{lines[0]} {lines[1]}" if lines[0].endswith(":") and len(lines) > 1 else lines[0]
@@ -48,3 +52,19 @@ def root_cause(error: BaseException) -> BaseException:
         error = error.__cause__
         seen.add(id(error))
     return error
+
+
+def of_the_system(error: BaseException) -> BaseException:
+    """Return the error of the file system, a connection or a database that libraries have wrapped; else `error` itself.
+
+    MLflow holds SQLAlchemy's, that a driver's (`orig`); requests' holds urllib3's, that a socket's (`reason`).
+    """
+    found, seen = error, set[int]()
+    inner: BaseException | None = None if isinstance(error, UserError | CellError) else error
+    while inner is not None and id(inner) not in seen:
+        seen.add(id(inner))
+        if isinstance(inner, OSError) or type(inner).__module__.partition(".")[0] in _SYSTEMS:
+            found = inner
+        wrapped = (inner.__cause__, *(getattr(inner, name, None) for name in ("orig", "reason")), *inner.args[:1])
+        inner = next((part for part in wrapped if isinstance(part, BaseException)), None)
+    return found

@@ -24,7 +24,7 @@ from typing import Any
 
 from harness.results.row import QuartetRecord
 from harness.system.cache import file_sha256, key_of
-from harness.system.errors import CellError, UserError, first_line
+from harness.system.errors import CellError, UserError, first_line, of_the_system
 from harness.system.files import flush, put_in_place, remove_left_scratch, scratch_folder, write_whole
 from harness.system.secrets import redacted
 from harness.tracking.runs import DELIVERY_TAG, created_before, end_quartet, log_quartet, now_ms, start_quartet
@@ -180,6 +180,7 @@ def deliver(outbox: Outbox, at_once: bool = True) -> list[Waiting]:
 
 def reason_of(error: BaseException) -> str:
     """Return an exception as one line without secrets."""
+    error = of_the_system(error)
     kind = "" if isinstance(error, UserError | CellError) else f"{type(error).__name__}: "
     return redacted(f"{kind}{first_line(error)[:300]}")
 

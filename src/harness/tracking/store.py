@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from harness.system.errors import UserError, kind_and_first_line
+from harness.system.errors import UserError, kind_and_first_line, of_the_system
 from harness.system.files import remove_left_scratch
 from harness.system.secrets import holds_password, redacted, redacted_address
 
@@ -403,7 +403,7 @@ def as_user_error(uri: str, doing: str) -> Iterator[None]:
                 f"can't {doing} the tracking store {shown(uri)}: the server rejects this user; set "
                 "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or ~/.mlflow/credentials."
             ) from error
-        reason = redacted(kind_and_first_line(error)[:220])
+        reason = redacted(kind_and_first_line(of_the_system(error))[:220])
         raise UserError(f"can't {doing} the tracking store {shown(uri)}: {reason}") from error
 
 

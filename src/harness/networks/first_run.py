@@ -39,7 +39,7 @@ def check_form(network: nn.Module, cfg: ModelConfig) -> None:
         answer = copied(network, own_weights=False)(_images(cfg))
     if not isinstance(answer, torch.Tensor) or tuple(answer.shape) != (_BATCH, cfg.num_classes):
         raise UserError(
-            f"model={cfg.name} gives {_described(answer)}, not [B, {cfg.num_classes}]: "
+            f"model={cfg.name} gives {described(answer)}, not [B, {cfg.num_classes}]: "
             "one logit for each of model.num_classes"
         )
     if answer.dtype != torch.float32 or met.reduced:
@@ -132,7 +132,7 @@ def _where_not_finite(network: nn.Module, cfg: ModelConfig) -> str:
     return source
 
 
-def _described(answer: Any) -> str:
+def described(answer: Any) -> str:
     """Return what a network gave in a few words: a tensor's shape, else what it is and what it holds."""
     if isinstance(answer, torch.Tensor):
         return str(["B", *answer.shape[1:]]).replace("'", "")
@@ -143,10 +143,10 @@ def _described(answer: Any) -> str:
 
 def _held(answer: Any) -> Iterator[str]:
     if isinstance(answer, dict):
-        yield from (f"{key} {_described(value)}" for key, value in answer.items())
+        yield from (f"{key} {described(value)}" for key, value in answer.items())
     elif is_dataclass(answer):
-        yield from (f"{part.name} {_described(getattr(answer, part.name))}" for part in fields(answer))
+        yield from (f"{part.name} {described(getattr(answer, part.name))}" for part in fields(answer))
     elif isinstance(answer, list | tuple):
         names = getattr(answer, "_fields", None)
-        shown = [_described(value) for value in answer]
+        shown = [described(value) for value in answer]
         yield from shown if names is None else (f"{name} {text}" for name, text in zip(names, shown, strict=True))

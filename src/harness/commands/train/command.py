@@ -21,14 +21,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from harness import networks as models
-from harness.config import HarnessConfig, TrainConfig
+from harness.config import HarnessConfig, ModelConfig, TrainConfig
 from harness.networks.data import LABELLED
 from harness.networks.data.labelled import check_data, opened
 from harness.sweep.command_line import compose_jobs
 from harness.sweep.plan import check_config, check_options
 from harness.system.command import CommandParser, quiet, run_command
 from harness.system.counts import counted
-from harness.system.errors import CellError, UserError
+from harness.system.errors import CellError, UserError, kind_and_first_line
 from harness.system.tables import new_console
 from harness.techniques import arch
 from harness.techniques.finetuned import base_model, folder_of
@@ -171,7 +171,9 @@ def check_training(configs: Sequence[HarnessConfig], device: str) -> None:
             raise UserError("arch=identity is the unmodified model: train that with arch=none.")
         network = models.build(base)
         arch.check_stack(network, config.arch)
-        _check_batch(network, min(config.train.batch_size, len(data.parts["train"])))
+        batch_size = min(config.train.batch_size, len(data.parts["train"]))
+        _check_batch(network, batch_size)
+        _check_answers(network, base, min(batch_size, 2))
         check_overwrite(config)
 
 
@@ -184,6 +186,33 @@ def _check_batch(network: nn.Module, batch_size: int) -> None:
         raise UserError(
             f"{type(network).__name__} has batch norms, which learn from 2 images or more at a time, and its batches "
             f"have {batch_size}: set train.batch_size to 2 or more."
+        )
+
+
+def _check_answers(network: nn.Module, model: ModelConfig, batch_size: int) -> None:
+    """Raise UserError unless `network` gives its logits alone in training too; one with auxiliary classifiers doesn't.
+
+    It is a copy that is run, for normalisation and counters go on in training.
+    """
+    import torch
+
+    from harness.networks.first_run import described
+    from harness.networks.shapes import copied, sample_images
+
+    side = model.image_size
+    learning = copied(network, own_weights=False).train()
+    try:
+        with torch.no_grad():
+            answer = learning(sample_images(batch_size, (3, side, side)))
+    except Exception as error:  # whatever somebody's code does in training
+        raise UserError(
+            f"model={model.name} can't be run in training on images [{batch_size}, 3, {side}, {side}]: "
+            f"{kind_and_first_line(error)[:180]}"
+        ) from error
+    if not isinstance(answer, torch.Tensor) or tuple(answer.shape) != (batch_size, model.num_classes):
+        raise UserError(
+            f"model={model.name} gives {described(answer)} in training, and the loss here is of [B, "
+            f"{model.num_classes}] alone: leave auxiliary classifiers out, or give model.weights."
         )
 
 

@@ -86,7 +86,21 @@ def _given_parts(root: Path, path: str) -> dict[str, Path]:
 
 
 def _class_names(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not _is_hidden(entry.name))
+    """Return the folders in one, hidden ones left out; raise UserError for a link that may have been one of them."""
+    try:
+        entries = sorted(entry for entry in folder.iterdir() if not _is_hidden(entry.name))
+        lost = next((entry for entry in entries if _leads_nowhere(entry)), None)
+        if lost is not None:  # a class less, and the others would have other numbers
+            raise UserError(
+                f"{_shown(str(lost))}: a link that leads nowhere, where class folders are: repair or remove it."
+            )
+        return [entry.name for entry in entries if entry.is_dir()]
+    except OSError as error:
+        raise UserError(f"{error.filename}: can't be listed ({error.strerror}).") from error
+
+
+def _leads_nowhere(path: Path) -> bool:
+    return path.is_symlink() and not path.exists()
 
 
 def _is_hidden(name: str) -> bool:
@@ -98,20 +112,26 @@ def _has_images_itself(folder: Path) -> bool:
 
 
 def _images(folder: Path) -> Iterator[Path]:
-    """Give the image files below a folder, through links too, but nothing hidden at any depth."""
+    """Give the image files below a folder, through links too, but nothing hidden at any depth.
+
+    A link to nothing is given whatever its name: it may have been a folder of images, and is named when it can't be
+    read. A link to what the folder lies in is not followed: the images of all classes are there.
+    """
 
     def unreadable(error: OSError) -> None:
         raise UserError(f"{error.filename}: can't be listed ({error.strerror}).") from error
 
-    seen: set[Path] = set()  # a link may lead to a folder above it
+    top = folder.resolve()
+    seen: set[Path] = set()  # a link may lead in a circle
     for place, folders, files in os.walk(folder, followlinks=True, onerror=unreadable):
         real = Path(place).resolve()
-        if real in seen:
+        if real in seen or real in top.parents:
             folders.clear()
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not _is_hidden(name))
-        yield from (Path(place, name) for name in files if not _is_hidden(name) and _is_image(name))
+        shown = (Path(place, name) for name in files if not _is_hidden(name))
+        yield from (path for path in shown if _is_image(path.name) or _leads_nowhere(path))
 
 
 def _is_image(name: str) -> bool:

@@ -82,6 +82,23 @@ def test_a_linked_folder_is_read_and_a_circle_ends(class_folders, tmp_path):
     assert sum(parts_of(root)[1].values()) == 29
 
 
+def test_a_link_to_the_folder_that_the_classes_lie_in_makes_no_class_of_the_others_images(class_folders, tmp_path):
+    root = class_folders(tmp_path / "pets", {"cat": 12, "dog": 7})
+    (root / "cat" / "up").symlink_to("..")
+    (root / "cat" / "all").symlink_to(tmp_path)
+    assert sum(parts_of(root)[1].values()) == 19
+
+
+def test_a_folder_lost_behind_a_link_is_named_and_a_lost_class_is_refused(class_folders, cache, tmp_path):
+    root = class_folders(tmp_path / "pets", {"cat": 12, "dog": 12})
+    (root / "cat" / "2022").symlink_to("/nowhere/2022")
+    found = labelled(MODEL, folder(root, split_shares=[0.0, 0.0, 1.0]), cache).test
+    assert (found.count, [line.partition(": ")[0] for line in found.skipped]) == (24, ["cat/2022"])
+    (root / "bird").symlink_to("/nowhere/bird")
+    with pytest.raises(UserError, match=r"pets/bird: a link that leads nowhere, where class folders are"):
+        open_dataset(folder(root))
+
+
 def test_a_broken_link_and_a_name_that_is_no_text_are_named_and_the_rest_is_used(class_folders, cache, tmp_path):
     root = class_folders(tmp_path / "pets", {"cat": 12, "dog": 12})
     (root / "cat" / "x.jpg").symlink_to("nowhere")

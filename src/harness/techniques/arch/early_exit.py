@@ -218,8 +218,10 @@ def _chain(model: nn.Module) -> Chain:
     except AttributeError:  # a subclass without a part that its family has
         found = None
     if found is None:
+        kind = type(model)
         raise UserError(
-            f"arch={name} cuts known architectures only: it needs a {FAMILIES}, found {type(model).__name__}"
+            f"arch={name} cuts known architectures only: it needs a {FAMILIES}, "
+            f"found {kind.__name__} of {kind.__module__}"
         )
     return found
 

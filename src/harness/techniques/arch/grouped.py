@@ -2,7 +2,8 @@
 
 Aggregated transformations, as in ResNeXt (Xie et al., Aggregated Residual Transformations, CVPR 2017). Which ones, by
 what the network has: the bottlenecks of a DenseNet; else every dense convolution larger than 1x1 but the stem's (the
-3x3 of a ResNet's blocks); else the 1x1 expansions (EfficientNet, MobileNet, whose larger ones are depthwise already).
+3x3 of a ResNet's blocks); else the 1x1 expansions (EfficientNet, MobileNet, whose larger ones are depthwise already),
+but those of squeeze-excitation, which see one pixel.
 No channel shuffle: the dense layer that follows each of them mixes the groups.
 
 The given weights are kept where they still have a place: group g of the outputs keeps the weights from group g of the
@@ -19,7 +20,8 @@ from torch import nn
 from torchvision.models import DenseNet
 from torchvision.ops import SqueezeExcitation
 
-from harness.networks.shapes import copied
+from harness.networks.model_spec import image_side
+from harness.networks.shapes import copied, on_a_copy
 from harness.system.errors import UserError
 from harness.techniques.arch.anatomy import dense_layers, layers_that_run, output_layer
 from harness.techniques.arch.options import GroupedOptions
@@ -69,15 +71,66 @@ def targets(model: nn.Module) -> dict[str, nn.Conv2d]:
     if isinstance(model, DenseNet):
         return {f"{layer_name}.conv1": layer.conv1 for layer_name, layer in dense_layers(model).items()}
     squeezed = tuple(f"{name}." for name, part in model.named_modules() if isinstance(part, SqueezeExcitation))
-    last = output_layer(model)
+    gates, last = _gates(model), output_layer(model)
     dense = {
         conv_name: conv
         for conv_name, conv in layers_that_run(model).items()
         if isinstance(conv, nn.Conv2d) and conv.groups == 1 and conv.in_channels > _IMAGE_CHANNELS
-        if not conv_name.startswith(squeezed) and (last is None or conv_name != last[0])
+        if not conv_name.startswith(squeezed) and conv_name not in gates and (last is None or conv_name != last[0])
     }
     spatial = {conv_name: conv for conv_name, conv in dense.items() if conv.kernel_size != (1, 1)}
     return spatial or {name: conv for name, conv in dense.items() if conv.out_channels > conv.in_channels}
+
+
+def _gates(model: nn.Module) -> set[str]:
+    """Return the convolutions of squeeze-excitation, anybody's (Hu et al., CVPR 2018), by name.
+
+    These see one pixel, pooled by a module around them that takes and gives a larger map of one shape. What is such a
+    layer in one place is one in all modules of that class: on small images the last maps have one pixel themselves.
+    """
+    side = image_side(model)
+    if side is None:
+        return set()
+
+    def seen(network: nn.Module, images: torch.Tensor) -> dict[str, tuple[torch.Size, torch.Size]]:
+        found: dict[str, tuple[torch.Size, torch.Size]] = {}
+
+        def note(name: str, given: tuple[object, ...], output: object) -> None:
+            first = given[0] if given else None
+            if isinstance(first, torch.Tensor) and isinstance(output, torch.Tensor):
+                found[name] = (first.shape, output.shape)
+
+        for name, part in network.named_modules():
+            part.register_forward_hook(lambda _part, given, output, name=name: note(name, given, output))
+        network(images)
+        return found
+
+    shapes = on_a_copy(model, (_IMAGE_CHANNELS, side, side), seen)
+    convs = [name for name, part in model.named_modules() if isinstance(part, nn.Conv2d)]
+    within = {conv: _pooling(conv, shapes) for conv in convs if conv in shapes}
+    known = {
+        (type(model.get_submodule(owner)), conv[len(owner) :]) for conv, owner in within.items() if owner is not None
+    }
+    return {
+        conv
+        for conv in convs
+        if any((type(model.get_submodule(owner)), conv[len(owner) :]) in known for owner in _around(conv))
+    }
+
+
+def _around(name: str) -> list[str]:
+    """Return the names of the modules that hold one, the nearest first, without the network itself."""
+    parts = name.split(".")
+    return [".".join(parts[:count]) for count in range(len(parts) - 1, 0, -1)]
+
+
+def _pooling(conv: str, shapes: dict[str, tuple[torch.Size, torch.Size]]) -> str | None:
+    """Return the module that pools a map to the one pixel which `conv` sees, if it gives that map's shape again."""
+    if shapes[conv][0][2:].numel() > 1:
+        return None
+    larger = (name for name in _around(conv) if name in shapes and shapes[name][0][2:].numel() > 1)
+    owner = next(larger, None)
+    return owner if owner is not None and shapes[owner][0] == shapes[owner][1] else None
 
 
 def _replaced(network: nn.Module, groups: int) -> list[nn.Module]:

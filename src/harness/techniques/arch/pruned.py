@@ -305,8 +305,9 @@ def _check_followable(model: nn.Module) -> None:
         if bare:
             where = f"{owner_name}.{bare[0]}".lstrip(".")
             raise UserError(
-                f"arch=pruned can't follow {where} of {type(model).__name__}, a parameter outside of layers: "
-                "it prunes convolutional networks, and heads and MLPs of torchvision's VisionTransformer"
+                f"arch=pruned can't follow {where} of {type(model).__name__}, a parameter that is neither a layer's "
+                "weight nor its bias: it prunes convolutional networks, and heads and MLPs of torchvision's "
+                "VisionTransformer"
             )
 
 

@@ -37,7 +37,9 @@ def check(model: nn.Module, options: ReducedDepthOptions) -> None:
             "its counterpart for a DenseNet is arch=reduced_growth"
         )
     if not _leaving(found, options.depth):
-        most = max(blocks for blocks, _ in found)
+        most = max(blocks for blocks, removable in found if removable)
+        if most == 1:
+            raise UserError(f"arch={name}: each stage of {type(model).__name__} has one block, which stays")
         raise UserError(
             f"arch.reduced_depth.depth={options.depth} leaves nothing out: the stages have at most {most} blocks, "
             f"so it must be at most {(most - 1) / most:.3g}"

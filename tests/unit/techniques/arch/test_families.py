@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from torch import nn
 
 from harness import networks as models
 from harness.config import ModelConfig
+from harness.networks.model_spec import carry_image_side
 from harness.system.errors import UserError
 from harness.techniques import arch
 from harness.techniques.arch.accounting import account
@@ -133,6 +135,27 @@ def test_half_the_depth_drops_the_last_blocks_of_each_stage(family, stack):
     assert [len(getattr(resnet, f"layer{stage}")) for stage in (1, 2, 3, 4)] == [1, 1, 1, 1]
     with pytest.raises(UserError, match=r"depth=0\.9 leaves nothing out"):
         arch.check_stack(family("resnet"), stack(reduced_depth={"depth": 0.9}))
+
+
+class Mixer(nn.Module):
+    """Adds what its layer computes to what it is given, as a ConvMixer's spatial half does."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.layer = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, features):
+        return features + self.layer(features)
+
+
+def test_where_each_stage_has_one_block_it_stays_and_no_share_is_proposed(stack):
+    stages = (nn.Sequential(Mixer(8), nn.Conv2d(8, 8, 1), nn.ReLU()) for _ in range(2))
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), *stages, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)).eval()
+    carry_image_side(network, 16)
+    with pytest.raises(UserError, match="each stage of Sequential has one block, which stays"):
+        arch.check_stack(network, stack(reduced_depth={}))
+    with pytest.raises(UserError, match=r"found Sequential of torch\.nn\.modules"):  # timm has a ResNet too
+        arch.check_stack(network, stack(early_exit={}))
 
 
 def test_a_resnets_3x3_convolutions_are_grouped_and_its_stem_is_not(family, stack):

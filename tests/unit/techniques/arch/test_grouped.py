@@ -2,10 +2,12 @@ import pytest
 import torch
 from torch import nn
 
+from harness.networks.model_spec import carry_image_side
 from harness.system.errors import UserError
 from harness.techniques import arch
 from harness.techniques.arch.accounting import account
 from harness.techniques.arch.anatomy import dense_layers
+from harness.techniques.arch.grouped import targets
 
 
 @pytest.mark.parametrize(("groups", "params_m", "gmacs"), [(2, 5.962, 2.252), (4, 4.953, 1.961), (8, 4.449, 1.816)])
@@ -54,3 +56,40 @@ def test_grouping_twice_is_refused(tiny, stack):
     once = arch.apply_stack(tiny, stack(grouped={"groups": 2}))
     with pytest.raises(UserError, match="already has 2 groups"):
         arch.check_stack(once, stack(grouped={"groups": 2}))
+
+
+class Gate(nn.Module):
+    """Squeeze-excitation of nobody's library: six channels within, which four groups do not divide."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.reduce, self.expand = nn.Conv2d(channels, 6, 1), nn.Conv2d(6, channels, 1)
+
+    def forward(self, features):
+        return features * torch.sigmoid(self.expand(torch.relu(self.reduce(features.mean((2, 3), keepdim=True)))))
+
+
+class Gated(nn.Module):
+    """An expansion, a gate and a projection; halves the side."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.expand, self.project = nn.Conv2d(channels, 32, 1), nn.Conv2d(32, channels, 1, stride=2)
+        self.gate = Gate(32)
+
+    def forward(self, features):
+        return self.project(self.gate(self.expand(features)))
+
+
+@pytest.mark.parametrize("side", [64, 4])  # of 4 pixels the second block sees 2, the third one
+def test_the_layers_of_anybodys_squeeze_excitation_stay_dense(stack, side):
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1),
+        *(Gated(8) for _ in range(3)),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 4),
+    ).eval()
+    carry_image_side(network, side)
+    assert list(targets(network)) == ["1.expand", "2.expand", "3.expand"]
+    arch.check_stack(network, stack(grouped={"groups": 4}))

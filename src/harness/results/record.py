@@ -134,7 +134,7 @@ def _add_answers(row: RowDraft, plan: QuartetPlan, cells: Mapping[str, Cell], me
         row.tags["untrained"] = _by_reason(untrained)
         row.notes += [f"accuracy {note}" for note in notes]
         if any(not cells[role].router.counts_are_known for role in untrained):
-            row.notes.append("early exits were decided by an untrained head")
+            row.notes.append("an untrained head decided which images leave early")
         row.table("answers.parquet", answer_table(answers, data))
 
 

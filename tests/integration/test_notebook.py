@@ -28,6 +28,7 @@ def executed(repository, plain_environment, cache, tmp_path_factory):
     return subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.minutes  # a whole sweep with its figures, in a process of its own
 def test_the_notebook_answers_the_three_questions(executed):
     assert executed.returncode == 0, executed.stderr
     lines = executed.stdout.splitlines()

@@ -133,7 +133,7 @@ def test_a_pinned_cache_makes_a_miss_an_error(file):
 
 
 @pytest.mark.parametrize(
-    ("saved", "said"), [(None, "there is no"), (b"damaged", "does not take"), (b"elsewhere:conv", "does not take")]
+    ("saved", "said"), [(None, "there is no"), (b"damaged", "rejects"), (b"elsewhere:conv", "rejects")]
 )
 def test_a_pinned_cache_that_is_absent_damaged_or_foreign_fails_in_one_line(file, saved, said):
     if saved is not None:

@@ -104,7 +104,7 @@ def test_profiles_that_do_not_hold_the_dynamic_batch_are_refused(on_gpu, built_p
         (["engine.timing_cache_pinned=true", "engine.timing_cache=false"], "drop one of the two"),
         (["engine.builder_level=7"], "from 0 to 5"),
         (["engine.tiling=much"], "none, fast, moderate, full"),
-        (["engine.builder_level=3", "hw=fusion", "reference=engine"], "leave one out"),
+        (["engine.builder_level=3", "hw=fusion", "reference=engine"], "leave one of the two out"),
         (["engine.tiling=none", "hw=compiled"], "leave one out"),
     ],
 )

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 Factory = Callable[..., "nn.Module"]
 
 _FACTORIES = "factories"  # below cache.dir
-_TRACKED = re.compile(rb"[0-9a-f]{32}")
+_TRACKED = re.compile(rb"[0-9a-f]{32}")  # how cloudpickle numbers classes, at random and anew for each definition
 _NEEDS_NO_QUOTES = re.compile(r"[\w./:@-]+", re.ASCII)
 _MODULE = '''"""The function {name} of a notebook or a script, as cloudpickle wrote it: see the file beside this one."""
 
@@ -163,9 +163,8 @@ def run(
     quiet()
     name = model if isinstance(model, str) else _importable(model, _cache_dir(options))
     overrides = overrides_of({"model": name, "arch": arch, "hw": hw, **options})
-    interruption = (
-        Interruption()
-    )  # not entered: a notebook's Ctrl-C is its own, and a second one must not end its kernel
+    # not entered: a notebook's Ctrl-C is its own, and a second one must not end its kernel
+    interruption = Interruption()
     with _without_main():
         composed = compose_sweep(overrides)
         refuse_wrong_options(composed.jobs)
@@ -252,7 +251,7 @@ def _importable(factory: Factory, cache_dir: Path) -> str:
             f"model: this function can't be sent to another process: {type(error).__name__}: {error}"
         ) from error
     short = re.sub(r"\W", "_", name.rpartition(".")[2].strip("<>")) or "network"
-    alike = _TRACKED.sub(b"", pickled)  # cloudpickle numbers classes at random, anew for each definition
+    alike = _TRACKED.sub(b"", pickled)
     stem = f"{short}_{hashlib.sha256(alike).hexdigest()[:12]}"
     folder = cache_dir / _FACTORIES
     folder.mkdir(parents=True, exist_ok=True)

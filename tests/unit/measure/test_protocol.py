@@ -11,7 +11,9 @@ import pytest
 
 from harness.config import ProtocolConfig
 from harness.measure.ceilings import SIZES
+from harness.measure.coordinator import workers
 from harness.measure.design import Orders
+from harness.measure.inspection import _to_spoil
 from harness.measure.progress import Silent
 from harness.measure.protocol import measure
 from harness.measure.telemetry import Telemetry
@@ -236,3 +238,17 @@ def test_what_a_reader_must_know_of_the_measurement_is_in_its_note(alone, monkey
 def test_where_there_is_nothing_to_tell_the_note_is_empty(alone):
     settings = replace(QUICK, half_width=1e3, warmup_tolerance=9.0, warmup_max_s=30.0)
     assert measure(alone, settings, "wall", Silent()).note == ""
+
+
+def test_second_processes_come_up_together_and_one_that_can_not_is_reported(grouped_fusion, tmp_path):
+    """A cell that is still needed gets a second process to be profiled in; another one gives up its own."""
+    baseline, arch, hw = list(grouped_fusion[1].values())[:3]
+    broken = replace(hw, artifacts=tuple(replace(artifact, path=tmp_path) for artifact in hw.artifacts))
+    with workers([baseline, arch]) as held:
+        cells, staying = [baseline, arch, broken], {baseline.name, broken.name}
+        with _to_spoil(cells, held, staying, QUICK) as handles:
+            assert handles[arch.name] is held[arch.name]
+            assert handles[baseline.name].pid != held[baseline.name].pid
+            assert handles[baseline.name].ask("why").attributed > 0  # it is loaded
+            assert isinstance(handles[broken.name], CellError)
+        assert held[baseline.name].ask("load")  # the first one still answers

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.results.analyse import Analysis
+from harness.results.headline import BAR_NAMES, GAINS, Headline
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
@@ -37,7 +39,32 @@ def tick_at_one(axis: Axis) -> None:
 RANGE = (1 / 3, 3.0)  # an arrow where an interval leaves it
 
 
-def draw_quartet(analysis: Analysis, label: str, path: Path) -> None:
+def four_bars(axes: Axes, headline: Headline, edge: str = "black", ground: str = "white") -> None:
+    """Draw arch, hw, expected and together, from 0, with the gap between the last two marked by the factor.
+
+    `edge` and `ground` are the colours of outlines and of what lies under a number.
+    """
+    values = [getattr(headline.gains, name) for name in GAINS]
+    bars = axes.bar(
+        range(4), values, 0.72, color=(ARCH, HW, EXPECTED, COMBINED), edgecolor=edge, linewidth=0.6,
+        hatch=("", "", "///", ""),
+    )  # fmt: skip
+    axes.bar_label(bars, labels=[headline.in_words(value) for value in values], padding=2,
+                   bbox={"facecolor": ground, "edgecolor": "none", "pad": 0.5})  # fmt: skip
+    expected, together = values[2:]
+    side = 3 + 0.72 / 2 + 0.1  # the gap stands beside the last bar
+    axes.plot([2, side + 0.12], [expected, expected], "--", color=edge, linewidth=0.8)
+    axes.plot([3, side + 0.12], [together, together], "--", color=edge, linewidth=0.8)
+    axes.plot([side, side], [expected, together], color=edge, linewidth=2.5, solid_capstyle="butt")
+    axes.text(side + 0.16, (expected + together) / 2, f"factor\n{headline.factor:.3f}", va="center", fontsize="small")
+    axes.axhline(1, color=edge, linewidth=0.6, zorder=0)
+    axes.set_xticks(range(4), [BAR_NAMES[name] for name in GAINS])
+    axes.set_xlim(-0.55, side + 0.75)
+    axes.margins(y=0.15)
+    tick_at_one(axes.yaxis)
+
+
+def draw_quartet(analysis: Analysis, headline: Headline, label: str, path: Path) -> None:
     """Write a PNG with the gains on the primary boundary and the factor on every boundary."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -46,15 +73,7 @@ def draw_quartet(analysis: Analysis, label: str, path: Path) -> None:
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, width_ratios=[3, 2])
-    gains = found.gains
-    names = ("arch", "hw", "expected", "combined")
-    values = (gains.arch, gains.hw, gains.expected, gains.combined)
-    bars = left.bar(names, values, color=(ARCH, HW, EXPECTED, COMBINED), edgecolor="black", linewidth=0.6)
-    left.bar_label(bars, labels=[f"{value:.2f}x" for value in values], padding=2,
-                   bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5})  # fmt: skip
-    left.axhline(1, color="black", linewidth=0.6, zorder=0)
-    left.margins(y=0.15)
-    tick_at_one(left.yaxis)
+    four_bars(left, headline)
     left.set_ylabel(f"gain over the baseline ({analysis.primary})")
     left.set_title(label, fontsize="medium")
 

@@ -29,6 +29,7 @@ from harness.results.cells import (
 )
 from harness.results.estimand import label_in_words, plan_hw_in_words
 from harness.results.figures import draw_quartet
+from harness.results.headline import Headline
 from harness.results.roofline import machine_metrics
 from harness.results.row import RowDraft
 from harness.results.why import Why, ceiling_shares, clocks_mhz, explain
@@ -164,9 +165,13 @@ def _add_verdict(row: RowDraft, plan: QuartetPlan, analysis: Analysis) -> None:
     if found.unstationary:
         row.tags["unstationary"] = found.unstationary
     row.tags["strategy"] = strategy(plan, analysis)
-    row.description = f"**{analysis.verdict}** {row.tags['strategy']}"
+    headline = Headline(
+        "+".join(plan.arch) or "none", plan_hw_in_words(plan), found.gains, found.low, found.high, str(found.verdict),
+        degraded=bool(row.tags["degraded"]),
+    )  # fmt: skip
+    row.description = f"**{headline.sentence}**\n\n{row.tags['strategy']}"
     label = f"{label_in_words(plan)}, {plan.config.model.name}, batch {plan.config.batch_size}"
-    draw_quartet(analysis, label, row.file("figures/quartet.png"))
+    draw_quartet(analysis, headline, label, row.file("figures/quartet.png"))
 
 
 def _add_why(row: RowDraft, why: Why) -> None:

@@ -19,6 +19,7 @@ from harness.report.publish import description
 from harness.report.study import Study
 from harness.results.analyse import Analysis
 from harness.results.figures import draw_quartet, tick_at_one
+from harness.results.headline import Headline
 from harness.results.why import WITHHELD, without_cause
 from harness.stats.interaction import Gains, Interaction
 from harness.stats.verdict import Verdict
@@ -132,7 +133,9 @@ def test_a_quartets_own_picture_ends_where_its_interval_says_nothing(tmp_path):
         name: Interaction(0.97, low, high, Verdict.INCONCLUSIVE, "", 10, 1, 1, 9.0, 9.0, 1.0, gains, 0.05, 0.95)
         for name, (low, high) in ends.items()
     }
-    draw_quartet(Analysis({}, found, "device", "inconclusive", None), "grouped x fusion", tmp_path / "quartet.png")
+    headline = Headline("grouped", "fusion", gains, 0.0, math.inf, "inconclusive")
+    analysis = Analysis({}, found, "device", "inconclusive", None)
+    draw_quartet(analysis, headline, "grouped x fusion", tmp_path / "quartet.png")
     assert (tmp_path / "quartet.png").stat().st_size > 10_000
 
 

@@ -1,4 +1,4 @@
-"""One quartet: how the latency of its cells is distributed, and where their time goes by part of the network."""
+"""One quartet: its four bars, the distribution of its cells' latencies, and their time by part of the network."""
 
 from __future__ import annotations
 
@@ -11,8 +11,25 @@ import pandas
 from harness.engines.profiling import SPANNING, UNKNOWN
 from harness.report.figures.canvas import COLOURS, FAINT, GROUND, INK, Picture, canvas, logarithmic, plain
 from harness.report.quartets import QuartetRow
+from harness.results.figures import four_bars
+from harness.results.headline import BAR_NAMES, GAINS, Headline
 from harness.stats.roles import ROLES
 from harness.system.counts import counted
+
+
+def draw_headline(headline: Headline) -> Picture:
+    """Draw the headline of a study: four bars, with the gap between expected and together."""
+    with canvas(2.9) as (figure, axes):
+        four_bars(axes, headline, edge=INK, ground=GROUND)
+        axes.set_ylabel("gain over the baseline")
+    return Picture(
+        "headline", headline.sentence,
+        f"{headline.sentence}. " + ", ".join(
+            f"{BAR_NAMES[name]} {headline.in_words(getattr(headline.gains, name))}" for name in GAINS
+        ) + f"; factor {headline.factor_in_words}.",
+        f"Expected: architecture x hardware. Factor: together / expected, {headline.factor_in_words}.", figure,
+    )  # fmt: skip
+
 
 _POINTS = 200  # of a curve: quantiles, evenly spaced
 _LINES = dict(zip(ROLES, ("-", "--", "-.", ":"), strict=True))

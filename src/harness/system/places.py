@@ -21,7 +21,7 @@ class HardExit(SystemExit):
 class _Guest:
     """Where somebody else's code works, and whether it runs now."""
 
-    folder: str | None = None  # that it has moved to; None: ours
+    moved: tuple[str | None, str | None] | None = None  # from our folder to its own; None: it works in ours
     here = False
 
 
@@ -29,7 +29,8 @@ class _Guest:
 def restored_places() -> Iterator[None]:
     """Run somebody else's code: on the way out the current folder and the variables of `_OURS` are what they were.
 
-    A folder that the code has moved to is its own again when it runs the next time. Its os._exit raises HardExit.
+    A folder that the code has moved to is its own again when it runs the next time, unless we have moved meanwhile (a
+    notebook's next cell may). Its os._exit raises HardExit.
     """
     if _Guest.here:  # one part of it calls another through us
         yield
@@ -37,15 +38,15 @@ def restored_places() -> Iterator[None]:
     ours, variables = _current_folder(), _our_variables()
     _Guest.here = True
     try:
-        if _Guest.folder is not None:
+        if _Guest.moved is not None and _Guest.moved[0] == ours and _Guest.moved[1] is not None:
             with suppress(OSError):
-                os.chdir(_Guest.folder)
+                os.chdir(_Guest.moved[1])
         with _kept_alive():
             yield
     finally:
         _Guest.here = False
         now = _current_folder()
-        _Guest.folder = now if now != ours else None
+        _Guest.moved = (ours, now) if now != ours else None
         if ours is not None and now != ours:
             os.chdir(ours)
         for name in _our_variables().keys() - variables.keys():

@@ -54,6 +54,17 @@ def test_somebody_elses_code_moves_itself_and_not_us(tmp_path, monkeypatch):
         assert os.getcwd() == str(ours)
 
 
+def test_a_folder_that_somebody_elses_code_has_moved_to_is_forgotten_when_we_move(tmp_path, monkeypatch):
+    theirs, elsewhere = tmp_path / "theirs", tmp_path / "elsewhere"
+    theirs.mkdir(), elsewhere.mkdir()
+    monkeypatch.chdir(tmp_path)
+    with restored_places():
+        os.chdir(theirs)
+    os.chdir(elsewhere)  # a notebook's next cell, with another network
+    with restored_places():
+        assert os.getcwd() == str(elsewhere)
+
+
 def test_a_current_folder_that_is_gone_costs_nothing(tmp_path, monkeypatch):
     gone = tmp_path / "gone"
     gone.mkdir()

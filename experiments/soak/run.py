@@ -3,6 +3,9 @@
 Each start gets SIGINT, SIGTERM or SIGKILL after a random time, from the first import to the last quartet; a sweep that
 came through is begun anew with an empty cache. After every kill: no process is left, the database is whole. After every
 sweep that came through: each quartet is FINISHED exactly once, and the set is that of an undisturbed run.
+
+With --neighbour another sweep runs beside it again and again, in a PID namespace of its own with the same store (as a
+second container would; needs root), and must end nothing that lives: before each kill the sweep must still be RUNNING.
 """
 
 from __future__ import annotations
@@ -17,7 +20,10 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pandas
@@ -42,6 +48,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--neighbour", action="store_true", help="a second container beside it, on the same store")
+    parser.add_argument("--out", type=Path, default=HERE)
     asked = parser.parse_args()
     generator = random.Random(asked.seed)
     with tempfile.TemporaryDirectory() as name:
@@ -52,23 +60,57 @@ def main() -> int:
         wanted = finished_keys(folder / "undisturbed")
         print(f"undisturbed: {len(wanted)} quartets in {whole_s:.0f} s", flush=True)
         rows: list[dict[str, object]] = []
-        rounds = disturbed(folder, wanted, whole_s, asked.kills, generator, rows)
+        visits: list[int] = []
+        with neighbour(folder, visits) if asked.neighbour else nullcontext():
+            rounds = disturbed(folder, wanted, whole_s, asked.kills, generator, rows, asked.out)
     summary = {
         "kills": len(rows), "seed": asked.seed, "undisturbed_s": round(whole_s, 1), "sweeps_that_came_through": rounds,
         "by_signal": pandas.Series([row["signal"] for row in rows]).value_counts().to_dict(),
         "orphans": sum(int(str(row["orphans"])) for row in rows),
         "databases_not_whole": sum(row["database"] != "ok" for row in rows),
+        "sweeps_beside_it": len(visits), "of_these_failed": sum(status != 0 for status in visits),
+        "kills_that_found_it_running": sum(row["stands_as"] == "RUNNING" for row in rows),
+        "robbed": sum(row["stands_as"] not in ("", "RUNNING", "FINISHED") for row in rows),
         "longest_answer_s": max((float(str(row["answer_s"])) for row in rows if row["answer_s"] != ""), default=0.0),
         "environment": environment(),
     }  # fmt: skip
-    (HERE / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    (asked.out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     print(json.dumps({key: value for key, value in summary.items() if key != "environment"}, indent=1))
-    return int(bool(summary["orphans"] or summary["databases_not_whole"]))
+    return int(any(summary[fault] for fault in ("orphans", "databases_not_whole", "robbed", "of_these_failed")))
+
+
+@contextmanager
+def neighbour(folder: Path, statuses: list[int]) -> Iterator[None]:
+    """Run a sweep of one quartet on the same store, again and again, in a PID namespace of its own."""
+    over = threading.Event()
+
+    def run() -> None:
+        own = {"HARNESS_CACHE": str(folder / "cache-neighbour"), "HARNESS_LOCK_DIR": str(folder / "locks-neighbour")}
+        (folder / "locks-neighbour").mkdir()
+        command = [*GRID, "arch=identity", f"tracking.root={folder / 'mlruns'}", "sweep_name=neighbour"]
+        while not over.is_set():
+            ended = subprocess.run(
+                ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-m", "harness", *command,
+                 "resume=never"],
+                cwd=folder, env={**os.environ, **own}, capture_output=True, text=True,
+            )  # fmt: skip
+            statuses.append(ended.returncode)
+            if ended.returncode:
+                print("neighbour:", ended.returncode, ended.stderr[-2000:], flush=True)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def disturbed(
-    folder: Path, wanted: list[str], whole_s: float, kills: int, generator: random.Random, rows: list[dict[str, object]]
-) -> int:
+    folder: Path, wanted: list[str], whole_s: float, kills: int, generator: random.Random,
+    rows: list[dict[str, object]], out: Path,
+) -> int:  # fmt: skip
     """Kill until `kills` are done, then let the last sweep come through; return how many sweeps did."""
     rounds, cache = 0, folder / "cache-0"
     while True:
@@ -77,7 +119,7 @@ def disturbed(
         row = None if done else kill(process, generator.uniform(0.0, whole_s), generator.choice(SIGNALS), folder)
         if row is not None:
             rows.append({"kill": len(rows) + 1, "sweep": rounds + 1, **row})
-            pandas.DataFrame(rows).to_csv(HERE / "log.csv", index=False)
+            pandas.DataFrame(rows).to_csv(out / "log.csv", index=False)
             print(rows[-1], flush=True)
             continue
         finish(process)
@@ -119,6 +161,7 @@ def kill(
     except subprocess.TimeoutExpired:
         pass
     family = psutil.Process(process.pid).children(recursive=True)
+    status = stands_as(folder / "mlruns" / "mlflow.db", process.pid)
     sent = time.monotonic()
     if number is signal.SIGINT:
         os.killpg(process.pid, number)  # as Ctrl-C does it: to everybody
@@ -135,6 +178,7 @@ def kill(
         "signal": number.name,
         "after_s": round(after_s, 2),
         "processes": 1 + len(family),
+        "stands_as": status,
         "lines_printed": len(output.splitlines()),
         "status": process.returncode,
         "answer_s": round(answered - sent, 2) if answer.startswith("harness: interrupted") else "",
@@ -150,6 +194,18 @@ def integrity(database: Path) -> str:
         return "ok"
     with sqlite3.connect(database) as connection:
         return str(connection.execute("PRAGMA integrity_check").fetchone()[0])
+
+
+def stands_as(database: Path, pid: int) -> str:
+    """Return the status of the sweep that a living process runs; "" before it has one."""
+    if not database.exists():
+        return ""
+    with sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30) as connection:
+        found = connection.execute(
+            "SELECT runs.status, tags.value FROM runs JOIN tags USING (run_uuid) WHERE tags.key = 'process' "
+            "ORDER BY runs.start_time DESC"
+        ).fetchall()
+    return next((status for status, process in found if process.split()[1:2] == [str(pid)]), "")
 
 
 def finished_keys(root: Path) -> list[str]:

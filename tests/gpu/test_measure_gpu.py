@@ -99,7 +99,7 @@ def test_a_worker_that_dies_in_the_middle_of_a_slice_leaves_nothing_on_the_gpu(q
     seen: set[int] = set()
 
     class Killer(Silent):
-        def block(self, standing) -> None:
+        def block(self, standing, remaining_s) -> None:
             if not seen:
                 seen.update(on_device())
                 victim = next(one for one in children() if one.pid in seen or not seen)

@@ -229,6 +229,14 @@ class Contrast:
         self.standing = standing(self.samples, self.primary, self.settings, level)
         return self.standing
 
+    def blocks_to_come(self) -> float:
+        """Estimate how many more blocks it takes: an interval narrows with the square root of its blocks."""
+        if self.standing is None or self.samples.blocks < self.settings.min_blocks:
+            return math.inf
+        assert self.settings.half_width is not None, "settle the protocol first"
+        needed = self.samples.blocks * (self.standing.half_width / self.settings.half_width) ** 2
+        return max(0.0, min(needed, self.settings.max_blocks) - self.samples.blocks)
+
     def has_enough(self, number: int, spent: bool, fresh: bool) -> bool:
         """Whether a restart has blocks enough; the first one also finds out how many restarts there are to be."""
         settings = self.settings
@@ -252,3 +260,12 @@ class Contrast:
         """
         if self.primary != "device" and not fresh and host_bound(self.samples):
             self.restarts = self._whole_builds(max(self.restarts, self.settings.host_bound_restarts))
+
+
+def remaining_s(contrasts: Sequence[Contrast], spent_s: float, left_s: float) -> float:
+    """Estimate how much longer blocks take: until all intervals are narrow, at most what the budget has left."""
+    blocks = sum(contrast.samples.blocks for contrast in contrasts)
+    if not blocks:
+        return math.nan
+    needed = sum(contrast.blocks_to_come() for contrast in contrasts if not contrast.ended)
+    return max(0.0, min(left_s, needed * spent_s / blocks))

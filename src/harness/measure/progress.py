@@ -13,8 +13,8 @@ class Progress(Protocol):
     def stage(self, name: str, cell: str = "") -> None:
         """A stage has begun ("export", "build", "load", "verify", "warm-up"), for one cell or for all."""
 
-    def block(self, standing: Standing) -> None:
-        """A block is complete."""
+    def block(self, standing: Standing, remaining_s: float) -> None:
+        """A block is complete; all quartets that are measured together need about so much longer, NaN: unknown."""
 
 
 class Silent:
@@ -23,5 +23,5 @@ class Silent:
     def stage(self, name: str, cell: str = "") -> None:
         """Ignore."""
 
-    def block(self, standing: Standing) -> None:
+    def block(self, standing: Standing, remaining_s: float) -> None:
         """Ignore."""

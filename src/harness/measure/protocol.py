@@ -24,7 +24,17 @@ from harness.measure.bring_up import bring_up, unsteady, usual_recipe, verified,
 from harness.measure.ceilings import Ceilings
 from harness.measure.cell import Cell, CellResult, Loaded, Turn, Warmup
 from harness.measure.coordinator import BUSY, ONE_AT_A_TIME, Handle, Worker, admits_one_process, turns, workers
-from harness.measure.design import Contrast, Design, Orders, alone, cells_of, cells_that_fit, first_part, set_aside
+from harness.measure.design import (
+    Contrast,
+    Design,
+    Orders,
+    alone,
+    cells_of,
+    cells_that_fit,
+    first_part,
+    remaining_s,
+    set_aside,
+)  # fmt: skip
 from harness.measure.inspection import Inspections
 from harness.measure.progress import Progress
 from harness.measure.samples import Samples
@@ -124,12 +134,7 @@ class _DesignRun:
         self.random = np.random.default_rng(self.settings.seed)
         self.contrasts = [
             Contrast(
-                number=number,
-                cells=cells,
-                settings=self.settings,
-                samples=Samples(list(cells), first.batch_size),
-                builds=len(self.builds),
-                family=family,
+                number, cells, self.settings, Samples(list(cells), first.batch_size), len(self.builds), family=family
             )
             for number, cells in zip(numbers, part.quartets, strict=True)
         ]
@@ -320,7 +325,8 @@ class _DesignRun:
             return
         for contrast in group:
             restart = contrast.samples.blocks if self.fresh else number
-            self.progress.block(contrast.close_block(restart, slowed, build))
+            found = contrast.close_block(restart, slowed, build)
+            self.progress.block(found, remaining_s(self.contrasts, self.blocks_s, self.budget_s - self.blocks_s))
             contrast.resting = contrast.has_enough(number, spent, self.fresh)
 
     def settle(self, number: int) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from harness.report.choose import Choice, Limits, choose
 from harness.report.quartets import QuartetRow, Setting, correction_among, quartets, setting_label
 from harness.report.study import Study
+from harness.results.headline import Headline, headline_of_study
 from harness.stats.factorial import (
     HIGHEST_ORDER,
     Effect,
@@ -39,6 +40,7 @@ class Findings:
     models: tuple[GridModel, ...]
     no_model: str  # why there is none; "" where there is one
     choice: Choice
+    headline: Headline | None  # of the study; None: no quartet of two real techniques has its gains
 
     @property
     def measured(self) -> tuple[QuartetRow, ...]:
@@ -72,6 +74,7 @@ def find(study: Study, limits: Limits) -> Findings:
         models=models,
         no_model="" if models else why_no_model(rows),
         choice=choose(rows, limits),
+        headline=headline_of_study(study.frame.to_dict("records")),
     )
 
 

@@ -13,6 +13,7 @@ from rich.text import Text
 from harness.measure.settings import HALF_WIDTH
 from harness.report.quartets import ends_of, unit_of_throughput
 from harness.results.estimand import name_in_words
+from harness.results.headline import FourBars, headline_of_study
 from harness.stats.interaction import MINIMUM_BLOCKS
 from harness.stats.multiplicity import CORRECTIONS
 from harness.stats.roles import ROLES, prefix_of
@@ -47,9 +48,13 @@ def print_table(console: Console, frame: pandas.DataFrame, uri: str | None) -> N
         console.print(
             Text(f"{row['status']}: {row['run_name']}: {row.get('error') or 'no reason'}", style="red"), soft_wrap=True
         )
+    headline = headline_of_study(measured.to_dict("records"))
+    if headline is not None:
+        console.print(Text(f"\n{headline.sentence}", style="bold"))
+        console.print(FourBars(headline))
     if uri is not None:
         console.print(
-            f"Stored in {shown(uri)}. Browse: make ui (or python -m harness.ui).", highlight=False, soft_wrap=True
+            f"\nStored in {shown(uri)}. Browse: make ui (or python -m harness.ui).", highlight=False, soft_wrap=True
         )
 
 

@@ -58,10 +58,16 @@ def four_bars(axes: Axes, headline: Headline, edge: str = "black", ground: str =
     axes.plot([side, side], [expected, together], color=edge, linewidth=2.5, solid_capstyle="butt")
     axes.text(side + 0.16, (expected + together) / 2, f"factor\n{headline.factor:.3f}", va="center", fontsize="small")
     axes.axhline(1, color=edge, linewidth=0.6, zorder=0)
-    axes.set_xticks(range(4), [BAR_NAMES[name] for name in GAINS])
+    what = {"arch": headline.arch, "hw": headline.hw, "expected": "the product", "combined": "measured"}
+    axes.set_xticks(range(4), [f"{BAR_NAMES[name]}\n{_folded(what[name])}" for name in GAINS])
     axes.set_xlim(-0.55, side + 0.75)
     axes.margins(y=0.15)
     tick_at_one(axes.yaxis)
+
+
+def _folded(stack: str) -> str:
+    """Return a stack of techniques with a line for each, which fits below a bar."""
+    return "\n+ ".join(name.strip() for name in stack.split("+"))
 
 
 def draw_quartet(analysis: Analysis, headline: Headline, label: str, path: Path) -> None:

@@ -7,7 +7,7 @@ supports; stored metrics keep all of theirs.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from rich.text import Text
 from harness.results.estimand import hw_in_words
 from harness.stats import Gains
 from harness.stats.multiplicity import CORRECTIONS
+from harness.stats.verdict import is_decided
 from harness.system.counts import limits
 
 GAINS = ("arch", "hw", "expected", "combined")  # the order of the bars
@@ -45,6 +46,11 @@ class Headline:
         verdict = f"{self.verdict or 'no verdict'}{', degraded' * self.degraded}"
         together, expected = self.in_words(self.gains.combined), self.in_words(self.gains.expected)
         return f"{self.arch} x {self.hw}: together {together}, expected {expected}: {verdict}"
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether the data decide between a product, more, and less."""
+        return bool(self.verdict) and is_decided(self.verdict)
 
     @property
     def factor(self) -> float:
@@ -93,6 +99,21 @@ def headline_of(row: Mapping[str, Any]) -> Headline | None:
         high=math.inf if high is None else high,
         verdict=next((verdict for verdict in corrected if verdict), _text(row, "verdict")),
         degraded=bool(_text(row, "degraded")),
+    )
+
+
+def headline_of_study(rows: Iterable[Mapping[str, Any]]) -> Headline | None:
+    """Return a study's headline: of its decided quartets, else of all, the one with the highest gain together.
+
+    Controls and quartets without a factor have none; a degraded quartet has one only where all are degraded.
+    """
+    found = [
+        headline
+        for row in rows
+        if "identity" not in f"{_text(row, 'arch')}+{_text(row, 'hw')}".split("+") and (headline := headline_of(row))
+    ]
+    return max(
+        found, key=lambda headline: (not headline.degraded, headline.is_decided, headline.gains.combined), default=None
     )
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from rich.console import Console
 
@@ -15,11 +19,12 @@ from harness.system.counts import counted
 from harness.tracking import Store, finish_sweep, log_family_verdict
 from harness.tracking.load import load
 from harness.tracking.outbox import Outbox, deliver, reason_of
-from harness.tracking.store import quietly
+from harness.tracking.store import quietly, resolve_uri, shown, sqlite_path
 
 if TYPE_CHECKING:
     import pandas
 
+HEADLINE = "figures/headline.png"  # among a sweep's artifacts
 _SERVER_CALLS = 8  # at once
 
 
@@ -34,6 +39,7 @@ def conclude(console: Console, store: Store, sweep_id: str, outbox: Outbox, plan
                 _publish(console, store, sweep_id)
             counts = finish_sweep(store, sweep_id, len(jobs))  # last: what is FINISHED is complete
         print_table(console, load(sweep_id, store.uri), store.uri)
+        _print_next(console, store, sweep_id)
     except Exception as error:
         console.print(f"The tracking store is unreachable: {reason_of(error)}", **VERBATIM)
         counts = {}
@@ -66,6 +72,27 @@ def adjust(store: Store, frame: pandas.DataFrame) -> None:
     with ThreadPoolExecutor(_SERVER_CALLS if store.uri.startswith("http") else 1) as pool:
         rows = (row for _, row in family.iterrows())
         list(pool.map(log, rows, adjusted))  # `list` raises what any of them raised
+
+
+def _print_next(console: Console, store: Store, sweep_id: str) -> None:
+    """Say where the picture lies, and which command says why."""
+    picture = _local_artifact(store, sweep_id, HEADLINE)
+    if picture is not None:
+        console.print(f"Picture: {picture}", **VERBATIM)
+    is_default = resolve_uri()[0] == store.uri
+    where = "" if is_default else f" --uri {shlex.quote(shown(store.uri))}"
+    console.print(f"Why, and which combination to take: python -m harness.report{where} --html report.html", **VERBATIM)
+
+
+def _local_artifact(store: Store, run_id: str, name: str) -> Path | None:
+    """Return where a run's file lies, from here if it is below; None where it is a server's, or there is none."""
+    if sqlite_path(store.uri) is None:
+        return None
+    uri = store.client().get_run(run_id).info.artifact_uri
+    path = Path(url2pathname(urlsplit(uri).path)) / name
+    if not path.is_file():
+        return None
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _publish(console: Console, store: Store, sweep_id: str) -> None:

@@ -206,7 +206,7 @@ def _measure_here(
     to_measure = {id(job) for job in sweep.to_measure}
     for job in sweep.planned.jobs:
         if id(job) not in to_measure:
-            progress.begin(job.plan.label)
+            progress.begin(job.plan.label, quartets=1)
             progress.end(None, resumed=True)
 
     def ended(job: PlannedJob, reason: str | None) -> None:
@@ -218,7 +218,7 @@ def _measure_here(
 
     report_state()
     for design in sweep.designs():
-        progress.begin(_shown(design))
+        progress.begin(_shown(design), len(design.jobs))
         try:
             run_design(design, sweep.sweep_id, sweep.store, progress, ended)
         except RowLost:  # reported with its quartet

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -12,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.measure.stopping import Standing
-from harness.system.counts import counted
+from harness.system.counts import counted, duration
 from harness.system.secrets import redacted
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def announce_plan(console: Console, planned: PlannedSweep) -> None:
 
 
 class TerminalProgress:
-    """On a terminal a live line for each quartet; elsewhere one plain line when a quartet ends."""
+    """On a terminal a live line for each design; elsewhere a plain line when a quartet ends, and one a minute."""
 
     def __init__(self, console: Console, total: int) -> None:
         self._console = console
@@ -49,6 +50,9 @@ class TerminalProgress:
         self._label = ""
         self._stage = ""
         self._standing: Standing | None = None
+        self._remaining_s = math.nan  # of the quartets that are measured now
+        self._left = total  # quartets after these
+        self._together = 1
         self._started = self._printed = time.monotonic()
         self._live = Live(get_renderable=self._render, console=console, refresh_per_second=4, transient=True)
 
@@ -65,23 +69,21 @@ class TerminalProgress:
         if self._console.is_terminal:
             self._live.stop()
 
-    def begin(self, label: str) -> None:
-        """A quartet begins."""
-        self._label, self._stage, self._standing = label, "", None
+    def begin(self, label: str, quartets: int = 0) -> None:
+        """A quartet begins, or so many that are measured together; 0: something that is none."""
+        self._label, self._stage, self._standing, self._remaining_s = label, "", None, math.nan
+        self._together, self._left = max(1, quartets), self._left - quartets
         self._started = self._printed = time.monotonic()
 
     def stage(self, name: str, cell: str = "") -> None:
         """A stage begins or makes progress; without a terminal, one line a minute names it."""
         self._stage = f"{name} {cell}".strip()
-        now = time.monotonic()
-        if not self._console.is_terminal and now - self._printed >= LINE_EVERY_S:
-            self._printed = now
-            line = f"[{self._done + 1}/{self._total}] {self._label}: {self._stage} ({now - self._started:.0f} s)"
-            self._console.print(line, **VERBATIM)
+        self._line_a_minute()
 
-    def block(self, standing: Standing) -> None:
+    def block(self, standing: Standing, remaining_s: float) -> None:
         """A block is complete."""
-        self._stage, self._standing = "measure", standing
+        self._stage, self._standing, self._remaining_s = "measure", standing, remaining_s
+        self._line_a_minute()
 
     def end(self, error: str | None, resumed: bool = False, seconds: float | None = None, label: str = "") -> None:
         """A quartet has ended; `error` is the reason if it failed, `resumed` if it was measured before.
@@ -100,15 +102,36 @@ class TerminalProgress:
         if label in ("", self._label):
             self._label = ""
 
+    def _line_a_minute(self) -> None:
+        now = time.monotonic()
+        if self._console.is_terminal or now - self._printed < LINE_EVERY_S:
+            return
+        self._printed = now
+        begun = f"{now - self._started:.0f} s"
+        said = [text for text in (self._stage, self._found(), self._time_left()) if text]
+        self._console.print(f"[{self._done + 1}/{self._total}] {self._label}: {', '.join(said)} ({begun})", **VERBATIM)
+
+    def _found(self) -> str:
+        """Return how far the newest block's quartet is, "" before there is one."""
+        if self._standing is None:
+            return ""
+        now = self._standing
+        half = f"± {100 * now.half_width:.1f}%" if now.half_width < 10 else "± ?"
+        return f"block {now.blocks}, {now.kind} {now.value:.3f} {half} {now.verdict or ''}".rstrip()
+
+    def _time_left(self) -> str:
+        """Return how long the sweep still takes, "" where that can't be told: the others as long as these."""
+        if math.isnan(self._remaining_s):
+            return ""
+        whole_s = time.monotonic() - self._started + self._remaining_s
+        left_s = self._remaining_s + max(0, self._left) * whole_s / self._together
+        return f"about {duration(left_s)} left"
+
     def _render(self) -> Table:
         grid = Table.grid(padding=(0, 1))
         if not self._label:
             return grid
         seconds = time.monotonic() - self._started
         parts = [f"[{self._done + 1}/{self._total}]", self._label, f"{seconds:.0f} s", self._stage]
-        if self._standing is not None:
-            now = self._standing
-            half = f"± {100 * now.half_width:.1f}%" if now.half_width < 10 else "± ?"
-            parts.append(f"block {now.blocks}, {now.kind} {now.value:.3f} {half} {now.verdict or ''}")
-        grid.add_row(*(Text(part) for part in parts))
+        grid.add_row(*(Text(part) for part in (*parts, self._found(), self._time_left()) if part))
         return grid

@@ -14,9 +14,10 @@ import pytest
 from harness.config import ProtocolConfig
 from harness.measure import inspection, protocol
 from harness.measure.cell import Loaded, Slice, Warmup
-from harness.measure.design import Design, cells_of, cells_that_fit, first_part
+from harness.measure.design import Contrast, Design, cells_of, cells_that_fit, first_part, remaining_s
 from harness.measure.progress import Silent
 from harness.measure.protocol import Measurement, measure_design
+from harness.measure.stopping import Standing
 from harness.measure.verify import Fidelity
 from harness.system.errors import CellError
 
@@ -306,3 +307,14 @@ def test_quartets_that_failed_before_their_first_block_leave_no_budget_behind(be
     bench.failing = {"a": ("load", 0)}
     ended()
     assert set(budgets) == {4 * SETTINGS.budget_s}
+
+
+@pytest.mark.parametrize(
+    ("half_width", "left_s", "expected_s"), [(0.06, 99.0, 30.0), (0.06, 5.0, 5.0), (0.01, 99.0, 0.0)]
+)
+def test_the_time_to_come_is_until_the_interval_is_narrow_and_at_most_the_budgets(half_width, left_s, expected_s):
+    """Forty blocks of a half-width that is 1, 2 or 1/3 times as wide as requested, which took ten seconds."""
+    settings = replace(ProtocolConfig(), half_width=0.03, min_blocks=10)
+    contrast = Contrast(0, {}, settings, SimpleNamespace(blocks=40), builds=1, family=1)
+    contrast.standing = Standing("factor", 1.0, half_width, None, 40)
+    assert remaining_s([contrast], 10.0, left_s) == pytest.approx(expected_s)

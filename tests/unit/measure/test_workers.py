@@ -43,7 +43,7 @@ class AfterTheFirstBlock(Silent):
         self.action, self.delay_s = action, delay_s
         self.blocks = 0
 
-    def block(self, standing) -> None:
+    def block(self, standing, remaining_s) -> None:
         self.blocks += 1
         if self.blocks == 1:
             threading.Timer(self.delay_s, self.action).start()

@@ -109,12 +109,13 @@ def test_no_number_is_cut_however_narrow_the_terminal(printed, width):
     text = "\n".join(lines)
     assert "…" not in text
     for whole in ("300.0", "1.333 [1.100, 1.600]", "amplify"):
-        assert sum(whole in line for line in lines) == 2, whole
+        assert sum(whole in line for line in lines) >= 2, whole  # the headline has some of them again
     assert max(len(line) for line in lines[:-1]) <= width
 
 
 def test_gains_give_way_before_speed_factor_and_verdict_do(printed):
-    headings = {width: " ".join(printed(row("grouped x fusion b4"), width=width)) for width in (76, 88, 140)}
+    tables = {width: printed(row("grouped x fusion b4"), width=width) for width in (76, 88, 140)}
+    headings = {width: next(line for line in lines if "verdict  " in f"{line}  ") for width, lines in tables.items()}
     assert "expected" in headings[140]
     assert "expected" not in headings[88] and "both" in headings[88]
     assert "both" not in headings[76] and "images/s" in headings[76]

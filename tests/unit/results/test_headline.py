@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from harness.report.figures.quartet import draw_headline
-from harness.results.headline import FourBars, Headline, headline_of, known_decimals
+from harness.results.headline import FourBars, Headline, headline_of, headline_of_study, known_decimals
 from harness.stats import Gains
 
 ROW = {
@@ -105,3 +105,14 @@ def test_the_picture_says_the_sentence_and_its_labels_stand_apart():
     assert not any(one.overlaps(other) for n, one in enumerate(labels) for other in labels[n + 1 :])
     edge = picture.figure.bbox
     assert all(label.x1 <= edge.x1 and label.y1 <= edge.y1 for label in labels)
+
+
+def test_a_studys_headline_is_the_highest_gain_that_is_decided_of_real_techniques():
+    faster = ROW | {"verdict": "inconclusive", "gain/combined": 5.0}
+    slower = ROW | {"arch": "pruned", "gain/combined": 3.0}
+    control = ROW | {"arch": "identity", "hw": "identity", "gain/combined": 9.0}
+    degraded = ROW | {"arch": "low_rank", "gain/combined": 8.0, "degraded": "fp32 stayed"}
+    rows = [slower, faster, ROW, control, degraded, ROW | {"gain/arch": math.nan}]
+    assert headline_of_study(rows) == headline_of(ROW)
+    assert headline_of_study([faster, degraded]) == headline_of(faster)
+    assert headline_of_study([control]) is None

@@ -242,9 +242,9 @@ def test_batch_presets_sweep_and_an_explicit_batch_size_wins_over_one():
 
 def test_an_experiment_preset_brings_its_own_grid_and_a_word_on_the_command_line_wins():
     jobs = compose_jobs(["experiment=demo"])
-    assert [stacks(job) for job in jobs] == [("grouped", "fusion", 2), ("early_exit", "fusion", 2)]
+    assert [stacks(job) for job in jobs] == [("pruned", "fusion", 1), ("reduced_growth", "fusion", 1)]
     (job,) = compose_jobs(["experiment=demo", "arch=low_rank"])
-    assert stacks(job) == ("low_rank", "fusion", 2)
+    assert stacks(job) == ("low_rank", "fusion", 1)
 
 
 def test_help_says_what_each_option_means_with_its_unit():

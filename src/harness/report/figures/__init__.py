@@ -9,7 +9,7 @@ from harness.report.figures.candidates import draw_batches, draw_pareto
 from harness.report.figures.canvas import Picture
 from harness.report.figures.factors import draw_forest, draw_gains, draw_heatmap
 from harness.report.figures.machine import draw_roofline, draw_telemetry
-from harness.report.figures.quartet import draw_latency, draw_stages
+from harness.report.figures.quartet import draw_headline, draw_latency, draw_stages
 from harness.report.findings import Findings
 from harness.report.study import Study
 
@@ -21,6 +21,7 @@ MOST_READINGS = 60  # quartets whose telemetry is read
 def pictures(findings: Findings) -> dict[str, Picture]:
     """Return the pictures of a whole study by name, without reading any quartet's files."""
     drawn = [
+        None if findings.headline is None else draw_headline(findings.headline),
         *(draw_heatmap(matrix, number) for number, matrix in enumerate(findings.matrices[:MOST_MATRICES], start=1)),
         draw_forest(findings.quartets, findings.correction.title),
         draw_gains([quartet for quartet in findings.quartets if not quartet.is_control]),

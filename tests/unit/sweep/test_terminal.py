@@ -1,0 +1,73 @@
+"""What a person sees while a sweep runs: how far it is, and how long it still takes."""
+
+from __future__ import annotations
+
+import io
+import math
+
+import pytest
+from rich.console import Console
+
+from harness.measure.stopping import Standing
+from harness.sweep import terminal
+from harness.sweep.terminal import TerminalProgress
+from harness.system.counts import duration
+
+STANDING = Standing("factor", 1.05, 0.021, "inconclusive", 40)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Time stands still until it is set."""
+    now = [0.0]
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
+    return now
+
+
+def lines(screen):
+    return screen.getvalue().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.2, "1 s"), (9.4, "9 s"), (44, "40 s"), (100, "2 min"), (3600, "60 min"), (7900, "2 h 10 min")],
+)
+def test_a_time_to_come_is_as_rough_as_it_is_known(seconds, words):
+    assert duration(seconds) == words
+
+
+def test_blocks_are_reported_once_a_minute_without_a_terminal(clock):
+    screen = io.StringIO()
+    progress = TerminalProgress(Console(file=screen, width=200), 2)
+    progress.begin("2 quartets side by side", 2)
+    for clock[0] in range(0, 130, 10):
+        progress.block(STANDING, 50.0)
+    assert lines(screen) == [
+        f"[1/2] 2 quartets side by side: measure, block 40, factor 1.050 ± 2.1% inconclusive, about 50 s left ({at} s)"
+        for at in (60, 120)
+    ]
+
+
+def test_the_time_left_counts_designs_that_have_not_begun_as_long_as_this_one(clock):
+    screen = io.StringIO()
+    progress = TerminalProgress(Console(file=screen, width=200), 7)
+    progress.begin("kept", 1)
+    progress.end(None, resumed=True)
+    progress.begin("2 quartets side by side", 2)
+    clock[0] = 100.0
+    progress.block(STANDING, 200.0)  # 300 s for two; four more quartets
+    assert lines(screen)[-1].endswith("about 13 min left (100 s)")
+    progress.block(STANDING, math.nan)
+    clock[0] = 200.0
+    progress.stage("log")
+    assert "left" not in lines(screen)[-1]
+
+
+def test_a_terminal_shows_it_all_the_time(clock):
+    console = Console(file=io.StringIO(), width=200, force_terminal=True)
+    progress = TerminalProgress(console, 1)
+    progress.begin("grouped x fusion", 1)
+    progress.block(STANDING, 30.0)
+    with console.capture() as shown:
+        console.print(progress._render())
+    assert "about 30 s left" in shown.get() and "± 2.1%" in shown.get()

@@ -8,7 +8,9 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-NAMES = ("harness", "harness.report", "harness.ui", "harness.train", "harness.capacity", "harness.doctor")
+NAMES = (
+    "harness", "harness.report", "harness.ui", "harness.train", "harness.capacity", "harness.export", "harness.doctor",
+)  # fmt: skip
 # what would show in the help of whoever builds
 SETTINGS = ("HARNESS_CACHE", "HARNESS_SHARED_CACHE", "MLFLOW_TRACKING_URI")
 

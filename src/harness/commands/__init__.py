@@ -1,4 +1,4 @@
-"""Commands: doctor, capacity, train, ui.
+"""Commands: doctor, capacity, train, export, ui.
 
-The other commands: doctor, ui, capacity, train.
+The other commands: doctor, ui, capacity, train, export.
 """

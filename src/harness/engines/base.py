@@ -111,6 +111,27 @@ class Availability:
     run: str | None = None
 
 
+@dataclass(frozen=True)
+class TakenAway:
+    """What of an artifact runs elsewhere without this project; see `Engine.take_away`."""
+
+    main_file: str | None  # name of the file to load, within the folder; None: the engine stays, the graph runs
+    loader: str  # the file of `engines/loaders` that loads it
+    needs: str  # what that imports, for a person: "onnxruntime 1.23"
+    note: str  # where it runs; or why the engine stays
+    facts: Mapping[str, Any] = field(default_factory=dict)  # JSON that the loader reads of its stage
+
+
+def run_graph(plan: BuildPlan, why: str) -> TakenAway:
+    """Return how an artifact's graph is run by ONNX Runtime, with the reason why its engine stays."""
+    facts = {
+        "threads": int(dict(plan.options).get("threads", 0)),
+        "providers": [["CPUExecutionProvider", {}]],
+        "optimise": True,
+    }
+    return TakenAway(None, "onnx", "onnxruntime", f"{why}; the loader runs the ONNX graph on a CPU", facts)
+
+
 class Executable(Protocol):
     """A loaded artifact that runs one batch; owns its buffers and its stream, allocated once at load.
 
@@ -210,6 +231,13 @@ class Engine(ABC):
     def profile(self, executable: Any, artifact: Artifact, device: str, batch_size: int) -> CellProfile:
         """Return where a batch spends its time, by part of the network; raise CellError where that is not known."""
         raise CellError(f"engine {self.name} has no profiler")
+
+    def take_away(self, artifact: Artifact, folder: Path) -> TakenAway:
+        """Copy into `folder` (exists, empty) what runs elsewhere without this project; return how it is loaded.
+
+        By default an engine stays here, and its graph is run by ONNX Runtime.
+        """
+        return run_graph(artifact.plan, f"{self.name} has no file that runs without this project")
 
     def details(self) -> tuple[str, ...]:
         """Return what the doctor shows of the installed package, or how to get one; a line each."""

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.report.table import plain_table
 from harness.system.errors import UserError, first_line, kind_and_first_line, plain
-from harness.tracking.load import find_sweep, load
+from harness.tracking.load import find_sweep, load, run_file
 
 if TYPE_CHECKING:
     import pandas
@@ -154,29 +152,12 @@ class _StoreFiles:
         return self._table(run_id, "telemetry.parquet")
 
     def json(self, run_id: str, name: str) -> Mapping[str, Any]:
-        with self._file(run_id, name) as path:
+        with run_file(self.uri, run_id, name) as path:
             return _json(path) if path else {}
 
     def _table(self, run_id: str, name: str) -> pandas.DataFrame | None:
-        with self._file(run_id, name) as path:
+        with run_file(self.uri, run_id, name) as path:
             return _parquet(path) if path else None
-
-    @contextmanager
-    def _file(self, run_id: str, name: str) -> Iterator[Path | None]:
-        """Give a run's file, for as long as it is read: MLflow leaves what it fetches among the temporary files."""
-        with tempfile.TemporaryDirectory(prefix="harness-report-") as folder:
-            yield self._fetched(run_id, name, folder)
-
-    def _fetched(self, run_id: str, name: str, folder: str) -> Path | None:
-        from mlflow.exceptions import MlflowException
-
-        from harness.tracking.store import client
-
-        try:
-            path = Path(client(self.uri).download_artifacts(run_id, name, folder))
-        except (MlflowException, OSError):  # a quartet that failed, or that only built, has fewer files
-            return None
-        return path if path.is_file() else None
 
 
 def _rows(path: Path, run_id: str) -> pandas.DataFrame | None:

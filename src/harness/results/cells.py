@@ -127,6 +127,8 @@ def cell_details(cell: Cell) -> dict[str, Any]:
             {
                 "stage": artifact.plan.stage or f"stage{number}",
                 "graph_sha256": artifact.plan.graph.sha256,
+                "artifact_key": artifact.key,
+                "artifact_sha256": artifact.files.get(artifact.main_file, ""),
                 "batch": asdict(artifact.plan.batch),
                 "proof": dict(artifact.proof),
                 "degraded": list(artifact.degraded),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +49,90 @@ def find_sweep(sweep: str | None = None, uri: str | None = None) -> SweepRun:
     return SweepRun(
         str(run.info.run_id), str(run.info.run_name), tags.get("command", ""), address, tags.get("left_out", "")
     )
+
+
+@dataclass(frozen=True)
+class StoredQuartet:
+    """One quartet's run: what `harness.load` gives of it, as a mapping without what is missing."""
+
+    run_id: str
+    name: str
+    uri: str
+    row: Mapping[str, Any]
+
+    @contextmanager
+    def file(self, name: str) -> Iterator[Path | None]:
+        """Give one of its files for as long as it is read; None where it has no such file."""
+        with run_file(self.uri, self.run_id, name) as path:
+            yield path
+
+
+@contextmanager
+def run_file(uri: str, run_id: str, name: str) -> Iterator[Path | None]:
+    """Give a run's file for as long as it is read: MLflow leaves what it fetches among the temporary files."""
+    from mlflow.exceptions import MlflowException
+
+    with tempfile.TemporaryDirectory(prefix="harness-") as folder:
+        try:
+            path = Path(client(uri).download_artifacts(run_id, name, folder))
+        except (MlflowException, OSError):  # a quartet that failed, or that only built, has fewer files
+            yield None
+        else:
+            yield path if path.is_file() else None
+
+
+def find_quartet(run: str, uri: str | None = None) -> StoredQuartet:
+    """Return the quartet that a text names: its run id or the beginning of one, its name, or its sweep's.
+
+    Of several runs with one name the newest is meant; a sweep's name or id names its quartet if it has one that
+    finished.
+
+    Raises:
+        UserError: there is no store, no such quartet in it, or several that could be meant.
+
+    """
+    address = _address(uri)
+    with as_user_error(address, "read"):
+        mlflow = client(address)
+        experiments = [experiment.experiment_id for experiment in mlflow.search_experiments()]
+        found = search(mlflow, experiments, "tags.kind = 'quartet'", newest_first=True)
+        sweeps = search(mlflow, experiments, "tags.kind = 'sweep'", newest_first=True)
+    return _stored(_one_of(run, found, sweeps, shown(address)), address)
+
+
+_SHORTEST_PREFIX = 4  # characters of a run id
+
+
+def _one_of(run: str, quartets: list[Run], sweeps: list[Run], store: str) -> Run:
+    """Return the quartet that `run` names, both lists newest first; raise UserError as `find_quartet` does."""
+    for quartet in quartets:
+        if run == quartet.info.run_id:
+            return quartet
+    sweep = next((sweep for sweep in sweeps if run in (sweep.info.run_id, sweep.info.run_name)), None)
+    if sweep is not None:
+        named = [
+            quartet
+            for quartet in quartets
+            if quartet.data.tags.get(PARENT_TAG) == sweep.info.run_id and quartet.info.status == "FINISHED"
+        ]
+        if not named:
+            raise UserError(f"{run}: none of the quartets of this sweep has finished.")
+    else:
+        named = [quartet for quartet in quartets if quartet.info.run_name == run][:1]
+        if not named and len(run) >= _SHORTEST_PREFIX:
+            named = [quartet for quartet in quartets if str(quartet.info.run_id).startswith(run)]
+    if len(named) == 1:
+        return named[0]
+    listed = ", ".join(f"{str(each.info.run_id)[:8]} ({each.info.run_name})" for each in (named or quartets)[:10])
+    if named:
+        raise UserError(f"{run} is several quartets: name one of {listed}.")
+    raise UserError(f"no quartet {run!r} in {store}; the newest are: {listed or 'none'}.")
+
+
+def _stored(run: Run, address: str) -> StoredQuartet:
+    tags = {key: value for key, value in run.data.tags.items() if not key.startswith("mlflow.")}
+    row = {**tags, **run.data.params, **run.data.metrics, "status": run.info.status}
+    return StoredQuartet(str(run.info.run_id), str(run.info.run_name), address, row)
 
 
 def load(sweep: str | None = None, uri: str | None = None) -> pandas.DataFrame:

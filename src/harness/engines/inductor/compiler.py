@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from harness.engines.base import Artifact, BuildPlan
-from harness.engines.eager.rebuild import RECIPE_FILE
+from harness.engines.eager.rebuild import RECIPE_FILE, stage_module
 from harness.engines.inductor.lowerings import LOWERINGS, lowerings_of
 from harness.system.errors import CellError
 from harness.system.library_internals import generated_kernels, inductor_compilers, mark_dynamic_if_possible
@@ -28,7 +28,7 @@ from harness.techniques.levels import BatchProfile
 # it says on every CPU that there is no CUDA
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
-CACHE_FILE = "inductor_cache.bin"
+CACHE_FILE, AHEAD_FILE = "inductor_cache.bin", "inductor.pt2"
 # off: the scheduler may put no two nodes into one kernel, and no pattern or epilogue is merged. What lowering inlines
 # before the scheduler sees it (a chain of element-wise operations) stays one kernel: Inductor has no switch for that.
 STILL_FUSED = "Inductor can't switch all fusion off: chains of element-wise operations stay one kernel"
@@ -85,6 +85,31 @@ def build(plan: BuildPlan, workdir: Path, version: str) -> Artifact:
         },
         degraded=(*((STILL_FUSED,) if plan.fusion == "off" else ()), *degraded),
     )
+
+
+def compile_ahead(artifact: Artifact, path: Path) -> None:
+    """Write a package (.pt2) of a stage that torch alone loads, with the options of its build: AOTInductor.
+
+    https://docs.pytorch.org/docs/stable/user_guide/torch_compiler/torch.compiler_aot_inductor.html. Whatever the
+    exporter or the compiler raises is raised.
+    """
+    plan = artifact.plan
+    dtype = getattr(torch, plan.precision.dtype)
+    module = stage_module(artifact).to(plan.device, dtype)
+    if dict(plan.options).get("channels_last"):
+        module = module.to(memory_format=torch.channels_last)
+    for name in lowerings_of(plan):
+        LOWERINGS[name].apply(module)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = plan.tf32
+    sizes = plan.batch
+    shapes = [(max(2, sizes.opt_size) if not sizes.is_static else sizes.opt_size, *spec.shape[1:])
+              for spec in plan.graph.inputs]  # fmt: skip
+    inputs = tuple(torch.zeros(shape, dtype=dtype, device=plan.device) for shape in shapes)
+    batch = torch.export.Dim("batch", min=sizes.min_size, max=sizes.max_size)
+    dynamic = None if sizes.is_static else tuple({0: batch} for _ in inputs)
+    with torch.inference_mode():
+        program = torch.export.export(module, inputs, dynamic_shapes=dynamic)
+        torch._inductor.aoti_compile_and_package(program, package_path=str(path), inductor_configs=_options(plan))
 
 
 def separate_sizes(batch: BatchProfile) -> tuple[int, ...]:

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.config import EngineOption
-from harness.engines.base import Artifact, Availability, BuildPlan, Engine, Executable, Option
+from harness.engines.base import Artifact, Availability, BuildPlan, Engine, Executable, Option, TakenAway, run_graph
 from harness.engines.eager.engine import CHANNELS_LAST, CUDNN_BENCHMARK
 from harness.engines.inductor.lowerings import LOWERINGS, lowerings_of
+from harness.system.errors import kind_and_first_line
 from harness.techniques.hw.fp16 import FP16
 from harness.techniques.levels import FP32, TF32, Capabilities
 
@@ -91,6 +92,25 @@ class InductorEngine(Engine):
         from harness.engines.inductor.compiler import warm_compile
 
         return ModuleExecutable(artifact, device, warm_compile(artifact))
+
+    def take_away(self, artifact: Artifact, folder: Path) -> TakenAway:
+        """Compile ahead of time, with the options of the build: the cache that was timed needs the network's code."""
+        from harness.engines.inductor.compiler import AHEAD_FILE, compile_ahead
+
+        plan = artifact.plan
+        try:
+            compile_ahead(artifact, folder / AHEAD_FILE)
+        except Exception as error:  # of the exporter or the compiler, each has its own
+            return run_graph(plan, f"Inductor could not compile ahead of time ({kind_and_first_line(error)[:200]})")
+        facts = {
+            "threads": int(dict(plan.options).get("threads", 0)), "dtype": plan.precision.dtype,
+            "device": plan.device, "tf32": plan.tf32,
+        }  # fmt: skip
+        note = (
+            f"compiled ahead of time by torch {artifact.engine_version}'s Inductor with the options of the build that "
+            "was timed, for this chip: not the timed code itself, which needs this project"
+        )
+        return TakenAway(AHEAD_FILE, "aot_inductor", f"torch {artifact.engine_version}", note, facts)
 
     def profile(self, executable: Any, artifact: Artifact, device: str, batch_size: int) -> CellProfile:
         """Profile the compiled module by PyTorch's profiler, its kernels by where the compiler says they come from."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.config import EngineOption
-from harness.engines.base import Artifact, Availability, BuildPlan, Engine, Executable, Option
+from harness.engines.base import Artifact, Availability, BuildPlan, Engine, Executable, Option, TakenAway
 from harness.engines.onnxruntime.runtime import PROVIDERS, providers_of
 from harness.system.errors import UserError
 from harness.techniques.hw.fp16 import FP16
@@ -82,6 +83,23 @@ class OnnxRuntimeEngine(Engine):
         from harness.engines.onnxruntime.runtime import OnnxRuntimeExecutable
 
         return OnnxRuntimeExecutable(artifact, device)
+
+    def take_away(self, artifact: Artifact, folder: Path) -> TakenAway:
+        """Copy the optimised model: it runs where this release of ONNX Runtime has this provider, on such a chip."""
+        from harness.engines.onnxruntime.runtime import provider_list
+
+        for name in artifact.files:
+            shutil.copyfile(artifact.path / name, folder / name)
+        given = provider_list(artifact.plan)
+        providers = [[each, {}] if isinstance(each, str) else list(each) for each in given]
+        threads = int(dict(artifact.plan.options).get("threads", 0))
+        return TakenAway(
+            artifact.main_file,
+            "onnx",
+            f"onnxruntime {artifact.engine_version}",
+            f"optimised by ONNX Runtime {artifact.engine_version} for {providers[0][0]} and this chip's instructions",
+            {"threads": threads, "providers": providers, "optimise": False},
+        )
 
     def profile(self, executable: Any, artifact: Artifact, device: str, batch_size: int) -> CellProfile:
         """Profile a session of its own by ONNX Runtime's profiler, node by node."""

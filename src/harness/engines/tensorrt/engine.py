@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.config import EngineOption, Range, at_least, one_of
-from harness.engines.base import Artifact, Availability, BuildPlan, Engine, Option
+from harness.engines.base import Artifact, Availability, BuildPlan, Engine, Option, TakenAway
 from harness.engines.tensorrt import timing_cache
 from harness.engines.tensorrt.flavour import Flavour, LocalGpu, local_gpu, missing_in_words, sm_text
 from harness.engines.tensorrt.profiles import TILINGS, check_options
@@ -159,6 +160,14 @@ class TensorRtEngine(Engine):
         from harness.engines.tensorrt.runtime import TensorRtExecutable
 
         return TensorRtExecutable(self.flavour, artifact, device)
+
+    def take_away(self, artifact: Artifact, folder: Path) -> TakenAway:
+        """Copy the engine: it runs on the chip that it was built for, by the release that built it."""
+        shutil.copyfile(artifact.path / artifact.main_file, folder / artifact.main_file)
+        chip = f"compute capability {artifact.proof['compute_capability']}"
+        built_for = f"{self.name} {artifact.engine_version}, {chip}"
+        facts = {"package": self.flavour.name, "built_for": built_for}
+        return TakenAway(artifact.main_file, "tensorrt", f"torch and {built_for}", f"built for {built_for}", facts)
 
     def profile(self, executable: Any, artifact: Artifact, device: str, batch_size: int) -> CellProfile:
         """Profile a batch by TensorRT's layer profiler."""

@@ -37,6 +37,20 @@ class ExitPolicy(Router):
     place: str = field(default="", compare=False)  # where the exit is, for the notes of a row
 
     heads: ClassVar[tuple[str, ...]] = (EXIT_HEAD, LAST_HEAD)
+    loader: ClassVar[str] = '''\
+from decimal import Decimal
+
+
+def leaves(router, stage, logits):
+    """Return which samples leave: by confidence, the largest softmax probability."""
+    wide = logits.astype(np.float32)
+    sure = 1 / np.exp(wide - wide.max(axis=-1, keepdims=True)).sum(axis=-1, dtype=np.float32)
+    sure = np.nan_to_num(sure, nan=-1.0)
+    if router["decision"] == "threshold":
+        return sure >= router["threshold"]
+    count = int(Decimal(repr(router["exit_share"])) * len(sure) + Decimal("0.5"))  # the surest, in the batch's order
+    return np.isin(np.arange(len(sure)), np.argsort(-sure, kind="stable")[:count])
+'''
 
     @property
     def counts_are_known(self) -> bool:

@@ -48,6 +48,9 @@ class Router:
     """
 
     heads: ClassVar[tuple[str, ...]] = (LAST_HEAD,)  # of each stage, the output that a sample which leaves there gets
+    # Python with numpy alone that decides as `leaves` does, where this project is not: it defines
+    # `leaves(router, stage, logits)`, with the router's fields as a dict; "": the network can't be taken away
+    loader: ClassVar[str] = ""
 
     @property
     def counts_are_known(self) -> bool:

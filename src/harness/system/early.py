@@ -24,8 +24,9 @@ def raise_from_here() -> None:
 
 
 def ignore_from_here() -> None:
-    """Ignore SIGINT: the work is done and its status known; nothing is left but to end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Ignore SIGINT and SIGTERM: the work is done and its status known; nothing is left but to end."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _end(number: int, frame: FrameType | None) -> None:

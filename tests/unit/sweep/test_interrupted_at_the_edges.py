@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 
@@ -36,6 +37,16 @@ def test_an_interrupt_while_modules_are_imported_is_one_line(module, plain_envir
     )
     assert (done.returncode, done.stdout) == (130, "")
     assert done.stderr == "harness: interrupted: nothing was begun.\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_a_finished_command_takes_its_modules_down_changes_no_status(number, plain_environment):
+    end = (
+        "import os, sys; from harness.system.early import answer_early, ignore_from_here; answer_early(); "
+        f"ignore_from_here(); os.kill(os.getpid(), {number:d}); sys.exit(1)"
+    )
+    done = subprocess.run([sys.executable, "-c", end], env=plain_environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 @pytest.fixture

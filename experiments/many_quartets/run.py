@@ -29,7 +29,8 @@ SAMPLED_EVERY_S = 2.0
 ARCHS, HWS = "grouped,low_rank,pruned,reduced_growth", "fusion,identity"
 GRID = (
     "-m", "model=densenet_tiny", f"arch={ARCHS}", f"hw={HWS}", "reference=engine", "engine=onnxruntime",
-    "arch.reduced_growth.growth_rate=6", "protocol=quick", "protocol.min_blocks=5", "protocol.max_blocks=5", "protocol.slice_s=0.01",
+    "arch.reduced_growth.growth_rate=6", "protocol=quick", "protocol.min_blocks=5", "protocol.max_blocks=5",
+    "protocol.slice_s=0.01",
     "protocol.warmup_max_s=0.1", "protocol.ceilings=false",
 )  # fmt: skip
 

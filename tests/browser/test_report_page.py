@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas
 import pytest
 
-from harness.report.__main__ import main as report
+from harness.report.command import main as report
 from harness.system.counts import limits
 
 REPOSITORY = Path(__file__).parents[2]

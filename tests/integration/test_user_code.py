@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 from called import called
-from harness.report.__main__ import main as report
+from harness.report.command import main as report
 from harness.sweep.main import main
 
 TOKEN, PASSWORD = "canary-8c1f-token", "canary/7@b2-word"

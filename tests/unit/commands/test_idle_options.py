@@ -13,15 +13,15 @@ from harness.system.errors import UserError
 
 STUDY = "experiments/aa_h200"
 IDLE = {
-    "report limits": ("harness.report.__main__", [STUDY, STUDY, "--max-p99-ms", "3"], "limits the best combination of"),
+    "report limits": ("harness.report.command", [STUDY, STUDY, "--max-p99-ms", "3"], "limits the best combination of"),
     "report drop": (
-        "harness.report.__main__",
+        "harness.report.command",
         [STUDY, STUDY, "--max-accuracy-drop", "0"],
         "--max-accuracy-drop limits",
     ),
-    "report uri": ("harness.report.__main__", [STUDY, "--uri", "x"], "read without a store"),
-    "report undecided": ("harness.report.__main__", [STUDY, STUDY, "--undecided", "fail"], "--undecided says what a"),
-    "report gate": ("harness.report.__main__", [STUDY, "--fail-on", "slower:3%"], "compares two studies"),
+    "report uri": ("harness.report.command", [STUDY, "--uri", "x"], "read without a store"),
+    "report undecided": ("harness.report.command", [STUDY, STUDY, "--undecided", "fail"], "--undecided says what a"),
+    "report gate": ("harness.report.command", [STUDY, "--fail-on", "slower:3%"], "compares two studies"),
     "capacity window": (
         "harness.commands.capacity.command",
         [STUDY, "--demand", "5", "--window-s", "9"],

@@ -67,7 +67,7 @@ def parser_of(module):
     from importlib import import_module
 
     name = module.removeprefix("harness.")
-    place = {"report": "report.__main__", "ui": "commands.ui"}.get(name, f"commands.{name}.command")
+    place = {"report": "report.command", "ui": "commands.ui"}.get(name, f"commands.{name}.command")
     return import_module(f"harness.{place}")._parser()
 
 

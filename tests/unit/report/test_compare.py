@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas
 import pytest
 
-from harness.report.__main__ import main
+from harness.report.command import main
 from harness.report.compare import Gate, Judgement, compare, is_changed, judge, parse_gate
 from harness.report.study import open_study
 from harness.system.errors import UserError

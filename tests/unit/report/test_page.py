@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from harness.report.__main__ import main
 from harness.report.choose import Limits
+from harness.report.command import main
 from harness.report.findings import find
 from harness.report.page import _pieces, page
 from harness.report.study import open_study

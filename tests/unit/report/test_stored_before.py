@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import harness
-from harness.report.__main__ import main
+from harness.report.command import main
 from harness.results.metrics import declared
 from harness.tracking.store import DATABASE
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas
 import pytest
 
-from harness.report.__main__ import main
+from harness.report.command import main
 from harness.report.study import _FolderFiles, _name
 
 

@@ -19,7 +19,7 @@ import builtins, os, runpy, signal, sys, threading
 plain = builtins.__import__
 
 def interrupting(name, *rest, **named):
-    if name.startswith(("harness.sweep", "harness.commands")):
+    if name.startswith(("harness.sweep", "harness.commands", "harness.report.command")):
         os.kill(os.getpid(), signal.SIGINT)
     return plain(name, *rest, **named)
 
@@ -30,7 +30,9 @@ runpy.run_module(module, run_name="__main__", alter_sys=True)
 """
 
 
-@pytest.mark.parametrize("module", ["harness", "harness.ui", "harness.doctor", "harness.train", "harness.capacity"])
+@pytest.mark.parametrize(
+    "module", ["harness", *(f"harness.{name}" for name in ("ui", "doctor", "train", "capacity", "report"))]
+)
 def test_an_interrupt_while_modules_are_imported_is_one_line(module, plain_environment):
     done = subprocess.run(
         [sys.executable, "-c", AT_THE_FIRST_IMPORT, module], env=plain_environment, capture_output=True, text=True

@@ -73,7 +73,7 @@ def test_the_type_of_an_option_says_what_it_takes_and_not_what_it_is_called(kind
 
 @pytest.mark.parametrize(
     "module",
-    ["report.__main__", "commands.ui", *(f"commands.{one}.command" for one in ("doctor", "train", "capacity"))],
+    ["report.command", "commands.ui", *(f"commands.{one}.command" for one in ("doctor", "train", "capacity"))],
 )
 def test_no_command_has_an_option_whose_type_argparse_would_have_to_name(module):
     parser = importlib.import_module(f"harness.{module}")._parser()
@@ -87,10 +87,10 @@ def test_no_command_has_an_option_whose_type_argparse_would_have_to_name(module)
     ("module", "arguments"),
     [
         ("sweep.main", ["--frob"]),
-        ("report.__main__", ["--max-p99-ms", "x"]),
-        ("report.__main__", ["--max-p99-ms", "-1"]),
+        ("report.command", ["--max-p99-ms", "x"]),
+        ("report.command", ["--max-p99-ms", "-1"]),
         ("commands.ui", ["--port", "99999"]),
-        ("report.__main__", ["--frob"]),
+        ("report.command", ["--frob"]),
         ("commands.ui", ["--port", "five"]),
         ("commands.doctor.command", ["--frob"]),
         ("commands.train.command", ["--frob"]),

@@ -69,8 +69,8 @@ def demo(number: int, out: Path) -> list[dict[str, object]]:
         seconds = time.monotonic() - began
         frame = harness.load("demo", str(folder / "mlruns"))
         (out / "screen.txt").write_text(printed)
-        for picture in folder.glob("mlruns/artifacts/*/artifacts/figures/headline.png"):
-            shutil.copy(picture, out / "headline.png")
+        for picture in folder.glob("mlruns/artifacts/*/artifacts/figures/headline.svg"):
+            shutil.copy(picture, out / "headline.svg")
     rows = [
         {
             "demo": number, "seconds": round(seconds, 1), "load_before": round(load, 1), "quartet": row["run_name"],

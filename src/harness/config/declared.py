@@ -54,6 +54,7 @@ class EngineConfig:
 
     name: str = "auto"  # auto: the first in order of preference that can run every cell of the sweep
     device: str = "auto"  # auto | cpu | cuda
+    devices: Any = "one"  # GPUs that a sweep is spread over: one | all | their numbers, as 0,1
     build_only: bool = False  # build and cache, measure nothing
     compute_capability: str | None = None  # build for this chip, e.g. "8.9"; None: the one that is here
     threads: int | None = None  # intra-op threads on a CPU; None: the physical cores this process may use
@@ -65,8 +66,15 @@ class EngineConfig:
         return getattr(self, name)
 
 
+def _names_devices(value: Any) -> bool:
+    numbers = value if isinstance(value, list) else [value]
+    whole = all(type(number) is int and number >= 0 for number in numbers)
+    return value in ("one", "all") or bool(numbers and whole and len(set(numbers)) == len(numbers))
+
+
 ENGINE_RANGES: Ranges = {
     "device": one_of("auto", "cpu", "cuda"),
+    "devices": Range(_names_devices, "choose one, all, or numbers of GPUs, each once, as 0,1"),
     "threads": at_least(1),
     "build_limit_s": positive("must be a positive number of seconds"),
     "build_jobs": at_least(1),

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
+from harness.measure.lock import SIMULATED, simulated_device
 from harness.system.counts import counted
 from harness.system.machine import nvml_handle, usable_cores
 
 BUSY = 0.5  # load per core, of the last minute
 BUSY_GPU_PERCENT = 5
 CAPPED = 0.95  # of the usual power limit
+HELD = 0.5  # of a GPU's memory: it can't be measured on where less is free
+SIMULATED_DEAD = "HARNESS_SIMULATED_DEAD"  # a folder: a simulated GPU is dead once a file of its name is in it
+_PROBE_S = 120.0
+_PROBE = """
+import torch
+
+free, total = torch.cuda.mem_get_info()
+torch.zeros(1 << 26, device="cuda").sum().item()
+print(free, total)
+"""
 
 
 def disturbances(device: str) -> list[str]:
@@ -28,6 +42,29 @@ def warning(device: str) -> str:
     """Return one line on what disturbs measurements here, "" on a quiet machine."""
     found = disturbances(device)
     return f"This machine is busy ({'; '.join(found)}): intervals may be too wide to decide." if found else ""
+
+
+def device_trouble(device: str, unused: bool = False) -> str:
+    """Return why this process's device can't be measured on, "" where it can; takes seconds on a GPU.
+
+    `unused`: nothing of ours is on it yet, so that memory which is taken is somebody else's.
+    """
+    if os.environ.get(SIMULATED):
+        dead = os.environ.get(SIMULATED_DEAD)
+        return "it is dead (simulated)" if dead and (Path(dead) / simulated_device()).exists() else ""
+    if device != "cuda":
+        return ""
+    try:
+        probe = subprocess.run([sys.executable, "-c", _PROBE], capture_output=True, text=True, timeout=_PROBE_S)
+    except subprocess.TimeoutExpired:
+        return f"a first allocation did not end within {_PROBE_S:.0f} s"
+    if probe.returncode:
+        lines = probe.stderr.strip().splitlines()
+        return lines[-1][:300] if lines else f"a first allocation ended with status {probe.returncode}"
+    free, total = map(int, probe.stdout.split()[-2:])
+    if unused and free < HELD * total:
+        return f"others hold {(total - free) / 1e9:.0f} of its {total / 1e9:.0f} GB of memory"
+    return ""
 
 
 def _on_the_gpu() -> list[str]:

@@ -19,6 +19,8 @@ from typing import Any
 from harness.config import HarnessConfig, from_omegaconf, packages
 from harness.system.errors import UserError
 
+_LISTS = ("engine.devices",)  # options that are no grid where they have several values
+
 
 @dataclass(frozen=True)
 class Job:
@@ -170,6 +172,8 @@ def _grid(overrides: list[str], first: Any) -> list[list[str]]:
 def _choices(parsed: Any) -> list[str]:
     """Return an override once for each value that it sweeps over."""
     key = parsed.get_key_element()
+    if key in _LISTS and parsed.is_discrete_sweep():  # 0,1 are both at once
+        return [f"{key}=[{','.join(map(str, parsed.sweep_string_iterator()))}]"]
     if not parsed.is_sweep_override():
         return [f"{key}={parsed.get_value_element_as_str()}"]
     if not parsed.is_discrete_sweep():
@@ -178,7 +182,7 @@ def _choices(parsed: Any) -> list[str]:
 
 
 def _is_sweep(overrides: Sequence[str]) -> bool:
-    return any(parsed.is_sweep_override() for parsed in _parsed(list(overrides)))
+    return any(len(_choices(parsed)) > 1 for parsed in _parsed(list(overrides)))
 
 
 def _first_choice(parsed: Any) -> str:

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +51,12 @@ class Launcher:
     def here(self) -> bool:
         """Whether all jobs run in this process, one after the other."""
         return self.name == "basic"
+
+    def spread_over(self, devices: int) -> Launcher:
+        """Return who runs the jobs on so many devices of this machine, `engine.devices`."""
+        if not self.here:
+            raise UserError(f"engine.devices and {CHOICE}={self.name}: both say where quartets run; drop one of them.")
+        return replace(self, at_once=devices, devices=devices)
 
 
 def choose_launcher(overrides: Sequence[str], device: str, hydra: Any = None) -> Launcher:

@@ -10,8 +10,8 @@ import os
 import socket
 import tempfile
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cache as memoised
 from pathlib import Path
@@ -23,14 +23,14 @@ from harness.engines import get
 from harness.engines.build import engine_digest
 from harness.measure.cell import Cell, QuartetPlan
 from harness.measure.lock import building, device_id, device_lock
-from harness.measure.progress import Progress
+from harness.measure.progress import Progress, Silent
 from harness.networks.data.labelled import content_digest
 from harness.results.record import add_measured, begin_row, params
 from harness.results.row import QuartetRecord
 from harness.sweep.build import DesignBuilder
 from harness.sweep.scenarios import scenario_of
 from harness.sweep.scenarios.scenario import sources
-from harness.system.cache import Cache, key_of, open_cache
+from harness.system.cache import key_of, open_cache
 from harness.system.errors import CellError, UserError
 from harness.system.files import scratch_folder
 from harness.system.machine import cpu_name, git_sha, gpu
@@ -94,56 +94,110 @@ def run_design(design: PlannedDesign, sweep_id: str, store: Store, progress: Pro
 
     Whatever goes wrong with one quartet ends as its FAILED row with the reason.
     """
-    rows = _Rows(design, store, progress, ended)
-    config = design.jobs[0].plan.config
-    try:
-        rows.begin(sweep_id)
-        _measure(rows, open_cache(config.cache, sweep_id), progress)
-    except KeyboardInterrupt:
-        for number in rows.open():
-            with suppress(Exception):  # the store is unreachable: the next start ends the run
-                finish(store, rows.runs[number].run_id, "KILLED", "interrupted")
-        raise
-    except RowLost:  # and so would the others be
-        for number in rows.open():
-            with suppress(RowLost):
-                rows.fail(number, CellError("the sweep was stopped: no row can be written any more"))
-        raise
-    except Exception as error:  # of all that have not ended yet
-        for number in rows.open():
-            rows.fail(number, error)
+    run = DesignRun(design, sweep_id, store, progress, ended)
+    run.prepare()
+    run.measure()
 
 
-def _measure(rows: _Rows, cache: Cache, progress: Progress) -> None:
-    """Build the cells of all quartets, then measure them side by side."""
-    plans = [job.plan for job in rows.design.jobs]
-    scenario = scenario_of(plans[0].config)
-    builder = DesignBuilder(plans, cache, progress)
-    built: dict[int, list[dict[str, Cell]]] = {}
-    with building(_waiting(progress, "wait until nothing is timed")):
-        for number, plan in enumerate(plans):
+class DeviceLost(Exception):
+    """The device died under a design: what has not ended is for another device."""
+
+
+def _is_there() -> str:
+    return ""
+
+
+class DesignRun:
+    """A design on its way: prepared (rows begun, cells built), then measured. `ended` is called for each quartet.
+
+    `trouble` is asked where a quartet fails; if it says that the device is dead, DeviceLost is raised, and the rows of
+    the quartets that had not ended stay open.
+    """
+
+    def __init__(
+        self,
+        design: PlannedDesign,
+        sweep_id: str,
+        store: Store,
+        progress: Progress,
+        ended: Ended,
+        trouble: Callable[[], str] = _is_there,
+    ) -> None:
+        self._rows = _Rows(design, store, progress, ended, trouble)
+        self._sweep_id, self._store, self._progress = sweep_id, store, progress
+        self._plans = [job.plan for job in design.jobs]
+        self._scenario = scenario_of(self._plans[0].config)
+        self._built: dict[int, list[dict[str, Cell]]] = {}
+
+    def prepare(self, alone: AbstractContextManager[None] | None = None) -> None:
+        """Begin the rows and build the cells, inside of `alone`, which sees to it that nothing is timed meanwhile."""
+        with self._rows_ended():
+            self._rows.begin(self._sweep_id)
+            with alone or building(_waiting(self._progress, "wait until nothing is timed")):
+                self._build()
+            if self._plans[0].config.engine.build_only:
+                for number, built in self._built.items():
+                    self._rows.finish(number, built, None)
+
+    def _build(self) -> None:
+        cache = open_cache(self._plans[0].config.cache, self._sweep_id)
+        builder = DesignBuilder(self._plans, cache, self._progress)
+        for number, plan in enumerate(self._plans):
             try:
-                built[number] = [builder.quartet(requested, build) for requested, build in scenario.builds(plan)]
+                requested = self._scenario.builds(plan)
+                self._built[number] = [builder.quartet(variant, build) for variant, build in requested]
             except Exception as error:
+                self._rows.fail(number, error)
+
+    def measure(self) -> None:
+        """Measure what was prepared, side by side, when the device is free."""
+        numbers = self._rows.open()
+        if not numbers:
+            return
+
+        def end(index: int, found: Any) -> None:
+            number = numbers[index]
+            if isinstance(found, CellError):
+                self._rows.fail(number, found)
+            else:
+                self._rows.finish(number, self._built[number], found)
+
+        plans, found = [self._plans[number] for number in numbers], [self._built[number] for number in numbers]
+        with (
+            self._rows_ended(),
+            device_lock(device_id(plans[0].device), _waiting(self._progress, "wait for the device")),
+        ):
+            self._scenario.measure_all(plans, found, self._progress, end, self._rows.design.family)
+
+    @contextmanager
+    def _rows_ended(self) -> Iterator[None]:
+        """Leave no row open, whatever what is inside raises."""
+        rows = self._rows
+        try:
+            yield
+        except KeyboardInterrupt:
+            for number in rows.open():
+                with suppress(Exception):  # the store is unreachable: the next start ends the run
+                    finish(self._store, rows.runs[number].run_id, "KILLED", "interrupted")
+            raise
+        except DeviceLost:
+            raise
+        except RowLost:  # and so would the others be
+            for number in rows.open():
+                with suppress(RowLost):
+                    rows.fail(number, CellError("the sweep was stopped: no row can be written any more"))
+            raise
+        except Exception as error:  # of all that have not ended yet
+            for number in rows.open():
                 rows.fail(number, error)
-    numbers = list(built)
-    if plans[0].config.engine.build_only:
-        for number in numbers:
-            rows.finish(number, built[number], None)
-        return
-    if not numbers:
-        return
 
-    def end(index: int, found: Any) -> None:
-        number = numbers[index]
-        if isinstance(found, CellError):
-            rows.fail(number, found)
-        else:
-            rows.finish(number, built[number], found)
 
-    with device_lock(device_id(plans[0].device), _waiting(progress, "wait for the device")):
-        found = [built[number] for number in numbers]
-        scenario.measure_all([plans[number] for number in numbers], found, progress, end, rows.design.family)
+def fail_all(design: PlannedDesign, sweep_id: str, store: Store, reason: str, ended: Ended) -> None:
+    """Leave a FAILED row for each quartet of a design that nothing can measure."""
+    rows = _Rows(design, store, Silent(), ended)
+    rows.begin(sweep_id)
+    for number in rows.open():
+        rows.fail(number, CellError(reason))
 
 
 def _waiting(progress: Progress, stage: str) -> Callable[[], None]:
@@ -155,8 +209,15 @@ def _waiting(progress: Progress, stage: str) -> Callable[[], None]:
 class _Rows:
     """The rows of a design's quartets, from their beginning to their end."""
 
-    def __init__(self, design: PlannedDesign, store: Store, progress: Progress, ended: Ended) -> None:
-        self.design, self._progress, self._tell = design, progress, ended
+    def __init__(
+        self,
+        design: PlannedDesign,
+        store: Store,
+        progress: Progress,
+        ended: Ended,
+        trouble: Callable[[], str] = _is_there,
+    ) -> None:
+        self.design, self._progress, self._tell, self._trouble = design, progress, ended, trouble
         self._outbox = outbox_of(store, design.jobs[0].plan.config.tracking.root)
         self._ended: set[int] = set()
         self.runs: list[StartedRun] = []
@@ -220,7 +281,9 @@ class _Rows:
         raise RowLost(reason)
 
     def fail(self, number: int, error: Exception) -> None:
-        """Log a quartet as FAILED with its reason."""
+        """Log a quartet as FAILED with its reason; raise DeviceLost where it is the device's."""
+        if lost := self._trouble():
+            raise DeviceLost(lost)
         details = ""
         if isinstance(error, CellError | UserError):
             reason = redacted(str(error))
@@ -270,6 +333,7 @@ def quartet_key(plan: QuartetPlan, chip: Mapping[str, Any] | None) -> str:
     elsewhere = ("tracking", "cache", "sweep_name", "resume", "checkpoints", "train", "on_unsupported", "dry_run")
     for name in elsewhere:
         config.pop(name)
+    config["engine"].pop("devices")
     return key_of(
         {
             "config": config,

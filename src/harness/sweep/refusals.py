@@ -94,6 +94,7 @@ def _check_shared(configs: Sequence[HarnessConfig]) -> None:
     """Raise UserError where jobs differ in what a sweep has once: its device, its store, its correction."""
     for name in (
         "engine.device",
+        "engine.devices",
         "engine.build_only",
         "engine.build_jobs",
         "tracking",

@@ -35,6 +35,7 @@ from harness.sweep.resume import (
     find_measured,
     grid_key,
 )
+from harness.sweep.spread import Spread, devices_of
 from harness.sweep.terminal import VERBATIM, TerminalProgress, announce_plan
 from harness.system.counts import counted
 from harness.system.interruption import Interruption
@@ -46,6 +47,8 @@ from harness.tracking import Store, end_killed, exclusive, install_views, open_s
 from harness.tracking.liveness import PROCESS_TAG, living
 from harness.tracking.outbox import Outbox, RowLost, deliver, outbox_of, reason_of
 from harness.tracking.store import as_user_error, quietly, resolve_uri
+
+_STOPPED = "  Stopped: results can't be stored. To resume, make room and run the same command."
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,9 @@ def run_sweep(
     """
     planned = plan_sweep(composed.jobs)
     launcher = choose_launcher(overrides, planned.device, composed.hydra)
+    devices = devices_of(composed.jobs[0].config.engine, planned.device)
+    if devices:
+        launcher = launcher.spread_over(len(devices))
     console = new_console()
     if composed.jobs[0].config.dry_run:
         return EndedSweep(dry_run(console, planned, launcher.devices), None, "")
@@ -89,7 +95,7 @@ def run_sweep(
         sweep = _start(planned, launcher, command, alive)
         with _killed_if_interrupted(sweep, interruption):
             _announce(console, sweep)
-            _measure(sweep, launcher, overrides, console, command, interruption)
+            _measure(sweep, launcher, devices, overrides, console, command, interruption)
             status = conclude(console, sweep.store, sweep.sweep_id, sweep.outbox, planned)
     return EndedSweep(status, sweep.sweep_id, sweep.store.uri)
 
@@ -97,6 +103,7 @@ def run_sweep(
 def _measure(
     sweep: _StartedSweep,
     launcher: Launcher,
+    devices: Sequence[str],
     overrides: Sequence[str],
     console: Console,
     command: str,
@@ -112,7 +119,9 @@ def _measure(
 
         report_state()
         _build(sweep, launcher, progress)
-        if launcher.here:
+        if devices:
+            _measure_on(devices, sweep, console, progress, report_state)
+        elif launcher.here:
             _measure_here(sweep, console, progress, report_state)
         else:
             _measure_elsewhere(sweep, launcher, overrides, console, progress, report_state, interruption)
@@ -203,17 +212,11 @@ def _measure_here(
     sweep: _StartedSweep, console: Console, progress: TerminalProgress, report_state: Callable[[], None]
 ) -> None:
     """Measure, analyse and log design by design in this process."""
-    to_measure = {id(job) for job in sweep.to_measure}
-    for job in sweep.planned.jobs:
-        if id(job) not in to_measure:
-            progress.begin(job.plan.label, quartets=1)
-            progress.end(None, resumed=True)
+    _show_resumed(sweep, progress)
 
     def ended(job: PlannedJob, reason: str | None) -> None:
         progress.end(reason, label=job.plan.label)
-        for row in deliver(sweep.outbox, at_once=False):
-            text = f"  {row.run_name} is not logged yet: {row.reason}; it waits in {sweep.outbox.folder}"
-            console.print(text, **VERBATIM)
+        _deliver(sweep, console)
         report_state()
 
     report_state()
@@ -222,8 +225,48 @@ def _measure_here(
         try:
             run_design(design, sweep.sweep_id, sweep.store, progress, ended)
         except RowLost:  # reported with its quartet
-            console.print("  Stopped: results can't be stored. To resume, make room and run the same command.")
+            console.print(_STOPPED)
             return
+
+
+def _measure_on(
+    devices: Sequence[str],
+    sweep: _StartedSweep,
+    console: Console,
+    progress: TerminalProgress,
+    report_state: Callable[[], None],
+) -> None:
+    """Measure, analyse and log in a process for each of these devices."""
+    _show_resumed(sweep, progress)
+
+    def after() -> None:
+        _deliver(sweep, console)
+        report_state()
+
+    report_state()
+    spread = Spread(sweep.sweep_id, sweep.outbox, progress, lambda text: console.print(text, **VERBATIM), after)
+    if not sweep.to_measure:
+        return
+    try:
+        spread.measure(sweep.to_measure, len(sweep.planned.jobs), devices)
+    except RowLost:
+        console.print(_STOPPED)
+
+
+def _show_resumed(sweep: _StartedSweep, progress: TerminalProgress) -> None:
+    """Show the quartets that an earlier sweep has measured."""
+    to_measure = {id(job) for job in sweep.to_measure}
+    for job in sweep.planned.jobs:
+        if id(job) not in to_measure:
+            progress.begin(job.plan.label, quartets=1)
+            progress.end(None, resumed=True)
+
+
+def _deliver(sweep: _StartedSweep, console: Console) -> None:
+    """Deliver rows that wait, if it is time to try; say which still do."""
+    for row in deliver(sweep.outbox, at_once=False):
+        text = f"  {row.run_name} is not logged yet: {row.reason}; it waits in {sweep.outbox.folder}"
+        console.print(text, **VERBATIM)
 
 
 def _shown(design: PlannedDesign) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -39,21 +40,66 @@ def announce_plan(console: Console, planned: PlannedSweep) -> None:
             console.print(f"  {redacted(entry.text)}", **VERBATIM)
 
 
+class Lane:
+    """What one process does: which quartets it measures, at which stage, how narrow the interval, how much longer."""
+
+    def __init__(self, line_a_minute: Callable[[Lane], None], name: str = "") -> None:
+        self.name = name  # of its device, where there are several
+        self.label, self.started = "", time.monotonic()
+        self.left = 0  # quartets after these
+        self._line_a_minute, self._stage, self._together = line_a_minute, "", 1
+        self._standing: Standing | None = None
+        self._remaining_s = math.nan  # of the quartets that are measured now
+
+    def begin(self, label: str, quartets: int = 0) -> None:
+        """A quartet begins, or so many that are measured together; 0: something that is none."""
+        self.label, self._stage, self._standing, self._remaining_s = label, "", None, math.nan
+        self._together, self.left = max(1, quartets), self.left - quartets
+        self.started = time.monotonic()
+
+    def stage(self, name: str, cell: str = "") -> None:
+        """A stage begins or makes progress; without a terminal, one line a minute names it."""
+        self._stage = f"{name} {cell}".strip()
+        self._line_a_minute(self)
+
+    def block(self, standing: Standing, remaining_s: float) -> None:
+        """A block is complete."""
+        self._stage, self._standing, self._remaining_s = "measure", standing, remaining_s
+        self._line_a_minute(self)
+
+    def parts(self) -> list[str]:
+        """Return what it does in words."""
+        return [text for text in (self._stage, self._found(), self._time_left()) if text]
+
+    def _found(self) -> str:
+        """Return how far the newest block's quartet is, "" before there is one."""
+        if self._standing is None:
+            return ""
+        now = self._standing
+        half = f"± {100 * now.half_width:.1f}%" if now.half_width < 10 else "± ?"
+        return f"block {now.blocks}, {now.kind} {now.value:.3f} {half} {now.verdict or ''}".rstrip()
+
+    def _time_left(self) -> str:
+        """Return how long its share still takes, "" where that can't be told: the others as long as these."""
+        if math.isnan(self._remaining_s):
+            return ""
+        whole_s = time.monotonic() - self.started + self._remaining_s
+        left_s = self._remaining_s + max(0, self.left) * whole_s / self._together
+        return f"about {duration(left_s)} left"
+
+
 class TerminalProgress:
-    """On a terminal a live line for each design; elsewhere a plain line when a quartet ends, and one a minute."""
+    """On a terminal a live line for what is measured; elsewhere a plain line when a quartet ends, and one a minute."""
 
     def __init__(self, console: Console, total: int) -> None:
         self._console = console
         self._total = total
         self._done = 0
         self.good = 0  # quartets done or kept
-        self._label = ""
-        self._stage = ""
-        self._standing: Standing | None = None
-        self._remaining_s = math.nan  # of the quartets that are measured now
-        self._left = total  # quartets after these
-        self._together = 1
-        self._started = self._printed = time.monotonic()
+        self._here = Lane(self._line_a_minute)
+        self._here.left = total
+        self._lanes = [self._here]
+        self._printed = time.monotonic()
         self._live = Live(get_renderable=self._render, console=console, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> Self:
@@ -69,21 +115,23 @@ class TerminalProgress:
         if self._console.is_terminal:
             self._live.stop()
 
+    def lane(self, name: str) -> Lane:
+        """Return a further line, of what happens on a device of this name at the same time."""
+        self._lanes.append(lane := Lane(self._line_a_minute, name))
+        return lane
+
     def begin(self, label: str, quartets: int = 0) -> None:
         """A quartet begins, or so many that are measured together; 0: something that is none."""
-        self._label, self._stage, self._standing, self._remaining_s = label, "", None, math.nan
-        self._together, self._left = max(1, quartets), self._left - quartets
-        self._started = self._printed = time.monotonic()
+        self._here.begin(label, quartets)
+        self._printed = time.monotonic()
 
     def stage(self, name: str, cell: str = "") -> None:
         """A stage begins or makes progress; without a terminal, one line a minute names it."""
-        self._stage = f"{name} {cell}".strip()
-        self._line_a_minute()
+        self._here.stage(name, cell)
 
     def block(self, standing: Standing, remaining_s: float) -> None:
         """A block is complete."""
-        self._stage, self._standing, self._remaining_s = "measure", standing, remaining_s
-        self._line_a_minute()
+        self._here.block(standing, remaining_s)
 
     def end(self, error: str | None, resumed: bool = False, seconds: float | None = None, label: str = "") -> None:
         """A quartet has ended; `error` is the reason if it failed, `resumed` if it was measured before.
@@ -92,46 +140,32 @@ class TerminalProgress:
         """
         self._done += 1
         self.good += error is None
-        seconds = time.monotonic() - self._started if seconds is None else seconds
+        seconds = time.monotonic() - self._here.started if seconds is None else seconds
         good = Text("already measured" if resumed else "done", style="green")
         outcome = good if error is None else Text(f"FAILED: {error}", style="red")
-        line = (
-            Text(f"[{self._done}/{self._total}] {label or self._label}: ").append(outcome).append(f" ({seconds:.0f} s)")
-        )
+        name = label or self._here.label
+        line = Text(f"[{self._done}/{self._total}] {name}: ").append(outcome).append(f" ({seconds:.0f} s)")
         self._console.print(line, highlight=False, soft_wrap=True)
-        if label in ("", self._label):
-            self._label = ""
+        if label in ("", self._here.label):
+            self._here.label = ""
 
-    def _line_a_minute(self) -> None:
+    def _line_a_minute(self, lane: Lane) -> None:
         now = time.monotonic()
         if self._console.is_terminal or now - self._printed < LINE_EVERY_S:
             return
         self._printed = now
-        begun = f"{now - self._started:.0f} s"
-        said = [text for text in (self._stage, self._found(), self._time_left()) if text]
-        self._console.print(f"[{self._done + 1}/{self._total}] {self._label}: {', '.join(said)} ({begun})", **VERBATIM)
+        for shown in self._lanes:
+            if shown.label:
+                said = f"{self._head(shown)}: {', '.join(shown.parts())} ({now - shown.started:.0f} s)"
+                self._console.print(said, **VERBATIM)
 
-    def _found(self) -> str:
-        """Return how far the newest block's quartet is, "" before there is one."""
-        if self._standing is None:
-            return ""
-        now = self._standing
-        half = f"± {100 * now.half_width:.1f}%" if now.half_width < 10 else "± ?"
-        return f"block {now.blocks}, {now.kind} {now.value:.3f} {half} {now.verdict or ''}".rstrip()
-
-    def _time_left(self) -> str:
-        """Return how long the sweep still takes, "" where that can't be told: the others as long as these."""
-        if math.isnan(self._remaining_s):
-            return ""
-        whole_s = time.monotonic() - self._started + self._remaining_s
-        left_s = self._remaining_s + max(0, self._left) * whole_s / self._together
-        return f"about {duration(left_s)} left"
+    def _head(self, lane: Lane) -> str:
+        return f"[{self._done + 1}/{self._total}] {f'{lane.name}, ' if lane.name else ''}{lane.label}"
 
     def _render(self) -> Table:
         grid = Table.grid(padding=(0, 1))
-        if not self._label:
-            return grid
-        seconds = time.monotonic() - self._started
-        parts = [f"[{self._done + 1}/{self._total}]", self._label, f"{seconds:.0f} s", self._stage]
-        grid.add_row(*(Text(part) for part in (*parts, self._found(), self._time_left()) if part))
+        for lane in self._lanes:
+            if lane.label:
+                parts = (self._head(lane), f"{time.monotonic() - lane.started:.0f} s", *lane.parts())
+                grid.add_row(Text("  ".join(parts)))
         return grid

@@ -6,7 +6,8 @@ import math
 import tempfile
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 from harness.system.counts import counted
 from harness.system.files import scratch_folder
 from harness.system.secrets import redacted
-from harness.tracking.store import Store, scratch_place, sqlite_path
+from harness.tracking.store import Store, quietly, scratch_place, sqlite_path
 
 PARENT_TAG = "mlflow.parentRunId"
 NOTE_TAG = "mlflow.note.content"
@@ -161,6 +162,22 @@ def _each_once(store: Store, runs: Sequence[Run]) -> list[Run]:
 def children(store: Store, sweep_id: str) -> list[Run]:
     """Return the runs of a sweep's quartets, oldest first, however many there are."""
     return search(store.client(), [store.experiment_id], f"tags.`{PARENT_TAG}` = '{sweep_id}'")
+
+
+def take_back(store: Store, sweep_id: str, keys: Container[str]) -> dict[str, str | None]:
+    """Delete the rows that a process which is gone had begun of the quartets of these keys.
+
+    Return why each of those failed whose row had ended, None if it was FINISHED; {} where the store is unreachable.
+    """
+    ended: dict[str, str | None] = {}
+    with suppress(Exception), quietly():
+        for run in children(store, sweep_id):
+            key, status = run.data.tags.get("quartet_key", ""), run.info.status
+            if key in keys and status == "RUNNING":
+                store.client().delete_run(run.info.run_id)
+            elif key in keys:
+                ended[key] = None if status == "FINISHED" else run.data.tags.get("error", status)
+    return ended
 
 
 def sweeps(store: Store) -> list[Run]:

@@ -57,12 +57,12 @@ def loaded(built: BuiltCell, settings: ProtocolConfig, slice_s: float) -> Iterat
         runner = Runner((executable,), built.router, built.batch_size)
         source = executable.input_specs[0]
         timed = images(built.input_seed, built.batch_size, source.shape[1:]).astype(source.dtype)
-        runner.write(timed)
-        boundaries = Boundaries(runner, timed)
+        runner.write({"input": timed})
+        boundaries = Boundaries(runner, {"input": timed})
         gc.freeze()
-        outputs = runner.verify(built.expected.inputs.astype(source.dtype))
+        outputs = runner.verify(built.expected.inputs)
         compare(outputs, built.expected, artifact.plan.arithmetic)
-        runner.write(timed)
+        runner.write({"input": timed})
         for _ in range(settings.warmup_min_iterations):
             boundaries.run()
         min_s = settings.warmup_min_s if built.device == "cuda" else 0.0

@@ -64,7 +64,7 @@ def main(rate_per_s: float) -> None:
             began = time.perf_counter()
             engine.enqueue(1)
             alone_s.append(time.perf_counter() - began)
-        work = Work([engine], [BatchPolicy(LARGEST)], ONE_STAGE, np.zeros((LARGEST, 1), np.float32))
+        work = Work([engine], [BatchPolicy(LARGEST)], ONE_STAGE, {"input": np.zeros((LARGEST, 1), np.float32)})
         test = LoadTest("server", rate_per_s, min_duration_s=3.0, max_duration_s=10.0, min_queries=1000, seed=seed)
         run_test(test, work)
         loaded_s = [run.completed_s - run.started_s for run in work.runs]

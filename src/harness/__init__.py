@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     import pandas
 
-    from harness.sweep.call import Factory, Sweep
+    from harness.sweep.call import Factory, Maker, Sweep
 
 __all__ = ["__version__", "load", "run"]
 
@@ -32,9 +32,10 @@ def run(
     model: str | Factory = "densenet121",
     arch: str | Sequence[Any] = "none",
     hw: str | Sequence[Any] = "none",
+    inputs: Maker | None = None,
     **options: Any,
 ) -> Sweep:
     """Measure a sweep from Python and return its results (see `harness.sweep.call.run`)."""
     from harness.sweep.call import run as run_here
 
-    return run_here(model, arch, hw, **options)
+    return run_here(model, arch, hw, inputs, **options)

@@ -79,7 +79,7 @@ def test_every_engine_computes_the_network_and_has_a_device_boundary(built, stac
         cell = cells[role]
         executables, runner = opened(cell, 4, stack)
         expected = cell.expected
-        compare(runner.verify(expected.inputs.astype(np.float32)), expected, cell.artifacts[0].plan.arithmetic)
+        compare(runner.verify(expected.inputs), expected, cell.artifacts[0].plan.arithmetic)
         boundaries = Boundaries(runner, expected.inputs)  # a replay into poisoned buffers gives what a launch gives
         assert boundaries.names == ("device", "wall", "end_to_end"), boundaries.missing
         assert all(not executable.degraded for executable in executables)
@@ -90,7 +90,7 @@ def test_every_engine_computes_the_network_and_has_a_device_boundary(built, stac
 def test_a_graph_that_replays_another_result_has_no_time(built, stack):
     _, cells = built("hw=fp16", engine="eager")
     (executable,), runner = opened(cells["hw"], 4, stack)
-    runner.write(np.random.default_rng(0).standard_normal((4, 3, 64, 64)).astype(np.float32))
+    runner.write({"input": np.random.default_rng(0).standard_normal((4, 3, 64, 64)).astype(np.float32)})
     assert runner.capture() is None
     check_replay(runner)
     replay = executable.replay

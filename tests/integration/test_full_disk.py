@@ -13,11 +13,12 @@ import pytest
 import harness
 from harness.engines.build import fetch_or_build
 from harness.engines.export import ExportRequest, export
+from harness.networks.inputs import one_tensor
 from harness.system.cache import Cache
 from harness.system.errors import CellError
 from harness.techniques.arch.assembled import network
 
-WHOLE = ExportRequest("input", (3, 64, 64), ("logits",))
+WHOLE = ExportRequest(one_tensor("input", (3, 64, 64)).specs, ("logits",))
 NAMESPACES = (
     shutil.which("unshare") is not None
     and subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True).returncode == 0

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import numpy as np
 
 from harness.config import EngineOption
+from harness.networks.inputs import TensorSpec
 from harness.system.errors import CellError, UserError, first_line
 from harness.techniques.levels import FP32, BatchProfile, Capabilities, FusionLevel, Levels, Precision
 
@@ -23,15 +24,6 @@ if TYPE_CHECKING:
 
 Option = str | int | float | bool
 INSPECTOR_FILE = "inspector.json"  # in an artifact's folder, where its engine could tell what layers it made
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """One input or output. The first dimension is the batch; a dynamic one is -1."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str  # numpy name: float32, float16
 
 
 @dataclass(frozen=True)

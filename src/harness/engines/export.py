@@ -8,19 +8,21 @@ TensorRT 10, 11, RTX and ONNX Runtime.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import io
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.config.sources import source_digest
-from harness.engines.base import Graph, TensorSpec, load_graph
+from harness.engines.base import Graph, load_graph
+from harness.networks.inputs import TensorSpec
 from harness.networks.own_code import reason
 from harness.system.cache import Cache, key_of
 from harness.system.errors import CellError, first_line, kind_and_first_line, root_cause
@@ -41,13 +43,13 @@ class InvalidGraph(Exception):
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """One stage of a network to export; shapes are a sample's, without the batch."""
+    """One stage of a network to export."""
 
-    input_name: str
-    input_shape: tuple[int, ...]
+    inputs: tuple[TensorSpec, ...]
     output_names: tuple[str, ...]
     precision: Precision = FP32
     fp32_io: tuple[str, ...] = ()  # inputs and outputs that stay fp32 in a converted graph
+    by_name: bool = False  # the module is called with its inputs by name, else in their order
 
 
 def export(module: nn.Module, identity: str, request: ExportRequest, cache: Cache) -> tuple[Graph, float, bool]:
@@ -58,7 +60,7 @@ def export(module: nn.Module, identity: str, request: ExportRequest, cache: Cach
     """
     key = export_key(module, identity, request)
     if request.precision.converter:
-        fp32 = ExportRequest(request.input_name, request.input_shape, request.output_names)
+        fp32 = replace(request, precision=FP32, fp32_io=())
         full, full_s, full_hit = export(module, identity, fp32, cache)
         entry = cache.fetch_or_make("export", key, lambda folder: _write_converted(full, request, folder))
         return _graph(entry.path, entry.meta), full_s + entry.seconds, full_hit and entry.hit
@@ -83,18 +85,24 @@ def export_key(module: nn.Module, identity: str, request: ExportRequest) -> str:
 def _write_fp32(module: nn.Module, request: ExportRequest, folder: Path) -> Mapping[str, Any]:
     import torch
     from torch.export import Dim
+    from torch.utils._pytree import tree_map
 
-    example = torch.zeros(2, *request.input_shape)
+    values = [torch.zeros(2, *spec.shape[1:], dtype=getattr(torch, spec.dtype)) for spec in request.inputs]
+    named = dict(zip((spec.name for spec in request.inputs), values, strict=True)) if request.by_name else {}
+    given = () if request.by_name else tuple(values)
+    batch = Dim("batch", min=1, max=MAX_BATCH)
     try:
+        arguments = inspect.signature(module.forward).bind(*given, **named).arguments
         with _silence(), torch.no_grad():
             program = torch.onnx.export(
                 module,
-                (example,),
+                given,
+                kwargs=named,
                 dynamo=True,
                 opset_version=OPSET,
                 external_data=False,
-                dynamic_shapes=({0: Dim("batch", min=1, max=MAX_BATCH)},),
-                input_names=[request.input_name],
+                dynamic_shapes=tree_map(lambda _: {0: batch}, dict(arguments)),
+                input_names=[spec.name for spec in request.inputs],
                 output_names=list(request.output_names),
                 verbose=False,
             )
@@ -166,9 +174,14 @@ def _save(model: onnx.ModelProto, request: ExportRequest, folder: Path) -> Mappi
 
     data = model.SerializeToString(deterministic=True)
     (folder / MODEL_FILE).write_bytes(data)
-    names = [value.name for value in model.graph.output]
-    if names != list(request.output_names):
-        raise CellError(f"export to ONNX changed the outputs: requested {list(request.output_names)}, got {names}")
+    expected_inputs = [spec.name for spec in request.inputs]
+    for what, values, expected in (
+        ("inputs", model.graph.input, expected_inputs),
+        ("outputs", model.graph.output, list(request.output_names)),
+    ):
+        names = [value.name for value in values]
+        if names != expected:
+            raise CellError(f"export to ONNX changed the {what}: requested {expected}, got {names}")
     inputs, outputs = ([spec(value) for value in values] for values in (model.graph.input, model.graph.output))
     for value_name, dims, _ in (*inputs, *outputs):
         if dims[:1] != [-1]:

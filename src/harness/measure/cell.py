@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from harness.config import ArchConfig, HarnessConfig
 from harness.engines.base import Artifact
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from harness.measure.telemetry import Consumption
     from harness.measure.verify import Expected, Fidelity
     from harness.networks.data.labelled import Labelled
+    from harness.networks.inputs import TensorSpec
     from harness.techniques.arch.accounting import Accounting
 
 
@@ -73,12 +77,21 @@ class Cell:
     accounting: Accounting  # what that network costs on paper
     threads: int = 0  # of a CPU engine; 0: the engine's own choice
     input_seed: int = 0  # of the inputs that are timed: their values, or which of the labelled images
-    labelled: Labelled | None = None  # images to time and to test on; None: synthetic ones
+    labelled: Labelled | None = None  # images to time and to test on; None: made inputs
+    own_inputs: Mapping[str, np.ndarray] | None = None  # made by the network's author, [N, ...]; None: standard normal
     export_s: float = 0.0
     engine_s: float = 0.0
     cache_hit: bool = False  # every export and artifact of this cell was in the cache
     notes: tuple[str, ...] = ()  # what had to be given up for it to work
     expected: Expected | None = None  # the reference its outputs must match; None: nothing is to be run
+
+    def made_inputs(self, specs: Sequence[TensorSpec], count: int, seed: int) -> Mapping[str, np.ndarray]:
+        """Return `count` samples of inputs without labels, by name; the author's own are repeated if they are few."""
+        from harness.networks.inputs import normal_arrays
+
+        if self.own_inputs is None:
+            return normal_arrays(specs, count, seed)
+        return {name: np.resize(array, (count, *array.shape[1:])) for name, array in self.own_inputs.items()}
 
     @property
     def engine_mb(self) -> float:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -142,7 +142,7 @@ REPLAY_TOLERANCE = 1e-2  # of the largest output: the kernels are the same, but 
 class Boundaries:
     """Timed slices of one cell, by boundary."""
 
-    def __init__(self, runner: Runner, inputs: np.ndarray) -> None:
+    def __init__(self, runner: Runner, inputs: Mapping[str, np.ndarray]) -> None:
         self._runner = runner
         self.missing: str | None = None  # why there is no device boundary
         self._enqueue: Callable[[], None] = runner.launch  # of a batch, without the host in between where that can be
@@ -151,10 +151,12 @@ class Boundaries:
             return
         import torch
 
-        self._host_input = torch.from_numpy(inputs).pin_memory()
+        self._host_inputs = {name: torch.from_numpy(array).pin_memory() for name, array in inputs.items()}
         runner.launch()
         runner.wait()
-        self._host_output = torch.empty_like(runner.result, device="cpu").pin_memory()
+        self._host_outputs = {
+            name: torch.empty_like(result, device="cpu").pin_memory() for name, result in runner.results.items()
+        }
         reason = runner.capture()
         if reason is None:
             check_replay(runner)
@@ -168,13 +170,14 @@ class Boundaries:
             return device_slice(self._enqueue, self._runner.stream, ramp_iterations, slice_s)
         return timed_slice(self.run if name == "wall" else self._run_end_to_end, ramp_iterations, slice_s)
 
-    def feed(self, inputs: np.ndarray) -> None:
-        """Give the next slices other inputs [B, ...], in the shape and type of the first ones."""
+    def feed(self, inputs: Mapping[str, np.ndarray]) -> None:
+        """Give the next slices other inputs, [B, ...] by name, in the shape and type of the first ones."""
         self._runner.write(inputs)
         if self._runner.stream is not None:
             import torch
 
-            self._host_input.copy_(torch.from_numpy(inputs))
+            for name, array in inputs.items():
+                self._host_inputs[name].copy_(torch.from_numpy(array))
 
     @property
     def steadiest(self) -> str:
@@ -195,10 +198,12 @@ class Boundaries:
 
         runner = self._runner
         with torch.cuda.stream(runner.stream):
-            runner.input_buffer[: len(self._host_input)].copy_(self._host_input, non_blocking=True)
+            for name, host in self._host_inputs.items():
+                runner.input_buffers[name][: len(host)].copy_(host, non_blocking=True)
         runner.launch()
         with torch.cuda.stream(runner.stream):
-            self._host_output.copy_(runner.result, non_blocking=True)
+            for name, result in runner.results.items():
+                self._host_outputs[name].copy_(result, non_blocking=True)
         runner.wait()
 
     def _launches_slower(self, reason: str) -> str | None:
@@ -227,14 +232,14 @@ def check_replay(runner: Runner) -> None:
     with torch.inference_mode():  # what a module returned there may be written only there
         runner.launch()
         runner.wait()
-        launched = runner.result.float().clone()
+        launched = {name: result.float().clone() for name, result in runner.results.items()}
         runner.replay()  # from here on the buffers are the graphs' own
         runner.wait()
         runner.poison()
         torch.cuda.synchronize()
         runner.replay()
         runner.wait()
-        difference = float((runner.result.float() - launched).abs().max())
-        limit = REPLAY_TOLERANCE * float(launched.abs().max())
-    if not difference <= limit:  # so that NaN is caught too
-        raise CellError(f"a captured graph's outputs differ from a launch's by {difference:.3g}")
+        for name, result in runner.results.items():
+            difference = float((result.float() - launched[name]).abs().max())
+            if not difference <= REPLAY_TOLERANCE * float(launched[name].abs().max()):  # so that NaN is caught too
+                raise CellError(f"a captured graph's outputs differ from a launch's by {difference:.3g}")

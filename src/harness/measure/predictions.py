@@ -84,7 +84,7 @@ def eager_predictions(recipe: str, images: LabelledImages, batch_size: int, devi
 
     def run(batch: np.ndarray) -> NetworkOutputs:
         heads = {
-            name: value.cpu().numpy() for name, value in all_heads(parts, torch.from_numpy(batch).to(device)).items()
+            name: value.cpu().numpy() for name, value in all_heads(parts, (torch.from_numpy(batch).to(device),)).items()
         }
         return routed(heads, router)
 

@@ -6,7 +6,7 @@ sample); on a GPU nothing waits for the host if the router knows its counts befo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from harness.engines.base import Executable
 from harness.system.errors import CellError
-from harness.techniques.arch.stages import NetworkOutputs, Router
+from harness.techniques.arch.stages import LAST_HEAD, NetworkOutputs, Router
 
 
 class Runner:
@@ -25,32 +25,33 @@ class Runner:
         if len(executables) != len(router.heads):
             raise ValueError(f"{len(executables)} stages with {router}, which routes {len(router.heads)}")
         self._stages, self._router, self._batch_size = executables, router, batch_size
-        self._inputs = [stage.input_buffers()[stage.input_specs[0].name] for stage in executables]
+        self.input_buffers = executables[0].input_buffers()  # by name, [max batch, ...]
+        self._features = [stage.input_buffers()[stage.input_specs[0].name] for stage in executables[1:]]
         self._places: list[Any] = []  # of the last run, behind each stage but the last: who went on, ascending
         self.stream = executables[-1].stream  # torch CUDA stream with the last work of a batch; None on a CPU
-        self.input_buffer = self._inputs[0]  # [max batch, ...]
         self._routed_result = self._allocated_result() if len(executables) > 1 else None
 
     def _allocated_result(self) -> Any:
         spec = next(spec for spec in self._stages[0].output_specs if spec.name == self._router.heads[0])
         shape = (self._batch_size, *spec.shape[1:])
-        if isinstance(self.input_buffer, np.ndarray):
+        if isinstance(self._features[0], np.ndarray):
             return np.zeros(shape, dtype=spec.dtype)
         import torch
 
-        return torch.zeros(shape, dtype=getattr(torch, spec.dtype), device=self.input_buffer.device)
+        return torch.zeros(shape, dtype=getattr(torch, spec.dtype), device=self._features[0].device)
 
     @property
-    def result(self) -> Any:
-        """The logits that a caller gets of the last batch, [batch, classes]."""
+    def results(self) -> dict[str, Any]:
+        """What a caller gets of the last batch, [batch, ...] by name; of several stages the logits alone."""
         if self._routed_result is not None:
-            return self._routed_result
-        return self._stages[0].output_buffers()[self._router.heads[0]][: self._batch_size]
+            return {LAST_HEAD: self._routed_result}
+        outputs = self._stages[0].output_buffers()
+        return {spec.name: outputs[spec.name][: self._batch_size] for spec in self._stages[0].output_specs}
 
-    def write(self, inputs: np.ndarray) -> None:
-        """Put `inputs` [batch, ...] where the next `launch()` reads them."""
+    def write(self, inputs: Mapping[str, np.ndarray]) -> None:
+        """Put `inputs`, [batch, ...] by name, where the next `launch()` reads them."""
         first = self._stages[0]
-        first.write_inputs({first.input_specs[0].name: inputs})
+        first.write_inputs({spec.name: inputs[spec.name].astype(spec.dtype, copy=False) for spec in first.input_specs})
         first.synchronize()
 
     def launch(self) -> None:
@@ -107,7 +108,7 @@ class Runner:
             rest = self._router.goes_on(number, logits)
             self._write_result(places, logits)  # of all: a later stage overwrites those that go on
             if len(rest):
-                _pack(outputs[later.input_specs[0].name], rest, self._inputs[number + 1][: len(rest)])
+                _pack(outputs[later.input_specs[0].name], rest, self._features[number][: len(rest)])
             found = rest if places is None else places[rest]
         self._places.append(found)
         return found
@@ -127,23 +128,25 @@ class Runner:
     def poison(self) -> None:
         """Fill everything that the last batch wrote for a caller or a later stage with NaN."""
         _fill(buffer for stage in self._stages for buffer in stage.output_buffers().values())
-        _fill(self._inputs[1:])
+        _fill(self._features)
         if self._routed_result is not None:
             _fill([self._routed_result])
 
-    def verify(self, inputs: np.ndarray) -> NetworkOutputs:
-        """Run `inputs` [batch, ...] into poisoned buffers; return all heads for all samples, and what a run gives."""
+    def verify(self, inputs: Mapping[str, np.ndarray]) -> NetworkOutputs:
+        """Run `inputs`, [batch, ...] by name, into poisoned buffers; return all heads for all samples, and a run's."""
         self.write(inputs)
-        heads, value = {}, inputs
-        for number, head in enumerate(self._router.heads):
-            outputs = self._outputs_of_all(number, value)
+        heads: dict[str, np.ndarray] = {}
+        outputs = self._outputs_of_first()
+        for number, later in enumerate(self._stages[1:]):
+            name = later.input_specs[0].name
+            _checked(outputs[name], name)
+            head = self._router.heads[number]
             heads[head] = _checked(outputs[head], head)
-            if number + 1 < len(self._stages):
-                name = self._stages[number + 1].input_specs[0].name
-                _checked(outputs[name], name)
-                value = outputs[name]
+            outputs = self._outputs_of_later(number + 1, outputs[name])
+        last = self._router.heads[-1:] if len(self._stages) > 1 else tuple(outputs)
+        heads |= {name: _checked(outputs[name], name) for name in last}
         if self._routed_result is None:
-            return NetworkOutputs(heads, heads[self._router.heads[0]])
+            return NetworkOutputs(heads, next(iter(heads.values())))
         _fill([self._routed_result])
         self.launch()
         self.wait()
@@ -152,22 +155,28 @@ class Runner:
             left_after[_on_host(places)] = number  # may decide near ties otherwise
         return NetworkOutputs(heads, _checked(_on_host(self._routed_result), "final"), left_after)
 
-    def _outputs_of_all(self, number: int, inputs: np.ndarray) -> dict[str, np.ndarray]:
-        """Push every sample through one stage, in portions as large as its engine takes."""
-        stage, portion = self._stages[number], self._batch_size
-        if number:
-            portion = len(self._inputs[number])
+    def _outputs_of_first(self) -> dict[str, np.ndarray]:
+        """Run the first stage on the batch that was written."""
+        return _run_alone(self._stages[0], self._batch_size)
+
+    def _outputs_of_later(self, number: int, features: np.ndarray) -> dict[str, np.ndarray]:
+        """Push every sample through a later stage, in portions as large as its engine takes."""
+        stage, portion = self._stages[number], len(self._features[number - 1])
         parts = []
-        for start in range(0, len(inputs), portion):
-            chunk = inputs[start : start + portion]
-            if number:
-                padded = np.resize(chunk, (portion, *chunk.shape[1:]))  # repeats samples: a static engine wants all
-                stage.write_inputs({stage.input_specs[0].name: padded})
-            stage.poison_outputs()
-            stage.enqueue(portion)
-            stage.synchronize()
-            parts.append({name: array[: len(chunk)] for name, array in stage.outputs(portion).items()})
+        for start in range(0, len(features), portion):
+            chunk = features[start : start + portion]
+            padded = np.resize(chunk, (portion, *chunk.shape[1:]))  # repeats samples: a static engine wants all
+            stage.write_inputs({stage.input_specs[0].name: padded})
+            parts.append({name: array[: len(chunk)] for name, array in _run_alone(stage, portion).items()})
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _run_alone(stage: Executable, count: int) -> dict[str, np.ndarray]:
+    """Return what a stage writes for the samples in its input, into poisoned buffers."""
+    stage.poison_outputs()
+    stage.enqueue(count)
+    stage.synchronize()
+    return stage.outputs(count)
 
 
 def _order(later: Executable, after: Executable) -> None:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.networks.data.dataset import images
 from harness.system.counts import counted
 from harness.system.errors import CellError
 from harness.techniques.arch.stages import ONE_STAGE, NetworkOutputs, Router, all_heads, routed
@@ -18,6 +17,7 @@ from harness.techniques.levels import HALF_TOLERANCE, Precision
 if TYPE_CHECKING:
     from harness.config import HarnessConfig
     from harness.networks.data.labelled import Labelled, LabelledImages
+    from harness.networks.inputs import Inputs
     from harness.techniques.arch.assembled import Network
 
 MIN_COSINE = 0.98
@@ -27,9 +27,9 @@ MOST_REFERENCES = 4  # a batch of 256 images is 154 MB
 
 @dataclass(frozen=True)
 class Expected:
-    """The reference: every head of the network for the verification inputs, [N, classes] float32."""
+    """The reference: every head of the network for the verification inputs, [N, ...] float32."""
 
-    inputs: np.ndarray  # [N, channels, height, width] float32
+    inputs: Mapping[str, np.ndarray]  # [N, ...] by name
     heads: dict[str, np.ndarray]
     left_after: np.ndarray | None = None  # [N] int: the stage after which each leaves; None: there is only one
     router: Router = ONE_STAGE  # that decided it
@@ -47,7 +47,7 @@ def reference(net: Network, config: HarnessConfig, data: Labelled | None = None)
     Two cells of a quartet are the same network, and so are cells of other quartets; a large batch takes a CPU long.
     """
     real = data.validation if data is not None else None
-    key = (net.identity.exact, net.stages[0].input_shape, net.router, config.batch_size, config.data.seed, real)
+    key = (net.identity.exact, net.stages[0].inputs.specs, net.router, config.batch_size, config.data.seed, real)
     found = _references.pop(key, None) or _reference(net, config, real)
     _references[key] = found  # the most recently used is last
     while len(_references) > MOST_REFERENCES:
@@ -58,19 +58,21 @@ def reference(net: Network, config: HarnessConfig, data: Labelled | None = None)
 def _reference(net: Network, config: HarnessConfig, real: LabelledImages | None) -> Expected:
     import torch
 
+    taken = net.stages[0].inputs
     if real is None:
-        inputs = _inputs(config.data.seed + VERIFY_SEED_OFFSET, config.batch_size, net.stages[0].input_shape)
+        inputs = _inputs(taken, config.batch_size, config.data.seed + VERIFY_SEED_OFFSET)
     else:
-        inputs = real.batch(np.arange(config.batch_size) % real.count)
+        inputs = {taken.names[0]: real.batch(np.arange(config.batch_size) % real.count)}
     with torch.inference_mode():
-        heads = {name: value.numpy() for name, value in all_heads(net.stages, torch.from_numpy(inputs)).items()}
+        values = [torch.from_numpy(inputs[name]) for name in taken.names]
+        heads = {name: value.numpy() for name, value in all_heads(net.stages, values).items()}
     return Expected(inputs, heads, routed(heads, net.router).left_after, net.router)
 
 
 @lru_cache(maxsize=2)
-def _inputs(seed: int, batch_size: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the images that cells of one shape are verified with: in memory once, however many cells there are."""
-    return images(seed, batch_size, shape)
+def _inputs(taken: Inputs, batch_size: int, seed: int) -> Mapping[str, np.ndarray]:
+    """Return what cells of the same inputs are verified with: in memory once, however many cells there are."""
+    return taken.arrays(batch_size, seed)
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,9 @@ class Fidelity:
     max_abs: float
     max_relative: float  # max_abs over the largest magnitude of the reference
     cosine: float  # the lowest over heads
-    top1_agreement: float  # share of samples, over all heads
+    top1_agreement: (
+        float | None
+    )  # share of samples (of [B, T, C], of places), over all heads; None: there are no scores
     routing: Mapping[str, float] = field(default_factory=dict)  # decisions that differ, by the router's metric
 
 
@@ -103,12 +107,13 @@ def compare(outputs: NetworkOutputs, expected: Expected, precision: Precision) -
             )
         worst_abs, worst_relative = max(worst_abs, error), max(worst_relative, error / scale)
         cosine = min(cosine, head_cosine)
-        agreements.append(float((got.argmax(1) == reference.argmax(1)).mean()))
+        if reference.ndim > 1:  # of what has no scores there is no best one
+            agreements.append(float((got.argmax(-1) == reference.argmax(-1)).mean()))
     routing = {}
     if outputs.left_after is not None and expected.left_after is not None:
         routing = expected.router.fidelity_metrics(outputs.left_after, expected.left_after)
         _check_routing(outputs, outputs.left_after)
-    return Fidelity(worst_abs, worst_relative, cosine, float(np.mean(agreements)), routing)
+    return Fidelity(worst_abs, worst_relative, cosine, float(np.mean(agreements)) if agreements else None, routing)
 
 
 def _check_routing(outputs: NetworkOutputs, left_after: np.ndarray) -> None:

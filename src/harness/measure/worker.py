@@ -17,6 +17,7 @@ import gc
 import math
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ from harness.system.processes import die_with_parent
 
 if TYPE_CHECKING:
     from harness.measure.predictions import Predictions
+    from harness.networks.inputs import TensorSpec
 
 # mallopt(3)
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
@@ -105,9 +107,7 @@ class CellCommands:
             for artifact in self._cell.artifacts
         )
         self._runner = Runner(executables, self._cell.router, self._cell.batch_size)
-        self._shape = executables[0].input_specs[0].shape[1:]
-        self._dtype = executables[0].input_specs[0].dtype
-        self._batches = [batch.astype(self._dtype) for batch in timed_batches(self._cell, self._shape)]
+        self._batches = [self._typed(batch) for batch in timed_batches(self._cell, executables[0].input_specs)]
         self._boundaries = Boundaries(self._runner, self._write_timed_inputs())
         proof: dict[str, str | int | float] = {}
         for number, executable in enumerate(executables, start=1):
@@ -126,13 +126,17 @@ class CellCommands:
             no_device=self._boundaries.missing or "",
         )
 
-    def _write_timed_inputs(self) -> np.ndarray:
+    def _typed(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return inputs in the types that the first stage takes."""
+        return {spec.name: batch[spec.name].astype(spec.dtype) for spec in self._executables[0].input_specs}
+
+    def _write_timed_inputs(self) -> Mapping[str, np.ndarray]:
         self._runner.write(self._batches[0])
         return self._batches[0]
 
-    def verify(self, inputs: np.ndarray) -> Any:
+    def verify(self, inputs: Mapping[str, np.ndarray]) -> Any:
         """Compute all heads for `inputs`, then put the timed inputs back."""
-        outputs = self._runner.verify(inputs.astype(self._dtype))
+        outputs = self._runner.verify(inputs)
         self._write_timed_inputs()
         return outputs
 
@@ -163,8 +167,8 @@ class CellCommands:
 
         assert self._cell.labelled is not None
         test, batch_size = self._cell.labelled.test, self._cell.batch_size
-        run = self._runner.verify
-        found = predict(test, batch_size, lambda inputs: run(inputs.astype(self._dtype)), self._cell.router)
+        name = self._executables[0].input_specs[0].name
+        found = predict(test, batch_size, lambda images: self._runner.verify({name: images}), self._cell.router)
         self._write_timed_inputs()
         return found
 
@@ -198,18 +202,18 @@ class CellCommands:
         return counted_slice(self._boundaries.run, *argument)
 
 
-def timed_batches(cell: Cell, shape: tuple[int, ...]) -> list[np.ndarray]:
-    """Return the batches [B, *shape] float32 that a cell is timed with in turn, the same for all cells of a quartet.
+def timed_batches(cell: Cell, specs: Sequence[TensorSpec]) -> list[Mapping[str, np.ndarray]]:
+    """Return the batches, [B, ...] by name, that a cell is timed with in turn, the same for all cells of a quartet.
 
-    One of synthetic images; several of labelled ones, since how many go on to a later stage may depend on the images.
+    One of made inputs; several of labelled ones, since how many go on to a later stage may depend on the images.
     """
     if cell.labelled is None:
-        from harness.networks.data.dataset import images
-
-        return [images(cell.input_seed, cell.batch_size, shape)]
-    count = max(1, min(MOST_BATCHES, MOST_BYTES // (4 * cell.batch_size * math.prod(shape))))
+        return [cell.made_inputs(specs, cell.batch_size, cell.input_seed)]
+    (spec,) = specs
+    count = max(1, min(MOST_BATCHES, MOST_BYTES // (4 * cell.batch_size * math.prod(spec.shape[1:]))))
     seeds = range(cell.input_seed, cell.input_seed + count)
-    return [cell.labelled.test.batch(cell.labelled.timed_batch(cell.batch_size, seed)) for seed in seeds]
+    places = (cell.labelled.timed_batch(cell.batch_size, seed) for seed in seeds)
+    return [{spec.name: cell.labelled.test.batch(chosen)} for chosen in places]
 
 
 def _quiet_thread_pools(threads: int) -> None:

@@ -13,8 +13,9 @@ import torch
 from torch import nn
 
 from harness.config import ModelConfig
+from harness.networks.inputs import Inputs, inputs_of, named_outputs
 from harness.networks.own_code import reported
-from harness.networks.shapes import copied, sample_images
+from harness.networks.shapes import copied
 from harness.system.errors import UserError
 from harness.system.library_internals import dispatch_mode, is_compiled
 
@@ -27,23 +28,30 @@ def materialise(network: nn.Module, cfg: ModelConfig) -> None:
     """Let lazy layers of `network` make their weights, by running it once; does nothing where there are none."""
     lazy = (nn.parameter.UninitializedParameter, nn.parameter.UninitializedBuffer)
     if any(isinstance(part, lazy) for part in (*network.parameters(), *network.buffers())):
-        with reported(_failing(cfg)), torch.no_grad():
-            network(_images(cfg))
+        with reported(_failing(network, cfg)), torch.no_grad():
+            _run(network, network)
 
 
 def check_form(network: nn.Module, cfg: ModelConfig) -> None:
-    """Raise UserError unless `network` is plain fp32 PyTorch on the CPU and gives one logit a class; runs a copy."""
+    """Raise UserError unless `network` is plain fp32 PyTorch on the CPU and gives what can be compared; runs a copy.
+
+    Of images that is one logit a class; of inputs of its author's own, tensors of numbers with the batch first.
+    """
     _check_plain(network, cfg)
     _check_tensors(network, cfg)
-    with reported(_failing(cfg)), torch.no_grad(), _Precisions() as met:
-        answer = copied(network, own_weights=False)(_images(cfg))
-    if not isinstance(answer, torch.Tensor) or tuple(answer.shape) != (_BATCH, cfg.num_classes):
+    with reported(_failing(network, cfg)), torch.no_grad(), _Precisions() as met:
+        answer = _run(copied(network, own_weights=False), network)
+    inputs = _taken(network)
+    if inputs.make is not None:
+        _check_outputs(answer, inputs, cfg)
+    elif not isinstance(answer, torch.Tensor) or tuple(answer.shape) != (_BATCH, cfg.num_classes):
         raise UserError(
             f"model={cfg.name} gives {described(answer)}, not [B, {cfg.num_classes}]: "
             "one logit for each of model.num_classes"
         )
-    if answer.dtype != torch.float32 or met.reduced:
-        found = met.reduced or str(answer.dtype)
+    other = next((value.dtype for value in named_outputs(answer).values() if value.dtype != torch.float32), "")
+    if other or met.reduced:
+        found = met.reduced or str(other)
         raise UserError(
             f"model={cfg.name} computes in {found}, and the baseline is fp32 by definition: "
             "let it compute in float32 and choose hw=fp16"
@@ -52,9 +60,16 @@ def check_form(network: nn.Module, cfg: ModelConfig) -> None:
 
 def check_answers(network: nn.Module, cfg: ModelConfig) -> None:
     """Raise UserError unless `network`, with its weights, answers with finite numbers, and the same images alike."""
-    with reported(_failing(cfg)), torch.no_grad():
+    with reported(_failing(network, cfg)), torch.no_grad():
         runner = copied(network, own_weights=False)
-        first, second = (runner(_images(cfg)).clone() for _ in range(2))
+        first, second = (
+            {name: value.clone() for name, value in named_outputs(_run(runner, network)).items()} for _ in range(2)
+        )
+    for name, value in first.items():
+        _check_values(value, second[name], network, cfg)
+
+
+def _check_values(first: torch.Tensor, second: torch.Tensor, network: nn.Module, cfg: ModelConfig) -> None:
     if not torch.isfinite(first).all():
         raise UserError(
             f"model={cfg.name} answers {'NaN' if first.isnan().any() else 'infinity'} in plain PyTorch on the CPU"
@@ -63,12 +78,35 @@ def check_answers(network: nn.Module, cfg: ModelConfig) -> None:
     scale = float(first.abs().max())
     difference = float((first - second).abs().max())
     if difference > _NOISE * scale:
+        what = "images" if _taken(network).make is None else "inputs"
         raise UserError(
-            f"model={cfg.name} answers the same images differently each time, "
+            f"model={cfg.name} answers the same {what} differently each time, "
             f"by {difference / scale:.2g} of its range: "
             "no engine can be compared with that\nDoes it draw random numbers in evaluation, as "
             "functional.dropout(x) does without training=self.training, or count its calls?"
         )
+
+
+def _check_outputs(answer: Any, inputs: Inputs, cfg: ModelConfig) -> None:
+    """Raise UserError unless a network on inputs of its author's own gives what any engine can be compared with."""
+    outputs = named_outputs(answer)
+    if not outputs:
+        raise UserError(f"model={cfg.name} gives {described(answer)}, not a tensor, or a tuple or dict of tensors")
+    for name, value in outputs.items():
+        if not value.dim() or value.shape[0] != _BATCH or not value.numel():
+            raise UserError(
+                f"model={cfg.name} gives {name!r} of shape {list(value.shape)} for inputs({_BATCH}): "
+                "its first dimension must be the batch"
+            )
+        if not value.is_floating_point():
+            raise UserError(
+                f"model={cfg.name} gives {name!r} in {value.dtype}: only floating-point numbers can be compared within "
+                "a tolerance; return what it is chosen from"
+            )
+        if name in inputs.names:
+            raise UserError(
+                f"model={cfg.name} gives an output called as its input {name!r}: name one of them otherwise"
+            )
 
 
 class _Precisions(dispatch_mode()):  # type: ignore[misc]
@@ -115,13 +153,23 @@ def _check_tensors(network: nn.Module, cfg: ModelConfig) -> None:
             )
 
 
-def _failing(cfg: ModelConfig) -> str:
-    side = cfg.image_size
+def _taken(network: nn.Module) -> Inputs:
+    found = inputs_of(network)
+    assert found is not None, "carried since the network was made"
+    return found
+
+
+def _run(runner: nn.Module, network: nn.Module) -> Any:
+    """Return what `runner`, `network` or a copy of it, gives of two samples."""
+    inputs = _taken(network)
+    return inputs.call(runner, inputs.tensors(_BATCH))
+
+
+def _failing(network: nn.Module, cfg: ModelConfig) -> str:
+    side, inputs = cfg.image_size, _taken(network)
+    if inputs.make is not None:
+        return f"model={cfg.name} can't be run on its inputs({_BATCH}), {inputs}"
     return f"model={cfg.name} can't be run on images [{_BATCH}, 3, {side}, {side}] (model.image_size={side})"
-
-
-def _images(cfg: ModelConfig) -> torch.Tensor:
-    return sample_images(_BATCH, (3, cfg.image_size, cfg.image_size))
 
 
 def _where_not_finite(network: nn.Module, cfg: ModelConfig) -> str:

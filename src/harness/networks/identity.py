@@ -23,6 +23,7 @@ import torch
 from torch import nn
 
 from harness.config.sources import is_source, source_digest
+from harness.networks.inputs import Inputs
 from harness.system.library_internals import script_module_text
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis), range, slice, torch.dtype, torch.device)
@@ -95,6 +96,9 @@ class Walk:
             if value is self._model and name in self._without:
                 continue
             yield name
+            if isinstance(attribute, Inputs):  # what it says and what makes the values, not our class
+                yield from (str(attribute), str(attribute.by_name), self._of(attribute.make))
+                continue
             # hooks are kept under numbers that count all hooks of the process
             yield self._of(list(attribute.values()) if "_hooks" in name and isinstance(attribute, dict) else attribute)
 

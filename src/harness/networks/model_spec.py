@@ -2,9 +2,6 @@
 
 DenseNets are as torchvision builds them: the coursework's DenseNet121, and a slim one for quick trials.
 Huang, Liu, van der Maaten, Weinberger: Densely Connected Convolutional Networks, CVPR 2017.
-
-A network that was made carries the side of its images along, under a name that no network uses itself: many have an
-`image_size` of their own that means something else.
 """
 
 from __future__ import annotations
@@ -12,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.config import ModelConfig
 
@@ -34,6 +31,7 @@ class ModelSpec:
     torchvision_weights: str | None = None  # name of the enum in torchvision.models
     rename_key: Callable[[str], str] = _unchanged  # parameter name in old checkpoints -> name now
     settle: bool = False  # random weights are made fit to be verified: see settle.py
+    inputs: Any = None  # a user's `inputs(batch_size)`, not looked at yet; None: square images
 
 
 registered: dict[str, ModelSpec] = {}
@@ -77,17 +75,3 @@ def _densenet_tiny(cfg: ModelConfig) -> nn.Module:
 
 register(ModelSpec("densenet121", _densenet121, MIN_IMAGE_SIZE, "DenseNet121_Weights", undotted))
 register(ModelSpec("densenet_tiny", _densenet_tiny, MIN_IMAGE_SIZE))
-
-
-_NAME = "_harness_image_side"
-
-
-def image_side(network: nn.Module) -> int | None:
-    """Return the side (pixels) of the images that `network` was built for; None if it was never set."""
-    found: int | None = vars(network).get(_NAME)
-    return found
-
-
-def carry_image_side(network: nn.Module, side: int) -> None:
-    """Let `network` and its copies carry `side` (pixels), past what its class does when attributes are set."""
-    vars(network)[_NAME] = side

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from harness.config import ModelConfig
 from harness.networks import registry
-from harness.networks.model_spec import carry_image_side
+from harness.networks.inputs import carry_inputs, declared, image_inputs
 from harness.system.errors import UserError
 
 if TYPE_CHECKING:
@@ -15,12 +15,14 @@ if TYPE_CHECKING:
 
 
 def build(cfg: ModelConfig, checked: bool = False) -> nn.Module:
-    """Return the network of `cfg`: in eval mode, without gradients, input [B, 3, S, S], output [B, num_classes].
+    """Return the network of `cfg`: in eval mode, without gradients.
+
+    It takes images [B, 3, S, S] and gives [B, num_classes], or takes what its author's `inputs` says and gives any.
 
     The same config gives bit-identical weights in every process, and the caller's random state is left alone.
-    The network carries the side of its images (`image_side`), so that later rooms can trace and count it without the
-    config. Raises UserError for an unknown name, an impossible size, weights that can't be had, and a network that
-    can't be compared with anything (`first_run.py`), unless that was `checked` already.
+    The network carries what it takes (`inputs_of`), so that later rooms can trace and count it without the config.
+    Raises UserError for an unknown name, an impossible size, weights that can't be had, and a network or inputs that
+    nothing can be compared with (`first_run.py`, `inputs.py`), unless that was `checked` already.
     """
     spec = registry.spec(cfg.name)
     if cfg.image_size < spec.min_image_size:
@@ -40,6 +42,10 @@ def build(cfg: ModelConfig, checked: bool = False) -> nn.Module:
         with reported(f"model={cfg.name} can't be built"):
             network = spec.create(cfg)
         network.eval()
+        if spec.inputs is None:
+            carry_inputs(network, image_inputs(cfg.image_size))
+        else:
+            carry_inputs(network, declared(cfg.name, spec.inputs, network, checked))
         materialise(network, cfg)
         if not checked:
             check_form(network, cfg)
@@ -50,7 +56,6 @@ def build(cfg: ModelConfig, checked: bool = False) -> nn.Module:
         for_inference(network)
         if not checked:
             check_answers(network, cfg)
-    carry_image_side(network, cfg.image_size)
     return network
 
 

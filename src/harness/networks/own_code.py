@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from harness.config import ModelConfig, packages
@@ -94,18 +94,23 @@ _PASSED = ("num_classes", "image_size")  # what a function is called with, if it
 
 def from_path(path: str) -> ModelSpec:
     """Return the model that `module:function` makes; raises UserError where there is no such thing."""
+    return _spec(path, *named_function(path))
+
+
+def named_function(path: str) -> tuple[Any, ModuleType]:
+    """Return what `module:function` names, and the module; raises UserError where there is no such thing."""
     module_name, _, function_name = path.partition(":")
     with reported(f"model={path}: {module_name} can't be imported"), alone_on_the_command_line(f"{module_name}.py"):
         module = _imported(module_name)
-    made = module
+    made: Any = module
     for part in function_name.split("."):
         if not hasattr(made, part):
             raise UserError(f"model={path}: {module_name} has no {function_name!r}")
         made = getattr(made, part)
-    return _spec(path, made)
+    return made, module
 
 
-def _imported(name: str) -> Any:
+def _imported(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -116,15 +121,18 @@ def _imported(name: str) -> Any:
 
 def from_entry_point(name: str) -> ModelSpec:
     """Return the model that another package registers as `name`: a function, or a ModelSpec of its own."""
-    return _spec(name, packages.load(packages.MODELS, name))
+    made = packages.load(packages.MODELS, name)
+    return _spec(name, made, sys.modules.get(getattr(made, "__module__", "")))
 
 
-def _spec(name: str, made: Any) -> ModelSpec:
+def _spec(name: str, made: Any, module: ModuleType | None) -> ModelSpec:
+    """Return the spec of a user's function; `inputs` of the function, or of its module, says what the network takes."""
     if isinstance(made, ModelSpec):
         return made
     if not callable(made):
         raise UserError(f"model={name} is {type(made).__name__}, not a function that returns a network")
-    return ModelSpec(name, lambda cfg: _create(name, made, cfg))
+    inputs = getattr(made, "inputs", getattr(module, "inputs", None))
+    return ModelSpec(name, lambda cfg: _create(name, made, cfg), inputs=inputs)
 
 
 def _create(name: str, made: Any, cfg: ModelConfig) -> nn.Module:

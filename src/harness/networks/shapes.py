@@ -6,27 +6,38 @@ A network may be anybody's code, so nothing is written onto it and it is never r
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
 from torch import nn
 
-from harness.networks.model_spec import carry_image_side, image_side
+from harness.networks.inputs import Inputs, TensorSpec, carry_inputs, inputs_of, named_outputs, one_tensor
 from harness.system.errors import UserError, kind_and_first_line
 
 T = TypeVar("T")
-_SEED = 24_601  # of the images that a network is looked at with: no measured input has it
 
 
-def output_shapes(model: nn.Module, sample_shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+def output_shapes(model: nn.Module, inputs: Inputs) -> tuple[tuple[int, ...], ...]:
     """Return the shape of each output for one sample, without the batch."""
-    results = on_a_copy(model, sample_shape, lambda network, images: network(images))
-    return tuple(tuple(part.shape[1:]) for part in (results if isinstance(results, tuple) else (results,)))
+    return tuple(shape[1:] for shape in _outputs(model, inputs).values())
 
 
-def on_a_copy(model: nn.Module, sample_shape: tuple[int, ...], run: Callable[[nn.Module, torch.Tensor], T]) -> T:
-    """Return what `run` gives for a copy of `model` and one sample; it may put hooks onto that copy.
+def output_names(model: nn.Module, inputs: Inputs) -> tuple[str, ...]:
+    """Return what the outputs are called, in their order."""
+    return tuple(_outputs(model, inputs))
+
+
+def _outputs(model: nn.Module, inputs: Inputs) -> dict[str, tuple[int, ...]]:
+    def shapes(network: nn.Module, values: Sequence[torch.Tensor]) -> dict[str, tuple[int, ...]]:
+        found = named_outputs(inputs.call(network, values))
+        return {name: tuple(value.shape) for name, value in found.items()}
+
+    return on_a_copy(model, inputs, shapes)
+
+
+def on_a_copy(model: nn.Module, inputs: Inputs, run: Callable[[nn.Module, Sequence[torch.Tensor]], T]) -> T:
+    """Return what `run` gives for a copy of `model` and one sample of `inputs`; it may put hooks onto that copy.
 
     First without data, which takes milliseconds whatever the network's size. Many networks can't be run so (a tensor
     made in `forward` or kept as a plain attribute, a branch on values): these are run with their weights on the CPU, in
@@ -34,14 +45,18 @@ def on_a_copy(model: nn.Module, sample_shape: tuple[int, ...], run: Callable[[nn
     """
     with torch.no_grad():
         try:
-            return run(weightless(model), torch.empty(1, *sample_shape, device="meta"))
+            return run(weightless(model), [_without_data(spec) for spec in inputs.specs])
         except Exception:  # whatever somebody's code says of a tensor without data
-            return run(copied(model, own_weights=False), sample_images(1, sample_shape))
+            return run(copied(model, own_weights=False), inputs.tensors(1))
 
 
-def sample_images(batch_size: int, sample_shape: tuple[int, ...]) -> torch.Tensor:
-    """Return [batch_size, *sample_shape] float32 from a standard normal, always the same."""
-    return torch.randn(batch_size, *sample_shape, generator=torch.Generator().manual_seed(_SEED))
+def _without_data(spec: TensorSpec) -> torch.Tensor:
+    return torch.empty(1, *spec.shape[1:], dtype=getattr(torch, spec.dtype), device="meta")
+
+
+def random_features(shape: Sequence[int]) -> torch.Tensor:
+    """Return float32 of `shape`, the batch first, from a standard normal, always the same."""
+    return one_tensor("features", shape[1:]).tensors(shape[0])[0]
 
 
 def weightless(model: nn.Module) -> nn.Module:
@@ -77,10 +92,10 @@ def for_inference(network: nn.Module) -> nn.Module:
 
 
 def _copy(model: nn.Module, memo: dict[int, object]) -> nn.Module:
+    inputs = inputs_of(model)
+    memo[id(inputs)] = inputs  # what makes the values may be anything, and is not the copy's own
     changed = copy.deepcopy(model, memo)
-    side = image_side(model)
-    if side is not None:  # a class may copy itself in its own way
-        carry_image_side(changed, side)
+    carry_inputs(changed, inputs)  # a class may copy itself in its own way
     return changed
 
 

@@ -52,7 +52,7 @@ def fidelity_metrics(measured: Mapping[str, CellResult]) -> dict[str, float]:
     for role, cell in measured.items():
         values = asdict(cell.fidelity)
         values |= values.pop("routing")
-        out |= {f"{prefix_of(role)}fidelity/{name}": value for name, value in values.items()}
+        out |= {f"{prefix_of(role)}fidelity/{name}": value for name, value in values.items() if value is not None}
     return out
 
 
@@ -130,6 +130,8 @@ def cell_details(cell: Cell) -> dict[str, Any]:
                 "artifact_key": artifact.key,
                 "artifact_sha256": artifact.files.get(artifact.main_file, ""),
                 "batch": asdict(artifact.plan.batch),
+                "inputs": [str(spec) for spec in artifact.plan.graph.inputs],
+                "outputs": [str(spec) for spec in artifact.plan.graph.outputs],
                 "proof": dict(artifact.proof),
                 "degraded": list(artifact.degraded),
             }

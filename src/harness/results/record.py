@@ -15,6 +15,7 @@ from harness.config import HarnessConfig
 from harness.measure.cell import Cell, CellResult, QuartetPlan
 from harness.measure.protocol import Measurement
 from harness.measure.telemetry import Telemetry
+from harness.networks import spec
 from harness.results.accuracy import answer_metrics, answer_table, skipped_list, skipped_note
 from harness.results.analyse import Analysis
 from harness.results.cells import (
@@ -137,6 +138,8 @@ def _add_answers(row: RowDraft, plan: QuartetPlan, cells: Mapping[str, Cell], me
         if any(not cells[role].router.counts_are_known for role in untrained):
             row.notes.append("an untrained head decided which images leave early")
         row.table("answers.parquet", answer_table(answers, data))
+    if any(cell.own_inputs is not None for cell in cells.values()):
+        row.notes.append(f"no accuracy: {plan.config.model.name} says by `inputs` what it takes, which has no labels")
 
 
 def _trained(cells: Mapping[str, Cell]) -> tuple[dict[str, str], list[str]]:
@@ -269,7 +272,7 @@ def params(plan: QuartetPlan) -> dict[str, Any]:
         "scenario": config.scenario.name,
         "precision": plan.cells[-1].levels.precision.under_policy(config.precision.tf32).name,
         **_origins(config),
-        "image_size": config.model.image_size,
+        **({"image_size": config.model.image_size} if spec(config.model.name).inputs is None else {}),
         **arch.flat_options(config.arch),
         **hw.flat_options(config.hw),
         **{f"protocol.{name}": value for name, value in asdict(config.protocol).items()},

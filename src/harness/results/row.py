@@ -63,7 +63,7 @@ PARAMS = {
     "weights": "of the network: a name, a file, or `random` with its seed",
     "arch_weights": "trained ones of the changed network, where there are any",
     "data": "the images",
-    "image_size": "pixels of a side",
+    "image_size": "pixels of a side; none where the network says by `inputs` what it takes",
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,7 @@ class ServingPlan:
 
     policies: tuple[BatchPolicy, ...]  # of each stage
     sample_count: int = 64
-    seed: int = 0  # of the images
+    seed: int = 0  # of the samples' values
     routing: str = "measured"  # one of ROUTINGS
 
     @property
@@ -67,7 +67,7 @@ class Served:
 
     router: Router  # that decides about each request alone
     captured_sizes: tuple[int, ...]  # batch sizes that are replayed from a graph
-    largest_error: float  # of the served answers, relative to the largest logit of the same images run plainly
+    largest_error: float  # of the served answers, relative to the largest logit of the same samples run plainly
     degraded: tuple[str, ...] = ()  # why some sizes are launched by the host although graphs were requested
 
 
@@ -83,7 +83,7 @@ class ServingCell(CellCommands):
         return Served(self._router, self._captured, self._check(work, plan), tuple(self._not_captured))
 
     def service_times(self, argument: tuple[ServingPlan, tuple[int, ...], int]) -> dict[int, list[float]]:
-        """Return milliseconds that batches of these sizes take a server, images and answers on the host."""
+        """Return milliseconds that batches of these sizes take a server, samples and answers on the host."""
         plan, sizes, count = argument
         work = self._work(plan)
         return {size: [s * 1e3 for s in batch_times_s(work, size, count, plan.sample_count)] for size in sizes}
@@ -110,10 +110,7 @@ class ServingCell(CellCommands):
         """Return what serves by this plan, every size it can run already run; the last one is kept."""
         if self._plan == plan:
             return self._current_work
-        from harness.networks.data.dataset import images
-
-        shape = self._executables[0].input_specs[0].shape[1:]
-        self._samples = images(plan.seed, plan.sample_count, shape)
+        self._samples = self._cell.made_inputs(self._executables[0].input_specs, plan.sample_count, plan.seed)
         self._not_captured: list[str] = []
         self._captured = tuple(size for size in plan.policy.sizes() if self._warm(0, size))
         for number, policy in enumerate(plan.policies[1:], start=1):
@@ -140,24 +137,26 @@ class ServingCell(CellCommands):
         return plan.cuda_graph and reason is None
 
     def _plain_heads(self, plan: ServingPlan) -> dict[str, np.ndarray]:
-        """Return the logits of every head for all images, each stage run in full batches without a server."""
-        heads, value = {}, self._samples
+        """Return every head for all samples, in the order of the stages, each run in full batches without a server."""
+        heads: dict[str, np.ndarray] = {}
+        values = self._samples
         for number, (executable, policy) in enumerate(zip(self._executables, plan.policies, strict=True), start=1):
-            outputs, head = _plainly(executable, value, policy), self._cell.router.heads[number - 1]
-            heads[head] = outputs[head]
+            outputs = _plainly(executable, values, policy)
             if number < len(self._executables):
-                value = outputs[self._executables[number].input_specs[0].name]
+                name = self._executables[number].input_specs[0].name
+                values = {name: outputs.pop(name)}
+            heads |= outputs
         return heads
 
     def _check(self, work: Work, plan: ServingPlan) -> float:
-        """Serve every image and compare with the plain run of the same engines; raise CellError if they differ."""
+        """Serve every sample and compare with the plain run of the same engines; raise CellError if they differ."""
         requests = [Request(number, number, 0.0) for number in range(plan.sample_count)]
         work.keeps_answers = True
         try:
             _drain(work, requests)
         finally:
             work.keeps_answers = False
-        heads = [self._heads[name] for name in self._router.heads]
+        heads = list(self._heads.values())
         expected = np.stack([heads[request.left_after][request.sample] for request in requests]).astype(np.float32)
         served = np.stack([request.answer for request in requests if request.answer is not None]).astype(np.float32)
         error = float(np.abs(served - expected).max() / (np.abs(expected).max() or 1.0))
@@ -180,19 +179,21 @@ def point(result: LoadResult) -> Point:
     )
 
 
-def _plainly(executable: Executable, samples: np.ndarray, policy: BatchPolicy) -> dict[str, np.ndarray]:
+def _plainly(executable: Executable, samples: Mapping[str, np.ndarray], policy: BatchPolicy) -> dict[str, np.ndarray]:
     """Return the outputs of one stage for all samples, run in full batches."""
     out = []
-    spec = executable.input_specs[0]
+    count = len(next(iter(samples.values())))
     size = policy.executed(policy.max_batch_size)
-    for start in range(0, len(samples), policy.max_batch_size):
-        chunk = samples[start : start + policy.max_batch_size]
-        padded = np.resize(chunk, (size, *chunk.shape[1:])).astype(spec.dtype)
-        executable.write_inputs({spec.name: padded})
+    for start in range(0, count, policy.max_batch_size):
+        end = min(start + policy.max_batch_size, count)
+        chunks = {spec: samples[spec.name][start:end] for spec in executable.input_specs}
+        executable.write_inputs(
+            {spec.name: np.resize(chunk, (size, *chunk.shape[1:])).astype(spec.dtype) for spec, chunk in chunks.items()}
+        )
         executable.synchronize()
         executable.enqueue(size)
         executable.synchronize()
-        out.append({name: array[: len(chunk)] for name, array in executable.outputs(size).items()})
+        out.append({name: array[: end - start] for name, array in executable.outputs(size).items()})
     return {name: np.concatenate([part[name] for part in out]) for name in out[0]}
 
 

@@ -1,9 +1,9 @@
-"""How images, features and answers travel: to the first stage, between two stages, and back to the host."""
+"""How samples, features and answers travel: to the first stage, between two stages, and back to the host."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,10 +13,10 @@ from harness.techniques.arch.stages import Router
 
 
 class Staging(Protocol):
-    """Images of the requests that were taken from the queue and not run yet, in their order."""
+    """Samples of the requests that were taken from the queue and not run yet, in their order."""
 
     def add(self, samples: Sequence[int]) -> None:
-        """Take in the images of further requests, by number."""
+        """Take in the samples of further requests, by number."""
 
     def load(self, count: int) -> None:
         """Put the first `count` into the engine's input, ordered before what is enqueued next, and forget them."""
@@ -28,7 +28,7 @@ class Staging(Protocol):
 class Answers(Protocol):
     """The results of one batch on their way to the host."""
 
-    rows: Any  # [batch, classes], valid once `ready`
+    rows: Any  # [batch, ...], valid once `ready`
 
     def fetch(self, result: Any, count: int) -> None:
         """Begin to bring the first `count` rows of `result` to the host, after all that is enqueued."""
@@ -38,11 +38,11 @@ class Answers(Protocol):
 
 
 class HostStaging:
-    """On a CPU images are copied straight into the engine's input when their batch begins."""
+    """On a CPU samples are copied straight into the engine's inputs when their batch begins."""
 
-    def __init__(self, images: np.ndarray, buffer: np.ndarray) -> None:
-        """Take all images [S, ...] and the engine's input [max batch, ...]."""
-        self._images, self._buffer = images, buffer
+    def __init__(self, samples: Mapping[str, np.ndarray], buffers: Mapping[str, np.ndarray]) -> None:
+        """Take all samples [S, ...] and the engine's inputs [max batch, ...], by name."""
+        self._pairs = [(samples[name], buffer) for name, buffer in buffers.items()]
         self._rows: list[int] = []
 
     def add(self, samples: Sequence[int]) -> None:
@@ -52,7 +52,8 @@ class HostStaging:
     def load(self, count: int) -> None:
         """Copy the first `count`; rows beyond them keep what they had and are padding."""
         rows, self._rows = self._rows[:count], self._rows[count:]
-        np.take(self._images, rows, axis=0, out=self._buffer[:count], mode="clip")
+        for samples, buffer in self._pairs:
+            np.take(samples, rows, axis=0, out=buffer[:count], mode="clip")
 
     def clear(self) -> None:
         """Forget all."""
@@ -74,35 +75,37 @@ class HostAnswers:
 
 
 class DeviceStaging:
-    """Images in pinned memory, copied to the device on a stream of their own while the batch before them computes.
+    """Samples in pinned memory, copied to the device on a stream of their own while the batch before them computes.
 
     Two sets of rows on the device: the one that is being filled, and the one the engine has read from. `load` is
-    called only when no batch is in flight, so the set it turns to has been read. The images are pinned where they
+    called only when no batch is in flight, so the set it turns to has been read. The samples are pinned where they
     lie, as a server's receive buffers would be: gathering them on the host first would cost a core more than the
     copies cost the bus.
     """
 
-    def __init__(self, images: np.ndarray, buffer: Any, stream: Any) -> None:
-        """Take all images [S, ...], the engine's input tensor [max batch, ...] and the stream it computes on."""
+    def __init__(self, samples: Mapping[str, np.ndarray], buffers: Mapping[str, Any], stream: Any) -> None:
+        """Take all samples [S, ...], the engine's input tensors [max batch, ...] and the stream it computes on."""
         import torch
 
-        self._images = torch.from_numpy(images).pin_memory().unbind(0)
-        self._buffer, self._stream = buffer, stream
+        self._samples = [torch.from_numpy(samples[name]).pin_memory().unbind(0) for name in buffers]
+        self._buffers, self._stream = list(buffers.values()), stream
         self._copies = torch.cuda.Stream()
-        self._device = [torch.empty_like(buffer) for _ in range(2)]
-        self._device_rows = [rows.unbind(0) for rows in self._device]  # once: an index costs as much as a copy's launch
+        self._device = [[torch.empty_like(buffer) for buffer in self._buffers] for _ in range(2)]
+        # once: an index costs as much as a copy's launch
+        self._device_rows = [[rows.unbind(0) for rows in filled] for filled in self._device]
         torch.cuda.synchronize()  # made on another stream than the one that will write them
         self._rows: list[int] = []
         self._filling = 0
 
     def add(self, samples: Sequence[int]) -> None:
-        """Begin to copy further images to the device, behind those that are there."""
+        """Begin to copy further samples to the device, behind those that are there."""
         import torch
 
-        rows = self._device_rows[self._filling]
+        filled = self._device_rows[self._filling]
         with torch.cuda.stream(self._copies):
             for row, sample in enumerate(samples, start=len(self._rows)):
-                rows[row].copy_(self._images[sample], non_blocking=True)
+                for rows, values in zip(filled, self._samples, strict=True):
+                    rows[row].copy_(values[sample], non_blocking=True)
         self._rows.extend(samples)
 
     def load(self, count: int) -> None:
@@ -111,7 +114,8 @@ class DeviceStaging:
 
         self._stream.wait_stream(self._copies)
         with torch.cuda.stream(self._stream):
-            self._buffer[:count].copy_(self._device[self._filling][:count], non_blocking=True)
+            for buffer, filled in zip(self._buffers, self._device[self._filling], strict=True):
+                buffer[:count].copy_(filled[:count], non_blocking=True)
         left = self._rows[count:]
         self._rows = []
         self._filling = 1 - self._filling
@@ -127,10 +131,10 @@ class DeviceStaging:
 class DeviceAnswers:
     """Results go to pinned host memory on the engine's stream, with an event behind them."""
 
-    def __init__(self, rows: int, classes: int, dtype: Any, stream: Any) -> None:
+    def __init__(self, rows: int, shape: tuple[int, ...], dtype: Any, stream: Any) -> None:
         import torch
 
-        self.rows = torch.empty((rows, classes), dtype=dtype, pin_memory=True)
+        self.rows = torch.empty((rows, *shape), dtype=dtype, pin_memory=True)
         self._stream = stream
         self._done = torch.cuda.Event()
 

@@ -1,15 +1,16 @@
-"""What serves requests: images in, batches through the stages of a network, answers out."""
+"""What serves requests: samples in, batches through the stages of a network, answers out."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 
 from harness.engines.base import Executable
+from harness.networks.inputs import TensorSpec
 from harness.serving.policy import BatchPolicy
 from harness.serving.records import BatchRun, Request
 from harness.serving.staging import (
@@ -35,17 +36,22 @@ class Work:
     """
 
     def __init__(
-        self, executables: Sequence[Executable], policies: Sequence[BatchPolicy], router: Router, images: np.ndarray
+        self,
+        executables: Sequence[Executable],
+        policies: Sequence[BatchPolicy],
+        router: Router,
+        samples: Mapping[str, np.ndarray],
     ) -> None:
         """Take an executable and a policy a stage (a later one's delay is what a sample may wait for it)."""
         self._stages, self._policies, self._router = executables, policies, router
-        self._staging = staging_for(executables[0], images)
+        self._staging = staging_for(executables[0], samples)
         self._capacities = [policy.max_batch_size + 2 * later.max_batch_size for policy, later in pairwise(policies)]
         self._pools: list[StagePool] = [
             stage_pool(first, second, router, number, self._capacities[number])
             for number, (first, second) in enumerate(pairwise(executables))
         ]
-        self._answers = answers_for(executables[-1], router.heads[-1], policies[-1].max_batch_size)
+        self._answer = executables[-1].output_specs[-1]  # of one stage it is the only one, of more the last one's head
+        self._answers = answers_for(executables[-1], self._answer, policies[-1].max_batch_size)
         self._waiting: list[Request] = []
         self._pooled: list[list[tuple[Request, float]]] = [[] for _ in self._pools]  # and since when they wait
         self._batch: list[Request] = []
@@ -66,7 +72,7 @@ class Work:
         return self._policies[0].max_batch_size - len(self._waiting)
 
     def take_in(self, requests: Sequence[Request]) -> None:
-        """Take requests in, in their order; their images may begin to move."""
+        """Take requests in, in their order; their samples may begin to move."""
         self._waiting.extend(requests)
         self._staging.add([request.sample for request in requests])
 
@@ -119,7 +125,7 @@ class Work:
         if stage < len(self._pools):
             self._pools[stage].decide(count)
         else:
-            self._answers.fetch(self._stages[stage].output_buffers()[self._router.heads[stage]], count)
+            self._answers.fetch(self._stages[stage].output_buffers()[self._answer.name], count)
 
     def answered(self) -> list[Request]:
         """Return the requests that are answered since the last call, without waiting."""
@@ -182,30 +188,29 @@ class Work:
         return out
 
 
-def staging_for(executable: Executable, images: np.ndarray) -> Staging:
-    """Return the staging of images [S, ...] into an engine's one input."""
-    spec = executable.input_specs[0]
-    buffer = executable.input_buffers()[spec.name]
-    images = np.ascontiguousarray(images.astype(spec.dtype))
-    if isinstance(buffer, np.ndarray):
-        return HostStaging(images, buffer)
-    return DeviceStaging(images, buffer, executable.stream)
+def staging_for(executable: Executable, samples: Mapping[str, np.ndarray]) -> Staging:
+    """Return the staging of samples, [S, ...] by name, into an engine's inputs."""
+    specs = executable.input_specs
+    typed = {spec.name: np.ascontiguousarray(samples[spec.name].astype(spec.dtype)) for spec in specs}
+    buffers = executable.input_buffers()
+    if executable.stream is None:
+        return HostStaging(typed, buffers)
+    return DeviceStaging(typed, buffers, executable.stream)
 
 
-def answers_for(executable: Executable, output: str, rows: int) -> Answers:
-    """Return the way of an engine's output [.., classes] to the host, `rows` at most."""
+def answers_for(executable: Executable, output: TensorSpec, rows: int) -> Answers:
+    """Return the way of an engine's output to the host, `rows` samples at most."""
     if executable.stream is None:
         return HostAnswers()
     import torch
 
-    spec = next(spec for spec in executable.output_specs if spec.name == output)
-    return DeviceAnswers(rows, spec.shape[1], getattr(torch, spec.dtype), executable.stream)
+    return DeviceAnswers(rows, output.shape[1:], getattr(torch, output.dtype), executable.stream)
 
 
 def batch_times_s(work: Work, size: int, count: int, sample_count: int) -> list[float]:
     """Return seconds from one batch's answers to the next one's, [count], where `size` requests always wait.
 
-    As in the server's loop, the next requests are taken in while a batch is in flight: where their images travel
+    As in the server's loop, the next requests are taken in while a batch is in flight: where their samples travel
     beside it, they cost what they cost under load. A network in stages answers in portions, so all its values
     are the mean over `size` answers.
     """

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from harness.engines import get
 from harness.engines.base import BuildPlan, Graph
@@ -17,6 +19,7 @@ from harness.measure.progress import Progress
 from harness.measure.verify import reference
 from harness.networks.data.labelled import Labelled, labelled
 from harness.sweep.plan import build_plan
+from harness.sweep.scenarios import scenario_of
 from harness.system.cache import Cache, NotCached
 from harness.system.errors import CellError
 from harness.techniques.arch.assembled import Network, network
@@ -190,10 +193,20 @@ def _build_cell(
         threads=int(dict(built[0].artifact.plan.options).get("threads", 0)),
         input_seed=plan.config.data.seed,
         labelled=data,
+        own_inputs=_own_inputs(plan, net),
         export_s=export_s,
         engine_s=sum(stage.seconds for stage in built),
         cache_hit=exports_hit and all(stage.hit for stage in built),
     )
+
+
+def _own_inputs(plan: QuartetPlan, net: Network) -> Mapping[str, np.ndarray] | None:
+    """Return what is timed or served where the author makes the inputs: no process with a clock runs that code."""
+    config, inputs = plan.config, net.stages[0].inputs
+    if inputs.make is None:
+        return None
+    served = config.scenario.sample_count if scenario_of(config).has_requests else 0
+    return inputs.arrays(max(config.batch_size, served), config.data.seed)
 
 
 def _stage_plan(plan: QuartetPlan, cell: CellPlan, net: Network, number: int, graph: Graph) -> BuildPlan:
@@ -210,13 +223,14 @@ def _watcher(progress: Progress, what: str) -> Callable[[str], None]:
 
 def _request(stage: Stage, cell: CellPlan, net: Network) -> ExportRequest:
     """Return how a stage is exported; what passes between two stages stays in the precision of the graph."""
-    outer = {net.stages[0].input_name, *net.router.heads}
-    names = (stage.input_name, *stage.output_names)
+    first, last = net.stages[0], net.stages[-1]
+    outer = {*first.inputs.names, *net.router.heads, *last.output_names}
+    names = (*stage.inputs.names, *stage.output_names)
     precision = cell.levels.precision
     fp32_io = () if cell.levels.native_io else tuple(name for name in names if name in outer)
     return ExportRequest(
-        input_name=stage.input_name,
-        input_shape=stage.input_shape,
+        inputs=stage.inputs.specs,
+        by_name=stage.inputs.by_name,
         output_names=stage.output_names,
         precision=precision,
         fp32_io=fp32_io if precision.converter else (),

@@ -36,17 +36,18 @@ if TYPE_CHECKING:
     from harness.report.figures import Picture
 
 Factory = Callable[..., "nn.Module"]
+Maker = Callable[..., Any]  # of a batch of inputs, given its size
 
 _FACTORIES = "factories"  # below cache.dir
 _TRACKED = re.compile(rb"[0-9a-f]{32}")  # how cloudpickle numbers classes, at random and anew for each definition
 _NEEDS_NO_QUOTES = re.compile(r"[\w./:@-]+", re.ASCII)
-_MODULE = '''"""The function {name} of a notebook or a script, as cloudpickle wrote it: see the file beside this one."""
+_MODULE = '''"""The function {name} of a notebook or a script, and what makes its inputs, as cloudpickle wrote them."""
 
 from pathlib import Path
 
 import cloudpickle
 
-{name} = cloudpickle.loads(Path(__file__).with_suffix(".pickle").read_bytes())
+{name}, inputs = cloudpickle.loads(Path(__file__).with_suffix(".pickle").read_bytes())
 '''
 
 
@@ -133,6 +134,7 @@ def run(
     model: str | Factory = "densenet121",
     arch: str | Sequence[Any] = "none",
     hw: str | Sequence[Any] = "none",
+    inputs: Maker | None = None,
     **options: Any,
 ) -> Sweep:
     """Measure a sweep here and now, as `python -m harness` would; return its results.
@@ -143,6 +145,9 @@ def run(
         arch: an architecture technique; a list is a grid of them, a tuple within it a stack: ["grouped", ("grouped",
             "low_rank")].
         hw: a hardware technique, a grid or a stack in the same way.
+        inputs: makes what the network takes: `inputs(batch_size)` returns a tensor, a tuple (in the order of the
+            parameters of `forward`) or a dict (by their names), the batch first; a parameter `seed` gets one. None:
+            what stands beside the function under that name, else square images.
         options: every option of the command line, groups as dictionaries: `batch_size=[1, 8]` (a grid),
             `engine="auto"`, `protocol={"budget_s": 10}`, `cache={"dir": "/tmp/cache"}`. An option of a group whose
             choice is named too has a dot: `**{"data": "image_folder", "data.path": "images"}`.
@@ -161,7 +166,8 @@ def run(
     from harness.system.interruption import Interruption
 
     quiet()
-    name = model if isinstance(model, str) else _importable(model, _cache_dir(options))
+    given = _function_of(model) if isinstance(model, str) and inputs is not None else model
+    name = given if isinstance(given, str) else _importable(given, _cache_dir(options), inputs)
     overrides = overrides_of({"model": name, "arch": arch, "hw": hw, **options})
     # not entered: a notebook's Ctrl-C is its own, and a second one must not end its kernel
     interruption = Interruption()
@@ -233,7 +239,17 @@ def _cache_dir(options: Mapping[str, Any]) -> Path:
     return Path(chosen or os.environ.get("HARNESS_CACHE") or CacheConfig().dir).expanduser().absolute()
 
 
-def _importable(factory: Factory, cache_dir: Path) -> str:
+def _function_of(name: str) -> Factory:
+    """Return the function that a `module:function` names; raise UserError for a name whose inputs are known."""
+    if ":" not in name:
+        raise UserError(f"inputs: model={name} takes images; give the function that makes your network, or its name.")
+    from harness.networks.own_code import named_function
+
+    factory: Factory = named_function(name)[0]
+    return factory
+
+
+def _importable(factory: Factory, cache_dir: Path, inputs: Maker | None = None) -> str:
     """Return `module:function` by which our processes find a factory; raise UserError where it can't travel."""
     import cloudpickle
 
@@ -241,11 +257,13 @@ def _importable(factory: Factory, cache_dir: Path) -> str:
         raise UserError(
             f"model={factory!r} is {type(factory).__name__}: give a name, or a function that returns a network."
         )
+    if inputs is not None and not callable(inputs):
+        raise UserError(f"inputs={inputs!r} is {type(inputs).__name__}: give a function of the batch size.")
     module, name = getattr(factory, "__module__", "__main__"), getattr(factory, "__qualname__", "")
-    if module != "__main__" and name and "<" not in name and _is_found(module, name, factory):
+    if inputs is None and module != "__main__" and name and "<" not in name and _is_found(module, name, factory):
         return f"{module}:{name}"
     try:
-        pickled = cloudpickle.dumps(factory)
+        pickled = cloudpickle.dumps((factory, inputs))
     except Exception as error:
         raise UserError(
             f"model: this function can't be sent to another process: {type(error).__name__}: {error}"

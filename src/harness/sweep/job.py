@@ -42,9 +42,9 @@ from harness.tracking.outbox import Outbox, RowLost, StartedRun, begin, hand_ove
 
 # what decides the numbers of a quartet; networks, techniques and engines are distinguished one by one
 _MEASURING = (
-    "harness.stats", "harness.networks.data", "harness.engines.export", "harness.measure", "harness.results.analyse",
-    "harness.results.accuracy", "harness.results.cells", "harness.results.record", "harness.results.roofline",
-    "harness.sweep.build", "harness.sweep.plan",
+    "harness.stats", "harness.networks.data", "harness.networks.inputs", "harness.engines.export", "harness.measure",
+    "harness.results.analyse", "harness.results.accuracy", "harness.results.cells", "harness.results.record",
+    "harness.results.roofline", "harness.sweep.build", "harness.sweep.plan",
 )  # fmt: skip
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _EXPLAINING = ("harness.results.why", "harness.engines.profiling")

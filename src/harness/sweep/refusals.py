@@ -21,6 +21,7 @@ from harness.sweep.command_line import Job
 from harness.sweep.job import PlannedJob
 from harness.sweep.plan import check_boundary, check_config, plan_quartet
 from harness.sweep.reasons import LeftOut, Reasons
+from harness.sweep.scenarios import scenario_of
 from harness.system.cache import SharedCache
 from harness.system.counts import counted
 from harness.system.errors import UserError
@@ -143,6 +144,7 @@ def check_architecture(config: HarnessConfig, checked: dict[str, nn.Module | Use
     """
     from harness import networks as models
     from harness.techniques import arch, hw
+    from harness.techniques.arch.stages import stages
 
     model = base_model(config)
     model_key = json.dumps(asdict(model))
@@ -154,6 +156,12 @@ def check_architecture(config: HarnessConfig, checked: dict[str, nn.Module | Use
 
     _once(checked, model_key + json.dumps(asdict(config.arch)), try_stack)
     hw.check_network(network, config)
+    outputs = stages(network)[-1].output_names
+    if len(outputs) > 1 and scenario_of(config).has_requests:
+        raise UserError(
+            f"scenario={config.scenario.name}: a request is answered with one tensor, and model={config.model.name} "
+            f"gives {', '.join(outputs)}; return one of them, or use scenario=fixed."
+        )
 
 
 def _once(found: dict[str, nn.Module | UserError], key: str, make: Callable[[], nn.Module]) -> nn.Module:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from harness.networks.inputs import image_inputs, one_tensor
 from harness.system.errors import UserError
 from harness.techniques.arch.stages import Router, Stage
 
@@ -100,9 +101,9 @@ def apply(model: nn.Module, options: Options) -> nn.Module:
             half, quarter = (side + 1) // 2, (side + 3) // 4
             first, second, last = self.router.heads
             return (
-                Stage("first", self.first, "input", (3, side, side), ("features16", first)),
-                Stage("second", self.second, "features16", (16, half, half), ("features32", second)),
-                Stage("third", self.third, "features32", (32, quarter, quarter), (last,)),
+                Stage("first", self.first, image_inputs(side), ("features16", first)),
+                Stage("second", self.second, one_tensor("features16", (16, half, half)), ("features32", second)),
+                Stage("third", self.third, one_tensor("features32", (32, quarter, quarter)), (last,)),
             )
 
     layers = list(copy.deepcopy(model).children())

@@ -161,7 +161,7 @@ def built_cell(monkeypatch, answers):
     plan = BuildPlan("eager", Graph(None, "", *spec, 1), None)
     artifact = SimpleNamespace(plan=plan)
     outputs = np.array(answers, np.float32)
-    expected = Expected(np.zeros((2, 2), np.float32), {"logits": outputs})
+    expected = Expected({"input": np.zeros((2, 2), np.float32)}, {"logits": outputs})
     found = NetworkOutputs({"logits": outputs}, outputs)
     monkeypatch.setattr("harness.commands.export.proof.answers_of", lambda *_: found)
     return SimpleNamespace(artifacts=(artifact,), expected=expected, router=ONE_STAGE)
@@ -192,4 +192,4 @@ def test_a_loader_that_needs_this_project_or_ends_otherwise_is_said(tmp_path):
     for text, says in (("import harness", "harness"), ("raise SystemExit('no GPU')", "no GPU"), ("", "status 0")):
         (tmp_path / "loader.py").write_text(text)
         with pytest.raises(CellError, match=says):
-            run_loader(tmp_path, "logits")
+            run_loader(tmp_path, ["logits"])

@@ -28,7 +28,8 @@ def test_the_pages_are_looked_through():
 
 @pytest.fixture
 def a_module_of_the_users(tmp_path, monkeypatch):
-    """`model=my_module:my_net` is looked for where one stands."""
+    """`model=my_module:my_net` is looked for where one stands, the pages' own examples in their folder."""
+    monkeypatch.syspath_prepend(REPOSITORY / "examples")
     (tmp_path / "my_module.py").write_text("def my_net():\n    raise AssertionError('composed, not built')\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)

@@ -105,8 +105,9 @@ def test_it_computes_what_the_network_computes_in_each_precision_and_says_where_
         (artifact,) = cell.artifacts
         with get(ENGINE).load(artifact, "cpu") as executable:
             found = []
-            for start in range(0, len(cell.expected.inputs), 2):
-                batch = cell.expected.inputs[start : start + 2].astype(executable.input_specs[0].dtype)
+            images = cell.expected.inputs["input"]
+            for start in range(0, len(images), 2):
+                batch = images[start : start + 2].astype(executable.input_specs[0].dtype)
                 executable.write_inputs({"input": batch})
                 executable.enqueue(len(batch))
                 found += list(executable.outputs(len(batch))["logits"])

@@ -11,7 +11,7 @@ import torch
 
 from harness import networks as models
 from harness.engines import get, names
-from harness.engines.eager.rebuild import stage_module
+from harness.engines.eager.rebuild import rebuilt_stage
 from harness.networks.identity import fingerprint
 from harness.system.errors import CellError, UserError
 from harness.techniques.arch.recipe import Recipe, rebuild
@@ -37,7 +37,7 @@ def test_it_computes_what_the_module_computes(grouped, images):
 
 
 def test_the_rebuilt_module_has_the_exported_weights_bit_for_bit(grouped, configured):
-    assert fingerprint(stage_module(grouped.artifacts[0])) == json.loads(grouped.recipe)["fingerprint"]
+    assert fingerprint(rebuilt_stage(grouped.artifacts[0]).module) == json.loads(grouped.recipe)["fingerprint"]
     assert fingerprint(models.build(configured().model)) != json.loads(grouped.recipe)["fingerprint"]
 
 
@@ -62,7 +62,7 @@ def test_weights_that_changed_between_build_and_load_end_the_cell(prepared, conf
     save(seed=1)
     _, cells = prepared(f"model.weights={path}")
     artifact = cells["baseline"].artifacts[0]
-    assert fingerprint(stage_module(artifact)) == json.loads(cells["baseline"].recipe)["fingerprint"]
+    assert fingerprint(rebuilt_stage(artifact).module) == json.loads(cells["baseline"].recipe)["fingerprint"]
     save(seed=2)
     with pytest.raises(CellError, match="weights differ from the exported ones"):
         get("eager").load(artifact, "cpu").__enter__()
@@ -106,7 +106,7 @@ def test_the_threads_of_the_plan_are_used(grouped):
 def test_a_stage_that_is_not_there_is_named(grouped):
     artifact = replace(grouped.artifacts[0], plan=replace(grouped.artifacts[0].plan, stage="stage9"))
     with pytest.raises(CellError, match="no stage 'stage9'"):
-        stage_module(artifact)
+        rebuilt_stage(artifact)
 
 
 def test_a_recipe_is_all_of_the_artifact(grouped, configured):

@@ -14,13 +14,14 @@ from torch import nn
 from harness import networks as models
 from harness.config import ModelConfig, arch_off
 from harness.engines.export import ExportRequest, export
+from harness.networks.inputs import one_tensor
 from harness.system.cache import Cache
 from harness.system.errors import CellError
 from harness.techniques.arch.assembled import network
 from harness.techniques.hw.fp16 import FP16
 
-WHOLE = ExportRequest("input", (3, 64, 64), ("logits",))
-HALF = ExportRequest("input", (3, 64, 64), ("logits",), FP16, fp32_io=("input", "logits"))
+WHOLE = ExportRequest(one_tensor("input", (3, 64, 64)).specs, ("logits",))
+HALF = ExportRequest(one_tensor("input", (3, 64, 64)).specs, ("logits",), FP16, fp32_io=("input", "logits"))
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,7 @@ def test_each_stage_of_an_early_exit_computes_what_eager_computes(configured, ca
     net = network(config.model, config.arch)
     values = images(3)
     for stage in net.stages:
-        request = ExportRequest(stage.input_name, stage.input_shape, stage.output_names)
+        request = ExportRequest(stage.inputs.specs, stage.output_names)
         graph, _, _ = export(stage.module, net.identity.exact, request, cache)
         with torch.inference_mode():
             expected = stage.module(torch.from_numpy(values))
@@ -96,7 +97,7 @@ def test_an_fp16_export_has_fp16_weights_and_fp32_inputs_and_outputs(half, tiny,
 
 
 def test_fp16_inputs_and_outputs_where_they_are_asked_for(tiny, cache):
-    asked = ExportRequest("input", (3, 64, 64), ("logits",), FP16, fp32_io=())
+    asked = ExportRequest(one_tensor("input", (3, 64, 64)).specs, ("logits",), FP16, fp32_io=())
     graph, _, _ = export(tiny.module, tiny.identity.exact, asked, cache)
     assert [spec.dtype for spec in (*graph.inputs, *graph.outputs)] == ["float16", "float16"]
 
@@ -151,7 +152,7 @@ def test_other_weights_structure_or_shapes_are_another_export(what, own_cache):
         nn.init.constant_(module[0].bias, bias)
         return module.eval()
 
-    request = ExportRequest("input", (3, 8, 8), ("logits",))
+    request = ExportRequest(one_tensor("input", (3, 8, 8)).specs, ("logits",))
     first, _, _ = export(layer(), "0", request, own_cache)
     module, fingerprint = layer(), "0"
     if what == "weights":
@@ -159,9 +160,9 @@ def test_other_weights_structure_or_shapes_are_another_export(what, own_cache):
     elif what == "structure":
         module = nn.Sequential(*layer(), nn.ReLU()).eval()
     elif what == "input":
-        request = ExportRequest("input", (3, 9, 9), ("logits",))
+        request = ExportRequest(one_tensor("input", (3, 9, 9)).specs, ("logits",))
     else:
-        request = ExportRequest("input", (3, 8, 8), ("answers",))
+        request = ExportRequest(one_tensor("input", (3, 8, 8)).specs, ("answers",))
     other, _, hit = export(module, fingerprint, request, own_cache)
     assert not hit
     assert other.path != first.path
@@ -176,7 +177,7 @@ def test_what_can_not_be_exported_is_one_line_and_leaves_nothing(tmp_path):
             return -images
 
     with pytest.raises(CellError, match=r"^export to ONNX failed: [^\n]+$"):
-        export(Undecided(), "0", ExportRequest("input", (3, 8, 8), ("logits",)), Cache(tmp_path))
+        export(Undecided(), "0", ExportRequest(one_tensor("input", (3, 8, 8)).specs, ("logits",)), Cache(tmp_path))
     assert not list(tmp_path.rglob("*.onnx"))
 
 
@@ -194,7 +195,7 @@ def test_a_failed_export_says_why_on_one_line_without_escapes_and_prints_nothing
             return forward(images)
 
     with pytest.raises(CellError, match=rf"^export to ONNX failed: .*{said}") as caught:
-        export(Net(), "0", ExportRequest("input", (3, 8, 8), ("logits",)), Cache(tmp_path))
+        export(Net(), "0", ExportRequest(one_tensor("input", (3, 8, 8)).specs, ("logits",)), Cache(tmp_path))
     assert str(caught.value).isprintable()  # one line, no escapes
     assert "step" not in str(caught.value)
     assert capfd.readouterr() == ("", "")
@@ -208,14 +209,14 @@ def test_a_batch_that_is_written_into_a_network_is_found_in_its_graph(tmp_path):
             return images.reshape(2, 3, 64).mean(2)
 
     with pytest.raises(CellError, match=r"^export to ONNX fixed the batch: input is \[2, 3, 8, 8\]"):
-        export(Pair(), "2", ExportRequest("input", (3, 8, 8), ("logits",)), Cache(tmp_path))
+        export(Pair(), "2", ExportRequest(one_tensor("input", (3, 8, 8)).specs, ("logits",)), Cache(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["masked", "enlarging", "eye", "coordinates"])
 def test_casts_of_a_network_become_fp16_as_the_rest_does(name, tmp_path, repository, monkeypatch):
     monkeypatch.syspath_prepend(str(repository / "tests"))
     network = models.build(ModelConfig(f"foreign_networks:{name}", image_size=32, num_classes=10))
-    request = ExportRequest("input", (3, 32, 32), ("logits",), FP16, ("input", "logits"))
+    request = ExportRequest(one_tensor("input", (3, 32, 32)).specs, ("logits",), FP16, ("input", "logits"))
     graph, _, _ = export(network, name, request, Cache(tmp_path))
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(5))
     answer, expected = run(graph.path, images.numpy())[0], network(images).numpy()
@@ -226,7 +227,7 @@ def test_a_graph_of_mixed_types_is_refused_where_it_is_made(tmp_path, monkeypatc
     """An engine would fail to load it, and be blamed."""
     monkeypatch.setattr("harness.techniques.hw.fp16._make_half", lambda graph, made: None)
     module = nn.Sequential(Sign(), nn.Flatten(), nn.Linear(48, 10)).eval()
-    request = ExportRequest("input", (3, 4, 4), ("logits",), FP16, ("input", "logits"))
+    request = ExportRequest(one_tensor("input", (3, 4, 4)).specs, ("logits",), FP16, ("input", "logits"))
     with pytest.raises(CellError, match=r"^conversion to fp16 gives an invalid graph: [^\n]*type"):
         export(module, "1", request, Cache(tmp_path))
 

@@ -172,7 +172,7 @@ def test_an_output_that_is_never_written_is_noticed(artifacts, images):
         executable.write_inputs({"input": images(2)})
         OnnxRuntimeExecutable.enqueue(executable)  # good results lie in the buffers now
         with pytest.raises(CellError, match="20 of 20 values of 'logits' are not finite or were never written"):
-            Runner((executable,), ONE_STAGE, 2).verify(images(2))
+            Runner((executable,), ONE_STAGE, 2).verify({"input": images(2)})
 
 
 def test_two_executables_of_one_artifact_do_not_share_buffers(artifacts, images):

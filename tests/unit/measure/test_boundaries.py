@@ -18,14 +18,14 @@ class Doubler:
 
     def __init__(self, gpu, host_ms=0.5, device_ms=2.0, uncapturable: str | None = None) -> None:
         self.stream = gpu.stream
-        self.input_buffer = torch.zeros(BATCH + 2, 3)  # room for two samples more than the batch has
-        self.result = torch.zeros(BATCH, 3)
+        self.input_buffers = {"input": torch.zeros(BATCH + 2, 3)}  # room for two samples more than the batch has
+        self.results = {"logits": torch.zeros(BATCH, 3)}
         self.host_ms, self.device_ms, self._uncapturable = host_ms, device_ms, uncapturable
         self.enqueued: list[str] = []
         self.on_replay = self.compute
 
     def compute(self) -> None:
-        torch.mul(self.input_buffer[:BATCH], 2, out=self.result)
+        torch.mul(self.input_buffers["input"][:BATCH], 2, out=self.results["logits"])
 
     def launch(self) -> None:
         self.enqueued.append("launch")
@@ -42,10 +42,10 @@ class Doubler:
         self.stream.synchronize()
 
     def poison(self) -> None:
-        self.result.fill_(float("nan"))
+        self.results["logits"].fill_(float("nan"))
 
-    def write(self, inputs: np.ndarray) -> None:
-        self.input_buffer[:BATCH] = torch.from_numpy(inputs)
+    def write(self, inputs) -> None:
+        self.input_buffers["input"][:BATCH] = torch.from_numpy(inputs["input"])
 
 
 def inputs(first: float) -> np.ndarray:
@@ -54,8 +54,8 @@ def inputs(first: float) -> np.ndarray:
 
 def bounded(gpu, **options) -> tuple[Doubler, Boundaries]:
     runner = Doubler(gpu, **options)
-    runner.write(inputs(1.0))
-    return runner, Boundaries(runner, inputs(1.0))
+    runner.write({"input": inputs(1.0)})
+    return runner, Boundaries(runner, {"input": inputs(1.0)})
 
 
 def test_a_cell_on_a_cpu_has_the_wall_alone():
@@ -100,18 +100,18 @@ def test_device_time_is_of_replays_and_the_walls_of_launches(gpu):
 
 def test_end_to_end_takes_the_batch_from_the_host_and_brings_the_answers_back(gpu):
     runner, boundaries = bounded(gpu)
-    runner.input_buffer.zero_()  # what the device has is not what counts
+    runner.input_buffers["input"].zero_()  # what the device has is not what counts
     boundaries.slice("end_to_end", 0, 0.001)
-    np.testing.assert_array_equal(boundaries._host_output, 2 * inputs(1.0))
+    np.testing.assert_array_equal(boundaries._host_outputs["logits"], 2 * inputs(1.0))
 
 
 def test_other_inputs_reach_every_boundary(gpu):
     runner, boundaries = bounded(gpu)
-    boundaries.feed(inputs(50.0))
+    boundaries.feed({"input": inputs(50.0)})
     boundaries.slice("wall", 0, 0.001)
-    np.testing.assert_array_equal(runner.result, 2 * inputs(50.0))
+    np.testing.assert_array_equal(runner.results["logits"], 2 * inputs(50.0))
     boundaries.slice("end_to_end", 0, 0.001)
-    np.testing.assert_array_equal(boundaries._host_output, 2 * inputs(50.0))
+    np.testing.assert_array_equal(boundaries._host_outputs["logits"], 2 * inputs(50.0))
 
 
 def test_without_a_capture_events_time_the_device_where_the_queue_never_runs_dry(gpu):
@@ -141,33 +141,33 @@ def test_the_probe_begins_with_an_empty_queue_and_a_batch_that_is_not_counted(gp
 
 def test_a_replay_that_computes_something_else_has_no_time(gpu):
     runner = Doubler(gpu)
-    runner.write(inputs(1.0))
-    runner.on_replay = lambda: torch.mul(runner.input_buffer[:BATCH], 2.1, out=runner.result)
+    runner.write({"input": inputs(1.0)})
+    runner.on_replay = lambda: torch.mul(runner.input_buffers["input"][:BATCH], 2.1, out=runner.results["logits"])
     with pytest.raises(CellError, match=r"a captured graph's outputs differ from a launch's by 1\.2$"):
-        Boundaries(runner, inputs(1.0))
+        Boundaries(runner, {"input": inputs(1.0)})
 
 
 def test_a_replay_that_writes_nothing_into_poisoned_outputs_has_no_time(gpu):
     runner = Doubler(gpu)
-    runner.write(inputs(1.0))
+    runner.write({"input": inputs(1.0)})
     runner.on_replay = lambda: None  # the last launch's answers would pass for its own
     with pytest.raises(CellError, match="outputs differ from a launch's by nan"):
-        Boundaries(runner, inputs(1.0))
+        Boundaries(runner, {"input": inputs(1.0)})
 
 
 @pytest.mark.parametrize(("off", "passes"), [(0.9, True), (1.1, False)])
 def test_a_replay_may_round_otherwise_within_its_tolerance_of_the_largest_output(gpu, off, passes):
     runner = Doubler(gpu)
-    runner.write(inputs(1.0))
+    runner.write({"input": inputs(1.0)})
     largest = 2.0 * float(inputs(1.0).max())
 
     def rounds_otherwise() -> None:
         runner.compute()
-        runner.result[0, 0] += off * REPLAY_TOLERANCE * largest
+        runner.results["logits"][0, 0] += off * REPLAY_TOLERANCE * largest
 
     runner.on_replay = rounds_otherwise
     if passes:
-        assert "device" in Boundaries(runner, inputs(1.0)).names
+        assert "device" in Boundaries(runner, {"input": inputs(1.0)}).names
     else:
         with pytest.raises(CellError, match="outputs differ from a launch's"):
-            Boundaries(runner, inputs(1.0))
+            Boundaries(runner, {"input": inputs(1.0)})

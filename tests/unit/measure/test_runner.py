@@ -52,10 +52,10 @@ def test_who_leaves_has_the_exits_answer_and_who_stays_the_networks_in_the_sampl
     early, last = heads(cell, inputs)
     leaving = np.argsort(-confidence(early), kind="stable")[:2]
     staying = np.setdiff1d(np.arange(BATCH), leaving)
-    runner.write(inputs)
+    runner.write({"input": inputs})
     runner.launch()
     runner.wait()
-    final = np.array(runner.result)
+    final = np.array(runner.results["logits"])
     np.testing.assert_allclose(final[leaving], early[leaving], rtol=0, atol=1e-5)
     np.testing.assert_allclose(final[staying], last[staying], rtol=0, atol=1e-5)
     assert np.abs(early - last).max() > 0.01  # the two heads do differ, so the above tells them apart
@@ -64,12 +64,12 @@ def test_who_leaves_has_the_exits_answer_and_who_stays_the_networks_in_the_sampl
 def test_another_batch_has_nothing_of_the_one_before(cell, runner, images):
     for seed in (1, 2):
         inputs = images(BATCH, seed)
-        runner.write(inputs)
+        runner.write({"input": inputs})
         runner.launch()
         runner.wait()
     with torch.inference_mode():
         expected = rebuild(cell.recipe)(torch.from_numpy(inputs)).numpy()
-    np.testing.assert_allclose(np.array(runner.result), expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(np.array(runner.results["logits"]), expected, rtol=0, atol=1e-5)
 
 
 def test_samples_keep_their_answers_when_the_batch_is_reordered(runner, images):
@@ -77,17 +77,17 @@ def test_samples_keep_their_answers_when_the_batch_is_reordered(runner, images):
     order = np.array([3, 0, 5, 1, 4, 2])
     results = []
     for batch in (inputs, inputs[order]):
-        runner.write(batch)
+        runner.write({"input": batch})
         runner.launch()
         runner.wait()
-        results.append(np.array(runner.result))
+        results.append(np.array(runner.results["logits"]))
     np.testing.assert_allclose(results[1], results[0][order], rtol=0, atol=1e-5)
 
 
 def test_verification_gives_both_heads_for_all_samples_and_an_exact_share_of_exits(cell, runner, images):
     inputs = images(BATCH)
     early, last = heads(cell, inputs)
-    found = runner.verify(inputs)
+    found = runner.verify({"input": inputs})
     np.testing.assert_allclose(found.heads["exit_logits"], early, rtol=0, atol=1e-5)
     np.testing.assert_allclose(found.heads["logits"], last, rtol=0, atol=1e-5)
     assert (found.left_after == 0).sum() == 2
@@ -95,14 +95,14 @@ def test_verification_gives_both_heads_for_all_samples_and_an_exact_share_of_exi
 
 
 def test_a_run_of_verification_does_not_stay_in_the_way_of_timed_ones(cell, runner, images):
-    runner.verify(images(BATCH, seed=1))
+    runner.verify({"input": images(BATCH, seed=1)})
     inputs = images(BATCH, seed=2)
-    runner.write(inputs)
+    runner.write({"input": inputs})
     runner.launch()
     runner.wait()
     with torch.inference_mode():
         expected = rebuild(cell.recipe)(torch.from_numpy(inputs)).numpy()
-    np.testing.assert_allclose(np.array(runner.result), expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(np.array(runner.results["logits"]), expected, rtol=0, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def roomy(prepared):
 def verified(cell, policy: ExitPolicy, inputs: np.ndarray):
     with ExitStack() as stack:
         executables = tuple(stack.enter_context(get("eager").load(artifact, "cpu")) for artifact in cell.artifacts)
-        return Runner(executables, policy, BATCH).verify(inputs)
+        return Runner(executables, policy, BATCH).verify({"input": inputs})
 
 
 @pytest.mark.parametrize(("share", "leave"), [(0.0, 0), (0.5, 3), (1.0, 6)])
@@ -144,21 +144,21 @@ def test_a_whole_network_gives_the_batch_that_was_written(prepared, images):
         expected = rebuild(cell.recipe)(torch.from_numpy(inputs)).numpy()
     with get("onnxruntime").load(cell.artifacts[0], "cpu") as executable:
         runner = Runner((executable,), ONE_STAGE, 2)
-        found = runner.verify(inputs)
+        found = runner.verify({"input": inputs})
         np.testing.assert_allclose(found.final, expected, rtol=0, atol=1e-5)
-        runner.write(inputs[::-1].copy())
+        runner.write({"input": inputs[::-1].copy()})
         runner.launch()
         runner.wait()
-        np.testing.assert_allclose(np.array(runner.result), expected[::-1], rtol=0, atol=1e-5)
+        np.testing.assert_allclose(np.array(runner.results["logits"]), expected[::-1], rtol=0, atol=1e-5)
 
 
 def test_what_is_poisoned_is_every_stages_output_and_the_result(runner, images):
-    runner.write(images(4))
+    runner.write({"input": images(4)})
     runner.launch()
     runner.wait()
-    assert np.isfinite(runner.result).all()
+    assert np.isfinite(runner.results["logits"]).all()
     runner.poison()
-    assert np.isnan(runner.result).all()
+    assert np.isnan(runner.results["logits"]).all()
     for stage in runner._stages:
         assert all(np.isnan(buffer).all() for buffer in stage.output_buffers().values())
 
@@ -168,10 +168,10 @@ def test_a_second_stage_that_writes_nothing_is_noticed(cells, images):
     with ExitStack() as stack:
         executables = [stack.enter_context(get("onnxruntime").load(one, "cpu")) for one in cell.artifacts]
         runner = Runner(tuple(executables), cell.router, BATCH)
-        runner.verify(images(BATCH))
+        runner.verify({"input": images(BATCH)})
         executables[1].enqueue = lambda batch_size=None: None  # an engine that lost its work
         with pytest.raises(CellError, match="values of 'logits' are not finite or were never written"):
-            runner.verify(images(BATCH))
+            runner.verify({"input": images(BATCH)})
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["NCHW", "NHWC"])

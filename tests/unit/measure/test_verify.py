@@ -19,7 +19,7 @@ LOGITS = RNG.standard_normal((8, 10)).astype(np.float32)
 EXIT_LOGITS = RNG.standard_normal((8, 10)).astype(np.float32)
 EXITED = np.arange(8) % 2 == 0
 LEFT_AFTER = np.where(EXITED, 0, 1)
-INPUTS = np.zeros((8, 3, 4, 4), dtype=np.float32)
+INPUTS = {"input": np.zeros((8, 3, 4, 4), dtype=np.float32)}
 
 WHOLE = Expected(INPUTS, {"logits": LOGITS})
 EXITING = Expected(INPUTS, {"exit_logits": EXIT_LOGITS, "logits": LOGITS}, LEFT_AFTER, ExitPolicy("share", 0.5))
@@ -124,7 +124,7 @@ def test_top1_agreement_is_the_share_of_samples_with_the_same_answer():
     reference[:, 0], reference[:, 1] = 1.0, 0.999
     got = reference.copy()
     got[0, 1] = 1.001
-    expected = Expected(INPUTS[:4], {"logits": reference})
+    expected = Expected(INPUTS, {"logits": reference})
     assert compare(whole(got), expected, FP16).top1_agreement == 0.75
 
 

@@ -20,6 +20,7 @@ from harness.measure.cell import Turn
 from harness.measure.coordinator import workers
 from harness.measure.worker import CellCommands, timed_batches
 from harness.networks.data.labelled import labelled
+from harness.networks.inputs import image_inputs
 from harness.system.errors import CellError
 
 
@@ -32,14 +33,14 @@ class Showing(CellCommands):
     """A cell that shows what its next batch will read."""
 
     def shown(self, _) -> np.ndarray:
-        return np.array(self._runner.input_buffer)
+        return np.array(self._runner.input_buffers["input"])
 
 
 def test_on_labelled_images_a_visit_has_the_batch_that_its_block_says_and_begins_anew_after_the_last(spec, cache):
     model = ModelConfig(name="densenet_tiny", image_size=64, num_classes=10)
     images = labelled(model, DataConfig(name="digits"), cache)
     spec = replace(spec, labelled=images)
-    count = len(timed_batches(spec, (3, 64, 64)))
+    count = len(timed_batches(spec, image_inputs(64).specs))
     with workers([spec], Showing) as handles:
         cell = handles["baseline"]
         cell.ask("load")
@@ -48,7 +49,7 @@ def test_on_labelled_images_a_visit_has_the_batch_that_its_block_says_and_begins
             cell.ask("slice", Turn(("wall",), 0, 0.0, block))
             cell.ask("slice", Turn(("wall",), 0, 0.0, block))  # a cell of several quartets is visited again
             seen.append(cell.ask("shown"))
-    expected = timed_batches(spec, (3, 64, 64))
+    expected = [batch["input"] for batch in timed_batches(spec, image_inputs(64).specs)]
     assert count > 2
     np.testing.assert_array_equal(seen, [*expected, expected[0]])
 

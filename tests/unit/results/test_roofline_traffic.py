@@ -88,7 +88,7 @@ def test_the_graph_has_the_work_that_pytorch_counts(configured, cache, arch):
     config = configured(f"arch={arch}")
     net = network(config.model, config.arch)
     for stage, cost in zip(net.stages, net.accounting.stages, strict=True):
-        request = ExportRequest(stage.input_name, stage.input_shape, stage.output_names)
+        request = ExportRequest(stage.inputs.specs, stage.output_names)
         found = count(export(stage.module, net.fingerprint, request, cache)[0].path)
         assert found.flop == pytest.approx(2e9 * cost.gmacs, rel=1e-12)
 
@@ -99,10 +99,16 @@ def test_densenet121_moves_43_7_mb_an_image_in_half_precision(cache):
     (job,) = compose_jobs(["model=densenet121"])
     net = network(job.config.model, job.config.arch)
     (whole,) = net.stages
-    outer = (whole.input_name, *whole.output_names)
+    outer = (*whole.inputs.names, *whole.output_names)
     full, half = (
-        count(export(whole.module, net.fingerprint, ExportRequest(*names, precision, keep), cache)[0].path)
-        for names in [(whole.input_name, whole.input_shape, whole.output_names)]
+        count(
+            export(
+                whole.module,
+                net.fingerprint,
+                ExportRequest(whole.inputs.specs, whole.output_names, precision, keep),
+                cache,
+            )[0].path
+        )
         for precision, keep in ((FP32, ()), (FP16, outer))
     )
     assert full.flop == half.flop == 2 * 2_834_161_664 == pytest.approx(2e9 * net.accounting.gmacs, rel=1e-12)

@@ -22,7 +22,7 @@ SHORT = {"percentile": 90.0, "slo_ms": 100.0, "min_duration_s": 1.0, "max_durati
 
 
 def work_of(engine, numbers, policy) -> Work:
-    return Work((engine,), (policy,), ONE_STAGE, numbers)
+    return Work((engine,), (policy,), ONE_STAGE, {"input": numbers})
 
 
 @pytest.fixture(scope="module")

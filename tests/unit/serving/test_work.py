@@ -65,7 +65,7 @@ def calibrated(first) -> ExitPolicy:
 
 def test_a_request_gets_the_answer_of_its_own_image_in_batches_of_any_size(whole):
     _, _, (engine,) = whole
-    work = Work((engine,), (BatchPolicy(8),), ONE_STAGE, IMAGES)
+    work = Work((engine,), (BatchPolicy(8),), ONE_STAGE, {"input": IMAGES})
     requests = serve_all(work, [[0], [1, 2, 3], [9, 8, 7, 6, 5], [4], list(range(10, 18)), list(range(18, 24))])
     expected = plain(engine, IMAGES)
     for request in requests:
@@ -75,7 +75,7 @@ def test_a_request_gets_the_answer_of_its_own_image_in_batches_of_any_size(whole
 
 def test_a_dropped_request_leaves_nothing_behind_for_the_next_one(whole):
     _, _, (engine,) = whole
-    work = Work((engine,), (BatchPolicy(8, max_queue_delay_us=10**9),), ONE_STAGE, IMAGES)
+    work = Work((engine,), (BatchPolicy(8, max_queue_delay_us=10**9),), ONE_STAGE, {"input": IMAGES})
     work.take_in([Request(0, 0, time.perf_counter()), Request(1, 1, time.perf_counter())])
     assert work.start(flush=False) > 900
     assert [one.query_id for one in work.drop()] == [0, 1]
@@ -86,7 +86,7 @@ def test_a_dropped_request_leaves_nothing_behind_for_the_next_one(whole):
 def test_who_is_sure_leaves_early_and_the_others_get_the_last_head(two_stages):
     _, _, (first, second) = two_stages
     exits = calibrated(first)
-    work = Work((first, second), (BatchPolicy(8), BatchPolicy(4, 10**6)), exits, IMAGES)
+    work = Work((first, second), (BatchPolicy(8), BatchPolicy(4, 10**6)), exits, {"input": IMAGES})
     requests = serve_all(work, [list(range(start, start + 6)) for start in (0, 6, 12, 18)])
     early = plain(first, IMAGES)
     late = plain(second, np.stack([one["features"] for one in early]))
@@ -101,7 +101,7 @@ def test_who_is_sure_leaves_early_and_the_others_get_the_last_head(two_stages):
 def test_a_second_stage_is_filled_with_survivors_of_several_first_ones(two_stages):
     _, _, (first, second) = two_stages
     nobody = ExitPolicy("threshold", 0.0, float("inf"))
-    work = Work((first, second), (BatchPolicy(2), BatchPolicy(4, 10**7)), nobody, IMAGES)
+    work = Work((first, second), (BatchPolicy(2), BatchPolicy(4, 10**7)), nobody, {"input": IMAGES})
     requests = [Request(sample, sample, time.perf_counter()) for sample in range(8)]
 
     def step() -> None:
@@ -123,7 +123,7 @@ def test_a_second_stage_is_filled_with_survivors_of_several_first_ones(two_stage
 def test_the_bounds_of_a_router_are_everybody_and_nobody(two_stages, all_leave, second_stages):
     _, _, (first, second) = two_stages
     bound = Bound(calibrated(first), all_leave)
-    work = Work((first, second), (BatchPolicy(8), BatchPolicy(4, 0)), bound, IMAGES)
+    work = Work((first, second), (BatchPolicy(8), BatchPolicy(4, 0)), bound, {"input": IMAGES})
     requests = serve_all(work, [list(range(start, start + 8)) for start in (0, 8, 16)])
     work.start(flush=True)
     assert sum(run.requests for run in work.runs if run.stage == 2) == second_stages

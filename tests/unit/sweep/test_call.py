@@ -151,3 +151,31 @@ def test_what_is_wrong_is_an_error_of_one_line_before_any_work(tmp_path, monkeyp
     with pytest.raises(UserError, match=r"unknown option protocol\.budgets"):
         call.run("densenet_tiny", hw="fusion", protocol={"budgets": 3})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_inputs_travel_with_a_function_and_make_another_network_of_it(places):
+    import torch
+
+    from harness.networks.registry import spec
+    from slim_networks import vit
+
+    def ones(batch_size):
+        return torch.ones(batch_size, 3, 32, 32)
+
+    named = call._importable(vit, places, ones)
+    assert torch.equal(spec(named).inputs(2), ones(2))
+    assert named == call._importable(vit, places, ones)
+    assert named != call._importable(vit, places, lambda batch_size: 2 * ones(batch_size))
+    assert call._importable(call._function_of("slim_networks:vit"), places, ones) == named
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"model": "resnet50", "inputs": len}, "inputs: model=resnet50 takes images; give the function that makes"),
+        ({"model": dict, "inputs": [1]}, r"inputs=\[1\] is list: give a function of the batch size"),
+    ],
+)
+def test_inputs_that_belong_to_no_function_are_refused(places, given, said):
+    with pytest.raises(UserError, match=said):
+        call.run(**given)

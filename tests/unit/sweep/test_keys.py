@@ -14,6 +14,7 @@ from harness.engines import build
 from harness.engines.base import BuildPlan, Graph
 from harness.engines.build import artifact_key
 from harness.engines.export import ExportRequest, export_key
+from harness.networks.inputs import one_tensor
 from harness.sweep import job
 from harness.sweep.job import quartet_key
 from harness.techniques.arch.assembled import network
@@ -51,6 +52,7 @@ EDITS = {
     "engines/tensorrt/builder.py": set(),
     "techniques/arch/grouped.py": {"export grouped", *QUARTETS},
     "techniques/arch/low_rank.py": set(),
+    "networks/inputs.py": QUARTETS,
     "measure/clocks.py": QUARTETS,
     "stats/interaction.py": QUARTETS,
     "results/accuracy.py": QUARTETS,
@@ -103,7 +105,7 @@ def keys(copied, configured, plans):
         job._room_digest.cache_clear()
         found = {}
         for name, net in networks.items():
-            request = ExportRequest("input", (3, 64, 64), ("logits",))
+            request = ExportRequest(one_tensor("input", (3, 64, 64)).specs, ("logits",))
             found[name] = export_key(net.module, identity_of(net.recipe, net.module).exact, request)
             if name == "export":
                 half = replace(request, precision=FP16)

@@ -13,6 +13,7 @@ from harness.config import arch_off
 from harness.engines.export import ExportRequest, export, export_key
 from harness.measure import verify
 from harness.measure.verify import reference
+from harness.networks.inputs import one_tensor
 from harness.sweep.job import quartet_key
 from harness.system.cache import Cache
 from harness.system.errors import CellError
@@ -47,13 +48,17 @@ FILES = {
     "edited_two.py": "from edited_net import Net\nfrom edited_settings import TIMES\n\n\n"
     "def net(num_classes):\n    return Net(num_classes, TIMES)\n",
     "edited_settings.py": "TIMES = 1\n",
+    "edited_own.py": "from edited_net import Net\nfrom edited_own_inputs import inputs\n\n\n"
+    "def net(num_classes):\n    return Net(num_classes, 1)\n",
+    "edited_own_inputs.py": "import torch\nLEAST = 0\n\n\n"
+    "def inputs(size):\n    return torch.rand(size, 3, 64, 64) + LEAST\n",
     "edited_json.py": "import json\nfrom edited_net import Net\n\n\ndef net(num_classes):\n"
     "    with open('edited.json') as settings:\n        return Net(num_classes, json.load(settings))\n",
     "edited.json": "1",
     "edited_counted.py": "from edited_net import Net\nmade = []\n\n\ndef net(num_classes):\n    made.append(1)\n"
     "    found = Net(num_classes)\n    found.number = len(made)\n    return found\n",
 }
-REQUEST = ExportRequest("input", (3, 64, 64), ("logits",))
+REQUEST = ExportRequest(one_tensor("input", (3, 64, 64)).specs, ("logits",))
 
 
 @pytest.fixture(autouse=True)
@@ -104,6 +109,7 @@ def key_of_export(config):
         ("edited_two:net", "edited_settings.py", "TIMES = 1", "TIMES = 100"),
         ("edited_json:net", "edited.json", "1", "100"),
         ("edited_entry:net", "edited_net.py", "dim=1", "dim=2"),
+        ("edited_own:net", "edited_own_inputs.py", "LEAST = 0", "LEAST = 1"),
     ],
 )
 def test_an_edited_network_has_another_export_reference_and_quartet(named, planned, edit, name, file, old, new):

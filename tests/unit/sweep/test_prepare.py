@@ -42,14 +42,14 @@ def test_another_batch_seed_or_size_of_image_is_another_reference(configured, co
     ]
     found = [reference(network(one.model, one.arch), one) for one in (config, *others)]
     assert len(counted) == 4
-    assert found[3].inputs.shape == (2, 3, 96, 96)  # the same weights, other images
+    assert found[3].inputs["input"].shape == (2, 3, 96, 96)  # the same weights, other images
 
 
 def test_trained_on_images_a_network_is_verified_on_validation_images(configured, cache):
     config = configured("data=digits", "model.image_size=32", "batch_size=3")
     net, data = network(config.model, config.arch), labelled(config.model, config.data, cache)
     found = reference(net, config, data)
-    np.testing.assert_array_equal(found.inputs, data.validation.batch(np.arange(3)))
+    np.testing.assert_array_equal(found.inputs["input"], data.validation.batch(np.arange(3)))
     assert reference(net, config) is not found
 
 

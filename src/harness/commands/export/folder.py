@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.engines import get
-from harness.engines.base import TakenAway, TensorSpec
+from harness.engines.base import TakenAway
 from harness.engines.loaders import loader_text
 from harness.measure.cell import Cell, QuartetPlan
+from harness.networks.inputs import TensorSpec
 from harness.results.headline import headline_of
 from harness.stats.roles import prefix_of
 from harness.system.errors import CellError
@@ -73,7 +74,7 @@ def _stage(cell: Cell, number: int, taken: TakenAway, place: str, graph: str) ->
         "graph_sha256": plan.graph.sha256,
         "engine": engine,
         "runs": engine or f"{place}/{graph}",
-        "head": cell.router.heads[number],
+        "head": cell.router.heads[number] if len(cell.artifacts) > 1 else plan.graph.outputs[0].name,
         "inputs": [_tensor(spec) for spec in plan.graph.inputs],
         "outputs": [_tensor(spec) for spec in plan.graph.outputs],
         "batch": _batch(cell, number),
@@ -101,12 +102,12 @@ def _about(
     """Return model.json."""
     machine, row = environment(), quartet.row
     headline = headline_of(row)
-    last = next(spec for spec in stages[-1]["outputs"] if spec["name"] == stages[-1]["head"])
+    last = [spec for spec in stages[-1]["outputs"] if len(stages) == 1 or spec["name"] == stages[-1]["head"]]
     first_plan = cell.artifacts[0].plan
     return {
         "format": FORMAT,
         "inputs": stages[0]["inputs"],
-        "outputs": [last],
+        "outputs": last,
         "precision": first_plan.arithmetic.name,
         "batch": _batch(cell, 0),
         "stages": stages,

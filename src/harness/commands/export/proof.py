@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,16 +37,21 @@ def prove(folder: Path, cell: Cell, settings: ProtocolConfig) -> float:
     assert cell.expected is not None
     outputs = answers_of(cell, settings)
     compare(outputs, cell.expected, cell.artifacts[0].plan.arithmetic)
-    spec = cell.artifacts[0].plan.graph.inputs[0]
-    _save(folder / CHECK_INPUTS, {spec.name: cell.expected.inputs.astype(spec.dtype)})
-    head = cell.router.heads[-1]
-    _save(folder / CHECK_OUTPUTS, {head: outputs.final})
-    answers = run_loader(folder, head)
-    if answers.shape != outputs.final.shape:
-        raise CellError(f"the loader's answers have shape {answers.shape}, the cell's {outputs.final.shape}.")
-    scale = float(np.abs(outputs.final).max()) or 1.0
-    each = np.abs(answers.astype(np.float32) - outputs.final).max(axis=tuple(range(1, answers.ndim))) / scale
+    inputs = cell.expected.inputs
+    _save(folder / CHECK_INPUTS, {s.name: inputs[s.name].astype(s.dtype) for s in cell.artifacts[0].plan.graph.inputs})
+    given = outputs.heads if len(cell.artifacts) == 1 else {cell.router.heads[-1]: outputs.final}
+    _save(folder / CHECK_OUTPUTS, given)
+    answers = run_loader(folder, list(given))
     tolerance = cell.artifacts[0].plan.arithmetic.tolerance
+    return max(_difference(answers[name], expected, tolerance) for name, expected in given.items())
+
+
+def _difference(answers: np.ndarray, expected: np.ndarray, tolerance: float) -> float:
+    """Return the largest difference of one output, as a share of its range; raise CellError above the tolerance."""
+    if answers.shape != expected.shape:
+        raise CellError(f"the loader's answers have shape {answers.shape}, the cell's {expected.shape}.")
+    scale = float(np.abs(expected).max()) or 1.0
+    each = np.abs(answers.astype(np.float32) - expected).max(axis=tuple(range(1, answers.ndim))) / scale
     if not (each <= tolerance).all():  # so that NaN is wrong, too
         wrong = int((~(each <= tolerance)).sum())
         raise CellError(
@@ -71,7 +76,7 @@ def answers_of(cell: Cell, settings: ProtocolConfig) -> NetworkOutputs:
     return found
 
 
-def run_loader(folder: Path, output: str, timeout_s: float = 600.0) -> np.ndarray:
+def run_loader(folder: Path, outputs: Sequence[str], timeout_s: float = 600.0) -> dict[str, np.ndarray]:
     """Return what the loader of a folder answers to the check's inputs; raise CellError with what it says instead."""
     written = folder / ".answers.npz"
     command = [sys.executable, "-c", _ALONE, LOADER, CHECK_INPUTS, written.name]
@@ -81,8 +86,7 @@ def run_loader(folder: Path, output: str, timeout_s: float = 600.0) -> np.ndarra
             lines = [line for line in done.stderr.splitlines() if line.strip()]
             raise CellError(f"the loader can't run: {lines[-1][:300] if lines else f'status {done.returncode}'}")
         with np.load(written) as found:
-            answers: np.ndarray = found[output]
-        return answers
+            return {name: found[name] for name in outputs}
     except subprocess.TimeoutExpired:
         raise CellError(f"the loader did not end within {timeout_s:g} s.") from None
     finally:

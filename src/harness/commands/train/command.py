@@ -197,13 +197,14 @@ def _check_answers(network: nn.Module, model: ModelConfig, batch_size: int) -> N
     import torch
 
     from harness.networks.first_run import described
-    from harness.networks.shapes import copied, sample_images
+    from harness.networks.inputs import image_inputs
+    from harness.networks.shapes import copied
 
     side = model.image_size
     learning = copied(network, own_weights=False).train()
     try:
         with torch.no_grad():
-            answer = learning(sample_images(batch_size, (3, side, side)))
+            answer = learning(*image_inputs(side).tensors(batch_size))
     except Exception as error:  # whatever somebody's code does in training
         raise UserError(
             f"model={model.name} can't be run in training on images [{batch_size}, 3, {side}, {side}]: "

@@ -215,7 +215,7 @@ def test(network: nn.Module, images: LabelledImages, device: str) -> dict[str, S
     right: dict[str, list[torch.Tensor]] = {}
     with torch.inference_mode(), without_tf32():
         for batch, labels in Batches(images, device).in_order(64):
-            for name, logits in all_heads(parts, batch).items():
+            for name, logits in all_heads(parts, (batch,)).items():
                 right.setdefault(name, []).append((logits.argmax(dim=1) == labels).cpu())
     return {name: share(torch.cat(found).numpy()) for name, found in right.items()}
 

@@ -130,7 +130,7 @@ class Trainer:
             if self.teacher is not None:
                 with torch.no_grad():
                     softened = self.teacher(images)
-            loss = loss_of(all_heads(self.parts, images), labels, softened, self.lesson.options)
+            loss = loss_of(all_heads(self.parts, (images,)), labels, softened, self.lesson.options)
         self.optimiser.zero_grad(set_to_none=True)
         self._scaler.scale(loss).backward()
         self._scaler.step(self.optimiser)
@@ -151,7 +151,7 @@ def validate(
     with torch.inference_mode():
         for images, labels in lesson.validation.in_order(lesson.options.batch_size):
             with _autocast(lesson.device, dtype):
-                heads = all_heads(parts, images)
+                heads = all_heads(parts, (images,))
             lost += loss_of(heads, labels, None, lesson.options) * len(labels)
             for name, logits in heads.items():
                 right[name] = right.get(name, 0) + (logits.argmax(dim=1) == labels).sum()

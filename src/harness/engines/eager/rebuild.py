@@ -8,12 +8,12 @@ from harness.engines.base import Artifact
 from harness.system.errors import CellError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from harness.techniques.arch.stages import Stage
 
 RECIPE_FILE = "recipe.json"
 
 
-def stage_module(artifact: Artifact) -> nn.Module:
+def rebuilt_stage(artifact: Artifact) -> Stage:
     """Rebuild the stage an artifact names; raise CellError if it is not the network that was exported."""
     from harness.techniques.arch.recipe import rebuild
     from harness.techniques.arch.stages import stages
@@ -21,5 +21,6 @@ def stage_module(artifact: Artifact) -> nn.Module:
     network = rebuild((artifact.path / RECIPE_FILE).read_text())
     for stage in stages(network):
         if stage.name == artifact.plan.stage:
-            return stage.module.eval()
+            stage.module.eval()
+            return stage
     raise CellError(f"the rebuilt network has no stage {artifact.plan.stage!r}")

@@ -9,9 +9,10 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from harness.engines.base import Artifact, TensorSpec
+from harness.engines.base import Artifact
 from harness.engines.cuda_graphs import kernel_nodes, process_stream, try_record
-from harness.engines.eager.rebuild import stage_module
+from harness.engines.eager.rebuild import rebuilt_stage
+from harness.networks.inputs import TensorSpec
 from harness.techniques.levels import BatchProfile, check_batch
 
 Transform = Callable[[torch.nn.Module], Callable[..., Any]]
@@ -45,7 +46,8 @@ class ModuleExecutable:
         if self._device == "cuda":
             self.stream = process_stream()
             torch.backends.cudnn.benchmark = bool(options.get("cudnn_benchmark"))
-        self._module = stage_module(self._artifact).to(self._device)
+        self._stage = rebuilt_stage(self._artifact)
+        self._module = self._stage.module.to(self._device)
         self._compute_dtype = getattr(torch, self._plan.precision.dtype)
         self._module = self._module.to(self._compute_dtype)
         if options.get("channels_last"):
@@ -64,7 +66,7 @@ class ModuleExecutable:
             "tf32": int(self._plan.tf32),
             "layout": "channels_last" if options.get("channels_last") else "contiguous",
             "cudnn_benchmark": int(bool(options.get("cudnn_benchmark"))),
-            "parameter_dtype": str(next(self._module.parameters()).dtype).removeprefix("torch."),
+            "parameter_dtype": next((str(p.dtype) for p in self._module.parameters()), "none").removeprefix("torch."),
         }
         if self._plan.cuda_graph:
             reason = self.capture(self._plan.batch.opt_size)
@@ -77,7 +79,7 @@ class ModuleExecutable:
     ) -> None:
         """Free graphs, module and buffers."""
         self._graphs = {}
-        del self._call
+        del self._call, self._stage
         self._inputs, self._outputs = {}, {}
         del self._module
 
@@ -126,14 +128,12 @@ class ModuleExecutable:
     def _launch(self, size: int) -> dict[str, torch.Tensor]:
         check_batch(size, BatchProfile(1, 1, self._plan.batch.max_size))  # a module takes every size there is room for
         with torch.inference_mode():
-            inputs = [tensor[:size].to(self._compute_dtype) for tensor in self._inputs.values()]
-            results = self._call(*inputs)
-            if isinstance(results, torch.Tensor):
-                results = (results,)
-            return {
-                spec.name: result.to(getattr(torch, spec.dtype))
-                for spec, result in zip(self.output_specs, results, strict=True)
-            }
+            results = self._stage.run([self._cast(tensor[:size]) for tensor in self._inputs.values()], self._call)
+            return {spec.name: results[spec.name].to(getattr(torch, spec.dtype)) for spec in self.output_specs}
+
+    def _cast(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return numbers in the precision of the plan; what counts or chooses stays as it is."""
+        return tensor.to(self._compute_dtype) if tensor.is_floating_point() else tensor
 
     def capture(self, batch_size: int) -> str | None:
         """Capture one batch as a CUDA graph; return None, or the reason why that can't be done."""

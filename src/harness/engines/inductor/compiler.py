@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from harness.engines.base import Artifact, BuildPlan
-from harness.engines.eager.rebuild import RECIPE_FILE, stage_module
+from harness.engines.eager.rebuild import RECIPE_FILE, rebuilt_stage
 from harness.engines.inductor.lowerings import LOWERINGS, lowerings_of
 from harness.system.errors import CellError
 from harness.system.library_internals import generated_kernels, inductor_compilers, mark_dynamic_if_possible
@@ -94,8 +94,10 @@ def compile_ahead(artifact: Artifact, path: Path) -> None:
     exporter or the compiler raises is raised.
     """
     plan = artifact.plan
-    dtype = getattr(torch, plan.precision.dtype)
-    module = stage_module(artifact).to(plan.device, dtype)
+    dtype, stage = getattr(torch, plan.precision.dtype), rebuilt_stage(artifact)
+    if stage.inputs.make is not None:
+        raise CellError("a package takes and gives tensors in an order, and this network may go by names")
+    module = stage.module.to(plan.device, dtype)
     if dict(plan.options).get("channels_last"):
         module = module.to(memory_format=torch.channels_last)
     for name in lowerings_of(plan):
@@ -140,10 +142,10 @@ def compile_for(plan: BuildPlan, backend: Recorder) -> Callable[[torch.nn.Module
 def _of_any_batch(compiled: Callable[..., Any]) -> Callable[..., Any]:
     """Return `compiled` with the batch alone dynamic; `dynamic=True` would leave height and width open as well."""
 
-    def call(*inputs: torch.Tensor) -> Any:
-        for tensor in inputs:
+    def call(*inputs: torch.Tensor, **named: torch.Tensor) -> Any:
+        for tensor in (*inputs, *named.values()):
             mark_dynamic_if_possible(tensor, 0)
-        return compiled(*inputs)
+        return compiled(*inputs, **named)
 
     return call
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from harness.engines.base import Artifact, BuildPlan, TensorSpec, load_graph
+from harness.engines.base import Artifact, BuildPlan, load_graph
 from harness.engines.cuda_graphs import kernel_nodes, process_stream, try_record
+from harness.networks.inputs import TensorSpec
 from harness.system.errors import CellError, first_line
 from harness.techniques.levels import check_batch
 

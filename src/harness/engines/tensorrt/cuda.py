@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.engines.base import TensorSpec
+from harness.networks.inputs import TensorSpec
 from harness.system.counts import counted
 from harness.system.errors import CellError
 

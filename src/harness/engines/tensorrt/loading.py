@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from harness.engines.base import Artifact, TensorSpec
+from harness.engines.base import Artifact
 from harness.engines.tensorrt.flavour import Flavour, LocalGpu, sm_text
+from harness.networks.inputs import TensorSpec
 from harness.system.errors import CellError
 
 # "... In compileGraph at /_src/optimizer/x.cpp:2012)" and "[pass.cpp:337: name] " are for NVIDIA's developers.

@@ -10,13 +10,14 @@ from typing import Any, Self
 
 import numpy as np
 
-from harness.engines.base import Artifact, TensorSpec
+from harness.engines.base import Artifact
 from harness.engines.cuda_graphs import process_stream
 from harness.engines.tensorrt.context import BoundContext
 from harness.engines.tensorrt.cuda import Buffers
 from harness.engines.tensorrt.flavour import Flavour, local_gpu
 from harness.engines.tensorrt.loading import channels_last, check_fits, check_interface, deserialise, logger_of
 from harness.engines.tensorrt.profiles import choose, profiles_of
+from harness.networks.inputs import TensorSpec
 from harness.system.errors import CellError
 from harness.techniques.levels import check_batch
 

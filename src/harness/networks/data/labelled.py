@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.config import DataConfig
-from harness.networks.data import open_dataset
+from harness.networks.data import UNLABELLED, open_dataset
 from harness.networks.data.dataset import DataSet, Part, subset
 from harness.networks.data.preprocessing import DECODING, Preprocessing, normalised, preprocessing, square
+from harness.networks.registry import spec
 from harness.system.cache import Cache, key_of
 from harness.system.counts import counted
 from harness.system.errors import UserError, kind_and_first_line
@@ -160,6 +161,11 @@ def labelled(model: ModelConfig, data: DataConfig, cache: Cache) -> Labelled | N
 def check_data(model: ModelConfig, data: DataConfig) -> None:
     """Raise UserError for a data set that can't be had, is empty, or does not fit the model; decodes nothing."""
     _check_options(data)
+    if data.name != UNLABELLED and spec(model.name).inputs is not None:
+        raise UserError(
+            f"data={data.name} is of labelled images, and model={model.name} says by `inputs` what it takes: there are "
+            "no labels for that; use data=synthetic, and accuracy stays out."
+        )
     found = opened(data)
     if found is None:
         return

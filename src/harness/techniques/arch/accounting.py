@@ -6,17 +6,19 @@ counts: an `Accounting` travels to processes that have no use for it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.techniques.arch.stages import router_of, stages_at
+from harness.techniques.arch.stages import router_of, stages
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
     from torch.utils.flop_counter import FlopCounterMode
+
+    from harness.networks.inputs import Inputs
 
 
 @dataclass(frozen=True)
@@ -51,11 +53,11 @@ class Accounting:
         return self.params / 1e6
 
 
-def account(model: nn.Module, image_size: int) -> Accounting:
-    """Count `model` for images of `image_size` pixels. Parameters exactly (buffers are none), the exit head included.
+def account(model: nn.Module, side: int | None = None) -> Accounting:
+    """Count `model` for images of `side` pixels (None: for what it was built for), the exit head included.
 
-    A stage counts for the share of a batch that the router lets through to it. `notes` holds remarks for the report,
-    such as a rank that saves nothing.
+    Parameters are exact; buffers are none. A stage counts for the share of a batch that the router lets through to it.
+    `notes` holds remarks for the report, such as a rank that saves nothing.
     """
     from harness.techniques.arch import low_rank
 
@@ -64,10 +66,10 @@ def account(model: nn.Module, image_size: int) -> Accounting:
         StageCost(
             stage.name,
             _params(stage.module),
-            count_macs(stage.module, stage.input_shape) / 1e9,
+            count_macs(stage.module, stage.inputs) / 1e9,
             router.share_reaching(number),
         )
-        for number, stage in enumerate(stages_at(model, image_size))
+        for number, stage in enumerate(stages(model, side))
     )
     gmacs = [cost.gmacs for cost in costs]
     mean, full = router.gmacs(gmacs), sum(gmacs)
@@ -82,32 +84,32 @@ def _params(model: nn.Module) -> int:
     return sum(part.numel() for part in model.parameters())
 
 
-def count_macs(model: nn.Module, sample_shape: tuple[int, ...]) -> int:
-    """Return the multiply-accumulates of one sample of `sample_shape` (without the batch): convolutions and products.
+def count_macs(model: nn.Module, inputs: Inputs) -> int:
+    """Return the multiply-accumulates of one sample of `inputs`: convolutions and products.
 
     The counter gives two operations for each. Normalisation, activation and pooling count nothing, as usual.
     """
-    return _count(model, sample_shape).get_total_flops() // 2
+    return _count(model, inputs).get_total_flops() // 2
 
 
-def count_macs_by_layer(model: nn.Module, sample_shape: tuple[int, ...]) -> dict[str, int]:
+def count_macs_by_layer(model: nn.Module, inputs: Inputs) -> dict[str, int]:
     """Return the multiply-accumulates of each module that has any, by its name in `model`; parents hold the sum."""
-    counts = _count(model, sample_shape).get_flop_counts()
+    counts = _count(model, inputs).get_flop_counts()
     return {name.partition(".")[2]: sum(flops.values()) // 2 for name, flops in counts.items() if "." in name}
 
 
-def _count(model: nn.Module, sample_shape: tuple[int, ...]) -> FlopCounterMode:
+def _count(model: nn.Module, inputs: Inputs) -> FlopCounterMode:
     from torch.utils.flop_counter import FlopCounterMode
 
     from harness.networks.shapes import on_a_copy
 
-    def counted(network: nn.Module, images: torch.Tensor) -> FlopCounterMode:
+    def counted(network: nn.Module, values: Sequence[torch.Tensor]) -> FlopCounterMode:
         counter = FlopCounterMode(display=False)
         with _plain_attention(), counter:
-            network(images)
+            inputs.call(network, values)
         return counter
 
-    return on_a_copy(model, sample_shape, counted)
+    return on_a_copy(model, inputs, counted)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 from torchvision.models import DenseNet
 
-from harness.networks.model_spec import image_side
+from harness.networks.inputs import Inputs, image_inputs, inputs_of
 from harness.networks.shapes import on_a_copy, output_shapes
 from harness.system.errors import UserError
 from harness.system.library_internals import densenet_parts
@@ -28,9 +29,21 @@ class DenseNetShape:
     num_classes: int
 
 
+def taken_by(model: nn.Module) -> Inputs:
+    """Return the inputs that `model` was built for; images of 224 pixels where it doesn't say."""
+    return inputs_of(model) or image_inputs(DEFAULT_IMAGE_SIZE)
+
+
 def image_size(model: nn.Module) -> int:
-    """Return the side (pixels) of the inputs that `model` was built for; 224 where it doesn't say."""
-    return image_side(model) or DEFAULT_IMAGE_SIZE
+    """Return the side (pixels) of the images that `model` was built for; 224 where it doesn't say, or takes others."""
+    return taken_by(model).image_side or DEFAULT_IMAGE_SIZE
+
+
+def require_images(model: nn.Module, requested: str) -> None:
+    """Raise UserError, beginning with `requested`, for a network that takes anything but square images."""
+    found = taken_by(model)
+    if found.image_side is None:
+        raise UserError(f"{requested}: it needs a network on square images, and {type(model).__name__} takes {found}")
 
 
 def require_densenet(model: nn.Module, requested: str) -> DenseNet:
@@ -63,21 +76,22 @@ def layers_that_run(model: nn.Module) -> dict[str, nn.Conv2d | nn.Linear]:
 
     A layer whose weight is read past it (the projections within `nn.MultiheadAttention`) is never called, so replacing
     it would change nothing or break; nor is the auxiliary classifier of a network in inference. A bare module that does
-    not carry its images' side can't be called: of such a one, all of them in the order of their definition.
+    not carry what it takes can't be called: of such a one, all of them in the order of their definition.
     """
-    if image_side(model) is None:
+    if inputs_of(model) is None:
         return {name: part for name, part in model.named_modules() if isinstance(part, nn.Conv2d | nn.Linear)}
 
-    def called(network: nn.Module, images: torch.Tensor) -> list[str]:
+    inputs = taken_by(model)
+
+    def called(network: nn.Module, values: Sequence[torch.Tensor]) -> list[str]:
         order: dict[str, None] = {}
         for name, part in network.named_modules():
             if isinstance(part, nn.Conv2d | nn.Linear):
                 part.register_forward_pre_hook(lambda _part, _inputs, name=name: order.setdefault(name))
-        network(images)
+        inputs.call(network, values)
         return list(order)
 
-    side = image_size(model)
-    names = on_a_copy(model, (3, side, side), called)
+    names = on_a_copy(model, inputs, called)
     return {name: part for name in names if isinstance(part := model.get_submodule(name), nn.Conv2d | nn.Linear)}
 
 
@@ -89,8 +103,7 @@ def output_layer(model: nn.Module) -> tuple[str, nn.Module] | None:
 
 def num_classes(model: nn.Module) -> int:
     """Return how many logits `model` gives."""
-    side = image_size(model)
-    return output_shapes(model, (3, side, side))[0][0]
+    return output_shapes(model, taken_by(model))[0][0]
 
 
 def densenet_shape(model: DenseNet, technique: str) -> DenseNetShape:

@@ -81,7 +81,7 @@ def _network(model: str, arch: str, checkpoint: str | None, checkpoint_sha256: s
         module=module,
         stages=parts,
         router=router,
-        accounting=account(module, recipe.model.image_size),
+        accounting=account(module),
         fingerprint=fingerprint(module),
         identity=found,
     )
@@ -94,11 +94,11 @@ def calibrated(router: Router, parts: Sequence[Stage], data: Labelled | None) ->
     validation = None if data is None else data.validation
     count = CALIBRATION_SAMPLES if validation is None else validation.count
 
-    def batch(start: int) -> torch.Tensor:
+    def batch(start: int) -> tuple[torch.Tensor, ...]:
         end = min(start + _CHUNK, count)
         if validation is None:
-            return synthetic[start:end]
-        return torch.from_numpy(validation.batch(np.arange(start, end)))
+            return tuple(values[start:end] for values in synthetic)
+        return (torch.from_numpy(validation.batch(np.arange(start, end))),)
 
     def heads() -> dict[str, np.ndarray]:
         # one thread: each process of a sweep must find the same threshold to the last bit
@@ -106,7 +106,7 @@ def calibrated(router: Router, parts: Sequence[Stage], data: Labelled | None) ->
             chunks = [all_heads(parts, batch(start)) for start in range(0, count, _CHUNK)]
         return {name: np.concatenate([chunk[name].numpy() for chunk in chunks]) for name in chunks[0]}
 
-    synthetic = parts[0].example_input(CALIBRATION_SAMPLES, CALIBRATION_SEED)
+    synthetic = parts[0].inputs.tensors(CALIBRATION_SAMPLES, CALIBRATION_SEED)
     return router.calibrated(heads, None if validation is None else validation.labels()[:count])
 
 

@@ -21,15 +21,15 @@ from torchvision.models import ConvNeXt, DenseNet, EfficientNet, MobileNetV3, Re
 from harness.config import HarnessConfig
 from harness.networks.data import UNLABELLED
 from harness.networks.determinism import seeded
-from harness.networks.model_spec import carry_image_side
-from harness.networks.shapes import copied, for_inference, output_shapes, sample_images
+from harness.networks.inputs import carry_inputs, image_inputs, one_tensor
+from harness.networks.shapes import copied, for_inference, output_shapes
 from harness.system.errors import UserError, kind_and_first_line
 from harness.system.library_internals import densenet_parts
-from harness.techniques.arch.anatomy import image_size, num_classes
+from harness.techniques.arch.anatomy import num_classes, require_images, taken_by
 from harness.techniques.arch.exit_policy import EXIT_HEAD, Decision, ExitPolicy
 from harness.techniques.arch.options import EarlyExitOptions
 from harness.techniques.arch.stages import LAST_HEAD, Stage
-from harness.techniques.arch.understood import close, difference, telling_copy
+from harness.techniques.arch.understood import answers, close, difference, telling_copy
 
 name = "early_exit"
 BY_ANSWERS = ("max_accuracy_drop",)  # options that mean nothing while the exit's head is untrained
@@ -103,11 +103,11 @@ class EarlyExitNetwork(nn.Module):
 
     def stages(self, side: int) -> tuple[Stage, Stage]:
         """Return both stages for images of `side` pixels."""
-        images = (3, side, side)
-        features = output_shapes(self.stage1, images)[0]
+        images = image_inputs(side)
+        features = one_tensor("features", output_shapes(self.stage1, images)[0])
         return (
-            Stage("stage1", self.stage1, "input", images, ("features", EXIT_HEAD)),
-            Stage("stage2", self.stage2, "features", features, (LAST_HEAD,)),
+            Stage("stage1", self.stage1, images, ("features", EXIT_HEAD)),
+            Stage("stage2", self.stage2, features, (LAST_HEAD,)),
         )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -135,6 +135,7 @@ def check_config(options: EarlyExitOptions, config: HarnessConfig) -> None:
 
 def check(model: nn.Module, options: EarlyExitOptions) -> None:
     """Raise UserError unless `model` has the block to leave after, and the decision is well defined."""
+    require_images(model, f"arch={name}")
     found = _chain(model)
     blocks = len(found.cuts)
     if not 1 <= options.after_block <= blocks:
@@ -174,8 +175,7 @@ def apply(model: nn.Module, options: EarlyExitOptions) -> EarlyExitNetwork:
     found = _chain(whole)
     cut = found.cuts[options.after_block - 1]
     first, rest = _sequence(found.parts[:cut]), _sequence(found.parts[cut:])
-    side = image_size(model)
-    shape = output_shapes(first.eval(), (3, side, side))[0]  # [C, H, W], or [1 + N, D]
+    shape = output_shapes(first.eval(), taken_by(model))[0]  # [C, H, W], or [1 + N, D]
     with seeded(options.seed):
         head = _head(shape, num_classes(whole))
     router = ExitPolicy(
@@ -186,18 +186,19 @@ def apply(model: nn.Module, options: EarlyExitOptions) -> EarlyExitNetwork:
         place=f"after {found.unit} {options.after_block}",
     )
     network = EarlyExitNetwork(Stage1(first, head), Stage2(rest, found.tail), router)
-    carry_image_side(network, side)
+    carry_inputs(network, taken_by(model))
     for_inference(network)
     return network
 
 
 def _check_parts(model: nn.Module) -> None:
     """Raise UserError unless the parts, one after the other, answer as `model` does; a subclass may not."""
-    side = image_size(model)
-    images = sample_images(2, (3, side, side))
+    (images,) = taken_by(model).tensors(2)
     with torch.no_grad():
         telling = telling_copy(model)
-        found, before = _chain(copied(telling, own_weights=False)), telling(images)
+        found, (before, *others) = _chain(copied(telling, own_weights=False)), answers(telling, model)
+        if others:
+            raise UserError(f"arch={name} needs one tensor of logits, and {type(model).__name__} gives several outputs")
         try:
             after = found.tail(_sequence(found.parts)(images))
         except Exception as error:

@@ -14,13 +14,14 @@ of squared weights; a rescaling would restore the variance for independent input
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 from torchvision.models import DenseNet
 from torchvision.ops import SqueezeExcitation
 
-from harness.networks.model_spec import image_side
+from harness.networks.inputs import inputs_of
 from harness.networks.shapes import copied, on_a_copy
 from harness.system.errors import UserError
 from harness.techniques.arch.anatomy import dense_layers, layers_that_run, output_layer
@@ -88,11 +89,11 @@ def _gates(model: nn.Module) -> set[str]:
     These see one pixel, pooled by a module around them that takes and gives a larger map of one shape. What is such a
     layer in one place is one in all modules of that class: on small images the last maps have one pixel themselves.
     """
-    side = image_side(model)
-    if side is None:
+    inputs = inputs_of(model)
+    if inputs is None:
         return set()
 
-    def seen(network: nn.Module, images: torch.Tensor) -> dict[str, tuple[torch.Size, torch.Size]]:
+    def seen(network: nn.Module, values: Sequence[torch.Tensor]) -> dict[str, tuple[torch.Size, torch.Size]]:
         found: dict[str, tuple[torch.Size, torch.Size]] = {}
 
         def note(name: str, given: tuple[object, ...], output: object) -> None:
@@ -102,10 +103,10 @@ def _gates(model: nn.Module) -> set[str]:
 
         for name, part in network.named_modules():
             part.register_forward_hook(lambda _part, given, output, name=name: note(name, given, output))
-        network(images)
+        inputs.call(network, values)
         return found
 
-    shapes = on_a_copy(model, (_IMAGE_CHANNELS, side, side), seen)
+    shapes = on_a_copy(model, inputs, seen)
     convs = [name for name, part in model.named_modules() if isinstance(part, nn.Conv2d)]
     within = {conv: _pooling(conv, shapes) for conv in convs if conv in shapes}
     known = {

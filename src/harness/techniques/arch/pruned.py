@@ -16,16 +16,18 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 from torchvision.models import DenseNet, VisionTransformer
 
 from harness.networks.determinism import single_threaded
+from harness.networks.inputs import Inputs
 from harness.networks.shapes import copied, for_inference, output_shapes
 from harness.system.errors import UserError, kind_and_first_line
 from harness.techniques.arch.accounting import count_macs, count_macs_by_layer
-from harness.techniques.arch.anatomy import image_size, layers_that_run, num_classes, output_layer
+from harness.techniques.arch.anatomy import layers_that_run, output_layer, taken_by
 from harness.techniques.arch.options import PrunedOptions
 from harness.techniques.arch.understood import OpenAttention, check_prunable, check_unchanged, open_attention
 
@@ -52,7 +54,7 @@ class Plan:
     gmacs: float
 
 
-def read_couplings(model: nn.Module, example: torch.Tensor, ignored: list[nn.Module]) -> tuple[Coupling, ...]:
+def read_couplings(model: nn.Module, example: Any, ignored: list[nn.Module]) -> tuple[Coupling, ...]:
     """Trace `model` (its parameters must require gradients) and return its couplings, first layer first."""
     import torch_pruning
 
@@ -78,7 +80,7 @@ def read_couplings(model: nn.Module, example: torch.Tensor, ignored: list[nn.Mod
 def search(
     model: nn.Module,
     couplings: tuple[Coupling, ...],
-    sample_shape: tuple[int, ...],
+    inputs: Inputs,
     target: float,
     round_to: int | None,
 ) -> Plan:
@@ -87,7 +89,7 @@ def search(
     One ratio for all layers, by bisection. Rounding makes its steps coarse (all layers of one width change at once), so
     the rest is taken layer by layer, from the deepest: each gives up one step more where that comes nearer.
     """
-    layers = _Layers(model, sample_shape)
+    layers = _Layers(model, inputs)
     unit = round_to or 1
 
     def widths(ratio: float) -> dict[str, int]:
@@ -130,7 +132,7 @@ def _rounded_width(width: int, channels: int, unit: int) -> int:
 class _Layers:
     """The MACs of each layer of the unpruned network, to be scaled by what stays of its inputs and outputs."""
 
-    def __init__(self, model: nn.Module, sample_shape: tuple[int, ...]) -> None:
+    def __init__(self, model: nn.Module, inputs: Inputs) -> None:
         self._sizes = {
             name: (part.in_channels, part.out_channels)
             if isinstance(part, nn.Conv2d)
@@ -138,7 +140,7 @@ class _Layers:
             for name, part in model.named_modules()
             if isinstance(part, nn.Conv2d | nn.Linear)
         }
-        by_layer = count_macs_by_layer(model, sample_shape)
+        by_layer = count_macs_by_layer(model, inputs)
         self._macs = {name: by_layer.get(name, 0) for name in self._sizes}
 
     def plan(self, couplings: tuple[Coupling, ...], widths: dict[str, int]) -> Plan:
@@ -182,7 +184,6 @@ def prune_vit(model: VisionTransformer, options: PrunedOptions) -> None:
     attentions = [part for part in model.modules() if isinstance(part, OpenAttention)]
     projections = [layer for part in attentions for layer in (part.query, part.key, part.value)]
     first = [block.mlp[0] for block in model.encoder.layers]
-    side = image_size(model)
     keeps_heads = all(int(count * (1 - options.ratio)) == 0 for count in _head_counts(attentions).values())
     for ratios, round_to, share in (
         ({} if keeps_heads else dict.fromkeys(projections, options.ratio), None, options.ratio),
@@ -195,7 +196,7 @@ def prune_vit(model: VisionTransformer, options: PrunedOptions) -> None:
             warnings.simplefilter("ignore")
             torch_pruning.pruner.BasePruner(
                 model,
-                torch.zeros(1, 3, side, side),
+                _trace_input(model),
                 importance=torch_pruning.importance.MagnitudeImportance(p=2),
                 pruning_ratio=0.0,
                 pruning_ratio_dict=ratios,
@@ -238,6 +239,11 @@ def check(model: nn.Module, options: PrunedOptions) -> None:
         )
     if options.target_gmacs is None and not 0 < options.ratio < 1:
         raise UserError(f"arch.pruned.ratio={options.ratio} is not a share of channels: it must be above 0 and below 1")
+    if len(taken_by(model).specs) > 1 or not taken_by(model).specs[0].is_floating:
+        raise UserError(
+            f"arch={name} follows gradients from one tensor of numbers through a network, and {type(model).__name__} "
+            f"takes {taken_by(model)}"
+        )
     if isinstance(model, VisionTransformer):
         check_vit(model, options)
         check_unchanged(model, _opened, f"arch={name}")
@@ -330,24 +336,25 @@ def _prune(model: nn.Module, ratio: float, ratios: dict[nn.Module, float], round
 @contextmanager
 def _followed(model: nn.Module) -> Iterator[None]:
     """Raise UserError where torch-pruning fails inside, or leaves a network that can't be run or lost its classes."""
-    side, before = image_size(model), num_classes(model)
+    before = output_shapes(model, taken_by(model))
     try:
         yield
-        after = output_shapes(model, (3, side, side))
+        after = output_shapes(model, taken_by(model))
     except Exception as error:  # its tracer fails in its own ways on what it does not know
         raise UserError(
             f"arch=pruned: torch-pruning can't prune {type(model).__name__}: {kind_and_first_line(error)[:180]}"
         ) from error
-    if after != ((before,),):
+    if after != before:
         raise UserError(f"arch=pruned: torch-pruning changed the logits of {type(model).__name__}: {before} to {after}")
 
 
 def _check_target(model: nn.Module, target: float, round_to: int | None) -> None:
-    side = image_size(model)
-    whole = count_macs(model, (3, side, side)) / 1e9
+    inputs = taken_by(model)
+    whole = count_macs(model, inputs) / 1e9
     if not 0 < target < whole:
         raise UserError(
-            f"arch.pruned.target_gmacs={target} is not a reduction: the model has {whole:.4g} GMACs at {side} pixels"
+            f"arch.pruned.target_gmacs={target} is not a reduction: the model has {whole:.4g} GMACs"
+            + (f" at {inputs.image_side} pixels" if inputs.image_side else "")
         )
     traced = copied(model).requires_grad_(True)
     with torch.enable_grad():
@@ -355,14 +362,15 @@ def _check_target(model: nn.Module, target: float, round_to: int | None) -> None
 
 
 def _plan(model: nn.Module, target: float, round_to: int | None) -> tuple[Plan, tuple[Coupling, ...]]:
-    side = image_size(model)
     couplings = read_couplings(model, _trace_input(model), _ignored(model))
-    return search(model, couplings, (3, side, side), target, round_to), couplings
+    return search(model, couplings, taken_by(model), target, round_to), couplings
 
 
-def _trace_input(model: nn.Module) -> torch.Tensor:
-    side = image_size(model)
-    return torch.zeros(1, 3, side, side)
+def _trace_input(model: nn.Module) -> Any:
+    inputs = taken_by(model)
+    (spec,) = inputs.specs
+    zeros = torch.zeros(1, *spec.shape[1:])
+    return {spec.name: zeros} if inputs.by_name else zeros
 
 
 def _ignored(model: nn.Module) -> list[nn.Module]:

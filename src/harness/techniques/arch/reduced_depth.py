@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from harness.networks.shapes import copied, for_inference, sample_images
+from harness.networks.shapes import copied, for_inference, random_features
 from harness.system.errors import UserError
 from harness.system.library_internals import child_slots
-from harness.techniques.arch.anatomy import image_size
+from harness.techniques.arch.anatomy import taken_by
 from harness.techniques.arch.options import ReducedDepthOptions
 from harness.techniques.arch.understood import check_runs, close
 
@@ -87,7 +87,7 @@ def _leaving(found: list[tuple[int, tuple[str, ...]]], depth: float) -> list[str
 
 def _passed_by(model: nn.Module) -> set[str]:
     """Return the names of the composite modules of plain sequences that give their input, plus what they compute."""
-    side = image_size(model)
+    taken = taken_by(model)
     inputs: dict[str, tuple[Any, ...]] = {}
 
     def note(names: Sequence[str], given: tuple[Any, ...], output: object) -> None:
@@ -99,7 +99,7 @@ def _passed_by(model: nn.Module) -> set[str]:
     for part, names in _blocks(network):
         part.register_forward_hook(lambda _part, given, output, names=names: note(names, given, output))
     with torch.no_grad():
-        network(sample_images(1, (3, side, side)))
+        taken.call(network, taken.tensors(1))
         return {name for name, given in inputs.items() if _adds_to_its_input(model.get_submodule(name), given)}
 
 
@@ -128,7 +128,7 @@ def _adds_to_its_input(block: nn.Module, given: tuple[Any, ...]) -> bool:
     for parameter in silent.parameters():
         parameter.zero_()
     activations = [part for part in silent.modules() if not any(True for _ in part.children())]
-    features = sample_images(*_split(given[0].shape))
+    features = random_features(given[0].shape)
     try:
         out = silent(features, *given[1:])
     except Exception:  # unknown, so it stays
@@ -140,7 +140,3 @@ def _adds_to_its_input(block: nn.Module, given: tuple[Any, ...]) -> bool:
 
 def _is_activation(part: nn.Module) -> bool:
     return type(part).__module__ == nn.ReLU.__module__
-
-
-def _split(shape: torch.Size) -> tuple[int, tuple[int, ...]]:
-    return shape[0], tuple(shape[1:])

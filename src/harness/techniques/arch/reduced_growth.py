@@ -12,9 +12,9 @@ from torch import nn
 from torchvision.models import DenseNet
 
 from harness.networks.determinism import seeded
-from harness.networks.model_spec import carry_image_side
+from harness.networks.inputs import carry_inputs
 from harness.system.errors import UserError
-from harness.techniques.arch.anatomy import DenseNetShape, densenet_shape, image_size, require_densenet
+from harness.techniques.arch.anatomy import DenseNetShape, densenet_shape, require_densenet, taken_by
 from harness.techniques.arch.options import ReducedGrowthOptions
 
 name = "reduced_growth"
@@ -42,7 +42,7 @@ def apply(model: nn.Module, options: ReducedGrowthOptions) -> nn.Module:
     shape = densenet_shape(require_densenet(model, _REQUESTED), name)
     with seeded(options.seed):
         narrow: nn.Module = _densenet(shape, options.growth_rate)
-    carry_image_side(narrow, image_size(model))
+    carry_inputs(narrow, taken_by(model))
     return narrow.eval().requires_grad_(False)
 
 

@@ -131,17 +131,15 @@ def _check(name: str, model: nn.Module, cfg: ArchConfig) -> None:
 
 
 def _applied(name: str, model: nn.Module, cfg: ArchConfig) -> nn.Module:
-    """Return `model` changed by one technique; the copy keeps the side of its images, for techniques of any package."""
+    """Return `model` changed by one technique; the copy keeps what it takes, for techniques of any package."""
     from torch import nn
 
-    from harness.networks.model_spec import carry_image_side, image_side
+    from harness.networks.inputs import carry_inputs, inputs_of
 
     with of_another_package(packages.ARCH, name, "apply"):
         changed = technique(name).apply(model, getattr(cfg, name))
     if not isinstance(changed, nn.Module):
         found = type(changed).__name__
         raise UserError(f"{packages.described(packages.ARCH, name)}: its apply returns {found}, not a torch.nn.Module")
-    side = image_side(model)
-    if side is not None:
-        carry_image_side(changed, side)
+    carry_inputs(changed, inputs_of(model))
     return changed

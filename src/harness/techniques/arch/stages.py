@@ -7,35 +7,33 @@ that splits a network has. Everything else (build, runner, verification, accurac
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+
+from harness.networks.inputs import LOGITS, Inputs, image_inputs, named_outputs
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from harness.config import ModelConfig
-
-LAST_HEAD = "logits"  # the output of the last stage
+LAST_HEAD = LOGITS  # the output of the last stage
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One network to export, with a dynamic batch. `input_name` of a later stage is an output of the one before it."""
+    """One network to export, with a dynamic batch. The one input of a later stage is an output of the one before it."""
 
     name: str  # whole, or what the technique calls it
     module: nn.Module
-    input_name: str
-    input_shape: tuple[int, ...]  # of one sample, without the batch
+    inputs: Inputs
     output_names: tuple[str, ...]
 
-    def example_input(self, batch_size: int, seed: int = 0) -> torch.Tensor:
-        """Return [batch_size, *input_shape] float32 from a standard normal."""
-        import torch
-
-        return torch.randn(batch_size, *self.input_shape, generator=torch.Generator().manual_seed(seed))
+    def run(self, values: Sequence[torch.Tensor], call: Callable[..., Any] | None = None) -> dict[str, torch.Tensor]:
+        """Return the outputs by name; `call` is what a compiler made of `module`, to be called instead of it."""
+        given = self.inputs.call(self.module if call is None else call, values)
+        return dict(zip(self.output_names, named_outputs(given).values(), strict=True))
 
 
 @dataclass(frozen=True)
@@ -159,8 +157,8 @@ class Bound(Router):
 class NetworkOutputs:
     """What a network computed for N samples: every head for every sample, and what a caller gets."""
 
-    heads: dict[str, np.ndarray]  # [N, classes] float32, in the order of the stages
-    final: np.ndarray  # [N, classes] float32: of each sample the head after which it left
+    heads: dict[str, np.ndarray]  # [N, ...] float32, in the order of the stages: [N, classes] of images
+    final: np.ndarray  # [N, ...] float32: of each sample the head after which it left; the first of a network's own
     left_after: np.ndarray | None = None  # [N] int, the stage after which each sample left; None: there is only one
 
 
@@ -170,43 +168,37 @@ def router_of(network: nn.Module) -> Router:
     return found if isinstance(found, Router) else ONE_STAGE
 
 
-def stages(network: nn.Module, cfg: ModelConfig | None = None) -> tuple[Stage, ...]:
-    """Return the stages of `network`, in the order they run.
+def stages(network: nn.Module, side: int | None = None) -> tuple[Stage, ...]:
+    """Return the stages of `network`, in the order they run, for images of `side` pixels (None: what it was built for).
 
-    The side of the images is `cfg`'s, else the one `network` was built for.
+    A technique that splits a network gives the values of its first stage; they are made as those of the whole one are.
     """
-    from harness.techniques.arch.anatomy import image_size
+    from harness.networks.shapes import output_names
+    from harness.techniques.arch.anatomy import image_size, taken_by
 
-    return stages_at(network, image_size(network) if cfg is None else cfg.image_size)
-
-
-def stages_at(network: nn.Module, side: int) -> tuple[Stage, ...]:
-    """Return the stages of `network` for images of `side` pixels."""
+    inputs = taken_by(network) if side is None else image_inputs(side)
     if router_of(network) is ONE_STAGE:
-        return (Stage("whole", network, "input", (3, side, side), (LAST_HEAD,)),)
-    found: tuple[Stage, ...] = network.stages(side)  # type: ignore[operator]
-    return found
+        names = (LAST_HEAD,) if inputs.make is None else output_names(network, inputs)
+        return (Stage("whole", network, inputs, names),)
+    first, *later = network.stages(image_size(network) if side is None else side)  # type: ignore[operator]
+    return (replace(first, inputs=replace(inputs, specs=first.inputs.specs)), *later)
 
 
-def all_heads(parts: Sequence[Stage], images: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Return the logits of every head for all of `images` [B, 3, S, S]: each sample goes through every stage."""
-    import torch
-
+def all_heads(parts: Sequence[Stage], values: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return every head for all samples of `values` [B, ...], one an input: each goes through every stage."""
     heads: dict[str, torch.Tensor] = {}
-    value = images
     for stage, later in zip(parts, (*parts[1:], None), strict=True):
-        found = stage.module(value)
-        outputs = dict(zip(stage.output_names, (found,) if torch.is_tensor(found) else found, strict=True))
+        outputs = stage.run(values)
         if later is not None:
-            value = outputs.pop(later.input_name)
+            values = (outputs.pop(later.inputs.names[0]),)
         heads |= outputs
     return heads
 
 
 def routed(heads: dict[str, np.ndarray], router: Router) -> NetworkOutputs:
-    """Return what a caller gets of the logits of all heads, [B, classes] each."""
+    """Return what a caller gets of the outputs of all heads, [B, classes] each where there is a router."""
     if len(router.heads) == 1:
-        return NetworkOutputs(heads, heads[LAST_HEAD])
+        return NetworkOutputs(heads, next(iter(heads.values())))
     final = np.array(heads[router.heads[0]])
     left_after = np.zeros(len(final), dtype=np.int64)
     places = np.arange(len(final))

@@ -13,7 +13,7 @@ the same weights (Vaswani et al., Attention Is All You Need, NIPS 2017).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -21,10 +21,11 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 from torchvision.models.vision_transformer import EncoderBlock
 
-from harness.networks.shapes import copied, on_a_copy, output_shapes, sample_images
+from harness.networks.inputs import named_outputs
+from harness.networks.shapes import copied, on_a_copy, output_shapes, random_features
 from harness.system.errors import UserError, kind_and_first_line
 from harness.system.library_internals import child_slots, has_hooks, parameter_slots, registered_names
-from harness.techniques.arch.anatomy import image_size
+from harness.techniques.arch.anatomy import taken_by
 
 _CLOSE = 1e-4  # of the range: above what another order of sums changes, far below what another function does
 _DRAWN = 0.1  # deviation of what stands in for zeros
@@ -47,8 +48,6 @@ def check_unchanged(model: nn.Module, rebuild: Callable[[nn.Module], list[nn.Mod
 
     `rebuild` changes the copy that it gets and returns the layers that it took out, which must not be called any more.
     """
-    side = image_size(model)
-    images = sample_images(2, (3, side, side))
     telling = telling_copy(model)
     changed = copied(telling, own_weights=False)
     removed = rebuild(changed)
@@ -56,9 +55,9 @@ def check_unchanged(model: nn.Module, rebuild: Callable[[nn.Module], list[nn.Mod
     for layer in removed:
         layer.register_forward_pre_hook(lambda layer, _inputs: called.append(layer))
     with torch.no_grad():
-        before = telling(images)
+        before = answers(telling, model)
         try:
-            after = changed(images)
+            after = answers(changed, model)
         except Exception as error:  # its own code looks into the layers that it had
             raise UserError(
                 f"{requested}: {type(model).__name__} does more with its layers than call them: "
@@ -69,11 +68,18 @@ def check_unchanged(model: nn.Module, rebuild: Callable[[nn.Module], list[nn.Mod
             f"{requested}: {type(model).__name__} calls a {type(called[0]).__name__} "
             "by another reference than its name in the network"
         )
-    if not close(before, after):
+    if not all(close(*pair) for pair in zip(before, after, strict=True)):
+        worst = max(difference(*pair) for pair in zip(before, after, strict=True))
         raise UserError(
             f"{requested} can't rebuild {type(model).__name__}: with equal layers in place of its own it answers "
-            f"otherwise, by {difference(before, after):.2g} of its range"
+            f"otherwise, by {worst:.2g} of its range"
         )
+
+
+def answers(network: nn.Module, model: nn.Module) -> tuple[torch.Tensor, ...]:
+    """Return all outputs of `network` for two samples of what `model` takes, which it is a changed copy of."""
+    inputs = taken_by(model)
+    return tuple(named_outputs(inputs.call(network, inputs.tensors(2))).values())
 
 
 def check_runs(model: nn.Module, change: Callable[[], nn.Module], otherwise: str) -> None:
@@ -81,9 +87,8 @@ def check_runs(model: nn.Module, change: Callable[[], nn.Module], otherwise: str
 
     The message is the technique and what the network does otherwise, `otherwise`, then PyTorch's reason.
     """
-    side = image_size(model)
     try:
-        output_shapes(change(), (3, side, side))
+        output_shapes(change(), taken_by(model))
     except Exception as error:
         raise UserError(f"{otherwise}: {kind_and_first_line(error)[:180]}") from error
 
@@ -173,7 +178,7 @@ def _computes_the_same(layer: nn.Module, shape: tuple[int, ...] | None) -> bool:
     if shape is None:
         return False
     plain = plain_copy(layer)
-    images = sample_images(shape[0], shape[1:])
+    images = random_features(shape)
     with torch.no_grad():
         return all(close(layer(images * scale), plain(images * scale)) for scale in _SCALES)
 
@@ -188,7 +193,7 @@ def _has_separate_channels(layer: nn.Module, shape: tuple[int, ...] | None) -> b
     half.in_channels, half.out_channels = inputs, outputs
     half.weight = nn.Parameter(layer.weight.detach()[:outputs, :inputs].clone())
     half.bias = None if layer.bias is None else nn.Parameter(layer.bias.detach()[:outputs].clone())
-    images = sample_images(shape[0], shape[1:])
+    images = random_features(shape)
     images[:, inputs:] = 0
     with torch.no_grad():
         return close(layer(images)[:, :outputs], half(images[:, :inputs]))
@@ -220,21 +225,21 @@ def plain_copy(layer: nn.Module) -> nn.Module:
 
 
 def _input_shapes(model: nn.Module, names: list[str]) -> dict[str, tuple[int, ...]]:
-    """Return the shape of what each of these layers is given when one image is shown."""
+    """Return the shape of what each of these layers is given when one sample is shown."""
     if not names:
         return {}
+    inputs = taken_by(model)
 
-    def seen(network: nn.Module, images: torch.Tensor) -> dict[str, tuple[int, ...]]:
+    def seen(network: nn.Module, values: Sequence[torch.Tensor]) -> dict[str, tuple[int, ...]]:
         found: dict[str, tuple[int, ...]] = {}
         for name in names:
             network.get_submodule(name).register_forward_pre_hook(
                 lambda _layer, inputs, name=name: found.setdefault(name, tuple(inputs[0].shape)) and None
             )
-        network(images)
+        inputs.call(network, values)
         return found
 
-    side = image_size(model)
-    return on_a_copy(model, (3, side, side), seen)
+    return on_a_copy(model, inputs, seen)
 
 
 def _owners(model: nn.Module) -> dict[int, list[tuple[str, nn.Module]]]:

@@ -71,7 +71,7 @@ def convert(model: onnx.ModelProto, fp32_io: Collection[str]) -> onnx.ModelProto
     _make_half(graph, made_float)
     casts_in, casts_out = [], []
     for value in (*graph.input, *graph.output):
-        if value.name not in fp32_io:
+        if value.name not in fp32_io or value.type.tensor_type.elem_type != TensorProto.FLOAT16:  # ids and masks stay
             continue
         inner = f"{value.name}_fp16"
         _rename(graph, value.name, inner)

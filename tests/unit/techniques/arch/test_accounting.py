@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from harness.config import ModelConfig
+from harness.networks.inputs import image_inputs, one_tensor
 from harness.techniques import arch
 from harness.techniques.arch.accounting import account, count_macs, count_macs_by_layer
 from harness.techniques.arch.stages import stages
@@ -17,8 +17,9 @@ def test_densenet121_has_2_834_gmacs(densenet121):
 
 def test_a_convolution_and_a_product_are_counted_by_hand():
     model = nn.Sequential(nn.Conv2d(4, 6, 3, padding=1, groups=2), nn.Flatten(), nn.Linear(6 * 25, 7))
-    assert count_macs(model, (4, 5, 5)) == 25 * 6 * 2 * 9 + 150 * 7
-    by_layer = count_macs_by_layer(model, (4, 5, 5))
+    inputs = one_tensor("input", (4, 5, 5))
+    assert count_macs(model, inputs) == 25 * 6 * 2 * 9 + 150 * 7
+    by_layer = count_macs_by_layer(model, inputs)
     assert (by_layer["0"], by_layer["2"]) == (25 * 6 * 2 * 9, 150 * 7)
 
 
@@ -35,7 +36,7 @@ def test_counting_needs_no_data_and_changes_nothing(tiny, images):
 def test_an_exit_costs_what_comes_before_it(densenet121, stack, block, cumulative, saves_at_most):
     network = arch.apply_stack(densenet121, stack(early_exit={"after_block": block, "exit_share": 0.25}))
     found = account(network, 224)
-    head = count_macs(network.stage1.head, stages(network)[1].input_shape) / 1e9
+    head = count_macs(network.stage1.head, stages(network)[1].inputs) / 1e9
     assert found.gmacs_all_exit - head == pytest.approx(cumulative, abs=0.0011)
     assert found.gmacs_none_exit == pytest.approx(2.8342 + head, abs=1e-4)
     assert found.gmacs == pytest.approx(found.gmacs_all_exit * 0.25 + found.gmacs_none_exit * 0.75)
@@ -51,10 +52,9 @@ def test_the_exit_head_counts_as_parameters(tiny, stack):
 
 
 def test_an_ordinary_network_is_one_stage(tiny):
-    (whole,) = stages(tiny, ModelConfig("densenet_tiny", image_size=96))
-    assert (whole.name, whole.input_name, whole.output_names) == ("whole", "input", ("logits",))
-    assert whole.input_shape == (3, 96, 96)
-    assert stages(tiny)[0].input_shape == (3, 64, 64)
+    (whole,) = stages(tiny, 96)
+    assert (whole.name, str(whole.inputs), whole.output_names) == ("whole", "input [B, 3, 96, 96] float32", ("logits",))
+    assert stages(tiny)[0].inputs == image_inputs(64)
     assert whole.module is tiny
 
 
@@ -62,9 +62,9 @@ def test_an_ordinary_network_is_one_stage(tiny):
 def test_an_early_exit_is_two_stages_that_fit_together(tiny, stack, block):
     network = arch.apply_stack(tiny, stack(early_exit={"after_block": block, "exit_share": 0.25}))
     first, second = stages(network)
-    assert (first.name, first.input_name, first.output_names) == ("stage1", "input", ("features", "exit_logits"))
-    assert (second.name, second.input_name, second.output_names) == ("stage2", "features", ("logits",))
+    assert (first.name, first.inputs.names, first.output_names) == ("stage1", ("input",), ("features", "exit_logits"))
+    assert (second.name, second.inputs.names, second.output_names) == ("stage2", ("features",), ("logits",))
     assert [network.router.share_reaching(number) for number in (0, 1)] == [1.0, 0.75]
-    features, _ = first.module(first.example_input(5))
-    assert features.shape == second.example_input(5).shape
+    features, _ = first.module(*first.inputs.tensors(5))
+    assert features.shape == second.inputs.tensors(5)[0].shape
     assert second.module(features).shape == (5, 10)

@@ -111,7 +111,7 @@ def test_a_threshold_is_calibrated_to_the_share_on_other_inputs_than_the_measure
     parts = stages(network)
     network.router = calibrated(network.router, parts, None)
     assert network.router.exit_share == 0.25
-    batch = parts[0].example_input(CALIBRATION_SAMPLES, CALIBRATION_SEED)
+    (batch,) = parts[0].inputs.tensors(CALIBRATION_SAMPLES, CALIBRATION_SEED)
     assert network.router.leaves(0, network.stage1(batch)[1]).float().mean() == 0.25
     assert not torch.equal(batch[: len(images)], images)
     assert torch.isfinite(network(images)).all()
@@ -119,7 +119,7 @@ def test_a_threshold_is_calibrated_to_the_share_on_other_inputs_than_the_measure
 
 def test_a_given_threshold_is_kept_and_its_share_measured(tiny, stack, images):
     network = exit_after(tiny, 2, stack)
-    heads = {name: value.numpy() for name, value in all_heads(stages(network), images).items()}
+    heads = {name: value.numpy() for name, value in all_heads(stages(network), (images,)).items()}
     middle = float(sorted(confidence(heads["exit_logits"]))[3])
     router = ExitPolicy("threshold", 0.9, middle).calibrated(lambda: heads, None)
     assert router.threshold == middle

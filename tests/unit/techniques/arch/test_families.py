@@ -6,7 +6,7 @@ from torch import nn
 
 from harness import networks as models
 from harness.config import ModelConfig
-from harness.networks.model_spec import carry_image_side
+from harness.networks.inputs import carry_inputs, image_inputs
 from harness.system.errors import UserError
 from harness.techniques import arch
 from harness.techniques.arch.accounting import account
@@ -151,7 +151,7 @@ class Mixer(nn.Module):
 def test_where_each_stage_has_one_block_it_stays_and_no_share_is_proposed(stack):
     stages = (nn.Sequential(Mixer(8), nn.Conv2d(8, 8, 1), nn.ReLU()) for _ in range(2))
     network = nn.Sequential(nn.Conv2d(3, 8, 3), *stages, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)).eval()
-    carry_image_side(network, 16)
+    carry_inputs(network, image_inputs(16))
     with pytest.raises(UserError, match="each stage of Sequential has one block, which stays"):
         arch.check_stack(network, stack(reduced_depth={}))
     with pytest.raises(UserError, match=r"found Sequential of torch\.nn\.modules"):  # timm has a ResNet too

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from harness.networks.model_spec import carry_image_side
+from harness.networks.inputs import carry_inputs, image_inputs
 from harness.system.errors import UserError
 from harness.techniques import arch
 from harness.techniques.arch.accounting import account
@@ -90,6 +90,6 @@ def test_the_layers_of_anybodys_squeeze_excitation_stay_dense(stack, side):
         nn.Flatten(),
         nn.Linear(8, 4),
     ).eval()
-    carry_image_side(network, side)
+    carry_inputs(network, image_inputs(side))
     assert list(targets(network)) == ["1.expand", "2.expand", "3.expand"]
     arch.check_stack(network, stack(grouped={"groups": 4}))

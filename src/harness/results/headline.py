@@ -17,6 +17,7 @@ from rich.text import Text
 from harness.results.estimand import hw_in_words
 from harness.stats import Gains
 from harness.stats.multiplicity import CORRECTIONS
+from harness.stats.roles import prefix_of
 from harness.stats.verdict import is_decided
 from harness.system.counts import limits
 
@@ -43,7 +44,7 @@ class Headline:
     @property
     def sentence(self) -> str:
         """`grouped x fusion: together 3.58x, expected 3.49x: independent`."""
-        verdict = f"{self.verdict or 'no verdict'}{', degraded' * self.degraded}"
+        verdict = outcome(self.verdict or "no verdict", self.degraded)
         together, expected = self.in_words(self.gains.combined), self.in_words(self.gains.expected)
         return f"{self.arch} x {self.hw}: together {together}, expected {expected}: {verdict}"
 
@@ -115,6 +116,35 @@ def headline_of_study(rows: Iterable[Mapping[str, Any]]) -> Headline | None:
     return max(
         found, key=lambda headline: (not headline.degraded, headline.is_decided, headline.gains.combined), default=None
     )
+
+
+PER_S = {
+    "baseline": "baseline_per_s", "arch": "arch_per_s", "hw": "hw_per_s", "combined": "combined_per_s",
+}  # fmt: skip
+
+
+def columns_for_people(row: Mapping[str, Any]) -> dict[str, str]:
+    """Return the tags that repeat a row's figures in the digits that are known; what it lacks is absent.
+
+    MLflow's table shows a metric with all of its digits, so a person reads these instead.
+    """
+    out: dict[str, str] = {}
+    if _text(row, "verdict"):
+        out["outcome"] = outcome(_text(row, "verdict"), bool(_text(row, "degraded")))
+    if (headline := headline_of(row)) is not None:
+        out["factor"] = headline.factor_in_words
+        out["together"] = headline.in_words(headline.gains.combined)
+        out["expected"] = headline.in_words(headline.gains.expected)
+    for role, name in PER_S.items():
+        speed = _number(row, f"{prefix_of(role)}throughput/{row.get('boundary')}")
+        if speed is not None:
+            out[name] = f"{float(f'{speed:.4g}'):,.10g}"
+    return out
+
+
+def outcome(verdict: str, degraded: bool) -> str:
+    """Return a verdict in words, with a mark where a cell did less than requested: `conflict, degraded`."""
+    return f"{verdict}, degraded" if degraded else verdict
 
 
 @dataclass(frozen=True)

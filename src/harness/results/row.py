@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.results.headline import columns_for_people
 from harness.system.machine import environment
 
 if TYPE_CHECKING:
@@ -21,6 +22,15 @@ TAGS = {
     "verdict": "`amplify`, `conflict`, `independent`, `inconclusive`",
     "verdict_holm": "the verdict after Holm's correction over the quartets of the sweep",
     "verdict_bh": "the same after Benjamini and Hochberg's, instead of it with `protocol.family=bh`",
+    "outcome": "to read: the verdict after the correction, with `degraded` where a cell did less than requested",
+    "factor": "to read: the factor with its interval, rounded; `interaction/factor` has all digits",
+    "together": "to read: the combined gain in the digits that the interval supports",
+    "expected": "likewise, arch x hw",
+    "baseline_per_s": "to read: throughput on the primary boundary in four digits",
+    "arch_per_s": "likewise",
+    "hw_per_s": "likewise",
+    "combined_per_s": "likewise",
+    "sweep": "the name of its sweep",
     "reason": "of the verdict",
     "strategy": "one sentence of advice",
     "why": "where the factor comes from",
@@ -108,4 +118,5 @@ class RowDraft:
         self.file("config.yaml").write_text(resolved_config)
         tags = {**self.tags, "note": "; ".join(note for note in self.notes if note)}
         tags = {name: value for name, value in tags.items() if value != ""}
+        tags |= columns_for_people({**self.metrics, **tags})
         return QuartetRecord(metrics=self.metrics, tags=tags, artifacts=self.artifacts, description=self.description)

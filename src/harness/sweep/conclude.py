@@ -66,7 +66,8 @@ def adjust(store: Store, frame: pandas.DataFrame) -> None:
 
     def log(row: pandas.Series, p_adjusted: float) -> None:
         verdict = standing_verdict(row["verdict"], p_adjusted, float(row["protocol.level"]))
-        log_family_verdict(store, row["run_id"], correction, p_adjusted, str(verdict))
+        degraded = isinstance(row.get("degraded"), str)
+        log_family_verdict(store, row["run_id"], correction, p_adjusted, str(verdict), degraded)
 
     # MLflow needs a call for each quartet: a server answers several at once, a sqlite file one
     with ThreadPoolExecutor(_SERVER_CALLS if store.uri.startswith("http") else 1) as pool:

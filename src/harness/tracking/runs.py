@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from harness.results.row import QuartetRecord
     from harness.stats.multiplicity import Correction
+from harness.results.headline import outcome
 from harness.system.counts import counted
 from harness.system.files import scratch_folder
 from harness.system.secrets import redacted
@@ -63,7 +64,15 @@ def start_quartet(
 
     The runs table cuts `run_name` at about 13 characters: put what tells it apart first.
     """
-    return _start(store, run_name, {**tags, "kind": "quartet", PARENT_TAG: sweep_id}, params)
+    return _start(store, run_name, {**tags, **_of_sweep(store, sweep_id), "kind": "quartet"}, params)
+
+
+def _of_sweep(store: Store, sweep_id: str) -> dict[str, str]:
+    """Return the tags that say which sweep a quartet is of: its id, and its name where the sweep is there."""
+    name = ""
+    with suppress(Exception):  # the store is unreachable, which creating the run will say
+        name = str(store.client().get_run(sweep_id).info.run_name)
+    return {PARENT_TAG: sweep_id, **({"sweep": name} if name else {})}
 
 
 def log_quartet(store: Store, run_id: str, record: QuartetRecord, at_ms: int | None = None) -> None:
@@ -78,9 +87,15 @@ def log_quartet(store: Store, run_id: str, record: QuartetRecord, at_ms: int | N
     _log(mlflow, run_id, record.params, tags, record.metrics, at_ms)
 
 
-def log_family_verdict(store: Store, run_id: str, correction: Correction, p_adjusted: float, verdict: str) -> None:
-    """Write to a finished quartet its p-value and verdict after a correction over its sweep, under that one's names."""
-    _log(store.client(), run_id, {}, {correction.tag: verdict}, {correction.metric: p_adjusted})
+def log_family_verdict(
+    store: Store, run_id: str, correction: Correction, p_adjusted: float, verdict: str, degraded: bool = False
+) -> None:
+    """Write to a finished quartet its p-value and verdict after a correction over its sweep, under that one's names.
+
+    What a person reads of it, `outcome`, is the verdict after the correction from then on.
+    """
+    tags = {correction.tag: verdict, "outcome": outcome(verdict, degraded)}
+    _log(store.client(), run_id, {}, tags, {correction.metric: p_adjusted})
 
 
 def finish(store: Store, run_id: str, status: str, error: str | None = None, at_ms: int | None = None) -> None:
@@ -189,7 +204,8 @@ def move(store: Store, run_id: str, sweep_id: str, origin: str) -> None:
     """Make a quartet the child of another sweep, with a note of where it was measured."""
     mlflow = store.client()
     mlflow.set_tag(run_id, "adopted", origin)
-    mlflow.set_tag(run_id, PARENT_TAG, sweep_id)
+    for name, value in _of_sweep(store, sweep_id).items():
+        mlflow.set_tag(run_id, name, value)
 
 
 def search(

@@ -14,6 +14,7 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from harness.results.headline import PER_S
 from harness.results.metrics import Place, placed
 from harness.stats.roles import ROLES, prefix_of
 
@@ -27,9 +28,10 @@ _KIND = "custom_model_development"
 _HEADER = "deflate;"
 
 # Columns that MLflow always shows; its own width for the name cuts it at 13 characters.
-_NAME = {"attributes.`Run Name`": 260}
-_CREATED = {"runDateAndNestInfo": 135}
+_NAME = {"attributes.`Run Name`": 215}
+_CREATED = {"runDateAndNestInfo": 120}
 _DURATION = {"duration": 80}
+_NARROW = {"outcome": 155, "factor": 155, "together": 85, "expected": 85, "sweep": 100}
 _WIDE = {"arch": 130, "hw": 130, "engine": 110, "verdict": 120, "degraded": 150, "gpu": 150, "error": 400}
 
 
@@ -60,12 +62,17 @@ def views() -> tuple[View, ...]:
     """Return the shipped tables; their metrics are those that are declared for them (`results/metrics.py`)."""
     newest = "attributes.`start_time`"  # without the backticks the page adds the sweeps as parents, folded
     what = _params("arch", "hw", "batch_size", "engine")
+    # what answers at a glance comes first, rounded: a laptop's 1280 pixels show five columns beside the name
     factors = (
-        *_metrics("answer"), *_tags("verdict", "degraded"), *_metrics("speed"), *what,
-        *_params("reference", "precision"), *_metrics("details"), *_tags("error"),
+        *_tags("outcome", "factor", "together", "expected", "sweep", "combined_per_s", "degraded"), *what,
+        *_params("reference", "precision"), *_tags("verdict"), *_metrics("answer"), *_metrics("speed"),
+        *_metrics("details"), *_tags("error"),
     )  # fmt: skip
     each_cell = (f"metrics.`{prefix_of(role)}{name}`" for name in placed("each cell") for role in reversed(ROLES))
-    throughputs = (*what, *each_cell, *_metrics("costs"), *_tags("degraded"))
+    rounded = _tags(*(PER_S[role] for role in ("combined", "hw", "arch", "baseline")))
+    throughputs = (
+        *rounded, *_tags("outcome", "sweep"), *what, *_metrics("costs"), *each_cell, *_tags("degraded"),
+    )  # fmt: skip
     failed = (*_tags("error"), *what, *_tags("engine_version", "gpu"))
     unfinished = "tags.kind = 'quartet' and attributes.status != 'FINISHED'"
     return (
@@ -90,7 +97,7 @@ def _tags(*names: str) -> tuple[str, ...]:
 def _width(column: str) -> int:
     """Return a column's width in pixels: its heading fits, and so does what its cells hold."""
     name = column.partition("`")[2].rstrip("`")
-    return max(_WIDE.get(name, 95), 55 + 5 * len(name))
+    return _NARROW.get(name) or max(_WIDE.get(name, 95), 55 + 5 * len(name))
 
 
 def state(key: str = VIEW_KEY) -> dict[str, Any]:

@@ -9,7 +9,14 @@ import pytest
 from rich.console import Console
 
 from harness.report.figures.quartet import draw_headline
-from harness.results.headline import FourBars, Headline, headline_of, headline_of_study, known_decimals
+from harness.results.headline import (
+    FourBars,
+    Headline,
+    columns_for_people,
+    headline_of,
+    headline_of_study,
+    known_decimals,
+)
 from harness.stats import Gains
 
 ROW = {
@@ -116,3 +123,13 @@ def test_a_studys_headline_is_the_highest_gain_that_is_decided_of_real_technique
     assert headline_of_study(rows) == headline_of(ROW)
     assert headline_of_study([faster, degraded]) == headline_of(faster)
     assert headline_of_study([control]) is None
+
+
+def test_the_columns_for_people_are_rounded_copies_of_the_row():
+    row = ROW | {"boundary": "wall", "throughput/wall": 3867.1931, "hw/throughput/wall": 0.123456, "degraded": "x: y"}
+    assert columns_for_people(row) == {
+        "outcome": "independent, degraded", "factor": "1.034 [0.990, 1.080]", "together": "3.6x", "expected": "3.5x",
+        "hw_per_s": "0.1235", "combined_per_s": "3,867",
+    }  # fmt: skip
+    assert columns_for_people({"boundary": "wall", "throughput/wall": 123456.7}) == {"combined_per_s": "123,500"}
+    assert columns_for_people({}) == {}

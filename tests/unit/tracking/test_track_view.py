@@ -78,3 +78,26 @@ def test_the_views_address_names_experiment_and_view(store):
 
 def test_finding_a_store_gives_what_opening_it_gave(tracking):
     assert open_store(tracking) == find_store(tracking)
+
+
+@pytest.mark.parametrize(
+    ("key", "first"), [("harness", ["outcome", "factor"]), ("harness-throughput", ["combined_per_s"])]
+)
+def test_what_a_view_is_for_stands_within_the_pixels_of_a_laptop(key, first):
+    """Of 1280 pixels MLflow's margin takes 250, the name and the date their own widths."""
+    widths = state(key)["columnWidths"]
+    columns = list(widths)
+    assert columns[2 : 2 + len(first)] == [f"tags.`{name}`" for name in first]
+    seen = {"harness": "expected", "harness-throughput": "baseline_per_s"}[key]
+    shown = columns[: columns.index(f"tags.`{seen}`") + 1]
+    assert sum(widths[column] for column in shown) <= 1280 - 250
+
+
+def test_each_row_names_its_sweep_also_after_it_was_resumed_in_another(store):
+    from harness.tracking.runs import move, start_quartet, start_sweep
+
+    first, second = start_sweep(store, "first", {}, {}), start_sweep(store, "second", {}, {})
+    run = start_quartet(store, first, "grouped x fusion b1", {}, {})
+    assert store.client().get_run(run).data.tags["sweep"] == "first"
+    move(store, run, second, "measured in sweep first")
+    assert store.client().get_run(run).data.tags["sweep"] == "second"

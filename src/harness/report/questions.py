@@ -1,4 +1,4 @@
-"""The three questions of the coursework, answered from a study's numbers: each sentence names those it comes from."""
+"""The questions of the coursework, answered from a study's numbers: each sentence names those it comes from."""
 
 from __future__ import annotations
 
@@ -22,42 +22,44 @@ class Answer:
 
 
 def answers(findings: Findings) -> tuple[Answer, ...]:
-    """Return the three answers."""
+    """Return the answers; a question that the data don't tell of is left out."""
     real = [quartet for quartet in findings.measured if not quartet.is_control]
-    return (
-        Answer("Which side alone was the bottleneck, and why?", _bottleneck(real)),
+    found = (
+        Answer("What limited the baselines?", _bottleneck(real)),
         Answer("How did the two interact, and was that expected?", _interaction(findings, real)),
         Answer("Which combination should be used?", _combination(findings.choice, real)),
     )
+    return tuple(answer for answer in found if answer.sentences)
+
+
+NEAR = 0.5  # of a ceiling; above it that ceiling limits, below it something else does
 
 
 def _bottleneck(real: Sequence[QuartetRow]) -> tuple[str, ...]:
-    if not real:
-        return ("No quartet of two real techniques was measured, so the data do not tell.",)
-    hw_leads = [quartet for quartet in real if quartet.gains["hw"] > quartet.gains["arch"]]
-    archs, hws = ([quartet.gains[key] for quartet in real] for key in ("arch", "hw"))
-    side = "The acceleration" if 2 * len(hw_leads) >= len(real) else "The architecture change"
-    led = max(len(hw_leads), len(real) - len(hw_leads))
-    out = [
-        f"{side} alone gained more in {led} of {counted(len(real), 'quartet')}: architecture changes alone gave "
-        f"{_range(archs)}, accelerations alone {_range(hws)}."
-    ]
-    shares = [_baseline(quartet, "share") for quartet in real]
-    known = [share for share in shares if share is not None]
+    """Return what the roofline and the device's idle time say; nothing where neither was measured."""
+    out = []
+    known = [share for quartet in real if (share := _baseline(quartet, "share")) is not None]
     if known:
-        bound = [_baseline(quartet, "memory_bound") for quartet in real]
-        nearer = "memory bandwidth" if sum(value == 1 for value in bound) * 2 >= len(known) else "arithmetic"
-        out.append(
-            f"The baselines reached {_percents(known)} of the nearer measured ceiling ({nearer}): the rest of their "
-            "time went to what the graph itself does not need (passes over memory, launches, low efficiency)."
-        )
-    hosts = [
-        quartet.cells["baseline"].metrics.get("measure/host_share") for quartet in real if "baseline" in quartet.cells
+        memory = [
+            _baseline(quartet, "memory_bound") == 1 for quartet in real if _baseline(quartet, "share") is not None
+        ]
+        ceiling = "memory bandwidth" if all(memory) else "arithmetic" if not any(memory) else "memory or arithmetic"
+        reached = f"they reached {_percents(known)} of the nearer measured ceiling ({ceiling})"
+        if min(known) >= NEAR:
+            out.append(f"The chip's {ceiling}: {reached}.")
+        elif max(known) < NEAR:
+            out.append(f"Neither the chip's arithmetic nor its memory bandwidth: {reached}.")
+        else:
+            out.append(f"That differs between them: {reached}.")
+    waits = [
+        share
+        for quartet in real
+        if "baseline" in quartet.cells
+        and (share := quartet.cells["baseline"].metrics.get("measure/host_share")) is not None
     ]
-    waits = [share for share in hosts if share is not None]
     if waits:
         verb = "waited for the host" if max(waits) > WAITING else "did not wait for the host"
-        out.append(f"On the wall clock the baselines {verb}: {_percents(waits)} of it was not device time.")
+        out.append(f"The device {verb}: {_percents(waits)} of the wall time was not device time.")
     return tuple(out)
 
 
@@ -66,7 +68,10 @@ def _interaction(findings: Findings, real: Sequence[QuartetRow]) -> tuple[str, .
         return ("No quartet of two real techniques was measured.",)
     counts = findings.verdicts(controls=False)
     listed = ", ".join(f"{number} {verdict}" for verdict, number in counts.most_common())
+    archs, hws = ([quartet.gains[key] for quartet in real if key in quartet.gains] for key in ("arch", "hw"))
     out = [f"After {findings.correction.title} correction, of {counted(len(real), 'quartet')}: {listed}."]
+    if archs and hws:
+        out.append(f"Alone, architecture changes gave {_range(archs)} and accelerations {_range(hws)}.")
     decided = [quartet for quartet in real if quartet.verdict_adjusted in ("amplify", "conflict") and quartet.factor]
     for name, pick in (("strongest conflict", min), ("strongest amplification", max)):
         quartet = pick(decided, key=lambda row: row.factor.value if row.factor else 1.0, default=None)

@@ -12,7 +12,8 @@ from harness.report.choose import Limits
 from harness.report.command import main
 from harness.report.findings import find
 from harness.report.page import _pieces, page
-from harness.report.study import open_study
+from harness.report.questions import answers
+from harness.report.study import Study, open_study
 from harness.stats.factorial import Ratio
 
 HOSTILE = '<script>alert("x")</script><img src=x onerror=alert(1)>'
@@ -34,7 +35,7 @@ def written(folder, tmp_path):
 def test_factors_and_intervals_are_in_the_page(row, written):
     text = written(row(factor=0.8123, half=0.02), row(hw="fp16", factor=1.0))
     assert "0.812" in text and f"[{0.8123 * 0.9802:.3f}" in text
-    for section in ("answers", "matrix", "gains", "model", "choice", "machine", "quartets", "environment"):
+    for section in ("answers", "matrix", "gains", "model", "choice", "quartets", "environment"):
         assert f'id="{section}"' in text
 
 
@@ -115,3 +116,36 @@ def test_a_factor_is_taken_apart_by_what_could_be_compared():
     logs = {"stem": 0.1, "unattributed": -0.4}
     why = {"part_ms": {"stem": {}, "encoder": {}}, "log_parts": logs, "log_host": 0.0, "log_amdahl": 0.0}
     assert [name for name, *_ in _pieces(why, Ratio(0.7, 0.65, 0.75))][2:] == ["stem", "unattributed"]
+
+
+def test_the_page_begins_with_its_headline_and_four_bars(row, written):
+    text = written(row(factor=0.8, half=0.02))
+    sentence = "grouped x fusion: together 3.60x, expected 4.50x: conflict"
+    assert text.index(f'<p class="headline">{sentence}</p>') < text.index('id="figure-headline"') < text.index("<nav")
+
+
+def sentences_of(frame, *rows):
+    study = Study("s", frame(*rows), "", None)
+    return {answer.question: " ".join(answer.sentences) for answer in answers(find(study, Limits()))}
+
+
+@pytest.mark.parametrize(
+    ("share", "said"),
+    [
+        (0.8, "The chip's memory bandwidth: they reached 80.0%"),
+        (0.1, "Neither the chip's arithmetic nor its memory bandwidth: they reached 10.0%"),
+    ],
+)
+def test_what_limited_the_baselines_is_said_from_the_roofline(share, said, row, frame):
+    measured = row(**{"baseline/roofline/share": share, "baseline/roofline/memory_bound": 1.0})
+    assert sentences_of(frame, measured)["What limited the baselines?"].startswith(said)
+
+
+def test_what_limited_the_baselines_is_not_said_where_nothing_measured_it(row, frame):
+    assert "What limited the baselines?" not in sentences_of(frame, row())
+
+
+def test_a_section_without_a_figure_is_left_out_with_its_link(row, written):
+    text = written(row())
+    assert "#machine" not in text and 'id="machine"' not in text
+    assert "Not measured: the machine" in text

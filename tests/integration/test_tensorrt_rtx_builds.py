@@ -144,6 +144,16 @@ def test_where_levels_matter_fusion_held_below_its_most_is_degraded_and_at_its_m
         assert all("fusion below its usual level, as requested: builder level" in reason for reason in degraded)
 
 
+def test_bf16_is_what_every_convolution_and_product_computes_in_and_passes_between_stages(prepared):
+    chip = ("engine.compute_capability=8.9", "engine.build_only=true", "arch=early_exit", "hw=bf16")
+    _, cells = prepared(*chip, engine="tensorrt_rtx")
+    for artifact in cells["combined"].artifacts:
+        assert artifact.proof["compute_layers_bf16"] > 0
+        assert artifact.proof["compute_layers_fp32"] == artifact.proof["compute_layers_fp16"] == 0
+        assert not [reason for reason in artifact.degraded if "bf16" in reason]
+    assert " bf16 [" in cells["combined"].artifacts[1].proof["inputs"]
+
+
 def test_the_survivors_of_an_early_exit_have_one_profile_whatever_the_whole_batch_has(prepared):
     profiles = "engine.profiles=[[1,2,2],[3,4,4]]"
     chip = ("engine.compute_capability=8.9", "engine.build_only=true", "arch=early_exit", "hw=[fp16,dynamic_batching]")

@@ -28,6 +28,7 @@ OURS: Mapping[str, Mapping[str, str]] = {
         "identity": "harness.techniques.hw.identity",
         "compiled": "harness.techniques.hw.compiled",
         "fp16": "harness.techniques.hw.fp16",
+        "bf16": "harness.techniques.hw.bf16",
         "dynamic_batching": "harness.techniques.hw.dynamic_batching",
         "fusion": "harness.techniques.hw.fusion",
     },

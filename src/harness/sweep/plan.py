@@ -34,7 +34,7 @@ from harness.networks.data import LABELLED, UNLABELLED
 from harness.networks.own_code import of_another_package
 from harness.sweep.scenarios import scenario_of
 from harness.system.errors import UserError
-from harness.system.machine import usable_cores
+from harness.system.machine import gpu, usable_cores
 from harness.techniques import arch, hw
 from harness.techniques.arch.options import RANGES as ARCH_RANGES
 from harness.tracking.store import resolve_uri
@@ -81,9 +81,23 @@ def plan_quartet(config: HarnessConfig, engine: str, device: str) -> QuartetPlan
         )
     plan = QuartetPlan(config, device, cells[-1].engine, arch_stack, hw_stack, tuple(cells))
     for cell in plan.cells:
+        _check_chip(plan, cell)
         with of_another_package(packages.ENGINES, cell.engine, "check"):
             get(cell.engine).check(build_plan(plan, cell, _NO_GRAPH))
     return plan
+
+
+def _check_chip(plan: QuartetPlan, cell: CellPlan) -> None:
+    """Raise UserError where the NVIDIA chip that a cell is built for does not have its precision."""
+    local = gpu() if plan.device == "cuda" else None
+    here = local["compute_capability"] if local else None
+    text = plan.config.engine.compute_capability or here
+    chip, needed = _numbers(str(text)) if text else None, cell.levels.precision.compute_capability
+    if chip is not None and chip < needed:
+        name, oldest = cell.levels.precision.name, ".".join(map(str, needed))
+        raise UserError(
+            f"hw=[{','.join(plan.hw)}]: a chip of compute capability {text} has no {name}: {oldest} has it."
+        )
 
 
 BUILDS = 3  # of an engine whose builds differ, by default
@@ -163,10 +177,16 @@ def capability(config: HarnessConfig) -> tuple[int, int] | None:
     text = config.engine.compute_capability
     if text is None:
         return None
-    major, dot, minor = str(text).partition(".")
-    if not (dot and major.isdigit() and minor.isdigit()):
+    found = _numbers(str(text))
+    if found is None:
         raise UserError(f"engine.compute_capability={text}: write it as major.minor, for example 8.9.")
-    return int(major), int(minor)
+    return found
+
+
+def _numbers(text: str) -> tuple[int, int] | None:
+    """Return "8.9" as (8, 9), None for a text that isn't such a pair."""
+    major, dot, minor = text.partition(".")
+    return (int(major), int(minor)) if dot and major.isdigit() and minor.isdigit() else None
 
 
 def cpu_threads() -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from harness.system.errors import CellError
@@ -19,6 +20,7 @@ class Precision:
     tolerance: float  # largest error that verification accepts, relative to the largest magnitude of the reference
     converter: str = ""  # module whose `convert(model, fp32_io)` puts it into an fp32 ONNX graph; "": none is needed
     with_tf32: Precision | None = None  # what it becomes where the TF32 policy is on; None: that changes nothing
+    compute_capability: tuple[int, int] = (0, 0)  # the oldest chip of NVIDIA's that has it
 
     def under_policy(self, tf32: bool) -> Precision:
         """Return what is computed in under the TF32 policy of a quartet."""
@@ -37,6 +39,7 @@ class Capabilities:
     """What an engine has that hardware techniques switch; the defaults are those of a compiler."""
 
     precisions: tuple[Precision, ...] = (FP32,)
+    lacking: Mapping[str, str] = field(default_factory=dict)  # precisions that it does not have, by name: why not
     compiles: bool = True  # it has default settings of its own, and builds for a chip
     fuses: bool = True  # it has levels of fusion
     static_batch: bool = True  # it can pin the batch size, so that a dynamic one is a choice

@@ -12,9 +12,12 @@ import torch
 from harness import networks as models
 from harness.engines import get, names
 from harness.engines.eager.rebuild import rebuilt_stage
+from harness.measure.runner import Runner
+from harness.measure.verify import compare
 from harness.networks.identity import fingerprint
 from harness.system.errors import CellError, UserError
 from harness.techniques.arch.recipe import Recipe, rebuild
+from harness.techniques.hw.bf16 import BF16
 
 
 @pytest.fixture(scope="module")
@@ -77,11 +80,12 @@ def test_weights_that_are_gone_name_the_file(prepared, configured, tmp_path):
         get("eager").load(cells["baseline"].artifacts[0], "cpu").__enter__()
 
 
-def test_fp16_on_eager_computes_in_half_precision_with_fp32_inputs_and_outputs(prepared, images):
-    _, cells = prepared("hw=fp16", engine="eager")
+@pytest.mark.parametrize(("technique", "dtype", "rounding"), [("fp16", "float16", 2e-2), ("bf16", "bfloat16", 5e-2)])
+def test_half_precision_on_eager_has_fp32_inputs_and_outputs(technique, dtype, rounding, prepared, images):
+    _, cells = prepared(f"hw={technique}", engine="eager")
     inputs = images(2)
     with get("eager").load(cells["hw"].artifacts[0], "cpu") as executable:
-        assert executable.proof["parameter_dtype"] == "float16"
+        assert executable.proof["parameter_dtype"] == dtype
         executable.write_inputs({"input": inputs})
         assert executable.input_buffers()["input"].dtype == np.float32
         executable.enqueue()
@@ -90,7 +94,25 @@ def test_fp16_on_eager_computes_in_half_precision_with_fp32_inputs_and_outputs(p
         full = rebuild(cells["hw"].recipe)(torch.from_numpy(inputs)).numpy()
     error = np.abs(half - full).max() / np.abs(full).max()
     assert half.dtype == np.float32
-    assert 1e-6 < error < 2e-2
+    assert 1e-6 < error < rounding
+
+
+def test_what_passes_between_two_stages_in_bf16_arrives_to_the_bit(prepared, images):
+    """numpy has no bfloat16 of its own: a CPU's buffers are views of torch's memory."""
+    _, cells = prepared("arch=early_exit", "hw=bf16", engine="eager")
+    cell = cells["combined"]
+    passed = cell.artifacts[1].plan.graph.inputs[0]
+    assert passed.dtype == "bfloat16"
+    load = get("eager").load
+    with load(cell.artifacts[0], "cpu") as first, load(cell.artifacts[1], "cpu") as second:
+        first.write_inputs({"input": images(2)})
+        first.enqueue()
+        features = first.outputs()[passed.name][:1]  # half of the batch goes on
+        second.write_inputs({passed.name: features})
+        np.testing.assert_array_equal(second.input_buffers()[passed.name], features)
+        assert np.isfinite(features.astype(np.float32)).all()
+        found = Runner((first, second), cell.router, 2).verify(images(2))
+    compare(found, cell.expected, BF16)
 
 
 def test_the_threads_of_the_plan_are_used(grouped):

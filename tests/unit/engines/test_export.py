@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from harness.networks.inputs import one_tensor
 from harness.system.cache import Cache
 from harness.system.errors import CellError
 from harness.techniques.arch.assembled import network
+from harness.techniques.hw.bf16 import BF16
 from harness.techniques.hw.fp16 import FP16
 
 WHOLE = ExportRequest(one_tensor("input", (3, 64, 64)).specs, ("logits",))
@@ -94,6 +96,23 @@ def test_an_fp16_export_has_fp16_weights_and_fp32_inputs_and_outputs(half, tiny,
     (logits,) = run(half.path, inputs)
     error = np.abs(logits - expected).max() / np.abs(expected).max()
     assert 1e-6 < error < 1e-2  # rounded, so it is half precision; and no more than rounded
+
+
+def test_a_bf16_export_has_weights_rounded_from_fp32_and_no_engine_of_ours_on_a_cpu_runs_it(tiny, full, cache):
+    request = replace(HALF, precision=BF16)
+    graph, _, _ = export(tiny.module, tiny.identity.exact, request, cache)
+    model, exact = onnx.load(graph.path), {tensor.name: tensor for tensor in onnx.load(full.path).graph.initializer}
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    weighted = [node for node in model.graph.node if node.op_type in ("Conv", "Gemm", "MatMul")]
+    assert {weights[node.input[1]].data_type for node in weighted} == {onnx.TensorProto.BFLOAT16}
+    assert [spec.dtype for spec in (*graph.inputs, *graph.outputs)] == ["float32", "float32"]
+    for name in (node.input[1] for node in weighted):
+        right = onnx.numpy_helper.to_array(exact[name])
+        rounded = onnx.numpy_helper.to_array(weights[name]).astype(np.float32)
+        np.testing.assert_allclose(rounded, right, rtol=2**-8, atol=0)  # fp16 would have lost the smallest
+    # the reason that ONNX Runtime's line of capabilities gives; when this fails, it has become wrong
+    with pytest.raises(Exception, match="Could not find an implementation for Conv"):
+        run(graph.path, np.zeros((1, 3, 64, 64), dtype=np.float32))
 
 
 def test_fp16_inputs_and_outputs_where_they_are_asked_for(tiny, cache):
@@ -210,6 +229,16 @@ def test_a_batch_that_is_written_into_a_network_is_found_in_its_graph(tmp_path):
 
     with pytest.raises(CellError, match=r"^export to ONNX fixed the batch: input is \[2, 3, 8, 8\]"):
         export(Pair(), "2", ExportRequest(one_tensor("input", (3, 8, 8)).specs, ("logits",)), Cache(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["masked", "enlarging", "eye", "coordinates"])
+def test_casts_of_a_network_become_bf16_as_the_rest_does(name, tmp_path, repository, monkeypatch):
+    """The checker knows all types; nothing here runs the graph."""
+    monkeypatch.syspath_prepend(str(repository / "tests"))
+    network = models.build(ModelConfig(f"foreign_networks:{name}", image_size=32, num_classes=10))
+    request = ExportRequest("input", (3, 32, 32), ("logits",), BF16, ("input", "logits"))
+    graph, _, _ = export(network, name, request, Cache(tmp_path))
+    assert onnx.TensorProto.FLOAT16 not in {tensor.data_type for tensor in onnx.load(graph.path).graph.initializer}
 
 
 @pytest.mark.parametrize("name", ["masked", "enlarging", "eye", "coordinates"])

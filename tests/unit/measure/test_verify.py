@@ -11,6 +11,7 @@ from harness.measure.verify import Expected, compare
 from harness.system.errors import CellError
 from harness.techniques.arch.exit_policy import ExitPolicy
 from harness.techniques.arch.stages import NetworkOutputs
+from harness.techniques.hw.bf16 import BF16
 from harness.techniques.hw.fp16 import FP16
 from harness.techniques.levels import FP32, TF32
 
@@ -63,7 +64,7 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("precision", [FP32, FP16])
+@pytest.mark.parametrize("precision", [FP32, FP16, BF16])
 @pytest.mark.parametrize("wrong", WRONG)
 def test_a_wrong_engine_is_refused_in_one_line_that_says_how_wrong(wrong, precision):
     with pytest.raises(CellError, match=r"^wrong output: 'logits' is off by [\d.e+-]+ of its range [^\n]+$") as refused:

@@ -148,6 +148,9 @@ def test_a_boundary_that_the_device_does_not_have_is_refused(configured):
         (("hw=fp16", "engine.compute_capability=8.9"), "onnxruntime", "engine=tensorrt_rtx"),
         (("hw=fp16", "engine.compute_capability=8"), "tensorrt_rtx", "major.minor"),
         (("hw=fp16",), "tensorrtx", "choose one of"),
+        (("hw=[fp16,bf16]",), "eager", "choose one of the two"),
+        (("hw=bf16",), "onnxruntime", "engine onnxruntime has no bf16 (it has no bf16 kernel"),
+        (("hw=bf16", "engine.compute_capability=7.5"), "tensorrt_rtx", "7.5 has no bf16: 8.0 has it"),
     ],
 )
 def test_what_can_not_be_combined_is_refused_before_any_work(configured, overrides, engine, says):

@@ -11,6 +11,7 @@ from harness.config import EngineOption
 from harness.engines.base import Artifact, Availability, BuildPlan, Engine, Executable, Option
 from harness.engines.eager.rebuild import RECIPE_FILE
 from harness.system.errors import UserError
+from harness.techniques.hw.bf16 import BF16
 from harness.techniques.hw.fp16 import FP16
 from harness.techniques.levels import FP32, TF32, Capabilities
 
@@ -26,7 +27,7 @@ class EagerEngine(Engine):
     """PyTorch eager behind the engine contract."""
 
     name = "eager"
-    capabilities = Capabilities((FP32, TF32, FP16), compiles=False, fuses=False, static_batch=False)
+    capabilities = Capabilities((FP32, TF32, FP16, BF16), compiles=False, fuses=False, static_batch=False)
     options = (CHANNELS_LAST, CUDNN_BENCHMARK)
     runs_module = True
 

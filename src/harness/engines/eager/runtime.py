@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
+import ml_dtypes  # teaches numpy the name "bfloat16"
 import numpy as np
 import torch
 
@@ -14,6 +15,24 @@ from harness.engines.cuda_graphs import kernel_nodes, process_stream, try_record
 from harness.engines.eager.rebuild import rebuilt_stage
 from harness.networks.inputs import TensorSpec
 from harness.techniques.levels import BatchProfile, check_batch
+
+_BF16 = np.dtype(ml_dtypes.bfloat16)
+
+
+def as_array(tensor: torch.Tensor) -> np.ndarray:
+    """Return a view of a tensor on the host; of bfloat16, which torch gives numpy no array of, by its bits."""
+    if tensor.dtype == torch.bfloat16:
+        return tensor.view(torch.uint16).numpy().view(_BF16)
+    array: np.ndarray = tensor.numpy()
+    return array
+
+
+def as_tensor(array: np.ndarray) -> torch.Tensor:
+    """Return a tensor over the memory of an array, the other way round."""
+    if array.dtype == _BF16:
+        return torch.from_numpy(array.view(np.uint16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
+
 
 Transform = Callable[[torch.nn.Module], Callable[..., Any]]
 
@@ -97,12 +116,12 @@ class ModuleExecutable:
         return {name: self._view(tensor) for name, tensor in self._outputs.items()}
 
     def _view(self, tensor: torch.Tensor) -> Any:
-        return tensor.numpy() if self._device == "cpu" else tensor
+        return as_array(tensor) if self._device == "cpu" else tensor
 
     def write_inputs(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Copy host arrays into the leading part of the inputs."""
         for name, array in arrays.items():
-            self._inputs[name][: len(array)].copy_(torch.from_numpy(array))
+            self._inputs[name][: len(array)].copy_(as_tensor(array))
 
     def poison_outputs(self) -> None:
         """Forget the last outputs: what is read next was written next."""
@@ -153,7 +172,7 @@ class ModuleExecutable:
 
     def outputs(self, batch_size: int | None = None) -> dict[str, np.ndarray]:
         """Return host copies of the outputs."""
-        return {name: tensor.cpu().numpy().copy() for name, tensor in self._outputs.items()}
+        return {name: as_array(tensor.cpu()).copy() for name, tensor in self._outputs.items()}
 
     def kernel_count(self) -> int | None:
         """Return the kernels of a captured batch; None where none was captured: counting launches takes a profiler."""

@@ -24,7 +24,11 @@ class OnnxRuntimeEngine(Engine):
     """ONNX Runtime behind the engine contract (https://onnxruntime.ai/docs/)."""
 
     name = "onnxruntime"
-    capabilities = Capabilities((FP32, TF32, FP16), fusion_steps=("ORT_ENABLE_EXTENDED",))
+    capabilities = Capabilities(
+        (FP32, TF32, FP16),
+        lacking={"bf16": "it has no bf16 kernel for a convolution, 1.32 on a CPU refuses the graph"},
+        fusion_steps=("ORT_ENABLE_EXTENDED",),
+    )
     options = (
         EngineOption("providers", list[str] | None, "execution providers in order of preference; None: by device"),
         EngineOption("channels_last", bool | None, "GPU only: prefer NHWC kernels; None: off"),

@@ -11,6 +11,7 @@ from harness.engines.tensorrt.flavour import Flavour
 from harness.engines.tensorrt.loading import tail
 from harness.engines.tensorrt.profiles import profiles_of
 from harness.system.errors import CellError
+from harness.techniques.hw.bf16 import BF16
 from harness.techniques.hw.fp16 import FP16
 from harness.techniques.levels import FP32
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 LARGEST_MESSAGE_BYTES = 2**31 - 1  # of a protobuf message
 _COMPUTE = frozenset({"CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY", "EINSUM"})  # where the work is
-_SHORT = {"FLOAT": FP32.name, "HALF": FP16.name}  # TensorRT's type of a tensor -> the precision
+_SHORT = {"FLOAT": FP32.name, "HALF": FP16.name, "BF16": BF16.name}  # TensorRT's type of a tensor -> the precision
 _KINDS = (*_SHORT.values(), "other")
 
 

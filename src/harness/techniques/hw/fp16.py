@@ -92,7 +92,12 @@ def _makes_float(node: onnx.NodeProto) -> bool:
     """Return whether a node makes fp32 because an attribute says so, whatever it is given (`(x > 0).float()`)."""
     from onnx import TensorProto
 
-    return any(part.name in _DTYPES.get(node.op_type, ()) and part.i == TensorProto.FLOAT for part in node.attribute)
+    return any(part.i == TensorProto.FLOAT for part in type_attributes(node))
+
+
+def type_attributes(node: onnx.NodeProto) -> list[onnx.AttributeProto]:
+    """Return the attributes of a node that name the type of what it gives."""
+    return [part for part in node.attribute if part.name in _DTYPES.get(node.op_type, ())]
 
 
 def _make_half(graph: onnx.GraphProto, made_float: Set[str]) -> None:
@@ -105,9 +110,8 @@ def _make_half(graph: onnx.GraphProto, made_float: Set[str]) -> None:
     for node in graph.node:
         if made_float.isdisjoint(node.output):
             continue
-        for part in node.attribute:
-            if part.name in _DTYPES[node.op_type]:
-                part.i = TensorProto.FLOAT16
+        for part in type_attributes(node):
+            part.i = TensorProto.FLOAT16
 
 
 def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:

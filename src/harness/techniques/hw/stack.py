@@ -64,7 +64,11 @@ def check_stack(config: HarnessConfig, engine: HasCapabilities | None) -> None:
         known = engine.capabilities.precisions
         if required not in known:
             names = ", ".join(precision.name for precision in known)
-            raise UserError(f"hw=[{','.join(stack)}]: engine {engine.name} has no {required.name}; it has {names}.")
+            why = engine.capabilities.lacking.get(required.name)
+            raise UserError(
+                f"hw=[{','.join(stack)}]: engine {engine.name} has no {required.name}{f' ({why})' if why else ''}; "
+                f"it has {names}."
+            )
 
 
 def check_network(model: nn.Module, config: HarnessConfig) -> None:

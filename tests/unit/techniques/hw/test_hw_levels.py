@@ -8,7 +8,10 @@ from itertools import combinations, permutations
 import pytest
 
 from harness.config import HarnessConfig
+from harness.engines import get
+from harness.system.errors import UserError
 from harness.techniques import hw
+from harness.techniques.hw.bf16 import BF16
 from harness.techniques.hw.fp16 import FP16
 from harness.techniques.levels import off
 
@@ -34,6 +37,7 @@ def changes(found: dict) -> dict:
     ("technique", "expected"),
     [
         ("fp16", {"precision": asdict(FP16)}),
+        ("bf16", {"precision": asdict(BF16)}),
         ("fusion", {"fusion": "max", "cuda_graph": True}),
         ("dynamic_batching", {"batch": {"min_size": 1, "opt_size": 8, "max_size": 16}}),
         ("compiled", {"fusion": "default"}),
@@ -54,6 +58,24 @@ def test_a_stack_changes_what_its_techniques_change_in_whatever_order_they_were_
 def test_options_reach_the_levels():
     assert changes(levels("fp16", fp16__io="fp16")) == {"precision": asdict(FP16), "native_io": True}
     assert changes(levels("fusion", fusion__cuda_graph=False)) == {"fusion": "max"}
+
+
+def test_two_half_precisions_are_refused():
+    config = HarnessConfig()
+    config.hw.fp16.enabled = config.hw.bf16.enabled = True
+    with pytest.raises(UserError, match=r"hw=\[fp16,bf16\]: weights have one precision"):
+        hw.check_stack(config, None)
+
+
+def test_an_engine_without_a_precision_says_why_and_what_it_has():
+    config = HarnessConfig()
+    config.hw.bf16.enabled = True
+    with pytest.raises(
+        UserError, match=r"engine onnxruntime has no bf16 \(.*no bf16 kernel.*\); it has fp32, tf32, fp16"
+    ):
+        hw.check_stack(config, get("onnxruntime"))
+    for name in ("eager", "inductor", "tensorrt", "tensorrt_rtx"):
+        hw.check_stack(config, get(name))
 
 
 def test_every_technique_of_the_config_has_a_file_and_the_other_way_round():

@@ -154,6 +154,18 @@ def test_bf16_is_what_every_convolution_and_product_computes_in_and_passes_betwe
     assert " bf16 [" in cells["combined"].artifacts[1].proof["inputs"]
 
 
+@pytest.mark.parametrize(("techniques", "precision"), [("int8", "int8"), ("[fp16,int8]", "int8+fp16")])
+def test_eight_bits_are_built_where_they_are_placed(techniques, precision, prepared):
+    chip = ("engine.compute_capability=8.9", "engine.build_only=true", f"hw={techniques}", "hw.int8.images=4")
+    _, cells = prepared(*chip, engine="tensorrt_rtx")
+    (artifact,) = cells["hw"].artifacts
+    assert artifact.plan.precision.name == precision
+    assert artifact.proof["compute_layers_int8"] == artifact.proof["layers_in_precision"] == 11
+    assert artifact.proof["layers_weighted"] == 21
+    assert artifact.proof["layers_in_float"] == "1 first layer, 8 fewer than 16 channels, 1 last layer"
+    assert artifact.proof["compute_layers_" + ("fp16" if "fp16" in precision else "fp32")] == 10
+
+
 def test_the_survivors_of_an_early_exit_have_one_profile_whatever_the_whole_batch_has(prepared):
     profiles = "engine.profiles=[[1,2,2],[3,4,4]]"
     chip = ("engine.compute_capability=8.9", "engine.build_only=true", "arch=early_exit", "hw=[fp16,dynamic_batching]")

@@ -29,6 +29,7 @@ OURS: Mapping[str, Mapping[str, str]] = {
         "compiled": "harness.techniques.hw.compiled",
         "fp16": "harness.techniques.hw.fp16",
         "bf16": "harness.techniques.hw.bf16",
+        "int8": "harness.techniques.hw.int8",
         "dynamic_batching": "harness.techniques.hw.dynamic_batching",
         "fusion": "harness.techniques.hw.fusion",
     },

@@ -236,6 +236,26 @@ class Engine(ABC):
         return ()
 
 
+def share_proof(precision: Precision, computed: int, weighted: int, left: Mapping[str, int]) -> dict[str, str | int]:
+    """Return the proof of a precision that not all layers have: how many do, of how many, and why the others don't.
+
+    Layers are the convolutions and products of one artifact; `left` counts the others by reason.
+    """
+    reasons = ", ".join(f"{count} {reason}" for reason, count in left.items())
+    return {"layers_in_precision": computed, "layers_weighted": weighted, "layers_in_float": reasons}
+
+
+def share_shortfall(precision: Precision, proof: Mapping[str, str | int | float]) -> tuple[str, ...]:
+    """Return why fewer layers have a precision than it takes for a cell to be called by its name."""
+    computed, weighted = int(proof["layers_in_precision"]), int(proof["layers_weighted"])
+    if computed and computed >= precision.min_share * weighted:
+        return ()
+    return (
+        f"{precision.name} in {computed} of {weighted} convolutions and products only; in float: "
+        f"{proof['layers_in_float']}",
+    )
+
+
 Listener = Callable[[str, str], None]  # "attempt" or "status", and the text
 
 _listener: Listener | None = None

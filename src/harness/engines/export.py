@@ -12,7 +12,7 @@ import inspect
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import asdict, dataclass, replace
 from importlib import import_module
@@ -26,9 +26,10 @@ from harness.networks.inputs import TensorSpec
 from harness.networks.own_code import reason
 from harness.system.cache import Cache, key_of
 from harness.system.errors import CellError, first_line, kind_and_first_line, root_cause
-from harness.techniques.levels import FP32, Precision
+from harness.techniques.levels import FP32, Calibration, Precision
 
 if TYPE_CHECKING:
+    import numpy as np
     import onnx
     from torch import nn
 
@@ -50,19 +51,28 @@ class ExportRequest:
     precision: Precision = FP32
     fp32_io: tuple[str, ...] = ()  # inputs and outputs that stay fp32 in a converted graph
     by_name: bool = False  # the module is called with its inputs by name, else in their order
+    calibration: Calibration | None = None  # of a precision of integers
+    calibrated_on: str = ""  # what tells the inputs of the calibration from others; "" without one
 
 
-def export(module: nn.Module, identity: str, request: ExportRequest, cache: Cache) -> tuple[Graph, float, bool]:
+def export(
+    module: nn.Module,
+    identity: str,
+    request: ExportRequest,
+    cache: Cache,
+    inputs: Callable[[], Mapping[str, np.ndarray]] | None = None,
+) -> tuple[Graph, float, bool]:
     """Return the exported graph, the seconds its making took, and whether it came from the cache.
 
-    `identity` is that of the network whose stage `module` is, weights included (`Identity.exact`). Raises CellError
-    with the exporter's reason in one line.
+    `identity` is that of the network whose stage `module` is, weights included (`Identity.exact`). `inputs` gives what
+    a calibration is done on, by input [N, ...], and is called where that is not cached. Raises CellError with the
+    exporter's reason in one line.
     """
     key = export_key(module, identity, request)
     if request.precision.converter:
-        fp32 = replace(request, precision=FP32, fp32_io=())
+        fp32 = replace(request, precision=FP32, fp32_io=(), calibration=None, calibrated_on="")
         full, full_s, full_hit = export(module, identity, fp32, cache)
-        entry = cache.fetch_or_make("export", key, lambda folder: _write_converted(full, request, folder))
+        entry = cache.fetch_or_make("export", key, lambda folder: _write_converted(full, request, folder, inputs))
         return _graph(entry.path, entry.meta), full_s + entry.seconds, full_hit and entry.hit
 
     entry = cache.fetch_or_make("export", key, lambda folder: _write_fp32(module, request, folder))
@@ -77,7 +87,7 @@ def export_key(module: nn.Module, identity: str, request: ExportRequest) -> str:
             "stage": [f"{name} {type(part).__qualname__}" for name, part in module.named_modules()],
             "request": asdict(request),
             "versions": [version(name) for name in ("torch", "onnx", "onnxscript", "onnxconverter-common")],
-            "sources": source_digest([__name__, *filter(None, [request.precision.converter])]),
+            "sources": source_digest([__name__, *filter(None, [request.precision.converter.partition(":")[0]])]),
         }
     )
 
@@ -132,10 +142,17 @@ def _silence() -> Iterator[None]:
         logging.disable(before)
 
 
-def _write_converted(full: Graph, request: ExportRequest, folder: Path) -> Mapping[str, Any]:
+def _write_converted(
+    full: Graph, request: ExportRequest, folder: Path, inputs: Callable[[], Mapping[str, np.ndarray]] | None
+) -> Mapping[str, Any]:
     precision = request.precision
+    module, _, function = precision.converter.partition(":")
+    calibrated = () if request.calibration is None or inputs is None else (request.calibration, inputs())
     try:
-        converted = import_module(precision.converter).convert(load_graph(full.path), request.fp32_io)
+        convert = getattr(import_module(module), function or "convert")
+        converted = convert(load_graph(full.path), request.fp32_io, *calibrated)
+    except CellError as error:
+        raise CellError(f"conversion to {precision.name} failed: {error}") from error
     except Exception as error:
         raise CellError(f"conversion to {precision.name} failed: {kind_and_first_line(error)}") from error
     try:

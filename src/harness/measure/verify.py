@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from harness.networks.inputs import Inputs
     from harness.techniques.arch.assembled import Network
 
-MIN_COSINE = 0.98
 VERIFY_SEED_OFFSET = 7919  # verification inputs are never the timed ones
 MOST_REFERENCES = 4  # a batch of 256 images is 154 MB
 
@@ -100,10 +99,12 @@ def compare(outputs: NetworkOutputs, expected: Expected, precision: Precision) -
         error = float(np.abs(got - reference).max())
         scale = float(np.abs(reference).max()) or 1.0
         head_cosine = _cosine(got, reference)
-        if not (error <= precision.tolerance * scale and head_cosine >= MIN_COSINE):  # so that NaN is wrong, too
+        if not (
+            error <= precision.tolerance * scale and head_cosine >= precision.min_cosine
+        ):  # so that NaN is wrong, too
             raise CellError(
                 f"wrong output: {name!r} is off by {error / scale:.2g} of its range (cosine {head_cosine:.4f}); "
-                f"{precision.name} explains at most {precision.tolerance:g}"
+                f"{precision.name} explains at most {precision.tolerance:g} (cosine {precision.min_cosine:g})"
             )
         worst_abs, worst_relative = max(worst_abs, error), max(worst_relative, error / scale)
         cosine = min(cosine, head_cosine)

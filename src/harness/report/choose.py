@@ -9,13 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.report.quartets import QuartetRow, Setting, setting_label
+from harness.results.accuracy import COLLAPSE
 
 
 @dataclass(frozen=True)
 class Limits:
     """What a combination must keep; None: whatever it costs."""
 
-    max_accuracy_drop: float | None = None  # of top-1 against the baseline cell; 0.01 is one point in a hundred
+    # of top-1 against the baseline cell; 0.01 is one point in a hundred; None: any but a collapse
+    max_accuracy_drop: float | None = None
     max_p99_ms: float | None = None
     max_memory_gb: float | None = None
 
@@ -156,6 +158,8 @@ def _refusal(candidate: Candidate, limits: Limits) -> str | None:
     )
     for name, value, limit, unit in limited:
         if limit is None:
+            if name == "accuracy drop" and value is not None and value > COLLAPSE:
+                return f"accuracy drop {value:.4g}: its answers collapsed (above {COLLAPSE:g})"
             continue
         if value is None:
             untrained = candidate.untrained and name == "accuracy drop"

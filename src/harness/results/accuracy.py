@@ -19,8 +19,10 @@ from scipy.special import ndtri  # of scipy.stats, which takes a second to impor
 from harness.measure.cell import CellAnswers
 from harness.measure.predictions import TOP, Predictions
 from harness.networks.data.labelled import Labelled
-from harness.stats.roles import prefix_of
+from harness.stats.roles import ROLES, prefix_of
 from harness.system.counts import counted
+
+COLLAPSE = 0.1  # of top-1 lost against the baseline: whatever its speed, such a cell is not recommended
 
 
 def answer_metrics(
@@ -40,6 +42,13 @@ def answer_metrics(
             lost = drop(_right(answers["baseline"], labels), _right(given, labels), level)
             found |= {"accuracy/drop": lost.value, "accuracy/drop_low": lost.low, "accuracy/drop_high": lost.high}
         out |= {f"{prefix_of(role)}{name}": value for name, value in found.items()}
+    if set(answers) == set(ROLES) and not untrained:
+        together = accuracy_interaction({role: _right(given, labels) for role, given in answers.items()}, level)
+        out |= {
+            "interaction/accuracy": together.value,
+            "interaction/accuracy_low": together.low,
+            "interaction/accuracy_high": together.high,
+        }
     return out
 
 
@@ -103,6 +112,22 @@ def drop(baseline: np.ndarray, changed: np.ndarray, level: float = 0.95) -> Shar
     half = float(ndtri(0.5 + level / 2)) * math.sqrt(lost_ + won_ - (lost_ - won_) ** 2 / n_) / n_
     value = (lost - won) / n
     return Share(value, min(max(-1.0, centre - half), value), max(min(1.0, centre + half), value))
+
+
+def accuracy_interaction(right: Mapping[str, np.ndarray], level: float = 0.95) -> Share:
+    """Return by how much the top-1 of two changes together differs from the sum of their own differences.
+
+    `right` are [N] bool of the same images, by role: baseline, arch, hw, combined. Below 0: together they cost more, as
+    where a pruned network is harder to quantise. An image counts -2 to 2; the interval is that of `drop`, for which it
+    counts -1 to 1: half an image more on either side, so that it has a width where all answers agree.
+    """
+    scores = {role: found.astype(int) for role, found in right.items()}
+    counts = scores["combined"] + scores["baseline"] - scores["arch"] - scores["hw"]
+    n, total, squares = len(counts), int(counts.sum()), int((counts**2).sum()) + 1
+    n_ = n + 2
+    half = float(ndtri(0.5 + level / 2)) * math.sqrt(squares - total**2 / n_) / n_
+    value = total / n
+    return Share(value, min(max(-2.0, total / n_ - half), value), max(min(2.0, total / n_ + half), value))
 
 
 def accuracy_metrics(

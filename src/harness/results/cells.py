@@ -14,6 +14,7 @@ from harness.measure.telemetry import Telemetry
 from harness.results.analyse import Analysis
 from harness.results.roofline import cell_metrics
 from harness.stats.roles import ROLES, prefix_of
+from harness.system.counts import counted
 
 
 def cost_metrics(prefix: str, cell: Cell, batch_size: int) -> dict[str, float]:
@@ -27,8 +28,42 @@ def cost_metrics(prefix: str, cell: Cell, batch_size: int) -> dict[str, float]:
         f"{prefix}build/engine_mb": cell.engine_mb,
         f"{prefix}build/cache_hit": float(cell.cache_hit),
     }
+    if counts := precision_counts(cell):
+        out[f"{prefix}build/layers_in_precision"], out[f"{prefix}build/layers_weighted"] = map(float, counts)
     routing = router.cost_metrics(accounting.stage_gmacs, batch_size)
     return out | {f"{prefix}{name}": value for name, value in routing.items()}
+
+
+def precision_counts(cell: Cell) -> tuple[int, int] | None:
+    """Return how many convolutions and products compute in the cell's precision, of how many; None: all, or unknown."""
+    proofs = [artifact.proof for artifact in cell.artifacts]
+    if not all("layers_in_precision" in proof for proof in proofs):
+        return None
+    computed, weighted = (
+        sum(int(proof[name]) for proof in proofs) for name in ("layers_in_precision", "layers_weighted")
+    )
+    return computed, weighted
+
+
+def calibration_notes(cells: Mapping[str, Cell]) -> list[str]:
+    """Return what to know of cells whose precision was calibrated: on what, and which layers have it."""
+    notes = []
+    for role, cell in cells.items():
+        calibration = cell.levels.calibration
+        if calibration is None:
+            continue
+        precision, counts = cell.levels.precision.name, precision_counts(cell)
+        if cell.labelled is None:
+            notes.append(f"{precision}: its scales are of synthetic images, they say nothing about accuracy")
+        else:
+            there = cell.labelled.validation.count if cell.labelled.validation is not None else 0
+            found = counted(min(there, calibration.images), "validation image")
+            notes.append(f"{precision}: calibrated on {found} ({calibration.method})")
+        if counts is not None:
+            left = [str(a.proof["layers_in_float"]) for a in cell.artifacts if a.proof["layers_in_float"]]
+            why = f"; in float: {'; '.join(left)}" if left else ""
+            notes.append(f"{role}: {precision} in {counts[0]} of {counts[1]} convolutions and products{why}")
+    return list(dict.fromkeys(notes))
 
 
 def roofline_metrics(

@@ -171,6 +171,11 @@ declare(
         "of the readings on a chip that was slowing down; absent where the driver does not report it", of="quartet",
     ),
     Metric("host/{cpu_percent,memory_percent}", "%", NEUTRAL, "of the whole machine", of="quartet"),
+    Metric(
+        "interaction/accuracy{,_low,_high}", "share of images", NEUTRAL,
+        "top-1 of combined + baseline - arch - hw, image by image, with its interval: below 0, both cost more together",
+        of="quartet",
+    ),
     Metric("data/skipped", "images", LOWER, "that could not be read", of="quartet"),
 )  # fmt: skip
 
@@ -200,6 +205,10 @@ declare(
     Metric("early_exit/{gmacs_no_exit,gmacs_all_exit}", "10^9 MACs an image", NEUTRAL, "if none leaves, if all do"),
     Metric("early_exit/threshold", "confidence", NEUTRAL, "where a threshold decides"),
     Metric("build/{export_s,engine_s}", "s", LOWER, "when it was made, also where it came from the cache"),
+    Metric(
+        "build/layers_{in_precision,weighted}", "layers", NEUTRAL,
+        "convolutions and products that compute in the cell's precision, and all; where a precision leaves some out",
+    ),
     Metric("build/engine_mb", "MB", LOWER, "of all artifacts"),
     Metric("build/cache_hit", "0 or 1", NEUTRAL, "nothing had to be made; of the quartet: of no cell"),
     Metric(

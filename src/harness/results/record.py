@@ -16,9 +16,10 @@ from harness.measure.cell import Cell, CellResult, QuartetPlan
 from harness.measure.protocol import Measurement
 from harness.measure.telemetry import Telemetry
 from harness.networks import spec
-from harness.results.accuracy import answer_metrics, answer_table, skipped_list, skipped_note
+from harness.results.accuracy import COLLAPSE, answer_metrics, answer_table, skipped_list, skipped_note
 from harness.results.analyse import Analysis
 from harness.results.cells import (
+    calibration_notes,
     cell_details,
     clock_metrics,
     consumption_metrics,
@@ -71,6 +72,7 @@ def begin_row(plan: QuartetPlan, cells: Mapping[str, Cell], folder: Path) -> Row
     row.details["quartet"] = plan.label
     row.details["cells"] = {role: cell_details(cell) for role, cell in cells.items()}
     row.artifacts |= inspections(cells)
+    row.notes += calibration_notes(cells)
     data = next(iter(cells.values())).labelled
     if data is not None and (note := skipped_note(data)):
         row.notes.append(note)
@@ -138,6 +140,10 @@ def _add_answers(row: RowDraft, plan: QuartetPlan, cells: Mapping[str, Cell], me
         if any(not cells[role].router.counts_are_known for role in untrained):
             row.notes.append("an untrained head decided which images leave early")
         row.table("answers.parquet", answer_table(answers, data))
+        if (lost := row.metrics.get("accuracy/drop", 0.0)) > COLLAPSE:
+            advice = f"Don't use {plan.label} as it is: {lost:.0%} of the test images are lost against the baseline."
+            row.tags["strategy"] = f"{advice} {row.tags.get('strategy', '')}".rstrip()
+            row.description = f"{advice}\n\n{row.description}".rstrip()
     if any(cell.own_inputs is not None for cell in cells.values()):
         row.notes.append(f"no accuracy: {plan.config.model.name} says by `inputs` what it takes, which has no labels")
 

@@ -69,7 +69,7 @@ PARAMS = {
     "engine": "of the combined cell",
     "reference": "what the baseline runs on: `eager` or `engine`",
     "scenario": "`fixed`, `single_stream`, `offline` or `server`",
-    "precision": "`fp16`, `tf32` or `fp32`, of the combined cell",
+    "precision": "`fp32`, `tf32`, `fp16`, `bf16`, `int8` or `int8+fp16`, of the combined cell",
     "weights": "of the network: a name, a file, or `random` with its seed",
     "arch_weights": "trained ones of the changed network, where there are any",
     "data": "the images",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from harness.sweep.scenarios import scenario_of
 from harness.system.cache import Cache, NotCached
 from harness.system.errors import CellError
 from harness.techniques.arch.assembled import Network, network
-from harness.techniques.arch.stages import Router, Stage
+from harness.techniques.arch.stages import Router, Stage, inputs_of_stage
 from harness.techniques.finetuned import base_model, weights_of
 from harness.techniques.levels import BatchProfile
 
@@ -58,7 +59,7 @@ def look_up(plan: QuartetPlan, cell: CellPlan, cache: Cache, build: int = 0) -> 
     net = network(weights.model, cell.arch, weights.checkpoint, weights.sha256, data)
     found = []
     for number, stage in enumerate(net.stages):
-        request = _request(stage, cell, net)
+        request = _request(stage, cell, net, _calibrated_on(plan, cell, data))
         stand_in = Graph(Path(), export_key(stage.module, net.identity.exact, request), (), (), 0)
         seconds = None
         requested = _stage_plan(plan, cell, net, number, stand_in)
@@ -170,7 +171,9 @@ def _build_cell(
     export_s, exports_hit = 0.0, True
     for number, stage in enumerate(net.stages):
         progress.stage("export", f"{cell.role} {stage.name}")
-        graph, seconds, hit = export(stage.module, net.identity.exact, _request(stage, cell, net), cache)
+        request = _request(stage, cell, net, _calibrated_on(plan, cell, data))
+        inputs = partial(_calibration_inputs, plan, cell, net, number, data)
+        graph, seconds, hit = export(stage.module, net.identity.exact, request, cache, inputs)
         export_s, exports_hit = export_s + seconds, exports_hit and hit
         what = f"{cell.role} {stage.name}"
         progress.stage("build", what)
@@ -221,7 +224,36 @@ def _watcher(progress: Progress, what: str) -> Callable[[str], None]:
     return lambda text: progress.stage("build", f"{what}, {text}")
 
 
-def _request(stage: Stage, cell: CellPlan, net: Network) -> ExportRequest:
+CALIBRATION_SEED = 104_729  # synthetic images to calibrate on are neither timed nor verified with; and which real ones
+
+
+def _calibrated_on(plan: QuartetPlan, cell: CellPlan, data: Labelled | None) -> str:
+    """Return what tells the images that a cell is calibrated on from others; "" where it needs none."""
+    if cell.levels.calibration is None:
+        return ""
+    real = data.validation if data is not None else None
+    return real.digest if real is not None else f"synthetic {plan.config.data.seed}"
+
+
+def _calibration_inputs(
+    plan: QuartetPlan, cell: CellPlan, net: Network, number: int, data: Labelled | None
+) -> Mapping[str, np.ndarray]:
+    """Return what stage `number` of a cell is calibrated on, by input [N, ...]: what it gets of N samples.
+
+    They are validation images where the data has labels, never those that it is tested on.
+    """
+    assert cell.levels.calibration is not None
+    taken, count = net.stages[0].inputs, cell.levels.calibration.images
+    real = data.validation if data is not None else None
+    if real is None:
+        values = taken.arrays(count, plan.config.data.seed + CALIBRATION_SEED)
+    else:  # a folder's are in the order of their classes
+        order = np.random.Generator(np.random.Philox(CALIBRATION_SEED)).permutation(real.count)
+        values = {taken.names[0]: real.batch(np.sort(order[:count]))}
+    return inputs_of_stage(net.stages, number, values)
+
+
+def _request(stage: Stage, cell: CellPlan, net: Network, calibrated_on: str) -> ExportRequest:
     """Return how a stage is exported; what passes between two stages stays in the precision of the graph."""
     first, last = net.stages[0], net.stages[-1]
     outer = {*first.inputs.names, *net.router.heads, *last.output_names}
@@ -234,6 +266,8 @@ def _request(stage: Stage, cell: CellPlan, net: Network) -> ExportRequest:
         output_names=stage.output_names,
         precision=precision,
         fp32_io=fp32_io if precision.converter else (),
+        calibration=cell.levels.calibration,
+        calibrated_on=calibrated_on,
     )
 
 

@@ -68,14 +68,15 @@ def plan_quartet(config: HarnessConfig, engine: str, device: str) -> QuartetPlan
     ):
         if (with_arch and not arch_stack) or (with_hw and not hw_stack):
             continue
-        levels = levels_on if with_hw else levels_off
+        name = hw_engine if with_hw else reference
+        levels = hw.on_engine(levels_on if with_hw else levels_off, get(name))
         if with_arch and "identity" in arch_stack:
             levels = replace(levels, instance="arch-identity " + levels.instance)
         cells.append(
             CellPlan(
                 role=role,
                 arch=config.arch if with_arch else plain,
-                engine=hw_engine if with_hw else reference,
+                engine=name,
                 levels=levels,
             )
         )

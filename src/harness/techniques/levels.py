@@ -18,9 +18,13 @@ class Precision:
     name: str  # as it is reported and recorded
     dtype: str  # of weights and compute, by the name that numpy and torch give it
     tolerance: float  # largest error that verification accepts, relative to the largest magnitude of the reference
-    converter: str = ""  # module whose `convert(model, fp32_io)` puts it into an fp32 ONNX graph; "": none is needed
+    # "module" or "module:function": its `convert(model, fp32_io)`, or that function, puts it into an fp32 ONNX graph;
+    # with a calibration, `function(model, fp32_io, calibration, inputs)`. "": no conversion is needed
+    converter: str = ""
     with_tf32: Precision | None = None  # what it becomes where the TF32 policy is on; None: that changes nothing
     compute_capability: tuple[int, int] = (0, 0)  # the oldest chip of NVIDIA's that has it
+    min_cosine: float = 0.98  # of outputs and reference as flat vectors: what verification accepts
+    min_share: float = 1.0  # of the convolutions and products that must compute in it; below, a cell is degraded
 
     def under_policy(self, tf32: bool) -> Precision:
         """Return what is computed in under the TF32 policy of a quartet."""
@@ -32,6 +36,15 @@ class Precision:
 HALF_TOLERANCE = 5e-2
 TF32 = Precision("tf32", "float32", HALF_TOLERANCE)
 FP32 = Precision("fp32", "float32", 2e-3, with_tf32=TF32)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How the ranges of activations are chosen, for a precision of integers."""
+
+    method: str  # minmax | percentile | entropy
+    percentile: float | None  # of the activations within the range; None: another method
+    images: int  # that it is done on, at most
 
 
 @dataclass(frozen=True)
@@ -89,6 +102,7 @@ class Levels:
 
     batch: BatchProfile
     precision: Precision = FP32
+    calibration: Calibration | None = None  # of a precision of integers
     native_io: bool = False  # inputs and outputs in that precision too
     fusion: FusionLevel = "off"
     fusion_step: str = ""  # an engine's lower level by name, where its maximum broke this cell

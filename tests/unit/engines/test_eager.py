@@ -111,7 +111,7 @@ def test_what_passes_between_two_stages_in_bf16_arrives_to_the_bit(prepared, ima
         second.write_inputs({passed.name: features})
         np.testing.assert_array_equal(second.input_buffers()[passed.name], features)
         assert np.isfinite(features.astype(np.float32)).all()
-        found = Runner((first, second), cell.router, 2).verify(images(2))
+        found = Runner((first, second), cell.router, 2).verify({"input": images(2)})
     compare(found, cell.expected, BF16)
 
 

@@ -236,7 +236,7 @@ def test_casts_of_a_network_become_bf16_as_the_rest_does(name, tmp_path, reposit
     """The checker knows all types; nothing here runs the graph."""
     monkeypatch.syspath_prepend(str(repository / "tests"))
     network = models.build(ModelConfig(f"foreign_networks:{name}", image_size=32, num_classes=10))
-    request = ExportRequest("input", (3, 32, 32), ("logits",), BF16, ("input", "logits"))
+    request = ExportRequest(one_tensor("input", (3, 32, 32)).specs, ("logits",), BF16, ("input", "logits"))
     graph, _, _ = export(network, name, request, Cache(tmp_path))
     assert onnx.TensorProto.FLOAT16 not in {tensor.data_type for tensor in onnx.load(graph.path).graph.initializer}
 

@@ -117,6 +117,45 @@ def test_fp16_on_a_cpu_is_emulated_and_says_so(artifacts):
         assert artifacts[name].proof["casts"] == 0
 
 
+def test_int8_alone_has_eight_bit_kernels_and_no_other_fusion(prepared, images):
+    _, cells = prepared("hw=int8", "hw.int8.images=4", "reference=engine")
+    artifact, found = cells["hw"].artifacts[0], ops(cells["hw"].artifacts[0])
+    assert artifact.degraded == ()
+    proof = artifact.proof
+    assert proof["precision_in_use"] == "int8"
+    assert found["QLinearConv"] == proof["layers_in_precision"] == proof["layers_weighted"] - 2 == 19
+    assert proof["layers_in_float"] == "1 first layer, 1 last layer"
+    assert proof["activations_in_convs"] == proof["blocked_layout_convs"] == 0
+    expected = eager(cells["hw"], images(2))
+    found = outputs(artifact, images(2))
+    assert 1e-4 < np.abs(found - expected).max() / np.abs(expected).max() < 0.1
+
+
+def test_int8_that_the_optimiser_does_not_run_is_degraded(prepared, tmp_path, monkeypatch):
+    _, cells = prepared("hw=int8", "hw.int8.images=4", "reference=engine")
+    monkeypatch.setattr("harness.engines.onnxruntime.builder.EIGHT_BIT_LEVEL", "ORT_ENABLE_BASIC")
+    built = ONNXRUNTIME.build(cells["hw"].artifacts[0].plan, tmp_path)
+    assert built.proof["precision_in_use"] == "fp32"
+    (reason,) = built.degraded
+    assert reason.startswith(
+        "int8 in 0 of 21 convolutions and products only; in float: 1 first layer, 1 last layer, 19 "
+    )
+
+
+@pytest.mark.parametrize("vnni", [True, False])
+def test_a_processor_without_eight_bit_products_is_reported_and_no_sum_saturates(vnni, prepared, images, monkeypatch):
+    _, cells = prepared("hw=int8", "hw.int8.images=4", "reference=engine")
+    monkeypatch.setattr("harness.engines.onnxruntime.runtime.has_vnni", lambda: vnni)
+    with get("onnxruntime").load(cells["hw"].artifacts[0], "cpu") as executable:
+        assert executable.proof["vnni"] == vnni
+        entry = executable._session.get_session_options().get_session_config_entry
+        if not vnni:
+            assert entry("session.x64quantprecision") == "1"
+        executable.write_inputs({"input": images(2)})
+        executable.enqueue(2)
+        assert np.isfinite(executable.outputs(2)["logits"]).all()
+
+
 def test_a_fusion_that_finds_nothing_to_fuse_says_so(artifacts, tmp_path):
     """As the optimiser does to DenseNet121 for CUDA: the same graph at every level."""
     only_relu = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["": 18]>

@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 
 from harness.measure.cell import CellAnswers
 from harness.measure.predictions import Predictions
-from harness.results.accuracy import accuracy_metrics, answer_metrics, drop, share
+from harness.results.accuracy import accuracy_interaction, accuracy_metrics, answer_metrics, drop, share
 from harness.techniques.arch.exit_policy import ExitPolicy
 
 LABELS = np.array([0, 1, 2, 3, 4, 5])
@@ -112,3 +112,35 @@ def test_where_nobody_left_there_is_no_accuracy_of_those_that_did():
     found = accuracy_metrics(own, own, LABELS, classes=10)
     assert "accuracy/exited_top1" not in found
     assert found["accuracy/stayed_top1"] == 1
+
+
+def answers(**right: list[int]) -> dict[str, np.ndarray]:
+    return {role: np.array(found, dtype=bool) for role, found in right.items()}
+
+
+def test_two_changes_that_lose_the_same_images_cost_less_together_than_their_sum():
+    found = accuracy_interaction(
+        answers(baseline=[1, 1, 1, 1], arch=[0, 1, 1, 1], hw=[0, 1, 1, 1], combined=[0, 1, 1, 1])
+    )
+    assert found.value == 0.25
+    assert found.low < 0.25 < found.high
+
+
+def test_two_changes_that_each_lose_nothing_and_together_do_have_a_negative_interaction():
+    n = 400
+    combined = np.ones(n, dtype=bool)
+    combined[:40] = False
+    right = {"baseline": np.ones(n, bool), "arch": np.ones(n, bool), "hw": np.ones(n, bool), "combined": combined}
+    found = accuracy_interaction(right)
+    assert found.value == -0.1
+    assert found.high < 0
+    # with two cells that never err it is a drop with another sign: the same interval
+    lost = drop(right["baseline"], combined)
+    assert (found.low, found.high) == pytest.approx((-lost.high, -lost.low))
+
+
+def test_an_interaction_where_all_agree_still_has_a_width():
+    same = np.ones(50, dtype=bool)
+    found = accuracy_interaction(dict.fromkeys(("baseline", "arch", "hw", "combined"), same))
+    assert found.value == 0
+    assert -0.1 < found.low < 0 < found.high < 0.1

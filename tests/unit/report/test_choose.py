@@ -46,6 +46,16 @@ def test_a_known_accuracy_drop_is_against_the_baseline_beside_it(row, frame):
     assert choice.best.label == "fusion"
 
 
+def test_a_cell_whose_answers_collapsed_is_shown_and_not_recommended_unless_a_limit_allows_it(row, frame):
+    top1 = {"baseline/accuracy/top1": 0.9, "arch/accuracy/top1": 0.85, "hw/accuracy/top1": 0.9, "accuracy/top1": 0.5}
+    found = quartets(frame(row(**top1)))
+    choice = choose(found, Limits())
+    assert choice.best.label == "fusion"
+    reasons = {one.label: reason for one, reason in choice.refused}
+    assert reasons == {"grouped + fusion": "accuracy drop 0.4: its answers collapsed (above 0.1)"}
+    assert choose(found, Limits(max_accuracy_drop=0.5)).best.label == "grouped + fusion"
+
+
 def test_the_front_holds_what_nothing_beats_in_everything(row, frame):
     # of two batch sizes the larger is faster, the smaller answers sooner and takes less memory
     small, large = row(batch=1, speeds=(50, 60, 70, 80)), row(batch=8, speeds=(90, 150, 300, 360))

@@ -7,9 +7,11 @@ from types import SimpleNamespace
 import pytest
 
 from harness.measure.telemetry import Consumption, Sustained
-from harness.results.cells import clock_metrics, consumption_metrics
+from harness.results.cells import calibration_notes, clock_metrics, consumption_metrics, precision_counts
 from harness.results.metrics import find_metric
 from harness.stats.roles import ROLES
+from harness.techniques.hw.int8 import INT8
+from harness.techniques.levels import Calibration
 
 
 def consumed(**speeds):
@@ -40,3 +42,32 @@ def test_each_cells_clock_is_under_its_role():
         "baseline/gpu/clock_mhz": 1900.0, "hw/gpu/clock_mhz": 1900.0, "gpu/clock_mhz": 1900.0,
     }  # fmt: skip
     assert clock_metrics(None, ROLES) == {}
+
+
+def quantised(data: object, *proofs: dict[str, object]) -> SimpleNamespace:
+    levels = SimpleNamespace(precision=INT8, calibration=Calibration("entropy", None, 128))
+    return SimpleNamespace(levels=levels, labelled=data, artifacts=[SimpleNamespace(proof=proof) for proof in proofs])
+
+
+def test_a_row_says_what_int8_was_calibrated_on_and_which_layers_have_it():
+    stages = [
+        {"layers_in_precision": 4, "layers_weighted": 5, "layers_in_float": "1 first layer"},
+        {"layers_in_precision": 3, "layers_weighted": 4, "layers_in_float": "1 last layer"},
+    ]
+    off = SimpleNamespace(levels=SimpleNamespace(calibration=None))
+    layers = "hw: int8 in 7 of 9 convolutions and products; in float: 1 first layer; 1 last layer"
+    synthetic = {"baseline": off, "hw": quantised(None, *stages)}
+    assert precision_counts(synthetic["hw"]) == (7, 9)
+    assert calibration_notes(synthetic) == [
+        "int8: its scales are of synthetic images, they say nothing about accuracy",
+        layers,
+    ]
+    real = SimpleNamespace(validation=SimpleNamespace(count=1))
+    assert calibration_notes({"hw": quantised(real, *stages)}) == [
+        "int8: calibrated on 1 validation image (entropy)",
+        layers,
+    ]
+
+
+def test_a_cell_whose_engine_counts_no_layers_has_none():
+    assert precision_counts(quantised(None, {"nodes": 5})) is None

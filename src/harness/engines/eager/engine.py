@@ -21,13 +21,16 @@ if TYPE_CHECKING:
 
 CHANNELS_LAST = EngineOption("channels_last", bool | None, "GPU only: convert the network to NHWC; None: off")
 CUDNN_BENCHMARK = EngineOption("cudnn_benchmark", bool, "GPU only: try cuDNN's algorithms on the first batch", False)
+NO_INT8 = dict.fromkeys(("int8", "int8+fp16"), "it runs the module, and Q/DQ nodes are put into its exported graph")
 
 
 class EagerEngine(Engine):
     """PyTorch eager behind the engine contract."""
 
     name = "eager"
-    capabilities = Capabilities((FP32, TF32, FP16, BF16), compiles=False, fuses=False, static_batch=False)
+    capabilities = Capabilities(
+        (FP32, TF32, FP16, BF16), lacking=NO_INT8, compiles=False, fuses=False, static_batch=False
+    )
     options = (CHANNELS_LAST, CUDNN_BENCHMARK)
     runs_module = True
 

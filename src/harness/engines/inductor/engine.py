@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.config import EngineOption
 from harness.engines.base import Artifact, Availability, BuildPlan, Engine, Executable, Option, TakenAway, run_graph
-from harness.engines.eager.engine import CHANNELS_LAST, CUDNN_BENCHMARK
+from harness.engines.eager.engine import CHANNELS_LAST, CUDNN_BENCHMARK, NO_INT8
 from harness.engines.inductor.lowerings import LOWERINGS, lowerings_of
 from harness.system.errors import kind_and_first_line
 from harness.techniques.hw.bf16 import BF16
@@ -36,7 +36,9 @@ class InductorEngine(Engine):
 
     name = "inductor"
     # sd of ln(gain) between six units on H100s that differ in build, card and session: no test has separated those
-    capabilities = Capabilities((FP32, TF32, FP16, BF16), autotunes=True, build_sd=0.014, lowerings=tuple(LOWERINGS))
+    capabilities = Capabilities(
+        (FP32, TF32, FP16, BF16), lacking=NO_INT8, autotunes=True, build_sd=0.014, lowerings=tuple(LOWERINGS)
+    )
     options = (
         replace(CHANNELS_LAST, meaning="GPU only: convert the network to NHWC; None: on"),
         CUDNN_BENCHMARK,

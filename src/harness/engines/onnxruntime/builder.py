@@ -7,13 +7,14 @@ exactly what was inspected here.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.engines.base import Artifact, BuildPlan, load_graph
+from harness.engines.base import Artifact, BuildPlan, load_graph, share_proof, share_shortfall
 from harness.engines.onnxruntime.runtime import open_session, session_options
 from harness.system.counts import counted
+from harness.techniques.hw import int8
 from harness.techniques.hw.fp16 import FP16
 from harness.techniques.levels import FP32
 
@@ -23,14 +24,29 @@ if TYPE_CHECKING:
 MODEL_FILE = "optimised.onnx"
 # off: the least that ONNX Runtime accepts as a normal set-up; default: what a plain session does, which is ALL
 LEVELS = {"off": "ORT_ENABLE_BASIC", "default": "ORT_ENABLE_ALL", "max": "ORT_ENABLE_ALL"}
+# With fusion off, too, eight bits need the pass that makes eight-bit kernels of Q/DQ nodes, which is of the level above
+# BASIC; what else that level merges is left out by name.
+EIGHT_BIT_LEVEL = "ORT_ENABLE_EXTENDED"
+OTHER_FUSIONS = [
+    "ConvActivationFusion", "GemmActivationFusion", "MatMulActivationFusion", "MatMulScaleFusion",
+    "MatmulTransposeFusion", "ConvAddActivationFusion", "GeluFusionL2", "FastGeluFusion", "QuickGeluFusion",
+    "BiasGeluFusion", "BiasSoftmaxFusion", "LayerNormFusionL2", "SimplifiedLayerNormFusion", "SkipLayerNormFusion",
+    "AttentionFusion", "EmbedLayerNormFusion", "GatherToSplitFusion", "GatherToSliceFusion", "PadFusion",
+]  # fmt: skip
+EIGHT_BITS = {
+    "QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger", "MatMulInteger", "MatMulIntegerToFloat",
+    "DynamicQuantizeMatMul",
+}  # fmt: skip
 WEIGHTED = {"Conv", "FusedConv", "NhwcFusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", "NhwcConv"}
 
 
 def build(plan: BuildPlan, workdir: Path, version: str) -> Artifact:
     """Write the optimised model into `workdir`; raise CellError where ONNX Runtime refuses the graph."""
     level = str(dict(plan.options).get("fusion_step") or LEVELS[plan.fusion])
+    merges_nothing = plan.precision == int8.INT8_AFFINE and level == LEVELS["off"]
+    level = EIGHT_BIT_LEVEL if merges_nothing else level
     source = _pinned(plan, workdir) if plan.batch.is_static else plan.graph.path
-    provider = _optimise(plan, source, workdir / MODEL_FILE, level)
+    provider = _optimise(plan, source, workdir / MODEL_FILE, level, OTHER_FUSIONS if merges_nothing else [])
     before = _operations(load_graph(source))
     if source != plan.graph.path:
         source.unlink()
@@ -55,20 +71,22 @@ def build(plan: BuildPlan, workdir: Path, version: str) -> Artifact:
     )
 
 
-def _optimise(plan: BuildPlan, source: Path, target: Path, level: str) -> str:
-    """Write the graph as a session at this level optimises it; return the provider that it ran on."""
+def _optimise(plan: BuildPlan, source: Path, target: Path, level: str, without: Sequence[str]) -> str:
+    """Write the graph as a session at this level optimises it, but for some passes; return its provider."""
     import onnxruntime as ort
 
     options = session_options(plan)
     options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
     options.optimized_model_filepath = str(target)
-    return str(open_session(source, options, plan).get_providers()[0])
+    return str(open_session(source, options, plan, without=without).get_providers()[0])
 
 
 def _proof(plan: BuildPlan, model: onnx.ModelProto, level: str) -> dict[str, Any]:
     """Return what the optimised graph shows of the requested levels."""
     nodes, counts = model.graph.node, _operations(model)
     half, weighted = _half_precision_ops(model)
+    eight = _eight_bits(plan, counts, weighted) if plan.precision == int8.INT8_AFFINE else {}
+    enough = bool(eight) and not share_shortfall(plan.precision, eight)
     return {
         "level": level,
         "nodes": len(nodes),
@@ -80,9 +98,19 @@ def _proof(plan: BuildPlan, model: onnx.ModelProto, level: str) -> dict[str, Any
         "casts": counts["Cast"],
         "fp16_ops": half,
         "weighted_ops": weighted,
-        "precision_in_use": (FP16 if weighted and half == weighted else FP32).name,
+        "precision_in_use": (plan.precision if enough else FP16 if weighted and half == weighted else FP32).name,
         "batch": "static" if plan.batch.is_static else "dynamic",
+        **eight,
     }
+
+
+def _eight_bits(plan: BuildPlan, counts: Counter[str], in_float: int) -> dict[str, Any]:
+    """Return how many convolutions and products have eight-bit kernels, and why the others don't."""
+    computed = sum(counts[kind] for kind in EIGHT_BITS)
+    left = Counter(int8.placement(load_graph(plan.graph.path), min_channels=1).left.values())
+    if (more := in_float - sum(count for reason, count in left.items() if reason != int8.NO_WEIGHTS)) > 0:
+        left["quantised, but not merged into an eight-bit kernel"] = more
+    return share_proof(plan.precision, computed, computed + in_float, left)
 
 
 def _degraded(plan: BuildPlan, proof: Mapping[str, Any], provider: str) -> list[str]:
@@ -94,6 +122,8 @@ def _degraded(plan: BuildPlan, proof: Mapping[str, Any], provider: str) -> list[
             f"fp16 emulated: {weighted - half} of {weighted} weighted operations compute in fp32 behind "
             f"{proof['casts']} casts on {provider}"
         )
+    if plan.precision == int8.INT8_AFFINE:
+        found += share_shortfall(plan.precision, proof)
     if plan.fusion == "max" and proof["level"] != LEVELS["max"]:
         found.append(f"fusion at {proof['level']} instead of {LEVELS['max']}")
     return found

@@ -13,6 +13,7 @@ from harness.engines.base import Artifact, Availability, BuildPlan, Engine, Exec
 from harness.engines.onnxruntime.runtime import PROVIDERS, providers_of
 from harness.system.errors import UserError
 from harness.techniques.hw.fp16 import FP16
+from harness.techniques.hw.int8 import INT8_AFFINE
 from harness.techniques.levels import FP32, TF32, Capabilities
 
 if TYPE_CHECKING:
@@ -25,8 +26,11 @@ class OnnxRuntimeEngine(Engine):
 
     name = "onnxruntime"
     capabilities = Capabilities(
-        (FP32, TF32, FP16),
-        lacking={"bf16": "it has no bf16 kernel for a convolution, 1.32 on a CPU refuses the graph"},
+        (FP32, TF32, FP16, INT8_AFFINE),
+        lacking={
+            "bf16": "it has no bf16 kernel for a convolution, 1.32 on a CPU refuses the graph",
+            "int8+fp16": "beside its eight-bit kernels it emulates fp16 by casts",
+        },
         fusion_steps=("ORT_ENABLE_EXTENDED",),
     )
     options = (

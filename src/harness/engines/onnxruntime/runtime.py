@@ -5,7 +5,8 @@ Building needs a session too: its options and execution providers are first here
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -16,6 +17,7 @@ from harness.engines.base import Artifact, BuildPlan, load_graph
 from harness.engines.cuda_graphs import kernel_nodes, process_stream, try_record
 from harness.networks.inputs import TensorSpec
 from harness.system.errors import CellError, first_line
+from harness.techniques.hw.int8 import INT8_AFFINE
 from harness.techniques.levels import check_batch
 
 if TYPE_CHECKING:
@@ -30,9 +32,16 @@ def providers_of(plan: BuildPlan) -> tuple[str, ...]:
     return tuple(str(requested).split(",")) if requested else (PROVIDERS[plan.device],)
 
 
-def open_session(path: Path, options: onnxruntime.SessionOptions, plan: BuildPlan, stream: Any = None) -> Any:
+def open_session(
+    path: Path,
+    options: onnxruntime.SessionOptions,
+    plan: BuildPlan,
+    stream: Any = None,
+    without: Sequence[str] = (),
+) -> Any:
     """Return the session of a model on the plan's providers; raise CellError with the reason why there is none.
 
+    `without` names passes of the optimiser that are left out.
     ONNX Runtime falls back to the CPU silently, so the provider in use is compared with the requested one.
     """
     import onnxruntime as ort
@@ -45,7 +54,9 @@ def open_session(path: Path, options: onnxruntime.SessionOptions, plan: BuildPla
             ort.preload_dlls()  # CUDA and cuDNN from wherever pip or torch put them; without it they may not be found
     try:
         load_graph(path)
-        session = ort.InferenceSession(str(path), options, providers=requested)
+        session = ort.InferenceSession(
+            str(path), options, providers=requested, disabled_optimizers=list(without) or None
+        )
     except Exception as error:
         raise CellError(f"onnxruntime could not load: {first_line(error)}") from error
     expected = requested[0] if isinstance(requested[0], str) else requested[0][0]
@@ -66,6 +77,8 @@ def session_options(plan: BuildPlan) -> onnxruntime.SessionOptions:
     # a waiting worker must burn no CPU, or it would disturb the one that is being timed
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    if plan.precision == INT8_AFFINE and not has_vnni():
+        options.add_session_config_entry("session.x64quantprecision", "1")  # else sums of two products saturate
     return options
 
 
@@ -84,6 +97,16 @@ def provider_list(plan: BuildPlan, stream: Any = None) -> list[str | tuple[str, 
         else:
             out.append(name)
     return out
+
+
+@cache
+def has_vnni() -> bool:
+    """Return whether this processor has dot products of eight bits, or is not an x86."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return True
+    return "vnni" in text or "flags" not in text
 
 
 class OnnxRuntimeExecutable:
@@ -111,6 +134,8 @@ class OnnxRuntimeExecutable:
         self._session = open_session(path, options, self._plan, self.stream)
         in_use = self._session.get_providers()
         self.proof = {"provider": in_use[0], "threads": int(dict(self._plan.options).get("threads", 0))}
+        if self._plan.precision == INT8_AFFINE:
+            self.proof = {**self.proof, "vnni": int(has_vnni())}  # 0: eight bits pay little here, and are made exact
         self._inputs = {spec.name: self._allocate(spec) for spec in self.input_specs}
         self._outputs = {spec.name: self._allocate(spec) for spec in self.output_specs}
         self._bindings: dict[int, ort.IOBinding] = {}

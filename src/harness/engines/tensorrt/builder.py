@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import json
 import math
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -38,6 +39,8 @@ def build(flavour: Flavour, plan: BuildPlan, target: tuple[int, int], workdir: P
         except Exception as error:  # the bindings raise TypeError, ValueError and RuntimeError alike
             raise CellError(f"{flavour.name} failed to build: {error}; {tail(errors)}") from error
         proof["inspector"] = inspect(flavour, serialised, target, workdir, errors)
+        if (workdir / INSPECTOR_FILE).is_file() and "layers_in_precision" in proof:
+            degraded = (*degraded, *_eight_bit_kernels(plan, proof, (workdir / INSPECTOR_FILE).read_text()))
     (workdir / ENGINE_FILE).write_bytes(serialised)
     proof["engine_bytes"] = len(serialised)
     return Artifact(
@@ -68,6 +71,7 @@ def _build(
     }
     serialised, settings, failures = _at_the_highest_level(flavour, builder, network, plan, target, errors)
     proof |= {"profile": profiles.in_words(plan)} | networks.describe(network) | settings
+    proof |= networks.eight_bits(plan, proof)
     degraded = (*failures, *networks.precision_shortfall(plan, proof), *_fusion_shortfall(flavour, plan))
     return serialised, proof, degraded
 
@@ -286,6 +290,20 @@ def inspect(flavour: Flavour, serialised: bytes, target: tuple[int, int], folder
         return f"none: {error}"
     (folder / INSPECTOR_FILE).write_text(text)
     return "kept"
+
+
+def _eight_bit_kernels(plan: BuildPlan, proof: Proof, account: str) -> tuple[str, ...]:
+    """Count the kernels that read eight bits into the proof; return why these are fewer than were asked for.
+
+    Several nodes of the graph may be one kernel, so the network's own count stays beside it.
+    """
+    layers = [layer for layer in json.loads(account).get("Layers", []) if isinstance(layer, dict)]
+    kernels = [layer for layer in layers if re.search(r"conv|gemm|matmul|fc", str(layer.get("LayerType", "")), re.I)]
+    eight = [layer for layer in kernels if "int8" in str(layer.get("Inputs", [{}])[:1]).lower()]
+    proof |= {"kernels_int8": len(eight), "kernels_weighted": len(kernels)}
+    if kernels and len(eight) < plan.precision.min_share * len(kernels):
+        return (f"{plan.precision.name} in {len(eight)} of {len(kernels)} kernels of convolutions and products only",)
+    return ()
 
 
 def _layers(flavour: Flavour, serialised: bytes, errors: list[str]) -> str:

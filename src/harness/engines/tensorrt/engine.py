@@ -16,6 +16,7 @@ from harness.engines.tensorrt.profiles import TILINGS, check_options
 from harness.system.errors import UserError
 from harness.techniques.hw.bf16 import BF16
 from harness.techniques.hw.fp16 import FP16
+from harness.techniques.hw.int8 import INT8, INT8_FP16
 from harness.techniques.levels import FP32, TF32, BatchProfile, Capabilities, Levels
 
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ class TensorRtEngine(Engine):
     """TensorRT or TensorRT-RTX, by flavour. Holds nothing but the flavour."""
 
     # its builder steps down from a level by itself
-    capabilities = Capabilities((FP32, TF32, FP16, BF16), autotunes=True, fusion_options=("builder_level", "tiling"))
+    capabilities = Capabilities(
+        (FP32, TF32, FP16, BF16, INT8, INT8_FP16), autotunes=True, fusion_options=("builder_level", "tiling")
+    )
     options = (
         EngineOption("workspace_mb", int | None, "workspace of the builder; None: its own limit", range=at_least(1)),
         EngineOption("builder_level", int | None, "optimisation level, 0 to 5; None: by `fusion`", range=LEVELS),

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.engines.base import BuildPlan, load_graph
+from harness.engines.base import BuildPlan, load_graph, share_proof, share_shortfall
 from harness.engines.tensorrt.flavour import Flavour
 from harness.engines.tensorrt.loading import tail
 from harness.engines.tensorrt.profiles import profiles_of
 from harness.system.errors import CellError
 from harness.techniques.hw.bf16 import BF16
 from harness.techniques.hw.fp16 import FP16
+from harness.techniques.hw.int8 import INT8, INT8_FP16, placement
 from harness.techniques.levels import FP32
 
 if TYPE_CHECKING:
@@ -20,7 +22,12 @@ if TYPE_CHECKING:
 
 LARGEST_MESSAGE_BYTES = 2**31 - 1  # of a protobuf message
 _COMPUTE = frozenset({"CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY", "EINSUM"})  # where the work is
-_SHORT = {"FLOAT": FP32.name, "HALF": FP16.name, "BF16": BF16.name}  # TensorRT's type of a tensor -> the precision
+_SHORT = {
+    "FLOAT": FP32.name,
+    "HALF": FP16.name,
+    "BF16": BF16.name,
+    "INT8": INT8.name,
+}  # TensorRT's type of a tensor -> the precision
 _KINDS = (*_SHORT.values(), "other")
 
 
@@ -126,16 +133,17 @@ def describe(network: Any) -> dict[str, str | int | float]:
     """Return layer counts by precision and the shapes and types of inputs and outputs.
 
     A layer's precision is the type of its first output; convolutions and matrix products are counted apart, since
-    they are what `fp16` is about.
+    they are what precisions are about. One that reads what was dequantised is of eight bits: TensorRT merges the two.
     """
     layers = [network.get_layer(index) for index in range(network.num_layers)]
+    dequantised = {layer.get_output(0).name for layer in layers if layer.type.name == "DEQUANTIZE"}
     all_layers: Counter[str] = Counter()
     compute: Counter[str] = Counter()
     for layer in layers:
         precision = _SHORT.get(layer.get_output(0).dtype.name, "other")
         all_layers[precision] += 1
         if layer.type.name in _COMPUTE:
-            compute[precision] += 1
+            compute[INT8.name if layer.get_input(0).name in dequantised else precision] += 1
     proof: dict[str, str | int | float] = {"network_layers": len(layers)}
     proof |= {f"layers_{key}": all_layers[key] for key in _KINDS}
     proof |= {f"compute_layers_{key}": compute[key] for key in _KINDS}
@@ -150,6 +158,8 @@ def _tensor_text(tensor: Any) -> str:
 
 def precision_shortfall(plan: BuildPlan, proof: dict[str, str | int | float]) -> tuple[str, ...]:
     """Return why the precision in the network is less than requested; raise CellError if no layer has it."""
+    if plan.precision in (INT8, INT8_FP16):
+        return share_shortfall(plan.precision, proof)
     name = plan.precision.name
     matching = int(proof[f"compute_layers_{name}"])
     compute = sum(int(proof[f"compute_layers_{key}"]) for key in _KINDS)
@@ -158,6 +168,16 @@ def precision_shortfall(plan: BuildPlan, proof: dict[str, str | int | float]) ->
     if matching < compute:
         return (f"{compute - matching} of {compute} convolutions and products are not {name}",)
     return ()
+
+
+def eight_bits(plan: BuildPlan, described: Mapping[str, str | int | float]) -> dict[str, str | int | float]:
+    """Return how many convolutions and products of a network are of eight bits and why others aren't; {} elsewhere."""
+    if plan.precision not in (INT8, INT8_FP16):
+        return {}
+    computed = int(described[f"compute_layers_{INT8.name}"])
+    weighted = sum(int(described[f"compute_layers_{kind}"]) for kind in _KINDS)
+    left = Counter(placement(load_graph(plan.graph.path)).left.values())
+    return dict(share_proof(plan.precision, computed, weighted, left))
 
 
 def nest(model: onnx.ModelProto) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -193,6 +194,24 @@ def all_heads(parts: Sequence[Stage], values: Sequence[torch.Tensor]) -> dict[st
             values = (outputs.pop(later.inputs.names[0]),)
         heads |= outputs
     return heads
+
+
+def inputs_of_stage(
+    parts: Sequence[Stage], number: int, values: Mapping[str, np.ndarray], portion: int = 8
+) -> Mapping[str, np.ndarray]:
+    """Return what stage `number` gets of the network's inputs [N, ...], by name, if every sample reaches it."""
+    import torch
+
+    if not number:
+        return values
+    found = []
+    with torch.inference_mode():
+        for start in range(0, len(next(iter(values.values()))), portion):
+            given = [torch.from_numpy(values[name][start : start + portion]) for name in parts[0].inputs.names]
+            for stage, later in pairwise(parts[: number + 1]):
+                given = [stage.run(given)[later.inputs.names[0]]]
+            found.append(given[0].numpy())
+    return {parts[number].inputs.names[0]: np.concatenate(found)}
 
 
 def routed(heads: dict[str, np.ndarray], router: Router) -> NetworkOutputs:

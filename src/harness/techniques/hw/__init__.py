@@ -11,6 +11,7 @@ from harness.techniques.hw.stack import (
     check_stack,
     enabled,
     flat_options,
+    on_engine,
     technique,
 )
 
@@ -23,5 +24,6 @@ __all__ = [
     "check_stack",
     "enabled",
     "flat_options",
+    "on_engine",
     "technique",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from harness.config import HarnessConfig, HwConfig, packages
@@ -62,7 +62,7 @@ def check_stack(config: HarnessConfig, engine: HasCapabilities | None) -> None:
     if engine is not None:
         required = apply_stack(base_levels(config), config).precision
         known = engine.capabilities.precisions
-        if required not in known:
+        if required.name not in {precision.name for precision in known}:
             names = ", ".join(precision.name for precision in known)
             why = engine.capabilities.lacking.get(required.name)
             raise UserError(
@@ -93,6 +93,14 @@ def apply_stack(levels: Levels, config: HarnessConfig) -> Levels:
     """Return the levels after all techniques that are on."""
     for name in enabled(config.hw):
         levels = _applied(name, levels, config)
+    return levels
+
+
+def on_engine(levels: Levels, engine: HasCapabilities) -> Levels:
+    """Return the levels with the precision in the form that an engine takes; they may differ in how a graph has it."""
+    for precision in engine.capabilities.precisions:
+        if precision.name == levels.precision.name:
+            return replace(levels, precision=precision)
     return levels
 
 

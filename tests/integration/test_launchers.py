@@ -77,7 +77,7 @@ def test_every_row_has_the_whole_analysis(launched):
     _, rows, _ = launched
     whole = ("interaction/factor", "interaction/p_holm", "gain/expected", "throughput/wall", "arch/throughput/wall")
     for column in (*whole, "baseline/throughput/wall", "hw/throughput/wall", "roofline/share"):
-        if column in rows or column in whole:
+        if column in whole or rows[column].notna().any():  # what was left out is an empty column
             assert rows[column].notna().all(), column
     assert rows["verdict"].notna().all()
     assert (rows["build/cache_hit"].isin([0, 1])).all()

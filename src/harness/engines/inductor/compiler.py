@@ -107,8 +107,10 @@ def compile_ahead(artifact: Artifact, path: Path) -> None:
     shapes = [(max(2, sizes.opt_size) if not sizes.is_static else sizes.opt_size, *spec.shape[1:])
               for spec in plan.graph.inputs]  # fmt: skip
     inputs = tuple(torch.zeros(shape, dtype=dtype, device=plan.device) for shape in shapes)
-    batch = torch.export.Dim("batch", min=sizes.min_size, max=sizes.max_size)
-    dynamic = None if sizes.is_static else tuple({0: batch} for _ in inputs)
+    dynamic = None
+    if not sizes.is_static:
+        batch = torch.export.Dim("batch", min=sizes.min_size, max=sizes.max_size)
+        dynamic = tuple({0: batch} for _ in inputs)
     with torch.inference_mode():
         program = torch.export.export(module, inputs, dynamic_shapes=dynamic)
         torch._inductor.aoti_compile_and_package(program, package_path=str(path), inductor_configs=_options(plan))

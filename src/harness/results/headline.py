@@ -69,8 +69,9 @@ class Headline:
         return math.log(self.high / self.low) / 2 if self.low > 0 and math.isfinite(self.high) else math.inf
 
     def in_words(self, gain: float) -> str:
-        """Return a gain with the digits that are known: `3.6x` where the factor is known to 5%, `3.58x` to 1%."""
-        return f"{gain:.{known_decimals(self.gains.combined, self.half_width)}f}x"
+        """Return a gain with the digits that are known, two at least: `3.6x` where the factor's half-width is 5%."""
+        two = 1 - math.floor(math.log10(self.gains.combined))  # or together and expected would look the same
+        return f"{gain:.{max(0, two, known_decimals(self.gains.combined, self.half_width))}f}x"
 
 
 def known_decimals(value: float, relative_half_width: float) -> int:

@@ -92,10 +92,18 @@ def export_key(module: nn.Module, identity: str, request: ExportRequest) -> str:
     )
 
 
+def _dynamic(argument: Any, batch: Any) -> Any:
+    """Return the dynamic dimension of each tensor of a call's argument, `*args` and `**named` included."""
+    if isinstance(argument, tuple):
+        return tuple(_dynamic(value, batch) for value in argument)
+    if isinstance(argument, dict):
+        return {name: _dynamic(value, batch) for name, value in argument.items()}
+    return {0: batch}
+
+
 def _write_fp32(module: nn.Module, request: ExportRequest, folder: Path) -> Mapping[str, Any]:
     import torch
     from torch.export import Dim
-    from torch.utils._pytree import tree_map
 
     values = [torch.zeros(2, *spec.shape[1:], dtype=getattr(torch, spec.dtype)) for spec in request.inputs]
     named = dict(zip((spec.name for spec in request.inputs), values, strict=True)) if request.by_name else {}
@@ -111,7 +119,7 @@ def _write_fp32(module: nn.Module, request: ExportRequest, folder: Path) -> Mapp
                 dynamo=True,
                 opset_version=OPSET,
                 external_data=False,
-                dynamic_shapes=tree_map(lambda _: {0: batch}, dict(arguments)),
+                dynamic_shapes={name: _dynamic(value, batch) for name, value in arguments.items()},
                 input_names=[spec.name for spec in request.inputs],
                 output_names=list(request.output_names),
                 verbose=False,

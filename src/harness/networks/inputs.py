@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from harness.system.errors import UserError
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from torch import nn
 
@@ -208,6 +207,7 @@ def _named(answer: Any) -> tuple[dict[Any, Any], str]:
 
 def _wrong(answer: Any, values: Mapping[Any, Any], size: int) -> str:
     """Return what is wrong with what a user's function gave; "" if nothing is."""
+    import numpy as np
     import torch
 
     if not values:
@@ -257,6 +257,8 @@ def _takes_seed(function: Callable[..., Any]) -> bool:
 @contextmanager
 def _drawn_from(seed: int) -> Iterator[None]:
     """Let torch, numpy and Python draw from `seed` inside, and give the caller's random states back."""
+    import numpy as np
+
     from harness.networks.determinism import seeded
 
     numpy_state, python_state = np.random.get_state(), random.getstate()  # a user's code may draw there

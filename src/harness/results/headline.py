@@ -19,7 +19,7 @@ from harness.stats import Gains
 from harness.stats.multiplicity import CORRECTIONS
 from harness.stats.roles import prefix_of
 from harness.stats.verdict import is_decided
-from harness.system.counts import limits
+from harness.system.counts import WIDEST, limits
 
 GAINS = ("arch", "hw", "expected", "combined")  # the order of the bars
 BAR_NAMES = {"arch": "architecture", "hw": "hardware", "expected": "expected", "combined": "together"}
@@ -107,12 +107,15 @@ def headline_of(row: Mapping[str, Any]) -> Headline | None:
 def headline_of_study(rows: Iterable[Mapping[str, Any]]) -> Headline | None:
     """Return a study's headline: of its decided quartets, else of all, the one with the highest gain together.
 
-    Controls and quartets without a factor have none; a degraded quartet has one only where all are degraded.
+    Controls and quartets without a factor, or with an interval wider than tenfold, have none; a degraded quartet has one
+    only where all are degraded.
     """
     found = [
         headline
         for row in rows
-        if "identity" not in f"{_text(row, 'arch')}+{_text(row, 'hw')}".split("+") and (headline := headline_of(row))
+        if "identity" not in f"{_text(row, 'arch')}+{_text(row, 'hw')}".split("+")
+        and (headline := headline_of(row))
+        and headline.high <= WIDEST * headline.low
     ]
     return max(
         found, key=lambda headline: (not headline.degraded, headline.is_decided, headline.gains.combined), default=None

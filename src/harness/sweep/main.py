@@ -34,7 +34,7 @@ Options (override with key=value; --help GROUP shows one group)
 Stacks: 'arch=[grouped,low_rank]'. Options ride along: arch.grouped.groups=8.
 Studies: experiment=NAME. A fleet: hydra/launcher={launchers}.
 Results: make ui, or harness.load() in Python.
-Other commands: python -m harness.NAME --help, NAME one of capacity, doctor, report, train, ui"""
+Other commands: python -m harness.NAME --help, NAME one of capacity, doctor, export, report, train, ui"""
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -59,7 +59,7 @@ class Lane:
 
     def stage(self, name: str, cell: str = "") -> None:
         """A stage begins or makes progress; without a terminal, one line a minute names it."""
-        self._stage = f"{name} {cell}".strip()
+        self._stage, self._remaining_s = f"{name} {cell}".strip(), math.nan
         self._line_a_minute(self)
 
     def block(self, standing: Standing, remaining_s: float) -> None:

@@ -52,6 +52,13 @@ def mark_dynamic_if_possible(tensor: torch.Tensor, dimension: int) -> None:
     torch._dynamo.maybe_mark_dynamic(tensor, dimension)
 
 
+def ahead_of_time_compiler() -> Callable[..., Any]:
+    """Return AOTInductor's entry, which PyTorch documents: it writes a package of an exported program."""
+    from torch._inductor import aoti_compile_and_package
+
+    return aoti_compile_and_package
+
+
 def inductor_compilers() -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Return Inductor's `compile_fx` (the backend itself) and the default of its argument `inner_compile`."""
     from torch._inductor.compile_fx import compile_fx, compile_fx_inner

@@ -45,16 +45,16 @@ def test_all_of_ours_can_be_loaded_and_call_themselves_as_they_are_registered():
 
 
 def test_those_of_other_packages_come_after_ours(installed):
-    assert installed(("bf16", "other.bf16"))[-2:] == ("fusion", "bf16")
-    assert packages.added(packages.HW) == ("bf16",)
+    assert installed(("fp8", "other.fp8"))[-2:] == ("fusion", "fp8")
+    assert packages.added(packages.HW) == ("fp8",)
 
 
 @pytest.mark.parametrize(
     ("entries", "reason"),
     [
         ([("fp16", "other.fp16")], "package other registers 'fp16' as harness.techniques.hw, which is built in"),
-        ([("bf16", "a.bf16"), ("bf16", "b.bf16")], "two packages register 'bf16' as harness.techniques.hw: a.bf16"),
-        ([("b-f16", "other.bf16")], "registers 'b-f16' as harness.techniques.hw; a name is letters, digits and _"),
+        ([("fp8", "a.fp8"), ("fp8", "b.fp8")], "two packages register 'fp8' as harness.techniques.hw: a.fp8"),
+        ([("f-p8", "other.fp8")], "registers 'f-p8' as harness.techniques.hw; a name is letters, digits and _"),
     ],
 )
 def test_a_name_that_is_registered_twice_or_is_not_a_name_is_refused_in_one_line(installed, entries, reason):
@@ -64,9 +64,9 @@ def test_a_name_that_is_registered_twice_or_is_not_a_name_is_refused_in_one_line
 
 
 def test_what_can_not_be_imported_says_whose_it_is(installed):
-    installed(("bf16", "no_such_package.bf16"))
-    with pytest.raises(UserError, match=r"bf16 of package other .*can't be imported: ModuleNotFoundError"):
-        packages.load(packages.HW, "bf16")
+    installed(("fp8", "no_such_package.fp8"))
+    with pytest.raises(UserError, match=r"fp8 of package other .*can't be imported: ModuleNotFoundError"):
+        packages.load(packages.HW, "fp8")
 
 
 def test_a_source_tree_that_was_never_installed_has_all_of_ours(repository, tmp_path):

@@ -33,7 +33,7 @@ class Log(Silent):
     def stage(self, name: str, cell: str = "") -> None:
         self.stages.append((name, cell))
 
-    def block(self, standing) -> None:
+    def block(self, standing, remaining_s) -> None:
         self.standings.append(standing)
 
 

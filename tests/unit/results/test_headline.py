@@ -122,7 +122,7 @@ def test_a_studys_headline_is_the_highest_gain_that_is_decided_of_real_technique
     rows = [slower, faster, ROW, control, degraded, ROW | {"gain/arch": math.nan}]
     assert headline_of_study(rows) == headline_of(ROW)
     assert headline_of_study([faster, degraded]) == headline_of(faster)
-    assert headline_of_study([control]) is None
+    assert headline_of_study([control, faster | {"interaction/low": 0.2, "interaction/high": 2.5}]) is None
 
 
 def test_the_columns_for_people_are_rounded_copies_of_the_row():

@@ -186,7 +186,7 @@ def numbers(options, prefix=""):
 
 def test_every_number_is_refused_below_its_range_before_torch_is_imported():
     words = ["arch=[reduced_growth,reduced_depth,pruned,grouped,low_rank,early_exit]", "scenario=server"]
-    (job,) = compose_jobs(["model=densenet_tiny", "hw=[fp16,fusion,dynamic_batching]", *words])
+    (job,) = compose_jobs(["model=densenet_tiny", "hw=[int8,fp16,fusion,dynamic_batching]", *words])
     accepted = []
     for path, name, options in list(numbers(job.config)):
         before = getattr(options, name)
@@ -258,7 +258,7 @@ def test_help_says_what_each_option_means_with_its_unit():
 
 def test_help_of_a_group_is_that_group_alone_with_the_defaults_that_are_asked_for():
     text = help_text(["hw", "hw.fp16.io=fp16"])
-    assert "hw.fp16.io=fp16 " in text and text.startswith("hw: compiled, ")
+    assert "hw.fp16.io=fp16 " in text and text.startswith("hw: bf16, compiled, ")
     assert not re.search(r"^(arch|engine)[.:]", text, re.MULTILINE)
     with pytest.raises(UserError, match="--help hv: there is no such group; choose one of model, arch, hw"):
         help_text(["hv"])

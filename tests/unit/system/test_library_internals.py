@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import multiprocessing
 import time
 from collections.abc import Iterator
@@ -149,6 +150,11 @@ def test_inductor_is_a_backend_that_takes_an_inner_compiler():
     arguments = inspect.signature(compile_fx).parameters
     assert {"inner_compile", "config_patches"} <= set(arguments)
     assert arguments["inner_compile"].default is compile_fx_inner
+
+
+def test_what_compiles_ahead_of_time_takes_a_path_and_options():
+    parameters = inspect.signature(library_internals.ahead_of_time_compiler()).parameters
+    assert {"package_path", "inductor_configs"} <= set(parameters)
 
 
 def test_the_kernels_that_inductor_generated_are_counted():

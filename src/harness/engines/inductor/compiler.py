@@ -22,7 +22,12 @@ from harness.engines.base import Artifact, BuildPlan
 from harness.engines.eager.rebuild import RECIPE_FILE, rebuilt_stage
 from harness.engines.inductor.lowerings import LOWERINGS, lowerings_of
 from harness.system.errors import CellError
-from harness.system.library_internals import generated_kernels, inductor_compilers, mark_dynamic_if_possible
+from harness.system.library_internals import (
+    ahead_of_time_compiler,
+    generated_kernels,
+    inductor_compilers,
+    mark_dynamic_if_possible,
+)
 from harness.techniques.levels import BatchProfile
 
 # it says on every CPU that there is no CUDA
@@ -113,7 +118,7 @@ def compile_ahead(artifact: Artifact, path: Path) -> None:
         dynamic = tuple({0: batch} for _ in inputs)
     with torch.inference_mode():
         program = torch.export.export(module, inputs, dynamic_shapes=dynamic)
-        torch._inductor.aoti_compile_and_package(program, package_path=str(path), inductor_configs=_options(plan))
+        ahead_of_time_compiler()(program, package_path=str(path), inductor_configs=_options(plan))
 
 
 def separate_sizes(batch: BatchProfile) -> tuple[int, ...]:

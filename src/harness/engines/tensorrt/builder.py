@@ -297,9 +297,9 @@ def _eight_bit_kernels(plan: BuildPlan, proof: Proof, account: str) -> tuple[str
 
     Several nodes of the graph may be one kernel, so the network's own count stays beside it.
     """
-    layers = [layer for layer in json.loads(account).get("Layers", []) if isinstance(layer, dict)]
-    kernels = [layer for layer in layers if re.search(r"conv|gemm|matmul|fc", str(layer.get("LayerType", "")), re.I)]
-    eight = [layer for layer in kernels if "int8" in str(layer.get("Inputs", [{}])[:1]).lower()]
+    rows = [row for row in json.loads(account).get("Layers", []) if isinstance(row, dict)]
+    kernels = [row for row in rows if re.search(r"conv|gemm|matmul|fc", str(row.get("LayerType", "")), re.I)]
+    eight = [row for row in kernels if "int8" in str(row.get("Inputs", [{}])[:1]).lower()]
     proof |= {"kernels_int8": len(eight), "kernels_weighted": len(kernels)}
     if kernels and len(eight) < plan.precision.min_share * len(kernels):
         return (f"{plan.precision.name} in {len(eight)} of {len(kernels)} kernels of convolutions and products only",)

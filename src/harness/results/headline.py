@@ -107,8 +107,8 @@ def headline_of(row: Mapping[str, Any]) -> Headline | None:
 def headline_of_study(rows: Iterable[Mapping[str, Any]]) -> Headline | None:
     """Return a study's headline: of its decided quartets, else of all, the one with the highest gain together.
 
-    Controls and quartets without a factor, or with an interval wider than tenfold, have none; a degraded quartet has one
-    only where all are degraded.
+    Controls and quartets without a factor, or with an interval wider than tenfold, have none; a degraded quartet has
+    one only where all are degraded.
     """
     found = [
         headline

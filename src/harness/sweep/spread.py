@@ -236,11 +236,12 @@ class Spread:
         """Remove the rows that a lost place had begun; return their quartets. What it had stored, it has measured."""
         deliver(self._outbox)
         chip = gpu() if jobs and jobs[0].plan.device == "cuda" else None
-        keys = {quartet_key(job.plan, chip): job for job in jobs}
-        stored = take_back(self._outbox.store, self._sweep_id, keys)
-        for key, reason in stored.items():
-            self._finished(place, number, keys[key], reason)
-        return [job for key, job in keys.items() if key not in stored]
+        keyed = [(quartet_key(job.plan, chip), job) for job in jobs]  # a grid may hold the same quartet twice
+        stored = take_back(self._outbox.store, self._sweep_id, [key for key, _ in keyed])
+        for key, job in keyed:
+            if key in stored:
+                self._finished(place, number, job, stored[key])
+        return [job for key, job in keyed if key not in stored]
 
 
 def _end(place: _Place) -> None:

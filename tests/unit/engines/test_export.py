@@ -231,22 +231,30 @@ def test_a_batch_that_is_written_into_a_network_is_found_in_its_graph(tmp_path):
         export(Pair(), "2", ExportRequest(one_tensor("input", (3, 8, 8)).specs, ("logits",)), Cache(tmp_path))
 
 
-@pytest.mark.parametrize("name", ["masked", "enlarging", "eye", "coordinates"])
-def test_casts_of_a_network_become_bf16_as_the_rest_does(name, tmp_path, repository, monkeypatch):
+@pytest.fixture(params=["masked", "enlarging", "eye", "coordinates"])
+def casting(request, tmp_path, repository, monkeypatch):
+    """Return a network that casts, and a function: graph_in(FP16) -> its graph in that precision, fp32 at its ends."""
+    monkeypatch.syspath_prepend(str(repository / "tests"))
+    network = models.build(ModelConfig(f"foreign_networks:{request.param}", image_size=32, num_classes=10))
+
+    def graph_in(precision):
+        specs = one_tensor("input", (3, 32, 32)).specs
+        asked = ExportRequest(specs, ("logits",), precision, ("input", "logits"))
+        return export(network, request.param, asked, Cache(tmp_path))[0]
+
+    return network, graph_in
+
+
+def test_casts_of_a_network_become_bf16_as_the_rest_does(casting):
     """The checker knows all types; nothing here runs the graph."""
-    monkeypatch.syspath_prepend(str(repository / "tests"))
-    network = models.build(ModelConfig(f"foreign_networks:{name}", image_size=32, num_classes=10))
-    request = ExportRequest(one_tensor("input", (3, 32, 32)).specs, ("logits",), BF16, ("input", "logits"))
-    graph, _, _ = export(network, name, request, Cache(tmp_path))
-    assert onnx.TensorProto.FLOAT16 not in {tensor.data_type for tensor in onnx.load(graph.path).graph.initializer}
+    _, graph_in = casting
+    initializers = onnx.load(graph_in(BF16).path).graph.initializer
+    assert onnx.TensorProto.FLOAT16 not in {tensor.data_type for tensor in initializers}
 
 
-@pytest.mark.parametrize("name", ["masked", "enlarging", "eye", "coordinates"])
-def test_casts_of_a_network_become_fp16_as_the_rest_does(name, tmp_path, repository, monkeypatch):
-    monkeypatch.syspath_prepend(str(repository / "tests"))
-    network = models.build(ModelConfig(f"foreign_networks:{name}", image_size=32, num_classes=10))
-    request = ExportRequest(one_tensor("input", (3, 32, 32)).specs, ("logits",), FP16, ("input", "logits"))
-    graph, _, _ = export(network, name, request, Cache(tmp_path))
+def test_casts_of_a_network_become_fp16_as_the_rest_does(casting):
+    network, graph_in = casting
+    graph = graph_in(FP16)
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(5))
     answer, expected = run(graph.path, images.numpy())[0], network(images).numpy()
     assert np.abs(answer - expected).max() < 0.01 * np.abs(expected).max()

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import psutil
@@ -197,6 +197,12 @@ class Contrast:
         return math.ceil(max(restarts, self.builds) / self.builds) * self.builds
 
     @property
+    def label(self) -> str:
+        """What it is called beside others, as its last cell is; "" where it is alone and cells are called by roles."""
+        role, name = list(self.cells.items())[-1]
+        return "" if name == role else name
+
+    @property
     def roles(self) -> dict[str, str]:
         """Its roles, by the cell's name."""
         return {name: role for role, name in self.cells.items()}
@@ -226,7 +232,7 @@ class Contrast:
         self.samples.close_block(restart, slowed, build)
         self.blocks += 1
         level = family_level(self.settings.level, self.family)
-        self.standing = standing(self.samples, self.primary, self.settings, level)
+        self.standing = replace(standing(self.samples, self.primary, self.settings, level), quartet=self.label)
         return self.standing
 
     def blocks_to_come(self) -> float:

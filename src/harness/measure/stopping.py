@@ -36,6 +36,7 @@ class Standing:
     verdict: str | None  # of a factor
     blocks: int
     stopping_half_width: float = math.nan  # what has to be narrow before measuring may stop; NaN: `half_width` itself
+    quartet: str = ""  # its label; "" for one that has none
 
     def converged(self, settings: ProtocolConfig) -> bool:
         """Whether the interval is as narrow as the protocol asks for, also if the noise is worse than it looks."""

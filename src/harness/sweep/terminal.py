@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 VERBATIM: dict[str, Any] = {"highlight": False, "soft_wrap": True, "markup": False}  # a user's names hold no markup
 LINE_EVERY_S = 60.0  # where nothing can be drawn
+WIDEST = 10.0  # half an interval of a logarithm: one that is wider says nothing
 
 
 def announce_plan(console: Console, planned: PlannedSweep) -> None:
@@ -72,12 +73,16 @@ class Lane:
         return [text for text in (self._stage, self._found(), self._time_left()) if text]
 
     def _found(self) -> str:
-        """Return how far the newest block's quartet is, "" before there is one."""
+        """Return how far the newest block's quartet is, by its name where there are several; "" before there is one.
+
+        Before there is an interval, the value stands alone: neither a width nor a verdict could be said of it.
+        """
         if self._standing is None:
             return ""
         now = self._standing
-        half = f"± {100 * now.half_width:.1f}%" if now.half_width < 10 else "± ?"
-        return f"block {now.blocks}, {now.kind} {now.value:.3f} {half} {now.verdict or ''}".rstrip()
+        name = f"{now.quartet}: " if now.quartet not in ("", self.label) else ""
+        interval = f" ± {100 * now.half_width:.1f}% {now.verdict or ''}".rstrip() if now.half_width < WIDEST else ""
+        return f"{name}block {now.blocks}, {now.kind} {now.value:.3f}{interval}"
 
     def _time_left(self) -> str:
         """Return how long its share still takes, "" where that can't be told: the others as long as these."""

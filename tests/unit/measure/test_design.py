@@ -134,6 +134,28 @@ def test_distinct_cells_are_brought_up_once_and_every_quartet_gets_its_factor(be
         assert set(result.cells) == {"baseline", "arch", "hw", "combined"}
 
 
+class Watching(Silent):
+    """Who notes which quartet each block is said to be of."""
+
+    def __init__(self) -> None:
+        self.seen: set[str] = set()
+
+    def block(self, standing: Standing, remaining_s: float) -> None:
+        self.seen.add(standing.quartet)
+
+
+@pytest.mark.parametrize("quartets", [GRID, GRID[:1]])
+def test_progress_names_the_quartet_that_a_block_is_of(bench, quartets):
+    progress = Watching()
+    measure_design(design(quartets), SETTINGS, "wall", progress, lambda *_: None, 1)
+    assert progress.seen == {quartet["combined"] for quartet in quartets}
+
+
+def test_a_quartet_alone_has_no_name_beside_others():
+    roles = {role: role for role in ("baseline", "arch", "hw", "combined")}  # which its cells are called by
+    assert Contrast(0, roles, SETTINGS, SimpleNamespace(), builds=1, family=1).label == ""
+
+
 def test_on_the_device_a_block_visits_each_cell_once_for_all_quartets(bench):
     bench.boundaries = ("device", "wall")
     found, _ = ended(primary="device")

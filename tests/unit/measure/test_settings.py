@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from harness.config import ProtocolConfig
 from harness.measure.settings import fallen_back, resolve_protocol
 from harness.results.record import params
-from harness.sweep.command_line import config_dir
+from harness.sweep.choices import config_dir
 from harness.sweep.plan import plan_quartet
 
 DEFAULT = asdict(ProtocolConfig())

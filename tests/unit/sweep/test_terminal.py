@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -46,6 +47,32 @@ def test_blocks_are_reported_once_a_minute_without_a_terminal(clock):
         f"[1/2] 2 quartets side by side: measure, block 40, factor 1.050 ± 2.1% inconclusive, about 50 s left ({at} s)"
         for at in (60, 120)
     ]
+
+
+def test_of_quartets_side_by_side_the_one_whose_factor_is_shown_is_named(clock):
+    screen = io.StringIO()
+    progress = TerminalProgress(Console(file=screen, width=200), 3)
+    progress.begin("2 quartets side by side", 2)
+    for clock[0], name in ((60, "grouped x fp16"), (120, "grouped x fusion")):
+        progress.block(replace(STANDING, quartet=name), math.nan)
+    progress.begin("pruned x fp16", 1)
+    clock[0] = 180
+    progress.block(replace(STANDING, quartet="pruned x fp16"), math.nan)
+    assert lines(screen) == [
+        "[1/3] 2 quartets side by side: measure, grouped x fp16: block 40, factor 1.050 ± 2.1% inconclusive (60 s)",
+        "[1/3] 2 quartets side by side: measure, grouped x fusion: block 40, factor 1.050 ± 2.1% inconclusive (120 s)",
+        "[1/3] pruned x fp16: measure, block 40, factor 1.050 ± 2.1% inconclusive (60 s)",  # named once
+    ]
+
+
+@pytest.mark.parametrize("half_width", [math.inf, math.nan, 12.0])
+def test_before_there_is_an_interval_the_factor_has_none(clock, half_width):
+    screen = io.StringIO()
+    progress = TerminalProgress(Console(file=screen, width=200), 1)
+    progress.begin("pruned x fp16", 1)
+    clock[0] = 60
+    progress.block(replace(STANDING, half_width=half_width, blocks=1), math.nan)
+    assert lines(screen) == ["[1/1] pruned x fp16: measure, block 1, factor 1.050 (60 s)"]
 
 
 def test_the_time_left_counts_designs_that_have_not_begun_as_long_as_this_one(clock):

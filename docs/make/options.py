@@ -38,8 +38,7 @@ def all_options() -> list[Option]:
 
 
 def _groups() -> list[str]:
-    from harness.sweep.command_line import config_dir
-    from harness.sweep.main import group_choices
+    from harness.sweep.choices import config_dir, group_choices
 
     launchers = sorted(path.stem for path in (config_dir() / "hydra" / "launcher").glob("*.yaml"))
     choices = {**group_choices(), "hydra/launcher": ["basic", *launchers]}

@@ -5,16 +5,18 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import inspect
+import re
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.config import ModelConfig
 from harness.networks.model_spec import ModelSpec
 from harness.system.errors import UserError
+from harness.system.words import nearest
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,6 +26,7 @@ _SIZED: dict[str, Callable[[int], dict[str, Any]]] = {
     "vit_": lambda size: {"image_size": size},
     "maxvit_": lambda size: {"input_size": (size, size)},
 }
+_REGISTERED = re.compile(r"^@register_model\b.*\n(?:[@ )].*\n)*def (\w+)\(", re.MULTILINE)
 
 
 @cache
@@ -34,9 +37,32 @@ def torchvision_names() -> tuple[str, ...]:
     return tuple(torchvision.models.list_models(module=torchvision.models))
 
 
-def nearest(name: str) -> str | None:
-    """Return the name that was perhaps meant."""
-    return next(iter(difflib.get_close_matches(name, torchvision_names(), n=1)), None)
+@cache
+def _sources(library: str) -> tuple[str, ...]:
+    """Return the sources of a library's models, read and not imported, for that takes seconds; () where there are none.
+
+    timm keeps a few in folders below; of torchvision those are for other tasks.
+    """
+    found = importlib.util.find_spec(library)
+    folder = Path(found.origin).parent / "models" if found is not None and found.origin else None
+    return tuple(path.read_text(errors="replace") for path in sorted(folder.glob("*.py"))) if folder else ()
+
+
+@cache
+def listed(library: str) -> tuple[str, ...]:
+    """Return the names of the models that a library's sources register, to suggest one for a misspelt name."""
+    return tuple(name for text in _sources(library) for name in _REGISTERED.findall(text))
+
+
+def may_know(library: str, name: str) -> bool:
+    """Return whether a library can have a model of that name; False only if no source of its models says the name."""
+    said = re.compile(rf"\bdef {re.escape(name)}\b|[\"']{re.escape(name)}[\"']")
+    return not _sources(library) or any(said.search(text) for text in _sources(library))
+
+
+def torchvision_knows(name: str) -> bool:
+    """Return whether torchvision has a classifier of that name."""
+    return may_know("torchvision", name) and name in torchvision_names()
 
 
 def torchvision_spec(name: str) -> ModelSpec:
@@ -82,7 +108,7 @@ def has_timm() -> bool:
 
 def timm_knows(name: str) -> bool:
     """Return whether timm has a model of that name (without the prefix)."""
-    if not has_timm():
+    if not has_timm() or not may_know("timm", name.partition(".")[0]):
         return False
     import timm
 
@@ -95,10 +121,8 @@ def timm_spec(name: str) -> ModelSpec:
     if not has_timm():
         raise UserError(f"model={name} needs timm, which is not installed: pip install timm")
     if not timm_knows(bare):
-        import timm
-
-        near = timm.list_models(f"*{bare}*")[:3]
-        hint = f": did you mean {', '.join(TIMM + match for match in near)}?" if near else ""
+        near = nearest(bare, listed("timm"))
+        hint = f": did you mean {TIMM}{near}?" if near else ""
         raise UserError(f"model={name}: timm has no model {bare!r}{hint}")
     return ModelSpec(name, lambda cfg: _create_timm(bare, cfg), settle=True)
 

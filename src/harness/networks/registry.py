@@ -13,12 +13,13 @@ from typing import Any
 from harness.config import packages
 from harness.networks.model_spec import ModelSpec, registered
 from harness.system.errors import UserError
+from harness.system.words import suggestion
 
 
 def spec(name: str) -> ModelSpec:
     """Return the model called `name`: ours, another package's, a `module:function`, torchvision's or timm's.
 
-    Raises UserError that lists the known names, and the nearest ones of torchvision's.
+    Raises UserError that lists the known names, and the nearest one, without importing torchvision or timm for it.
     """
     if name in registered:
         return registered[name]
@@ -30,15 +31,15 @@ def spec(name: str) -> ModelSpec:
         return own_code.from_path(name)
     if name.startswith(catalogues.TIMM):
         return catalogues.timm_spec(name)
-    if name in catalogues.torchvision_names():
+    if catalogues.torchvision_knows(name):
         return catalogues.torchvision_spec(name)
     if catalogues.timm_knows(name):
         return catalogues.timm_spec(name)
-    near = catalogues.nearest(name)
+    near = suggestion(name, [*names(), *catalogues.listed("torchvision"), *catalogues.listed("timm")])
     raise UserError(
-        f"model {name!r} is not known; the known models are {', '.join(names())}, "
-        f"every classifier of torchvision's{f' (did you mean {near}?)' if near else ''}"
-        f"{', of timm' if catalogues.has_timm() else ' (timm is not installed)'}, and your own as module:function"
+        f"model {name!r} is not known{f': {near} The' if near else '; the'} known models are {', '.join(names())}, "
+        f"every classifier of torchvision's{', of timm' if catalogues.has_timm() else ' (timm is not installed)'}, "
+        "and your own as module:function"
     )
 
 

@@ -6,18 +6,18 @@ composes each job; `_grid` splits the grid into jobs, as Hydra's sweepers would.
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import re
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from harness.config import HarnessConfig, from_omegaconf, packages
+from harness.sweep.choices import config_dir, group_choices, groups
 from harness.system.errors import UserError
+from harness.system.words import suggestion
 
 _LISTS = ("engine.devices",)  # options that are no grid where they have several values
 
@@ -37,12 +37,6 @@ class ComposedSweep:
 
     jobs: tuple[Job, ...]
     hydra: Any  # the node `hydra` of the first job
-
-
-def config_dir() -> Path:
-    """Return the folder of the Hydra groups: inside an installed package, or at a checkout's root."""
-    package = Path(__file__).resolve().parents[1]
-    return package / "conf" if (package / "conf").is_dir() else package.parents[1] / "conf"
 
 
 def register_schema(overrides: Sequence[str] = ()) -> None:
@@ -128,6 +122,7 @@ def composing(overrides: Sequence[str]) -> Iterator[None]:
     try:
         register_schema(overrides)
         with initialize_config_dir(str(config_dir()), version_base="1.3"):
+            _refuse_numbers(overrides)
             yield
     except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:
         raise UserError(one_line(error)) from None
@@ -301,14 +296,9 @@ def one_line(error: Exception) -> str:
     whole = f"{error}\n{error.__cause__ or ''}"
     lines = [line.strip() for line in whole.splitlines() if line.strip()]
     text = lines[0] if lines else type(error).__name__
-    if "Available options in" in whole:  # "Could not find 'arch/x'", then a list, one a line
-        start = next(i for i, line in enumerate(lines) if line.startswith("Available options in"))
-        options = []
-        for line in lines[start + 1 :]:
-            if line.startswith("Config search path"):
-                break
-            options.append(line)
-        return f"{text.split(': ', 1)[-1].lower()}: choose one of {', '.join(options)}."
+    unfound = re.search(r"Could not (?:find|load) '([^'/]+)/([^']+)'", whole)
+    if unfound and unfound[1] in groups():
+        return _unknown_choice(unfound[1], unfound[2])
     unknown = re.search(r"Could not override '([^']+)'", whole)
     if unknown and re.search(r"Key '[^']+' (is not in struct|not in)", whole):
         return f"unknown option {unknown[1]}{_suggestion(unknown[1])}"
@@ -325,9 +315,25 @@ def one_line(error: Exception) -> str:
     return ": ".join(part for part in (text.removeprefix("Error merging override "), wrong_type) if part)
 
 
+def _unknown_choice(group: str, word: str) -> str:
+    """Return what is said of a choice that a group does not have."""
+    options = group_choices()[group]
+    near = suggestion(word, options)
+    return f"could not find '{group}/{word}': choose one of {', '.join(options)}{f'; {near}' if near else '.'}"
+
+
+def _refuse_numbers(overrides: Sequence[str]) -> None:
+    """Raise UserError where the choice of a group is a number, which none is: batch=32."""
+    for parsed in _parsed(list(overrides)):
+        if parsed.key_or_group in groups():
+            for choice in parsed.sweep_iterator() if parsed.is_sweep_override() else [parsed.value()]:
+                if isinstance(choice, int | float):
+                    raise UserError(_unknown_choice(parsed.key_or_group, str(choice)))
+
+
 def _suggestion(key: str) -> str:
-    close = difflib.get_close_matches(key, _known_options(), n=1, cutoff=0.5)
-    return f": did you mean {close[0]}?" if close else "; python -m harness --help lists all."
+    near = suggestion(key, _known_options(), cutoff=0.5)
+    return f": {near}" if near else "; python -m harness --help lists all."
 
 
 def _known_options() -> list[str]:

@@ -11,10 +11,12 @@ from typing import Any, cast
 
 from harness import __version__
 from harness.config.described import Option, options
-from harness.sweep.command_line import Job, compose_first, compose_sweep, config_dir, refuse_unreadable, register_schema
+from harness.sweep.choices import choice_meaning, config_dir, group_choices
+from harness.sweep.command_line import Job, compose_first, compose_sweep, refuse_unreadable, register_schema
 from harness.system.command import INTERRUPTED, CommandParser, quiet, run_command
 from harness.system.errors import UserError
 from harness.system.interruption import Interruption
+from harness.system.words import suggestion
 
 _COLUMN = 44  # of the meanings in the help
 HYDRA_ANSWERS = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc")
@@ -26,10 +28,10 @@ amplify or conflict: baseline, arch, hw and combined cells, measured as one quar
   python -m harness -m arch=early_exit,grouped hw=fp16,fusion
   python -m harness 'arch=[grouped,low_rank]' hw=fusion batch_size=4 protocol=quick
 
-Groups (choose with group=option)
+Groups (choose with group=option; --help GROUP says what each option is)
 {groups}
 
-Options (override with key=value; --help GROUP shows one group)
+Options (override with key=value)
 {options}
 Stacks: 'arch=[grouped,low_rank]'. Options ride along: arch.grouped.groups=8.
 Studies: experiment=NAME. A fleet: hydra/launcher={launchers}.
@@ -123,14 +125,17 @@ def help_text(words: Sequence[str], width: int = 100) -> str:
     choices = group_choices()
     for name in named:
         if name not in sections and name not in choices:
+            known = list(dict.fromkeys([*filter(None, sections), *choices]))
+            near = suggestion(name, known)
             raise UserError(
-                f"--help {name}: there is no such group; choose one of {', '.join([*filter(None, sections)])}."
+                f"--help {name}: there is no such group; choose one of {', '.join(known)}{f'; {near}' if near else '.'}"
             )
     shown = named or [*choices, *sections]
-    groups = "\n".join(f"{group}: {', '.join(names)}" for group, names in choices.items() if group in shown)
     texts = [_option_text(option, width) for option in found if option.section.partition(".")[0] in shown]
     if named:
-        return "\n".join(filter(None, [groups, *texts]))
+        chosen = [_choice_text(group, name, width) for group in choices if group in shown for name in choices[group]]
+        return "\n".join(filter(None, [*chosen, *texts]))
+    groups = "\n".join(f"{group}: {', '.join(names)}" for group, names in choices.items())
     launchers = ",".join(sorted(path.stem for path in (config_dir() / "hydra" / "launcher").glob("*.yaml")))
     return TEXT.format(groups=groups, options="\n".join(filter(None, texts)), launchers=launchers)
 
@@ -152,28 +157,16 @@ def _option_text(option: Option, width: int) -> str:
         return ""
     default = "null" if option.default is None else option.default
     typed = f"{option.name}={str(default).lower() if isinstance(default, bool) else default}"
-    meaning = f"{option.meaning} [{option.unit}]" if option.unit else option.meaning
+    return _entry(typed, f"{option.meaning} [{option.unit}]" if option.unit else option.meaning, width)
+
+
+def _choice_text(group: str, choice: str, width: int) -> str:
+    """Return a choice of a group as it is typed, and what it is."""
+    return _entry(f"{group}={choice}", choice_meaning(group, choice), width)
+
+
+def _entry(typed: str, meaning: str, width: int) -> str:
     lines = textwrap.wrap(meaning, max(30, width - _COLUMN), break_on_hyphens=False)
     if len(typed) < _COLUMN - 1 and lines:
         typed, lines = f"{typed:<{_COLUMN}}{lines[0]}", lines[1:]
     return "\n".join([typed, *(" " * _COLUMN + line for line in lines)])
-
-
-def group_choices() -> dict[str, list[str]]:
-    """Return the choices of every group: our files, and what other packages have registered.
-
-    Hydra's own help copies the whole composed config once a group; this lists the same in a fraction of the time.
-    """
-    from hydra.core.config_store import ConfigStore
-    from hydra.core.object_type import ObjectType
-
-    store = ConfigStore.instance()
-    found = {}
-    for folder in sorted(path for path in config_dir().iterdir() if path.is_dir() and path.name != "hydra"):
-        ours = {path.stem for path in folder.glob("*.yaml")}
-        kind = store.get_type(folder.name)
-        registered = (
-            {name.removesuffix(".yaml") for name in store.list(folder.name)} if kind is ObjectType.GROUP else set()
-        )
-        found[folder.name] = sorted(ours | registered)
-    return found

@@ -9,8 +9,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from harness.config import HarnessConfig
+from harness.sweep.choices import group_choices
 from harness.sweep.command_line import compose_first
-from harness.sweep.main import group_choices
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,8 @@ from itertools import product
 
 import pytest
 
-from harness.sweep.command_line import compose_jobs, config_dir, refuse_unreadable
+from harness.sweep.choices import choice_meaning, config_dir, group_choices
+from harness.sweep.command_line import compose_jobs, refuse_unreadable
 from harness.sweep.main import help_text
 from harness.sweep.plan import check_options
 from harness.system.errors import UserError
@@ -104,9 +105,43 @@ def test_an_unknown_choice_of_a_group_lists_the_known_ones(override, right):
 
 
 def test_an_unknown_model_names_ours_and_says_what_else_a_model_can_be():
-    text = refusal("model=densenet")
-    assert text.startswith("model 'densenet' is not known; the known models are densenet121, densenet_tiny, ")
+    text = refusal("model=my_own_invention")
+    assert text.startswith("model 'my_own_invention' is not known; the known models are densenet121, densenet_tiny, ")
     assert "module:function" in text
+
+
+@pytest.mark.parametrize(
+    ("override", "right"),
+    [
+        ("model=densnet_tiny", "densenet_tiny"),
+        ("model=densenet_tniy", "densenet_tiny"),
+        ("model=densenet112", "densenet121"),
+        ("model=DenseNet121", "densenet121"),
+        ("model=convnext_tinny", "convnext_tiny"),
+        ("model=resent50", "resnet50"),
+        ("model=timm/resnt18", "timm/resnet18"),
+        ("arch=groupd", "grouped"),
+        ("arch=earlyexit", "early_exit"),
+        ("arch=[grouped,low_rnak]", "low_rank"),
+        ("hw=fp61", "fp16"),
+        ("hw=fusoin", "fusion"),
+        ("hw=fb16", "bf16"),  # of the letters of fb16, which fp16 is as near to
+        ("engine=onnxrt", "onnxruntime"),
+        ("engine=tensorrtrtx", "tensorrt_rtx"),
+        ("protocol=quik", "quick"),
+        ("scenario=ofline", "offline"),
+        ("data=image_foler", "image_folder"),
+        ("batch=32", "b32"),
+        ("+experiment=demos", "demo"),
+    ],
+)
+def test_a_misspelt_choice_is_met_with_the_nearest_one(override, right):
+    assert f"did you mean {right}?" in refusal(override)
+
+
+@pytest.mark.parametrize("override", ["model=xyz", "hw=something", "engine=wholly_different"])
+def test_a_choice_that_nothing_is_like_is_met_with_no_guess(override):
+    assert "did you mean" not in refusal(override)
 
 
 @pytest.mark.parametrize(
@@ -256,9 +291,27 @@ def test_help_says_what_each_option_means_with_its_unit():
     assert len(options) > 100
 
 
+def test_help_of_a_group_says_of_each_choice_what_it_is():
+    lines = help_text(["hw"], width=200).splitlines()
+    entry = next(line for line in lines if line.startswith("hw=fp16 "))
+    assert entry == "hw=fp16".ljust(44) + (
+        "half-precision weights and compute (Micikevicius et al. 2018, arXiv:1710.03740), in the graph itself"
+    )
+    for group, names in group_choices().items():
+        says = {name: choice_meaning(group, name) for name in names}
+        if group != "batch":  # b16 says it all
+            assert all(len(phrase) > 10 for phrase in says.values()), says
+            assert len(set(says.values())) == len(says)
+
+
+def test_help_of_a_misspelt_group_names_the_nearest():
+    with pytest.raises(UserError, match=r"did you mean protocol\?"):
+        help_text(["protocoll"])
+
+
 def test_help_of_a_group_is_that_group_alone_with_the_defaults_that_are_asked_for():
     text = help_text(["hw", "hw.fp16.io=fp16"])
-    assert "hw.fp16.io=fp16 " in text and text.startswith("hw: bf16, compiled, ")
+    assert "hw.fp16.io=fp16 " in text and text.startswith("hw=bf16 ")
     assert not re.search(r"^(arch|engine)[.:]", text, re.MULTILINE)
     with pytest.raises(UserError, match="--help hv: there is no such group; choose one of model, arch, hw"):
         help_text(["hv"])

@@ -1,4 +1,4 @@
-"""PyTorch eager: the reference of the coursework's design; one kernel an operation, launched by the host."""
+"""PyTorch eager: nothing is compiled; each operation is a kernel, launched by the host."""
 
 from harness.engines.eager.engine import EAGER
 

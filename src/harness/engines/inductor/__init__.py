@@ -1,4 +1,4 @@
-"""PyTorch Inductor: torch.compile in a build worker, its portable cache as artifact."""
+"""PyTorch Inductor: torch.compile, whose kernels are compiled once and loaded from its portable cache."""
 
 from harness.engines.inductor.engine import INDUCTOR
 

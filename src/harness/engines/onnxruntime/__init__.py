@@ -1,4 +1,4 @@
-"""ONNX Runtime: the optimised model as artifact (`builder.py`), run with I/O binding (`runtime.py`)."""
+"""ONNX Runtime: its optimised model is built once (`builder.py`) and run with I/O binding (`runtime.py`)."""
 
 from harness.engines.onnxruntime.engine import ONNXRUNTIME
 

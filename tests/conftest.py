@@ -213,7 +213,8 @@ def empty_database(together) -> Path:
     made = together / "empty.db"
     with FileLock(together / "empty.lock"):
         if not made.exists():
-            with tempfile.TemporaryDirectory(dir=together) as folder:
+            with tempfile.TemporaryDirectory(dir=together) as folder, pytest.MonkeyPatch.context() as patch:
+                patch.delenv("MLFLOW_TRACKING_URI", raising=False)  # that of a module's server
                 store = open_store(TrackingConfig(root=str(Path(folder, "mlruns"))))
                 MlflowClient(store.uri).rename_experiment(store.experiment_id, "template")
                 Path(folder, "mlruns", DATABASE).rename(made)

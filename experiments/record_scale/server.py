@@ -53,7 +53,8 @@ class Server:
 def postgres(*databases: str) -> Iterator[dict[str, str]]:
     """Run PostgreSQL with a database each; yield their SQLAlchemy addresses by name."""
     user = "postgres" if os.getuid() == 0 else None
-    with tempfile.TemporaryDirectory(prefix="harness-pg-") as root:
+    reachable = "/tmp" if user else None  # a temporary folder of root's own may be closed to others
+    with tempfile.TemporaryDirectory(prefix="harness-pg-", dir=reachable) as root:
         folder = Path(root) / "data"
         if user:
             shutil.chown(root, user)

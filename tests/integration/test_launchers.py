@@ -6,13 +6,13 @@ There is no GPU here: two simulated ones, which are two locks, show how jobs are
 from __future__ import annotations
 
 import itertools
-import subprocess
 
 import pandas
 import pytest
 from mlflow import MlflowClient
 
 import harness
+import warm_starts
 
 pytestmark = pytest.mark.minutes
 
@@ -39,7 +39,7 @@ def launched(request, command, store_root, tmp_path_factory):
     environment = {**environment, "HARNESS_LOCK_DIR": environment["TMPDIR"]}
     del environment["TMPDIR"]  # Ray's sockets need a short path
     folder = tmp_path_factory.mktemp("cwd")
-    done = subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True, timeout=550)
+    done = warm_starts.run(arguments, cwd=folder, env=environment, timeout=550)
     assert done.returncode == 0, done.stdout + done.stderr
     assert list(folder.iterdir()) == []  # nothing is left where it was started
     rows = harness.load(name, str(store_root))

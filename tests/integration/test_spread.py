@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 import harness
+import warm_starts
 
 pytestmark = pytest.mark.minutes
 
@@ -31,7 +32,7 @@ def spread(command, new_store, tmp_path, monkeypatch):
         for name in dead:
             (tmp_path / "dead" / name).touch()
         simulated = {"HARNESS_SIMULATED_GPUS": "2", "HARNESS_SIMULATED_DEAD": str(tmp_path / "dead")}
-        process = subprocess.Popen(
+        process = warm_starts.Popen(
             arguments, cwd=tmp_path, env=environment | simulated, text=True, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )  # fmt: skip
@@ -42,6 +43,11 @@ def spread(command, new_store, tmp_path, monkeypatch):
         return process.wait(), lines, harness.load(uri=f"sqlite:///{root / 'mlflow.db'}")
 
     return run
+
+
+def own_children(process):
+    """Return the processes below one, without that of the tests which forks them."""
+    return [child for child in process.children() if child.name() != warm_starts.NURSERY]
 
 
 def lost(lines):
@@ -79,7 +85,7 @@ def test_a_place_that_is_killed_leaves_its_work_to_the_others_and_no_row_twice(s
         if name is None or killed.is_set():
             return
         killed.set()
-        places = [child for child in psutil.Process(process.pid).children() if child.children()]
+        places = [child for child in own_children(psutil.Process(process.pid)) if own_children(child)]
         places[0].kill()
 
     status, lines, rows = spread(watch=kill)

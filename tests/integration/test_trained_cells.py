@@ -71,7 +71,7 @@ def test_what_was_not_trained_has_no_accuracy_and_says_so(training, swept, store
 @pytest.mark.minutes
 @pytest.mark.timeout(3600)
 def test_a_small_densenet_learns_digits_and_its_cells_have_that_accuracy(training, swept, store_root):
-    done = training("arch=none,grouped", "train.epochs=80")
+    done = training("arch=none,grouped", "train.epochs=28")
     assert done.returncode == 0, done.stderr
     measured = swept(
         *DIGITS, f"checkpoints.dir={training.kept}", "checkpoints.use=require", "sweep_name=trained",

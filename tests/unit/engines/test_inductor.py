@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from harness.engines import get
 from harness.engines.build import fetch_or_build
 from harness.engines.inductor.compiler import OPTIONS, _options, separate_sizes
 from harness.engines.profiling import SPANNING, UNKNOWN, order_of
+from harness.measure.progress import Silent
+from harness.sweep.build import build_quartet
 from harness.sweep.plan import plan_quartet
 from harness.system.errors import UserError
 from harness.techniques.arch.recipe import rebuild
@@ -25,10 +28,21 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def compiled(prepared):
+def cell(planned, cache):
+    """Return a function: cell("hw=fusion") -> that cell as Inductor compiled it, without its reference."""
+
+    def make(*overrides):
+        plan = planned(*overrides, engine="inductor")
+        alone = replace(plan, cells=tuple(cell for cell in plan.cells if cell.role == "hw"))
+        return build_quartet(alone, cache, Silent())["hw"]
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def compiled(cell):
     """Return the cell that Inductor compiled at its most."""
-    _, cells = prepared("hw=fusion", "reference=eager", engine="inductor")
-    return cells["hw"]
+    return cell("hw=fusion")
 
 
 def test_a_compiled_network_computes_what_eager_computes(compiled, images):
@@ -95,19 +109,20 @@ def test_a_single_sample_and_more_are_compiled_apart(profile, sizes):
     assert separate_sizes(BatchProfile(*profile)) == sizes
 
 
-def test_a_worker_compiles_nothing_for_any_batch_of_a_dynamic_artifact(prepared, images, tmp_path, monkeypatch):
+def test_a_worker_compiles_nothing_for_any_batch_of_a_dynamic_artifact(cell, images, tmp_path, monkeypatch):
     from torch._dynamo.utils import counters
 
-    _, cells = prepared("hw=dynamic_batching", "reference=engine", engine="inductor")
-    cell = cells["hw"]
-    assert cell.artifacts[0].plan.batch == BatchProfile(1, 2, 4)
+    monkeypatch.syspath_prepend(Path(__file__).parents[2])
+    network = ("model=slim_networks:resnet", "model.image_size=64", "model.num_classes=10")
+    dynamic = cell(*network, "hw=dynamic_batching")
+    assert dynamic.artifacts[0].plan.batch == BatchProfile(1, 2, 4)
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     torch._dynamo.reset()
     counters.clear()
     inputs = images(4)
     with torch.inference_mode():
-        expected = rebuild(cell.recipe)(torch.from_numpy(inputs)).numpy()
-    with get("inductor").load(cell.artifacts[0], "cpu") as executable:
+        expected = rebuild(dynamic.recipe)(torch.from_numpy(inputs)).numpy()
+    with get("inductor").load(dynamic.artifacts[0], "cpu") as executable:
         executable.write_inputs({"input": inputs})
         for size in (2, 1, 4, 3):
             executable.enqueue(size)

@@ -1,4 +1,4 @@
-"""Which tests run in one process where several run side by side (pytest-xdist): those of a file, and more.
+"""Which tests run in one process where several run side by side (pytest-xdist): those of a file, more, or fewer.
 
 A file's fixtures are made once that way. So is the sweep that tests of several files read, and a GPU has one user at a
 time. The marks of `--dist loadgroup` would say the same, but xdist 3.8 loses them under pytest 9.
@@ -15,6 +15,8 @@ TOGETHER = {
     "study": r"test_report_page|test_sweep_store|test_every_column_of_a_sweep|test_a_sweep_prints_factor",
     "gpu": r"^(.*/)?gpu/",
 }
+# what takes minutes in one file and shares something with those of the same parameter alone
+APART = re.compile(r"test_model_paths.*at_full_size.*\[(\w+)-")
 
 
 def group_of(nodeid: str) -> str:
@@ -22,6 +24,8 @@ def group_of(nodeid: str) -> str:
     for group, names in TOGETHER.items():
         if re.search(names, nodeid):
             return group
+    if found := APART.search(nodeid):
+        return found[1]
     return nodeid.partition("::")[0]
 
 

@@ -59,6 +59,7 @@ lint: $(STAMP) ## format, style, types, who imports whom, and whether pages, stu
 	$(BIN)/ruff format --check src tests experiments docs
 	$(BIN)/ruff check src tests experiments docs
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file experiments/mypy.ini
 	$(BIN)/lint-imports --no-cache
 	$(PYTEST) -q -m "repository and not minutes"
 

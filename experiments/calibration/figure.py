@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -59,7 +60,12 @@ def draw(rows: list[Row], folder: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color="0.93", zorder=0)
     handles, labels = power.get_legend_handles_labels()
-    for label, style in (("this estimator", "-"), ("plain t interval", "--"), ("the usual recipe, white noise", "-.")):
+    styles: tuple[tuple[str, Any], ...] = (
+        ("this estimator", "-"),
+        ("plain t interval", "--"),
+        ("the usual recipe, white noise", "-."),
+    )
+    for label, style in styles:
         handles.append(plt.Line2D([], [], color=INK, linestyle=style))
         labels.append(label)
     fig.legend(handles, labels, loc="outside lower center", ncols=8, frameon=False)

@@ -75,7 +75,7 @@ def exported(batch: int, work: Path) -> dict[str, Any]:
     for cell, name in zip(plan.cells, ("fp32", "fp16"), strict=True):
         net = network(job.config.model, cell.arch)
         (stage,) = net.stages
-        graph, _, _ = export(stage.module, net.fingerprint, _request(stage, cell, net), Cache(work / "cache"))
+        graph, _, _ = export(stage.module, net.fingerprint, _request(stage, cell, net, ""), Cache(work / "cache"))
         found[name] = replace(build_plan(plan, cell, graph), cuda_graph=True)
     return found
 

@@ -16,6 +16,7 @@ import math
 import re
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,7 +41,8 @@ def main(sweep: str) -> None:
         on_wall = math.log(row["interaction/wall_factor"] / row["interaction/device_factor"])
         settled = row["verdict"] != "inconclusive"
         found = ceiling_shares(row, prefixes)
-        why = explain(profiles, speeds, speeds, "device", int(row["batch_size"]), on_wall, settled, found)
+        size = int(row["batch_size"])
+        why = explain(profiles, speeds, speeds, "device", size, on_wall, established=settled, ceiling_shares=found)
         if why is None:
             sys.exit(f"no profile of {row['run_name']}")
         sentences = " ".join(why.sentences)
@@ -58,7 +60,7 @@ def main(sweep: str) -> None:
             print(f"  {part:10}", "  ".join(f"{role} {ms:7.3f}" for role, ms in times.items()))
 
 
-def _merged(parts_ms: dict[str, float]) -> dict[str, float]:
+def _merged(parts_ms: Mapping[str, float]) -> dict[str, float]:
     out: dict[str, float] = {}
     for part, ms in parts_ms.items():
         name = "encoder" if part.startswith("encoder") else _SAME.get(part, part)

@@ -68,7 +68,10 @@ ACCELERATED = [
         "tensorrt",
         ("hw=[fp16,fusion,dynamic_batching]", "arch=[grouped,low_rank]", "engine.profiles=[[1,2,3],[4,4,8]]", QUICK),
     ),
-    ("tensorrt", ("hw=fp16", "arch=[reduced_growth,pruned]", "engine.channels_last=true")),
+    (
+        "tensorrt",
+        ("hw=fp16", "arch=[reduced_growth,pruned]", "arch.reduced_growth.growth_rate=6", "engine.channels_last=true"),
+    ),
 ]
 
 
@@ -82,7 +85,8 @@ def test_every_engine_computes_the_network_and_has_a_device_boundary(built, stac
         compare(runner.verify(expected.inputs), expected, cell.artifacts[0].plan.arithmetic)
         boundaries = Boundaries(runner, expected.inputs)  # a replay into poisoned buffers gives what a launch gives
         assert boundaries.names == ("device", "wall", "end_to_end"), boundaries.missing
-        assert all(not executable.degraded for executable in executables)
+        shortfalls = [reason for executable in executables for reason in executable.degraded]
+        assert all("as requested" in reason for reason in shortfalls), shortfalls  # QUICK builds below fusion's level
         counts = [executable.kernel_count() for executable in executables]
         assert all(count and count > 5 for count in counts), counts
 
@@ -101,7 +105,7 @@ def test_a_graph_that_replays_another_result_has_no_time(built, stack):
             executable.output_buffers()["logits"].mul_(1.1)
 
     executable.replay = wrong
-    with pytest.raises(CellError, match="computes something else"):
+    with pytest.raises(CellError, match="outputs differ from a launch"):
         check_replay(runner)
 
 

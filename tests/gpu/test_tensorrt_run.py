@@ -83,7 +83,7 @@ def test_buffers_carry_batches_there_and_back_on_the_stream(stream):
 
     view, _ = stream
     buffers = Buffers((TensorSpec("x", (-1, 3), "float32"), TensorSpec("h", (-1, 2), "float16")), 4, 0)
-    full = {"x": np.arange(12, dtype=np.float32).reshape(4, 3), "h": np.ones((4, 2), np.float16)}
+    full: dict[str, np.ndarray] = {"x": np.arange(12, dtype=np.float32).reshape(4, 3), "h": np.ones((4, 2), np.float16)}
     buffers.fill(float("nan"), view)
     assert np.isnan(buffers.read(4, view)["x"]).all()
     buffers.write(full, view)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import time
@@ -35,7 +36,8 @@ def test_a_build_that_fails_is_a_failed_row_and_leaves_nothing_on_stderr(swept, 
     assert (done.returncode, done.stderr) == (1, "")
     row = load("in_no_time", str(store_root)).iloc[0]
     assert row["status"] == "FAILED"
-    assert "was not built: builder level 0 did not end within engine.build_limit_s=0.01" in row["error"]
+    # the monitor cancels it, or, where TensorRT does not call that for some seconds, its process is killed
+    assert re.search(r"(did not end within|the build passed) engine\.build_limit_s=0\.01", row["error"])
 
 
 def test_without_cuda_graphs_every_kernel_is_launched_and_nothing_is_left_on_stderr(swept):

@@ -25,7 +25,7 @@ from harness.measure.stopping import Standing
 from harness.sweep.job import DesignRun, DeviceLost, PlannedDesign, PlannedJob, designs_of, fail_all, quartet_key
 from harness.system.counts import counted
 from harness.system.errors import UserError
-from harness.system.machine import gpu
+from harness.system.machine import gpu, usable_cores
 from harness.system.processes import die_with_parent, no_interrupts
 from harness.tracking import Store
 from harness.tracking.outbox import Outbox, RowLost, deliver
@@ -127,7 +127,8 @@ class Spread:
         device = jobs[0].plan.device
         with ExitStack() as ends:
             for number, name in enumerate(devices):
-                self._places.append(self._start(number, name, device, ends))
+                self._places.append(self._start(number, name, device, len(devices), ends))
+            self._progress.stage(f"look at {counted(len(devices), 'device')}")
             self._until(lambda: all(place.device for place in self._places))
             with building(lambda: self._progress.stage("wait until nothing is timed")):
                 count = max(1, len(self._places))
@@ -135,19 +136,21 @@ class Spread:
                     place = self._places[number] if self._places else None
                     for design in share:
                         self._give(design, place)
+                self._progress.begin("")
+                for place in self._places:
+                    place.lane.begin(f"prepare {counted(place.open, 'quartet')}")
                 self._until(lambda: not self._preparing)
             self._preparing = None
-            self._progress.begin("")
             for place in self._places:
                 for number in place.todo:
                     place.tell("measure", number)
             self._until(lambda: not any(place.open for place in self._places))
 
-    def _start(self, number: int, name: str, device: str, ends: ExitStack) -> _Place:
+    def _start(self, number: int, name: str, device: str, places: int, ends: ExitStack) -> _Place:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(
-            target=_main, args=(theirs, name, number, device, os.getpid()), name=f"harness-device-{number}"
+            target=_main, args=(theirs, name, number, device, places, os.getpid()), name=f"harness-device-{number}"
         )
         with no_interrupts():
             process.start()
@@ -181,6 +184,8 @@ class Spread:
             raise RowLost(values[0])
         elif word == "prepared" and self._preparing is not None:
             self._preparing.discard(values[0])
+            if self._preparing.isdisjoint(place.todo):
+                place.lane.stage("ready")
         elif word == "begin":
             jobs = place.todo.get(values[0], ())
             label = jobs[0].plan.label if len(jobs) == 1 else f"{counted(len(jobs), 'quartet')} side by side"
@@ -265,7 +270,7 @@ class _Sending:
         self._channel.send(("block", standing, remaining_s))
 
 
-def _main(channel: Connection, name: str, number: int, device: str, parent: int) -> None:
+def _main(channel: Connection, name: str, number: int, device: str, places: int, parent: int) -> None:
     """Be a place: prepare and measure what the sweep's process gives, until the device is lost or nothing comes."""
     from harness.system.command import quiet
 
@@ -279,8 +284,16 @@ def _main(channel: Connection, name: str, number: int, device: str, parent: int)
     channel.send(("lost", trouble) if trouble else ("here", device_id(device)))
     if trouble:
         return
+    _share_cores(places)
     with suppress(EOFError, OSError):  # nobody is there any more
         _serve(channel, device)
+
+
+def _share_cores(places: int) -> None:
+    """Run networks on this place's part of the cores: threads of all places would wait for each other, spinning."""
+    import torch
+
+    torch.set_num_threads(max(1, usable_cores() // places))
 
 
 def _serve(channel: Connection, device: str) -> None:

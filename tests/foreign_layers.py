@@ -149,6 +149,23 @@ def looking(num_classes):
     return Looking(num_classes, nn.Conv2d(16, 16, 3, 1, 1))
 
 
+class Encoded(nn.Module):
+    """PyTorch's own encoder layers over patches of 16 pixels; in inference they read their layers' weights."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 32, 16, 16)
+        self.encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(32, 4, 64, batch_first=True), 2)
+        self.fc = nn.Linear(32, num_classes)
+
+    def forward(self, x):
+        return self.fc(self.encoder(self.patches(x).flatten(2).transpose(1, 2)).mean(1))
+
+
+def encoded(num_classes):
+    return Encoded(num_classes)
+
+
 # blocks in a row
 
 

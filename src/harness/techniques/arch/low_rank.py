@@ -7,6 +7,7 @@ in the sum of squared weights (Eckart and Young, 1936).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
@@ -74,7 +75,10 @@ def check(model: nn.Module, options: LowRankOptions) -> None:
                 "Use arch.low_rank.ratio, which fits each layer, or leave that kind of layer out "
                 "(arch.low_rank.conv1x1=false)"
             )
-    check_unchanged(model, lambda whole: _unchanged(whole, options), f"arch={name}")
+    try:
+        check_unchanged(model, lambda whole: _unchanged(whole, options), f"arch={name}")
+    except UserError as error:
+        raise UserError(_of_pytorchs_encoder(opened, chosen) or str(error)) from error
 
 
 def apply(model: nn.Module, options: LowRankOptions) -> nn.Module:
@@ -130,6 +134,20 @@ def _opened(model: nn.Module, options: LowRankOptions) -> nn.Module:
     if options.attention:
         open_attention(model)
     return model
+
+
+def _of_pytorchs_encoder(model: nn.Module, chosen: Mapping[str, nn.Module]) -> str:
+    """Return why a layer of `chosen` can't be factored if PyTorch's encoder layer holds it, which mostly reads it."""
+    for layer_name in chosen:
+        holder = model.get_submodule(layer_name.rpartition(".")[0])
+        if isinstance(holder, nn.TransformerEncoderLayer):
+            return (
+                f"arch=low_rank can't factor {layer_name}: nn.TransformerEncoderLayer reads the weight of this layer "
+                "itself in inference, so two thinner layers can't take its place.\n"
+                "Use arch.low_rank.linear=false to factor the network's other layers, or build the encoder layer "
+                "of nn.Linear, as examples/text_encoder.py does."
+            )
+    return ""
 
 
 def _is_pointwise(layer: nn.Conv2d) -> bool:

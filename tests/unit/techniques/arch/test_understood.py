@@ -79,6 +79,12 @@ def same_function(whole, changed, images):
         ("tied_weights", "pruned", "body.0 shares its weight with body.2"),
         ("listed", "grouped", "Listed calls a Conv2d by another reference than its name in the network"),
         ("looking", "low_rank", "Looking does more with its layers than call them: AttributeError"),
+        (
+            "encoded",
+            "low_rank",
+            r"can't factor encoder.layers.0.linear1: nn.TransformerEncoderLayer reads the weight of this layer .*\n"
+            r"Use arch.low_rank.linear=false .*examples/text_encoder.py",
+        ),
         ("plain_blocks", "reduced_depth", "leaves out residual blocks that keep the shape, and Small has none"),
         ("gates", "reduced_depth", "leaves out residual blocks that keep the shape, and Small has none"),
         ("summed_blocks", "reduced_depth", "leaves out residual blocks that keep the shape, and Small has none"),
@@ -102,6 +108,10 @@ def test_what_a_technique_does_not_understand_is_refused_before_any_work(network
         arch.check_stack(
             network(name), stack(**{technique: {"growth_rate": 4} if technique == "reduced_growth" else {}})
         )
+
+
+def test_what_low_rank_says_of_pytorchs_encoder_layers_helps(network, stack):
+    arch.check_stack(network("encoded"), stack(low_rank={"linear": False}))
 
 
 @pytest.mark.parametrize(

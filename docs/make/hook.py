@@ -42,8 +42,10 @@ def _heading(page: Path) -> str:
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add what is not below docs/."""
+    """Add what is not below docs/, and what is made: there a page says how, for who reads the sources."""
     for name, make in MADE.items():
+        if (stand_in := files.get_file_from_path(name)) is not None:
+            files.remove(stand_in)
         files.append(File.generated(config, name, content=make(SOURCE)))
     for path, name in {**COPIED, **studies(REPOSITORY)}.items():
         if path.endswith(".md"):

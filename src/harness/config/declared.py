@@ -52,10 +52,10 @@ class HwConfig:
 class EngineConfig:
     """Which engine, on which device, and its own options."""
 
-    name: str = "auto"  # auto: the first in order of preference that can run every cell of the sweep
-    device: str = "auto"  # auto | cpu | cuda
+    name: str = "auto"  # which engine; auto: the first in order of preference that can run every cell of the sweep
+    device: str = "auto"  # auto | cpu | cuda; auto: a GPU that torch sees, else the CPU
     devices: Any = "one"  # GPUs that a sweep is spread over: one | all | their numbers, as 0,1
-    build_only: bool = False  # build and cache, measure nothing
+    build_only: bool = False  # build all engines into the cache, measure nothing
     compute_capability: str | None = None  # build for this chip, e.g. "8.9"; None: the one that is here
     threads: int | None = None  # intra-op threads on a CPU; None: the physical cores this process may use
     build_limit_s: float = 1800.0  # a build that passes it is stopped; TensorRT then tries the next lower level

@@ -18,10 +18,10 @@ class ModelConfig:
     """Which network, and where its weights come from."""
 
     name: str = MISSING  # torchvision's or timm's name, or module:function
-    weights: str | None = None  # None: random from `seed`; a path to a state dict; or a torchvision weights name
+    weights: str | None = None  # a file of a state dict, or a torchvision weights name; None: random from `seed`
     seed: int = 0  # of random weights
-    image_size: int = 224  # pixels, square
-    num_classes: int = 1000  # logits of the last layer
+    image_size: int = 224  # height and width of the images
+    num_classes: int = 1000  # how many logits the last layer gives
 
 
 MODEL_RANGES: Ranges = {"seed": at_least(0), "image_size": at_least(32), "num_classes": at_least(2)}
@@ -35,15 +35,20 @@ class DataConfig:
     seed: int = 1234  # of synthetic images, and of which labelled ones are timed
     path: str | None = None  # image_folder: the directory; huggingface: a data set's name or a local path
     subset: str | None = None  # huggingface: which configuration of the data set
-    image_column: str | None = None  # huggingface; None: the only column that holds images
-    label_column: str | None = None  # huggingface; None: the only column that holds classes
+    image_column: str | None = None  # huggingface: the column that holds the images; None: the only one that does
+    label_column: str | None = None  # huggingface: the column that holds the classes; None: the only one that does
     # train, validation, test: of a data set without parts; a train part without a validation part is divided too
     split_shares: list[float] = field(default_factory=lambda: [0.7, 0.1, 0.2])
     limit: int | None = None  # test images at most, a fixed random choice; None: all
-    # None: as the model's weights were trained, else ImageNet's convention
-    resize: int | None = None  # pixels of the shorter side, before the centre is cut out
-    mean: list[float] | None = None  # red, green, blue, of values in [0, 1]
-    std: list[float] | None = None  # red, green, blue
+    # an image's shorter side is scaled to so many pixels, then the centre of model.image_size is cut out; None: as the
+    # model's weights were trained, else 8/7 of model.image_size (256 for 224)
+    resize: int | None = None
+    # taken off the red, green and blue values, which are in [0, 1]; None: as the model's weights were trained, else
+    # ImageNet's [0.485, 0.456, 0.406]
+    mean: list[float] | None = None
+    # what red, green and blue are divided by after that; None: as the model's weights were trained, else ImageNet's
+    # [0.229, 0.224, 0.225]
+    std: list[float] | None = None
 
 
 # which names there are is for the room of the data sets to say
@@ -59,11 +64,11 @@ class PrecisionConfig:
 
 @dataclass
 class ProfileConfig:
-    """Dynamic-shape profile, where hw.dynamic_batching says nothing. None: 1, batch_size, 2 * batch_size."""
+    """Dynamic-shape profile, where hw.dynamic_batching says nothing."""
 
-    min_batch_size: int | None = None  # of a dynamic engine
-    opt_batch_size: int | None = None  # of a dynamic engine
-    max_batch_size: int | None = None  # of a dynamic engine
+    min_batch_size: int | None = None  # the smallest batch that a dynamic engine takes; None: 1
+    opt_batch_size: int | None = None  # the batch that a dynamic engine is tuned for; None: batch_size
+    max_batch_size: int | None = None  # the largest batch that a dynamic engine takes; None: 2 * batch_size
 
 
 PROFILE_RANGES: Ranges = dict.fromkeys(("min_batch_size", "opt_batch_size", "max_batch_size"), at_least(1))
@@ -75,15 +80,18 @@ class ScenarioConfig:
 
     name: str = "fixed"  # fixed | single_stream | offline | server
     rate_per_s: float | None = None  # server: requests a second; None: search for the highest that meets the bound
-    slo_ms: float = 50.0  # server: the latency bound
-    percentile: float = 99.0  # of the latencies that must be within the bound
-    min_duration_s: float = 4.0  # of one LoadGen test; an overload below slo / min_duration is not seen (1% here)
+    slo_ms: float = 50.0  # server: the bound that `percentile` of the latencies must be within
+    percentile: float = 99.0  # server: which percentile of the latencies must be within slo_ms
+    # how long a LoadGen test lasts at least. A longer one sees a smaller overload: while more requests come than are
+    # served, their queue must grow past slo_ms within it (at the defaults an overload of 1% does not)
+    min_duration_s: float = 4.0
     max_duration_s: float = 60.0  # no request is issued after it; a test that is cut short is INVALID
     min_queries: int | None = None  # of one LoadGen test; None: twice what the percentile needs
     repeats: int = 5  # LoadGen tests (searches) of each cell, interleaved
     budget_s: float | None = None  # of a quartet: no further restart that would not be over by then; None: all of them
     tolerance: float = 0.02  # the search stops when its bracket is this narrow, relative
-    static_batch_sizes: list[int] | None = None  # tried where nothing batches; None: 1, batch_size / 4, batch_size
+    # sizes of batch that a cell without a batcher is tried at, the best counts; None: 1, batch_size / 4, batch_size
+    static_batch_sizes: list[int] | None = None
     sample_count: int = 64  # distinct images that the requests are for
     seed: int = 0  # of arrivals and of the images' order; repeat r uses seed + r
 
@@ -111,31 +119,37 @@ class ProtocolConfig:
     name: str = "default"  # which preset it began as
     side_by_side: bool = True  # measure the distinct cells of a sweep together; false: quartet by quartet
     primary: str = "auto"  # auto | device | wall | end_to_end; auto: device on a GPU, wall on a CPU
-    warmup_min_s: float = 2.0  # GPU only
-    warmup_min_iterations: int = 3  # at least, on any device
-    warmup_windows: int = 3  # the last windows that must agree
-    warmup_tolerance: float | None = None  # relative spread of those windows; None: 0.01 on a GPU, 0.05 on a CPU
-    warmup_max_s: float = 30.0  # then it is measured all the same, and noted as unsteady
+    warmup_min_s: float = 2.0  # a GPU is warmed up for so long at least; a CPU need not be
+    warmup_min_iterations: int = 3  # a warm-up has so many at least, on any device
+    warmup_windows: int = 3  # a warm-up ends when its last so many windows of time agree
+    # by how much those windows may differ and still agree, relative; None: 0.01 on a GPU, 0.05 on a CPU
+    warmup_tolerance: float | None = None
+    warmup_max_s: float = 30.0  # a warm-up ends here at the latest; the cell is then noted as unsteady
     ramp_iterations: int = 1  # untimed, at the start of every visit
     slice_s: float = 0.25  # timed part of a visit: whole iterations until this is used up
-    min_blocks: int = 10  # before it may stop, over all restarts
-    max_blocks: int = 400  # over all restarts
-    half_width: float | None = None  # of ln(factor), stop there once decided; None: 0.01 on device, 0.03 elsewhere
-    budget_s: float = 240.0  # of timing one quartet, all restarts together, without bringing its cells up
+    min_blocks: int = 10  # a quartet has so many at least, over all restarts
+    max_blocks: int = 400  # a quartet has so many at most, over all restarts
+    # measuring stops when the interval of ln(factor) is at most so wide to either side and the verdict is decided;
+    # None: 0.01 on device, 0.03 elsewhere
+    half_width: float | None = None
+    budget_s: float = 240.0  # for timing one quartet, all restarts together, without bringing its cells up
     margin: float = 0.05  # a factor within 1 - margin and 1 + margin counts as a product
     level: float = 0.95  # of confidence of the intervals
-    family: str = "holm"  # holm: rarely any false verdict in a sweep | bh: few of its verdicts false, for a screen
-    restarts: int = 1  # measurements in fresh processes
-    host_bound_restarts: int = 8  # where a verdict on wall or end_to_end waits for the host; fewer leave it open
+    # holm | bh: how verdicts are corrected, as a sweep has many. holm: with a probability of `level` none of them is
+    # false; bh: at most a share of 1 - level of them is false on average, to screen many quartets
+    family: str = "holm"
+    restarts: int = 1  # how often all cells are measured anew, in fresh processes
+    # restarts of a quartet on wall or end_to_end that has a cell which waits for its host; fewer decide nothing there
+    host_bound_restarts: int = 8
     # builds of every engine, each with restarts of its own; None: 3 where a build times kernels, so that the next one
     # may choose others (Inductor and TensorRT on a GPU), else 1
     builds: int | None = None
     energy_s: float = 1.0  # of sustained load a cell, untimed, to read its energy from; 0: none. GPU only
     ceilings: bool = True  # measure what a copy and a matrix product reach here, untimed, for the roofline's share
     why: bool = True  # profile each cell after timing, untimed, to say where the factor comes from
-    coursework: bool = False  # also run the usual recipe on the same executables
+    coursework: bool = False  # also run the usual recipe (3 warm-ups, 20 runs) on the same executables, to compare
     worker_timeout_s: float = 300.0  # a process that does not answer for so long is killed
-    seed: int = 0  # of the order of visits
+    seed: int = 0  # of the random order in which cells are visited
 
 
 PROTOCOL_RANGES: Ranges = {
@@ -166,7 +180,7 @@ PROTOCOL_RANGES: Ranges = {
 class TrackingConfig:
     """Where results go."""
 
-    uri: str | None = None  # None: MLFLOW_TRACKING_URI, else sqlite under `root`
+    uri: str | None = None  # MLflow's store; None: MLFLOW_TRACKING_URI, else sqlite under `root`
     root: str = "mlruns"  # folder of the embedded store
     experiment: str = "harness"  # MLflow's name for where the runs go
     report: bool = True  # put the sweep's report (page, figures, table) into its parent run
@@ -184,16 +198,20 @@ class CacheConfig:
 class CheckpointsConfig:
     """Where fine-tuned weights are kept, by model, architecture stack and data, and whether cells take them."""
 
-    dir: str = "checkpoints"  # one folder a model, stack and data
-    use: str = "auto"  # auto: where there are some | require: a cell without them is an error | never
+    dir: str = "checkpoints"  # folder of the trained weights, with one in it for each model, stack and data
+    # auto: a cell takes them where there are some | require: a cell without them is an error | never
+    use: str = "auto"
+
+
+CHECKPOINTS_RANGES: Ranges = {"use": one_of("auto", "require", "never")}
 
 
 @dataclass
 class TrainConfig:
     """How a network is trained."""
 
-    epochs: int = 80  # at most
-    batch_size: int = 64  # of training
+    epochs: int = 80  # trained for so many at most
+    batch_size: int = 64  # images of a training step
     # of AdamW, at its highest; a cosine brings it to zero. None: 4e-3 from random weights, 1e-3 from trained ones
     lr: float | None = None
     weight_decay: float = 0.05  # of AdamW
@@ -246,7 +264,7 @@ class HarnessConfig:
     hw: HwConfig = field(default_factory=_hw_config)
     engine: EngineConfig = field(default_factory=_engine_config)
     precision: PrecisionConfig = field(default_factory=PrecisionConfig)
-    reference: str = "eager"  # eager | engine
+    reference: str = "eager"  # what cells without hw techniques run on: eager | engine (the one of the others)
     batch_size: int = 8  # of every cell; a preset batch=b32 sets it together with its profile
     profile: ProfileConfig = field(default_factory=ProfileConfig)
     scenario: ScenarioConfig = field(default_factory=ScenarioConfig)

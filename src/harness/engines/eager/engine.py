@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from harness.engines.profiling import CellProfile
     from harness.techniques.levels import Levels
 
-CHANNELS_LAST = EngineOption("channels_last", bool | None, "GPU only: convert the network to NHWC; None: off")
+NHWC = "GPU only: true converts the network to NHWC (channels last), the order of tensor cores; None: "
+CHANNELS_LAST = EngineOption("channels_last", bool | None, f"{NHWC}false")
 CUDNN_BENCHMARK = EngineOption("cudnn_benchmark", bool, "GPU only: try cuDNN's algorithms on the first batch", False)
 NO_INT8 = dict.fromkeys(("int8", "int8+fp16"), "it runs the module, and Q/DQ nodes are put into its exported graph")
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.config import EngineOption
 from harness.engines.base import Artifact, Availability, BuildPlan, Engine, Executable, Option, TakenAway, run_graph
-from harness.engines.eager.engine import CHANNELS_LAST, CUDNN_BENCHMARK, NO_INT8
+from harness.engines.eager.engine import CHANNELS_LAST, CUDNN_BENCHMARK, NHWC, NO_INT8
 from harness.engines.inductor.lowerings import LOWERINGS, lowerings_of
 from harness.system.errors import kind_and_first_line
 from harness.techniques.hw.bf16 import BF16
@@ -40,7 +40,7 @@ class InductorEngine(Engine):
         (FP32, TF32, FP16, BF16), lacking=NO_INT8, autotunes=True, build_sd=0.014, lowerings=tuple(LOWERINGS)
     )
     options = (
-        replace(CHANNELS_LAST, meaning="GPU only: convert the network to NHWC; None: on"),
+        replace(CHANNELS_LAST, meaning=f"{NHWC}true"),
         CUDNN_BENCHMARK,
         EngineOption(
             "max_autotune", bool, "time Inductor's own templates too; builds take minutes", False,

@@ -35,7 +35,7 @@ class OnnxRuntimeEngine(Engine):
     )
     options = (
         EngineOption("providers", list[str] | None, "execution providers in order of preference; None: by device"),
-        EngineOption("channels_last", bool | None, "GPU only: prefer NHWC kernels; None: off"),
+        EngineOption("channels_last", bool | None, "GPU only: true prefers kernels that compute in NHWC; None: false"),
     )
 
     def settings(self, requested: Mapping[str, Any], levels: Levels, device: str) -> dict[str, Option]:

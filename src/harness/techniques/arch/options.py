@@ -14,7 +14,7 @@ class ReducedGrowthOptions:
     """DenseNet with a smaller growth rate; draws new weights."""
 
     enabled: bool = False
-    growth_rate: int = 24  # channels that each layer adds; 32 in DenseNet121
+    growth_rate: int = 24  # channels that each dense layer adds; 32 in DenseNet121
     seed: int = 2  # of the new weights
 
 
@@ -32,7 +32,7 @@ class PrunedOptions:
 
     enabled: bool = False
     ratio: float = 0.3  # share of the channels that goes
-    target_gmacs: float | None = None  # overrides `ratio`
+    target_gmacs: float | None = None  # prune down to this cost, instead of by `ratio`; None: by `ratio`
     round_to: int | None = 8  # channels are a multiple of this
 
 
@@ -41,7 +41,7 @@ class GroupedOptions:
     """Grouped convolutions: DenseNet's bottlenecks (`_DenseLayer.conv1`), else 3x3 (or larger), else 1x1 expansions."""
 
     enabled: bool = False
-    groups: int = 4  # must divide the channels
+    groups: int = 4  # how many groups a convolution gets; must divide its channels
 
 
 @dataclass
@@ -49,12 +49,12 @@ class LowRankOptions:
     """Truncated SVD of linear layers and 1x1 convolutions. At most one of rank, ratio, energy; none: a quarter."""
 
     enabled: bool = False
-    classifier: bool = True  # the last linear layer
-    linear: bool = True  # the other ones: the MLPs of a ViT
-    attention: bool = True  # the projections of a ViT's attention
-    conv1x1: bool = True  # 1x1 convolutions
-    rank: int | None = None  # the same for all layers
-    ratio: float | None = None  # rank = ratio * min(in, out)
+    classifier: bool = True  # factor the last linear layer
+    linear: bool = True  # factor the other linear layers: the MLPs of a ViT
+    attention: bool = True  # factor the projections of a ViT's attention
+    conv1x1: bool = True  # factor the 1x1 convolutions
+    rank: int | None = None  # the rank of every factored layer; None: by `ratio` or `energy`
+    ratio: float | None = None  # of each layer, rank = ratio * min(in, out); None, as `rank` and `energy`: 0.25
     energy: float | None = None  # smallest rank that keeps this share of the squared singular values
 
 

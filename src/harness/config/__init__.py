@@ -15,6 +15,7 @@ from harness.config.declared import (
     engine_ranges,
 )
 from harness.config.groups import (
+    CHECKPOINTS_RANGES,
     DATA_RANGES,
     MODEL_RANGES,
     PROFILE_RANGES,
@@ -38,6 +39,7 @@ from harness.config.groups import (
 from harness.config.ranges import Range, at_least, check_ranges, one_of
 
 __all__ = [
+    "CHECKPOINTS_RANGES",
     "DATA_RANGES",
     "MODEL_RANGES",
     "PROFILE_RANGES",

@@ -1,6 +1,6 @@
 """What is known of a model before it is made, and the list that families add their models to: DenseNets at once.
 
-DenseNets are as torchvision builds them: the coursework's DenseNet121, and a slim one for quick trials.
+DenseNets are as torchvision builds them: DenseNet121, and a slim one for quick trials.
 Huang, Liu, van der Maaten, Weinberger: Densely Connected Convolutional Networks, CVPR 2017.
 """
 
@@ -9,9 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.config import ModelConfig
+from harness.system.errors import UserError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,6 +34,21 @@ class ModelSpec:
     rename_key: Callable[[str], str] = _unchanged  # parameter name in old checkpoints -> name now
     settle: bool = False  # random weights are made fit to be verified: see settle.py
     inputs: Any = None  # a user's `inputs(batch_size)`, not looked at yet; None: square images
+
+
+WEIGHTS_SUFFIXES = (".pt", ".pth", ".safetensors", ".ckpt", ".tar", ".bin")
+
+
+def is_weights_file(weights: str) -> bool:
+    """Return whether `model.weights` names a file, there or not; else it is one of torchvision's names."""
+    path = Path(weights).expanduser()
+    return path.suffix in WEIGHTS_SUFFIXES or path.is_file()
+
+
+def check_weights_file(weights: str) -> None:
+    """Raise UserError if `model.weights` names a file that is not there."""
+    if is_weights_file(weights) and not Path(weights).expanduser().is_file():
+        raise UserError(f"model.weights={weights}: there is no such file")
 
 
 registered: dict[str, ModelSpec] = {}

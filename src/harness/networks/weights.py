@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from harness.networks.determinism import seeded, single_threaded
-from harness.networks.model_spec import ModelSpec
+from harness.networks.model_spec import WEIGHTS_SUFFIXES, ModelSpec, check_weights_file, is_weights_file
 from harness.system.counts import counted
 from harness.system.errors import UserError, first_line
 
@@ -63,7 +63,6 @@ def _measure_batch_norms(network: nn.Module, image_size: int) -> None:
 
 
 _EXTRA = "_extra_state"  # how torch names what a module's `get_extra_state` gave
-_SUFFIXES = (".pt", ".pth", ".safetensors", ".ckpt", ".tar", ".bin")
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.")
 _LFS = b"version https://git-lfs"
@@ -78,8 +77,7 @@ def load_weights(network: nn.Module, spec: ModelSpec, weights: str) -> None:
     names and shapes differ from the network's.
     """
     path = Path(weights).expanduser()
-    named = path.suffix in _SUFFIXES or path.is_file()
-    state = _unwrapped(_read(path), network) if named else _fetch(spec, weights)
+    state = _unwrapped(_read(path), network) if is_weights_file(weights) else _fetch(spec, weights)
     state = {spec.rename_key(key): tensor for key, tensor in state.items()}
     _check_match(network, state, weights)
     fill(network, state)
@@ -92,8 +90,7 @@ def fill(network: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
 
 
 def _read(path: Path) -> dict[str, torch.Tensor]:
-    if not path.is_file():
-        raise UserError(f"model.weights={path}: there is no such file")
+    check_weights_file(str(path))
     _check_content(path)
     try:
         if path.suffix == ".safetensors":
@@ -166,7 +163,7 @@ def _fetch(spec: ModelSpec, name: str) -> dict[str, torch.Tensor]:
         choices = f", or one of torchvision's {', '.join(members)}" if members else ""
         raise UserError(
             f"model.weights={name} is not known for {spec.name}\n"
-            f"It may be null (random from model.seed), a file that ends in {', '.join(_SUFFIXES)}{choices}"
+            f"It may be null (random from model.seed), a file that ends in {', '.join(WEIGHTS_SUFFIXES)}{choices}"
         )
     weights = members[name]
     before = socket.getdefaulttimeout()

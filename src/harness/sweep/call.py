@@ -160,8 +160,8 @@ def run(
         KeyboardInterrupt: the sweep is KILLED; the same call keeps what was finished.
 
     """
+    from harness.sweep.checks import refuse_early
     from harness.sweep.command_line import compose_sweep
-    from harness.sweep.main import refuse_wrong_options
     from harness.system.command import quiet
     from harness.system.interruption import Interruption
 
@@ -173,7 +173,7 @@ def run(
     interruption = Interruption()
     with _without_main():
         composed = compose_sweep(overrides)
-        refuse_wrong_options(composed.jobs)
+        refuse_early(composed.jobs)
         from harness.sweep.run import run_sweep
 
         done = run_sweep(composed, overrides, f"harness.run({', '.join(overrides)})", interruption)

@@ -12,7 +12,7 @@ from typing import Any, cast
 from harness import __version__
 from harness.config.described import Option, options
 from harness.sweep.choices import choice_meaning, config_dir, group_choices
-from harness.sweep.command_line import Job, compose_first, compose_sweep, refuse_unreadable, register_schema
+from harness.sweep.command_line import compose_first, compose_sweep, refuse_unreadable, register_schema
 from harness.system.command import INTERRUPTED, CommandParser, quiet, run_command
 from harness.system.errors import UserError
 from harness.system.interruption import Interruption
@@ -91,7 +91,9 @@ def _interruptible(arguments: Sequence[str], overrides: Sequence[str]) -> int:
     with Interruption() as interruption:
         try:
             composed = compose_sweep(overrides)
-            refuse_wrong_options(composed.jobs)
+            from harness.sweep.checks import refuse_early  # numpy with it, which help does without
+
+            refuse_early(composed.jobs)
             from harness.sweep.run import run_sweep  # and torch with it: a wrong word is refused before
 
             command = shlex.join(["python", "-m", "harness", *arguments])
@@ -99,19 +101,6 @@ def _interruptible(arguments: Sequence[str], overrides: Sequence[str]) -> int:
         except KeyboardInterrupt:
             interruption.answer()
             return INTERRUPTED
-
-
-def refuse_wrong_options(jobs: Sequence[Job]) -> None:
-    """Raise UserError at once where each job has an option out of range; else the plan says what is wrong with some."""
-    from harness.sweep.plan import check_options
-    from harness.sweep.reasons import Reasons
-
-    reasons = Reasons(jobs)
-    for number, job in enumerate(jobs):
-        with reasons.of(number):
-            check_options(job.config)
-    if not reasons.able():
-        reasons.raise_for(skip=False)
 
 
 def help_text(words: Sequence[str], width: int = 100) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 
 from harness.config import (
+    CHECKPOINTS_RANGES,
     DATA_RANGES,
     MODEL_RANGES,
     PROFILE_RANGES,
@@ -134,6 +135,7 @@ def check_options(config: HarnessConfig) -> None:
     check_ranges("protocol", config.protocol, {"max_blocks": at_least(config.protocol.min_blocks)})
     check_ranges("profile", config.profile, PROFILE_RANGES)
     check_ranges("train", config.train, TRAIN_RANGES)
+    check_ranges("checkpoints", config.checkpoints, CHECKPOINTS_RANGES)
     for name in arch.enabled(config.arch):
         check_ranges(f"arch.{name}", getattr(config.arch, name), ARCH_RANGES.get(name, {}))
     for name in hw.enabled(config.hw):  # its module may leave them out

@@ -60,6 +60,10 @@ class Reasons:
         """Return the numbers of the jobs that nothing was found against."""
         return [number for number in range(len(self._words)) if number not in self._of_jobs]
 
+    def concern_all(self) -> bool:
+        """Return whether something was found against the sweep as a whole."""
+        return bool(self._of_all)
+
     def left_out(self) -> tuple[LeftOut, ...]:
         """Return what was refused, one entry for each reason."""
         by_text: dict[str, list[int]] = {}

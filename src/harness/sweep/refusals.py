@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
-from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.config import HarnessConfig, TrainConfig, engine_options, packages
+from harness.config import HarnessConfig, engine_options, packages
 from harness.engines import PREFERENCE, get
 from harness.measure.cell import QuartetPlan
 from harness.measure.lock import check_folder
-from harness.networks.data.labelled import check_data
 from harness.networks.own_code import of_another_package
+from harness.sweep.checks import check_job, check_shared, check_writable
 from harness.sweep.command_line import Job
 from harness.sweep.job import PlannedJob
 from harness.sweep.plan import check_boundary, check_config, plan_quartet
@@ -29,9 +26,6 @@ from harness.techniques.finetuned import base_model, check_weights
 
 if TYPE_CHECKING:
     from torch import nn
-
-
-MOST_CHARACTERS = 200  # of a sweep's name
 
 
 @dataclass(frozen=True)
@@ -53,7 +47,7 @@ def plan_sweep(jobs: Sequence[Job]) -> PlannedSweep:
     configs = [job.config for job in jobs]
     reasons = Reasons(jobs)
     with reasons.of_all():
-        _check_shared(configs)
+        check_shared(configs)
     skip = configs[0].on_unsupported == "skip"
     _judge(configs, reasons)
     with reasons.of_all():
@@ -83,33 +77,9 @@ def _judge(configs: Sequence[HarnessConfig], reasons: Reasons) -> None:
     for number, config in enumerate(configs):
         with reasons.of(number):
             check_config(config)
-            check_sweep_name(config.sweep_name)
-            check_data(base_model(config), config.data)
-            if config.train != TrainConfig():
-                raise UserError("options train.* are for python -m harness.train; a measurement trains nothing.")
+            check_job(config)
             check_weights([config])
             check_architecture(config, built)
-
-
-def _check_shared(configs: Sequence[HarnessConfig]) -> None:
-    """Raise UserError where jobs differ in what a sweep has once: its device, its store, its correction."""
-    for name in (
-        "engine.device",
-        "engine.devices",
-        "engine.build_only",
-        "engine.build_jobs",
-        "tracking",
-        "cache",
-        "sweep_name",
-        "resume",
-        "on_unsupported",
-        "dry_run",
-        "protocol.family",
-    ):
-        if any(attrgetter(name)(config) != attrgetter(name)(configs[0]) for config in configs):
-            raise UserError(
-                f"{name} differs between the jobs of this sweep, but a sweep has one: run one sweep for each choice."
-            )
 
 
 def check_engine_options(plans: Sequence[QuartetPlan]) -> None:
@@ -175,34 +145,6 @@ def _once(found: dict[str, nn.Module | UserError], key: str, make: Callable[[], 
     if isinstance(network, UserError):
         raise network
     return network
-
-
-def check_sweep_name(name: str | None) -> None:
-    """Raise UserError for a sweep's name that a report or an export could not use as a file's name as it is."""
-    if name is None:
-        return
-    bad = "".join(sorted({c for c in name if c in "/\\" or not c.isprintable()}))
-    if bad or name.strip(". ") == "" or len(name) > MOST_CHARACTERS:
-        found = f"it has {bad!a}" if bad else f"it has {counted(len(name), 'character')}"
-        raise UserError(
-            f"sweep_name={name[:80]!a} is not a plain name ({found}): use 1 to {MOST_CHARACTERS} printable characters "
-            "without / and \\, not dots alone."
-        )
-
-
-def check_writable(folder: Path, option: str) -> None:
-    """Raise UserError unless files can be written in `folder`; nothing is left behind, the folder included."""
-    made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UserError(f"{option}={folder}: can't write there ({error.strerror}); choose another folder.") from None
-    finally:
-        for parent in made:
-            with suppress(OSError):  # never made, or somebody else's files are in it by now
-                parent.rmdir()
 
 
 def device_of(config: HarnessConfig) -> str:

@@ -25,7 +25,7 @@ from harness.sweep.dry_run import dry_run
 from harness.sweep.fleet import Launcher, check_reach, choose_launcher, design_runner, launch, watching
 from harness.sweep.job import PlannedDesign, PlannedJob, designs_of, quartet_key, run_design
 from harness.sweep.preregister import begin_sweep
-from harness.sweep.refusals import PlannedSweep, plan_sweep
+from harness.sweep.refusals import PlannedSweep, device_of, plan_sweep
 from harness.sweep.resume import (
     GRID_TAG,
     Resumed,
@@ -83,13 +83,14 @@ def run_sweep(
 
     Whatever can't be done ends before anything is begun, as a UserError.
     """
+    first = composed.jobs[0].config
+    devices = devices_of(first.engine, device_of(first))  # before any network is built
     planned = plan_sweep(composed.jobs)
     launcher = choose_launcher(overrides, planned.device, composed.hydra)
-    devices = devices_of(composed.jobs[0].config.engine, planned.device)
     if devices:
         launcher = launcher.spread_over(len(devices))
     console = new_console()
-    if composed.jobs[0].config.dry_run:
+    if first.dry_run:
         return EndedSweep(dry_run(console, planned, launcher.devices), None, "")
     with ExitStack() as alive:
         sweep = _start(planned, launcher, command, alive)

@@ -11,9 +11,10 @@ from itertools import product
 
 import pytest
 
+from harness.config.described import options as described_options
 from harness.sweep.choices import choice_meaning, config_dir, group_choices
 from harness.sweep.command_line import compose_jobs, refuse_unreadable
-from harness.sweep.main import help_text
+from harness.sweep.main import composed_options, help_text
 from harness.sweep.plan import check_options
 from harness.system.errors import UserError
 from harness.techniques import arch, hw
@@ -236,16 +237,36 @@ def test_every_number_is_refused_below_its_range_before_torch_is_imported():
 
 
 @pytest.mark.spawned
-@pytest.mark.parametrize("word", ["batchsize=4", "batch_size=-1", "protocol.slice_s=-1", "tracking.uri=sqlite://"])
+@pytest.mark.parametrize(
+    "word",
+    [
+        "batchsize=4",
+        "batch_size=-1",
+        "protocol.slice_s=-1",
+        "tracking.uri=sqlite://",
+        "model=densnet_tiny",
+        "model=timm/resnt18",
+        "model.weights=nowhere.pt",
+        "engine.devices=none",
+        "engine.device=cpu,cuda",
+        "arch=groupd",
+        "sweep_name=a/b",
+        "train.epochs=3",
+        "checkpoints.use=mine",
+        "scenario.slo_ms=50",
+    ],
+)
 def test_a_wrong_word_is_refused_without_waiting_for_torch(word):
+    key = word.partition("=")[0]
+    words = [other for other in ("model=densenet_tiny", "arch=grouped") if not other.startswith(f"{key}=")]
     code = (
         "import sys; from harness.sweep.main import main\n"
-        f"status = main(['model=densenet_tiny', 'arch=grouped', {word!r}])\n"
-        "sys.exit(10 * ('torch' in sys.modules) + status)"
+        f"status = main([*{words!r}, {word!r}])\n"
+        "sys.exit(10 * bool({'torch', 'torchvision', 'timm', 'mlflow'} & set(sys.modules)) + status)"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert found.returncode == 2, found.stderr
-    assert word.partition("=")[0] in found.stderr
+    assert key.partition(".")[0] in found.stderr
 
 
 @pytest.mark.slow
@@ -289,6 +310,13 @@ def test_help_says_what_each_option_means_with_its_unit():
     assert [line for line in lines if line.startswith("arch.grouped.groups=4 ")]
     options = [line for line in lines if re.match(r"[a-z]+[.][\w.]+=", line)]
     assert len(options) > 100
+
+
+def test_an_option_is_explained_before_its_default_is():
+    found = {option.name: option.meaning for option in described_options(composed_options([]))}
+    resize = found["data.resize"]
+    assert "None: as the model's weights were trained" in resize and resize.index("scaled") < resize.index("None")
+    assert [name for name, meaning in found.items() if meaning.startswith("None")] == []
 
 
 def test_help_of_a_group_says_of_each_choice_what_it_is():

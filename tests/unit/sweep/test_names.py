@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from harness.sweep.checks import check_sweep_name
 from harness.sweep.main import main
-from harness.sweep.refusals import check_sweep_name
 from harness.system.errors import UserError
 
 

@@ -16,7 +16,7 @@ from harness.techniques.levels import HALF_TOLERANCE, Precision
 
 if TYPE_CHECKING:
     from harness.config import HarnessConfig
-    from harness.networks.data.labelled import Labelled, LabelledImages
+    from harness.networks.data.labelled import Labelled
     from harness.networks.inputs import Inputs
     from harness.techniques.arch.assembled import Network
 
@@ -40,28 +40,28 @@ _references: dict[tuple[object, ...], Expected] = {}
 def reference(net: Network, config: HarnessConfig, data: Labelled | None = None) -> Expected:
     """Return all heads of a network in fp32 eager, for inputs of one batch that are never timed; the last few are kept.
 
-    Of labelled data these are validation images where it has some: a trained network's statistics are those of images,
-    and noise may drive its activations to where fp16 ends.
+    Of labelled data these are validation images where it has some, and never those that scales are chosen on: a trained
+    network's statistics are those of images, and noise may drive its activations to where fp16 ends.
 
     Two cells of a quartet are the same network, and so are cells of other quartets; a large batch takes a CPU long.
     """
     real = data.validation if data is not None else None
     key = (net.identity.exact, net.stages[0].inputs.specs, net.router, config.batch_size, config.data.seed, real)
-    found = _references.pop(key, None) or _reference(net, config, real)
+    found = _references.pop(key, None) or _reference(net, config, data)
     _references[key] = found  # the most recently used is last
     while len(_references) > MOST_REFERENCES:
         del _references[next(iter(_references))]
     return found
 
 
-def _reference(net: Network, config: HarnessConfig, real: LabelledImages | None) -> Expected:
+def _reference(net: Network, config: HarnessConfig, data: Labelled | None) -> Expected:
     import torch
 
     taken = net.stages[0].inputs
-    if real is None:
+    if data is None or data.validation is None:
         inputs = _inputs(taken, config.batch_size, config.data.seed + VERIFY_SEED_OFFSET)
     else:
-        inputs = {taken.names[0]: real.batch(np.arange(config.batch_size) % real.count)}
+        inputs = {taken.names[0]: data.validation.batch(data.verification_images(config.batch_size))}
     with torch.inference_mode():
         values = [torch.from_numpy(inputs[name]) for name in taken.names]
         heads = {name: value.numpy() for name, value in all_heads(net.stages, values).items()}

@@ -56,8 +56,7 @@ def calibration_notes(cells: Mapping[str, Cell]) -> list[str]:
         if cell.labelled is None:
             notes.append(f"{precision}: its scales are of synthetic images, they say nothing about accuracy")
         else:
-            there = cell.labelled.validation.count if cell.labelled.validation is not None else 0
-            found = counted(min(there, calibration.images), "validation image")
+            found = counted(len(cell.labelled.calibration_images(calibration.images)), "validation image")
             notes.append(f"{precision}: calibrated on {found} ({calibration.method})")
         if counts is not None:
             left = [str(a.proof["layers_in_float"]) for a in cell.artifacts if a.proof["layers_in_float"]]

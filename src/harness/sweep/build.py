@@ -18,6 +18,7 @@ from harness.measure.bring_up import try_out
 from harness.measure.cell import Cell, CellPlan, QuartetPlan
 from harness.measure.progress import Progress
 from harness.measure.verify import reference
+from harness.networks.data.dataset import digest_of
 from harness.networks.data.labelled import Labelled, labelled
 from harness.sweep.plan import build_plan
 from harness.sweep.scenarios import scenario_of
@@ -224,15 +225,17 @@ def _watcher(progress: Progress, what: str) -> Callable[[str], None]:
     return lambda text: progress.stage("build", f"{what}, {text}")
 
 
-CALIBRATION_SEED = 104_729  # synthetic images to calibrate on are neither timed nor verified with; and which real ones
+CALIBRATION_SEED = 104_729  # synthetic images to calibrate on are neither timed nor verified with
 
 
 def _calibrated_on(plan: QuartetPlan, cell: CellPlan, data: Labelled | None) -> str:
     """Return what tells the images that a cell is calibrated on from others; "" where it needs none."""
     if cell.levels.calibration is None:
         return ""
-    real = data.validation if data is not None else None
-    return real.digest if real is not None else f"synthetic {plan.config.data.seed}"
+    if data is None or data.validation is None:
+        return f"synthetic {plan.config.data.seed}"
+    places = data.calibration_images(cell.levels.calibration.images)
+    return f"{data.validation.digest} {digest_of([str(place) for place in places])}"
 
 
 def _calibration_inputs(
@@ -240,16 +243,14 @@ def _calibration_inputs(
 ) -> Mapping[str, np.ndarray]:
     """Return what stage `number` of a cell is calibrated on, by input [N, ...]: what it gets of N samples.
 
-    They are validation images where the data has labels, never those that it is tested on.
+    They are validation images where the data has labels, never those that it is verified or tested on.
     """
     assert cell.levels.calibration is not None
     taken, count = net.stages[0].inputs, cell.levels.calibration.images
-    real = data.validation if data is not None else None
-    if real is None:
+    if data is None or data.validation is None:
         values = taken.arrays(count, plan.config.data.seed + CALIBRATION_SEED)
-    else:  # a folder's are in the order of their classes
-        order = np.random.Generator(np.random.Philox(CALIBRATION_SEED)).permutation(real.count)
-        values = {taken.names[0]: real.batch(np.sort(order[:count]))}
+    else:
+        values = {taken.names[0]: data.validation.batch(data.calibration_images(count))}
     return inputs_of_stage(net.stages, number, values)
 
 

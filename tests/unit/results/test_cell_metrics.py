@@ -62,7 +62,7 @@ def test_a_row_says_what_int8_was_calibrated_on_and_which_layers_have_it():
         "int8: its scales are of synthetic images, they say nothing about accuracy",
         layers,
     ]
-    real = SimpleNamespace(validation=SimpleNamespace(count=1))
+    real = SimpleNamespace(calibration_images=lambda at_most: [3])
     assert calibration_notes({"hw": quantised(real, *stages)}) == [
         "int8: calibrated on 1 validation image (entropy)",
         layers,

@@ -22,7 +22,7 @@ from harness.networks.data.preprocessing import DECODING, Preprocessing, normali
 from harness.networks.registry import spec
 from harness.system.cache import Cache, key_of
 from harness.system.counts import counted
-from harness.system.errors import UserError, kind_and_first_line
+from harness.system.errors import CellError, UserError, kind_and_first_line
 
 if TYPE_CHECKING:
     from harness.config import ModelConfig
@@ -122,6 +122,9 @@ def _write(part: Part, how: Preprocessing, whole_image: bool, folder: Path) -> M
 
 
 CALIBRATION_IMAGES = 2048  # of the validation part, at most: a threshold needs no more
+_CALIBRATION_SHARE = 0.75  # of those; scales are chosen on them and verified on the others
+LEAST_TO_CALIBRATE = 2  # validation images: one to calibrate on, another to verify with
+_CALIBRATION_SEED = 104_729  # which those are: a folder's images are in the order of their classes
 
 
 @dataclass(frozen=True)
@@ -135,6 +138,34 @@ class Labelled:
         """Return the places [batch_size] of the test images that are timed: all different where there are enough."""
         order = np.random.Generator(np.random.Philox(seed)).permutation(self.test.count)
         return np.resize(order, batch_size)
+
+    def calibration_images(self, at_most: int) -> np.ndarray:
+        """Return the places of the validation images that scales are chosen on, ascending.
+
+        No cell is verified or judged on these. The batch size has no part in the choice: all share a calibration.
+        Raises CellError where there is no image to verify on beside them.
+        """
+        there = self.validation.count if self.validation is not None else 0
+        if there < LEAST_TO_CALIBRATE:
+            raise CellError(
+                f"{counted(there, 'readable validation image')}, and int8 needs {LEAST_TO_CALIBRATE}: one to "
+                "calibrate on and another to verify with"
+            )
+        return np.sort(self._validation_order()[: min(at_most, self._calibrated_at_most())])
+
+    def verification_images(self, batch_size: int) -> np.ndarray:
+        """Return the places [batch_size] of the validation images that cells are verified with."""
+        order = self._validation_order()
+        left = order[self._calibrated_at_most() :] if len(order) >= LEAST_TO_CALIBRATE else order
+        return np.resize(left, batch_size)
+
+    def _validation_order(self) -> np.ndarray:
+        assert self.validation is not None
+        return np.random.Generator(np.random.Philox(_CALIBRATION_SEED)).permutation(self.validation.count)
+
+    def _calibrated_at_most(self) -> int:
+        assert self.validation is not None
+        return max(1, int(_CALIBRATION_SHARE * self.validation.count))
 
 
 def opened(data: DataConfig) -> DataSet | None:

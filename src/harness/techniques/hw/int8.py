@@ -26,6 +26,7 @@ import numpy as np
 
 from harness.config import HarnessConfig, at_least, one_of
 from harness.config.ranges import Ranges, between
+from harness.system.counts import counted
 from harness.system.errors import CellError, UserError, kind_and_first_line
 from harness.techniques.hw import fp16
 from harness.techniques.levels import Calibration, HasCapabilities, Levels, Precision
@@ -68,16 +69,18 @@ _TILE = 16  # channels that TensorRT's eight-bit kernels take at once (ModelOpt'
 
 def check(options: Int8Options, config: HarnessConfig, engine: HasCapabilities | None) -> None:
     """Raise UserError beside bf16, and where labelled data has no image to calibrate on."""
-    from harness.networks.data.labelled import opened
+    from harness.networks.data.labelled import LEAST_TO_CALIBRATE, opened
 
     if config.hw.bf16.enabled:
         raise UserError("hw=[bf16,int8]: what is not quantised stays in fp32 or fp16; use hw=int8 or hw=[fp16,int8].")
     if config.hw.fp16.enabled and config.hw.fp16.io != fp16.Options().io:
         raise UserError(f"hw.fp16.io={config.hw.fp16.io}: beside int8 inputs and outputs stay fp32; leave it out.")
     data = opened(config.data)
-    if data is not None and not len(data.parts["validation"]):
+    there = len(data.parts["validation"]) if data is not None else LEAST_TO_CALIBRATE
+    if there < LEAST_TO_CALIBRATE:
         raise UserError(
-            f"hw=int8: data={config.data.name} has no validation image to calibrate on; see data.split_shares."
+            f"hw=int8: data={config.data.name} has {counted(there, 'validation image')}; it takes at least "
+            f"{LEAST_TO_CALIBRATE}, to calibrate on and to verify with: see data.split_shares."
         )
 
 

@@ -26,6 +26,7 @@ from harness.networks.inputs import TensorSpec
 from harness.networks.own_code import reason
 from harness.system.cache import Cache, key_of
 from harness.system.errors import CellError, first_line, kind_and_first_line, root_cause
+from harness.system.files import temporaries_in
 from harness.techniques.levels import FP32, Calibration, Precision
 
 if TYPE_CHECKING:
@@ -158,7 +159,8 @@ def _write_converted(
     calibrated = () if request.calibration is None or inputs is None else (request.calibration, inputs())
     try:
         convert = getattr(import_module(module), function or "convert")
-        converted = convert(load_graph(full.path), request.fp32_io, *calibrated)
+        with temporaries_in(folder):  # a calibration writes whole graphs, and may be killed
+            converted = convert(load_graph(full.path), request.fp32_io, *calibrated)
     except CellError as error:
         raise CellError(f"conversion to {precision.name} failed: {error}") from error
     except Exception as error:

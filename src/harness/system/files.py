@@ -91,6 +91,21 @@ def scratch_folder(place: Path) -> Iterator[Path]:
         lock.release()
 
 
+@contextmanager
+def temporaries_in(folder: Path) -> Iterator[None]:
+    """Let what libraries put among the temporary files lie in `folder` meanwhile; it is removed.
+
+    A process that is killed then leaves nothing elsewhere: whoever removes `folder` removes it too.
+    """
+    before = tempfile.tempdir
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        tempfile.tempdir = place
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
+
+
 def remove_left_scratch(place: Path) -> None:
     """Remove the temporary folders in `place` whose holders were killed: their locks can be had."""
     from filelock import FileLock, Timeout

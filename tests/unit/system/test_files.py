@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from harness.system.files import put_in_place, remove_left_scratch, replacing, scratch_folder, work_folder, write_whole
+from harness.system.files import (
+    put_in_place,
+    remove_left_scratch,
+    replacing,
+    scratch_folder,
+    temporaries_in,
+    work_folder,
+    write_whole,
+)
 
 
 def test_a_file_that_is_written_has_its_content_and_nothing_is_beside_it(tmp_path):
@@ -107,6 +116,13 @@ def test_where_no_scratch_folder_can_be_made_it_is_among_the_temporary_files(tmp
     with scratch_folder(tmp_path / "file") as folder:
         assert folder.is_dir() and tmp_path not in folder.parents
     assert not folder.exists()
+
+
+def test_temporary_files_of_libraries_lie_where_they_are_removed_with_the_work(tmp_path):
+    before = tempfile.gettempdir()
+    with temporaries_in(tmp_path), tempfile.TemporaryDirectory() as library, tempfile.NamedTemporaryFile() as file:
+        assert Path(library).is_relative_to(tmp_path) and Path(file.name).is_relative_to(tmp_path)
+    assert list(tmp_path.iterdir()) == [] and tempfile.gettempdir() == before
 
 
 def test_a_full_disk_is_told_with_its_place(tmp_path):

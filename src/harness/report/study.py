@@ -24,7 +24,7 @@ _COLUMNS = {  # of files that were written since version 0.1.0 was begun
     "visits.parquet": ("cell", "boundary", "iterations", "milliseconds"),
     "telemetry.parquet": ("cell", "seconds"),
 }
-_POSITIVE = re.compile(r"^interaction/(\w+_)?(factor|low|high)$|^gain/|(^|/)(throughput|latency_ms)/")
+_POSITIVE = re.compile(r"^interaction/(?!accuracy)(\w+_)?(factor|low|high)$|^gain/|(^|/)(throughput|latency_ms)/")
 _LIMIT = re.compile(r"(^interaction/|_)(\w+_)?(low|high)$")
 _NEEDED = ("run_id", "run_name", "status", "model", "arch", "hw", "batch_size", "engine", "reference")
 

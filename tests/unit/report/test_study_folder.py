@@ -88,6 +88,15 @@ def test_numbers_that_none_can_be_are_refused(hostile, capsys, name, value):
     assert f"{name} of grouped x fp16 is {value:g}, which none can be" in error and len(error.splitlines()) == 1
 
 
+def test_a_loss_of_accuracy_by_both_together_may_be_below_zero(hostile):
+    assert (
+        hostile(
+            {"interaction/accuracy": -0.025, "interaction/accuracy_low": -0.045, "interaction/accuracy_high": -0.005}
+        )
+        == 0
+    )
+
+
 def test_names_are_printed_as_they_are_and_write_nothing_else_on_a_terminal(hostile, capsys):
     escapes = "\x1b[2J\x1b]8;;http://elsewhere\x07"
     names = {name: f"[bold]{name}[/bold][/x]{escapes}" for name in ("arch", "hw", "model", "run_name", "engine")}

@@ -6,12 +6,14 @@ from dataclasses import replace
 
 import pytest
 
+from harness.engines.base import load_graph
 from harness.measure.progress import Silent
 from harness.measure.runner import Runner
 from harness.measure.verify import compare
 from harness.sweep.build import build_quartet
 from harness.sweep.command_line import compose_jobs
 from harness.sweep.plan import plan_quartet
+from harness.techniques.hw.int8 import placement
 
 pytestmark = pytest.mark.minutes  # exports and calibrations at full size
 # sides that the networks take; those of conf/model
@@ -20,7 +22,7 @@ SIDES = {
     "convnext_tiny": 96, "vit_b_16": 224,
 }  # fmt: skip
 # residual sums of the graph that TensorRT adds before it rounds
-RESIDUAL = {"resnet50": 16, "mobilenet_v3_large": 10, "efficientnet_b0": 9}
+RESIDUAL = {"resnet50": 16, "mobilenet_v3_large": 10, "efficientnet_b0": 9, "convnext_tiny": 3}
 
 
 def cell_of(cache, model: str, engine: str, *more: str):
@@ -59,3 +61,5 @@ def test_tensorrt_rtx_builds_what_is_placed_for_tensorrt(model, techniques, cach
     (artifact,) = cell_of(cache, model, "tensorrt_rtx", f"hw={techniques}", *chip).artifacts
     assert artifact.proof["layers_in_precision"] >= 11
     assert not [reason for reason in artifact.degraded if "int8" in reason]
+    if techniques == "int8":
+        assert len(placement(load_graph(artifact.plan.graph.path)).residual) == RESIDUAL.get(model, 0)

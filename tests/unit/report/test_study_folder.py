@@ -89,12 +89,8 @@ def test_numbers_that_none_can_be_are_refused(hostile, capsys, name, value):
 
 
 def test_a_loss_of_accuracy_by_both_together_may_be_below_zero(hostile):
-    assert (
-        hostile(
-            {"interaction/accuracy": -0.025, "interaction/accuracy_low": -0.045, "interaction/accuracy_high": -0.005}
-        )
-        == 0
-    )
+    limits = {"interaction/accuracy_low": -0.045, "interaction/accuracy_high": -0.005}
+    assert hostile({"interaction/accuracy": -0.025, **limits}) == 0
 
 
 def test_names_are_printed_as_they_are_and_write_nothing_else_on_a_terminal(hostile, capsys):

@@ -43,7 +43,7 @@ class Int8Options:
 
     enabled: bool = False
     method: str = "percentile"  # minmax | percentile | entropy: how far the activations' range reaches
-    percentile: float = 99.99  # of the activations within the range, with method=percentile
+    percentile: float = 99.999  # of the activations within the range, with method=percentile
     images: int = 128  # to calibrate on, at most
 
 

@@ -6,8 +6,10 @@ import pandas
 import pytest
 
 from called import called
+from harness.report.command import main as report
 from harness.tracking.load import load
 
+SIGNS = {"": 1, "baseline/": 1, "arch/": -1, "hw/": -1}
 DIGITS = ("model=densenet_tiny", "model.image_size=32", "data=digits")
 
 
@@ -66,6 +68,24 @@ def test_what_was_not_trained_has_no_accuracy_and_says_so(training, swept, store
     refused = training(kept, "arch=none", "train.epochs=2", "train.batch_size=256")
     assert refused.returncode == 2
     assert "trained with other settings (train.epochs=1, here 2)" in refused.stderr
+
+
+def test_eight_bits_have_an_accuracy_of_their_own_and_one_together_with_the_architecture(
+    training, swept, store_root, plain_environment
+):
+    kept, name = f"checkpoints.dir={training.kept}/short", "half_trained_int8"
+    assert training(kept, "arch=none", "train.epochs=1", "train.batch_size=256").returncode == 0
+    measured = swept(*DIGITS, kept, f"sweep_name={name}", "arch=pruned", "hw=int8", "engine=onnxruntime")
+    assert measured.returncode == 0, measured.stdout + measured.stderr
+    assert "int8: calibrated on 128 validation images (percentile)" in measured.stdout
+    assert "combined: int8 in 19 of 21 convolutions and products; in float: 1 first layer, 1 last" in measured.stdout
+    row: pandas.Series = load(name, f"sqlite:///{store_root}/mlflow.db").iloc[0]
+    together = sum(sign * row[f"{role}accuracy/top1"] for role, sign in SIGNS.items())
+    assert row["interaction/accuracy"] == pytest.approx(together)
+    assert row["interaction/accuracy_low"] <= together <= row["interaction/accuracy_high"]
+    assert row["hw/accuracy/drop_low"] <= row["hw/accuracy/drop"] <= row["hw/accuracy/drop_high"]
+    shown = called(report, [name, "--uri", str(store_root)], training.kept, plain_environment)
+    assert shown.returncode == 0, shown.stderr
 
 
 @pytest.mark.minutes

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import itertools
+from dataclasses import replace
 
 import pytest
 
 from harness import networks as models
 from harness.measure.bring_up import try_out
 from harness.measure.progress import Silent
+from harness.stats.roles import ROLES
 from harness.sweep.build import DesignBuilder, build_quartet
 from harness.sweep.command_line import compose_jobs
 from harness.sweep.plan import plan_quartet
@@ -33,10 +35,11 @@ class Design:
         self.builder = DesignBuilder([], cache, Silent())
         self.verified = []
 
-    def cells(self, engine, *overrides):
+    def cells(self, engine, *overrides, roles=ROLES):
         """Return the cells of a quartet by role; raise where one can't be built or its output is wrong."""
         (job,) = compose_jobs([*self.common, *overrides])
         plan = plan_quartet(job.config, engine, "cpu")
+        plan = replace(plan, cells=tuple(cell for cell in plan.cells if cell.role in roles))
         cells = self.builder.quartet(plan)
         for cell in cells.values():
             if not (job.config.engine.build_only or any(cell is done for done in self.verified)):
@@ -78,7 +81,8 @@ RTX = ("engine=tensorrt_rtx", "engine.build_only=true", "engine.compute_capabili
 def test_a_slim_network_builds_for_tensorrt_rtx(cache, model):
     pytest.importorskip("tensorrt_rtx")
     design = Design(cache, model, *RTX, "model.image_size=64", "model.num_classes=10")
-    cells = design.cells("tensorrt_rtx", "arch=pruned", "arch.pruned.round_to=4", "hw=[fp16,fusion]")
+    overrides = ("arch=pruned", "arch.pruned.round_to=4", "hw=[fp16,fusion]")
+    cells = design.cells("tensorrt_rtx", *overrides, roles=("combined",))
     assert cells["combined"].engine_mb > 0
 
 
@@ -115,6 +119,7 @@ def test_a_named_network_at_full_size_is_verified_on_eager_and_with_its_fp32_fus
     assert precisions(cells) == ["fp32"] * 4
 
 
+@pytest.mark.minutes  # at full size; a slim one is refused in test_families
 def test_grouping_a_network_whose_layers_can_not_be_grouped_is_refused_before_any_work():
     model, technique = REFUSED
     (job,) = compose_jobs([f"model={model}", f"arch={technique}"])

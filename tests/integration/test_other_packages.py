@@ -11,6 +11,8 @@ import pytest
 import harness
 import warm_starts
 
+ON_ENGINE = ("engine=onnxruntime", "reference=engine")  # the built-in engine, whose workers start at once
+
 
 @pytest.fixture(scope="module")
 def installed(repository, plain_environment, tmp_path_factory):
@@ -98,7 +100,7 @@ def test_a_network_in_three_stages_is_built_verified_measured_and_scored(measure
 
 def test_a_network_in_three_stages_serves(measured):
     row = measured(
-        "three_under_load", "arch=two_exits", "hw=dynamic_batching", "scenario=offline", "batch_size=4",
+        "three_under_load", "arch=two_exits", "hw=dynamic_batching", "scenario=offline", "batch_size=4", *ON_ENGINE,
         "scenario.min_duration_s=0.3", "scenario.max_duration_s=2", "scenario.min_queries=50", "scenario.repeats=1",
         "scenario.sample_count=16",
     )  # fmt: skip
@@ -109,8 +111,10 @@ def test_a_network_in_three_stages_serves(measured):
 
 
 def test_a_quartet_of_the_packages_model_and_techniques_is_measured(installed, command):
-    arguments, environment = command("model=example_net", "model.image_size=32", "model.num_classes=10",
-                                     "arch=half_resolution", "hw=default_fusion", "sweep_name=others")  # fmt: skip
+    arguments, environment = command(
+        "model=example_net", "model.image_size=32", "model.num_classes=10", "arch=half_resolution", "hw=default_fusion",
+        "sweep_name=others", *ON_ENGINE,
+    )  # fmt: skip
     environment = {**environment, "PYTHONPATH": installed["PYTHONPATH"]}
     done = warm_starts.run(arguments, env=environment, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr

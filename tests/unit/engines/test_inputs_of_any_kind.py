@@ -64,7 +64,7 @@ def test_eager_runs_it_in_half_precision(prepared, verified):
     verified(prepared(*TAGGER, "hw=fp16", engine="eager")[1]["hw"])
 
 
-@pytest.mark.slow
+@pytest.mark.minutes  # Inductor's compiler
 @pytest.mark.parametrize("model", ["tagger", "scorer"])
 def test_inductor_compiles_it_for_any_batch(prepared, verified, model):
     overrides = (f"model=token_networks:{model}", "model.num_classes=5", "batch_size=3")

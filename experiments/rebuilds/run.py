@@ -1,0 +1,145 @@
+"""Is it the build, or the process? One accelerated cell built several times, all builds measured side by side.
+
+    python experiments/rebuilds/run.py --out FOLDER [--builds 8] [--processes 3] [--rounds 12] [tensorrt inductor]
+
+Each build tunes on its own (a timing cache, a compile cache of its own). All are brought up together, a process each,
+and visited in random order; then all processes are replaced and it begins again. Of ln(time), a round's own mean is
+taken away, and what is left is split by a nested analysis of variance: build, process of a build, visit of a process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+RAMP, SLICE_S = 3, 0.25
+
+
+def main() -> None:
+    """Build, visit, split, and write samples.csv, builds.csv and variances.csv, of all engines in one file each."""
+    import pandas
+
+    from harness.system.machine import environment
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("engines", nargs="*", default=["tensorrt", "inductor"], metavar="ENGINE")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--hw", default="[fp16,fusion]", help="what the cell is accelerated by")
+    parser.add_argument("--model", default="densenet121")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--builds", type=int, default=8)
+    parser.add_argument("--processes", type=int, default=3, help="of each build, one after the other")
+    parser.add_argument("--rounds", type=int, default=12, help="visits of each process")
+    parser.add_argument("--device", default="cuda", help="cpu: to try the script out")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "environment.json").write_text(json.dumps(environment(), indent=1))
+    samples: list[dict[str, Any]] = []
+    builds: list[dict[str, Any]] = []
+    variances: list[dict[str, Any]] = []
+    for engine in options.engines:
+        cells = built(engine, options)
+        builds += [cell_row(engine, cell) for cell in cells]
+        own = visited(engine, cells, options)
+        samples += own
+        logs = np.log([row["milliseconds"] for row in own]).reshape(options.processes, options.rounds, options.builds)
+        variances += [{"engine": engine, "level": name, **found} for name, found in split(logs).items()]
+        for name, table in (("samples", samples), ("builds", builds), ("variances", variances)):
+            pandas.DataFrame(table).to_csv(options.out / f"{name}.csv", index=False, float_format="%.6g")
+    print(pandas.DataFrame(builds).to_string(), pandas.DataFrame(variances).to_string(), sep="\n", flush=True)
+
+
+def built(engine: str, options: argparse.Namespace) -> list[Any]:
+    """Return the cell's builds."""
+    from harness.measure.progress import Silent
+    from harness.sweep.build import build_quartet
+    from harness.sweep.command_line import compose_jobs
+    from harness.sweep.plan import plan_quartet
+    from harness.system.cache import open_cache
+
+    asked = [f"model={options.model}", f"hw={options.hw}", f"batch_size={options.batch}", f"engine={engine}"]
+    (job,) = compose_jobs(asked)
+    plan = plan_quartet(job.config, engine, options.device)
+    alone = replace(plan, cells=plan.cells[-1:])
+    cells = []
+    for number in range(options.builds):
+        began = time.monotonic()
+        (cell,) = build_quartet(alone, open_cache(job.config.cache), Silent(), build=number).values()
+        cells.append(replace(cell, name=f"build {number}"))
+        print(f"{engine} build {number}: {time.monotonic() - began:.0f} s", flush=True)
+    return cells
+
+
+def cell_row(engine: str, cell: Any) -> dict[str, Any]:
+    """Return what is known of a build: two of the same bytes are the same build."""
+    (artifact,) = cell.artifacts
+    main_file = artifact.path / artifact.main_file
+    digest = hashlib.sha256(main_file.read_bytes()).hexdigest()[:16] if main_file.is_file() else ""
+    layers = artifact.proof.get("engine_layers")
+    return {"engine": engine, "build": cell.name, "build_s": cell.engine_s, "sha256": digest, "layers": layers}
+
+
+def visited(engine: str, cells: list[Any], options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the mean time of each visit, by process, round and build in this order."""
+    from harness.config import ProtocolConfig
+    from harness.measure.bring_up import bring_up, warm_up
+    from harness.measure.cell import Turn
+    from harness.measure.coordinator import workers
+    from harness.measure.progress import Silent
+    from harness.measure.settings import resolve_protocol
+
+    settings = resolve_protocol(ProtocolConfig(), options.device)
+    boundary = "device" if options.device == "cuda" else "wall"
+    order = np.random.default_rng(settings.seed)
+    rows = []
+    for process in range(options.processes):
+        with workers(cells) as handles:
+            bring_up(cells, handles, settings, Silent())
+            warm_up(handles, settings, options.device, Silent())
+            for turn in range(options.rounds):
+                found = {}
+                for name in order.permutation(list(handles)):
+                    times = handles[name].ask("slice", Turn((boundary,), RAMP, SLICE_S)).milliseconds[boundary]
+                    found[str(name)] = float(np.mean(times))
+                rows += [
+                    {"engine": engine, "process": process, "round": turn, "build": cell.name,
+                     "milliseconds": found[cell.name]}
+                    for cell in cells
+                ]  # fmt: skip
+    return rows
+
+
+def split(logs: np.ndarray) -> dict[str, dict[str, float]]:
+    """Return the standard deviation of ln(time) that each level adds, of logs [processes, rounds, builds].
+
+    Nested analysis of variance: the mean square of a level holds that of the level below, and more by its own variance
+    times the visits it is a mean of. A component below zero is none. `spread` is the largest build's mean over the
+    smallest, less one.
+    """
+    processes, rounds, builds = logs.shape
+    left = logs - logs.mean(axis=2, keepdims=True)  # what a round's builds have in common
+    of_process = left.mean(axis=1)
+    of_build = of_process.mean(axis=0)
+    lost = builds - 1  # free differences between builds in each round
+    visit = ((left - of_process[:, None, :]) ** 2).sum() / (processes * (rounds - 1) * lost)
+    process = rounds * ((of_process - of_build) ** 2).sum() / ((processes - 1) * lost)
+    build = rounds * processes * (of_build**2).sum() / lost
+    means = np.exp(of_build)
+    return {
+        "build": {"sd": math.sqrt(max(0.0, build - process) / (rounds * processes)), "f_test": build / process,
+                  "spread": float(means.max() / means.min() - 1)},
+        "process": {"sd": math.sqrt(max(0.0, process - visit) / rounds), "f_test": process / visit},
+        "visit": {"sd": math.sqrt(visit)},
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

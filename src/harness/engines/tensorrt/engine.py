@@ -51,7 +51,8 @@ class TensorRtEngine(Engine):
             reads=lambda levels: not levels.batch.is_static,
         ),
         EngineOption(
-            "timing_cache", bool, "tensorrt: kernel timings of earlier builds are used and added to, in cache.dir; a replicated build has its own",
+            "timing_cache", bool,
+            "tensorrt: use the kernel timings of earlier builds, and add to them; a replicated build has its own",
             True,
         ),
         EngineOption("timing_cache_pinned", bool, "tensorrt: a build that would have to time anything fails", False),

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from harness.results.accuracy import interaction_in_words
 from harness.results.estimand import contains_engine, hw_in_words, name_in_words
 from harness.results.metrics import declared, find_metric
 from harness.stats.factorial import Ratio
@@ -196,6 +197,8 @@ def _remarks(row: Mapping[str, Any], adjusted: str, correction: Correction) -> t
         out.append(f"degraded: {row['degraded']}")
     if row.get("untrained"):
         out.append(f"no accuracy: {row['untrained']}")
+    if accuracy := interaction_in_words(row):
+        out.append(accuracy)
     if row.get("note"):
         out.append(str(row["note"]))
     if str(row.get("converged")).lower() == "false":

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from harness.measure.settings import HALF_WIDTH
 from harness.report.quartets import ends_of, unit_of_throughput
+from harness.results.accuracy import interaction_in_words
 from harness.results.estimand import name_in_words
 from harness.results.headline import FourBars, headline_of_study
 from harness.stats.interaction import MINIMUM_BLOCKS
@@ -148,6 +149,8 @@ class _Notes:
             texts.append(f"degraded: {row['degraded']}")
         if _text(row, "untrained"):
             texts.append(f"no accuracy: {row['untrained']}")
+        if accuracy := interaction_in_words(row):
+            texts.append(accuracy)
         if _text(row, "note"):
             texts.append(row["note"])
         if _text(row, "loadgen") not in ("", "VALID"):

@@ -22,6 +22,7 @@ from harness.networks.data.labelled import Labelled
 from harness.stats.roles import ROLES, prefix_of
 from harness.system.counts import counted
 
+INTERACTION = "interaction/accuracy"
 COLLAPSE = 0.1  # of top-1 lost against the baseline: whatever its speed, such a cell is not recommended
 
 
@@ -45,11 +46,21 @@ def answer_metrics(
     if set(answers) == set(ROLES) and not untrained:
         together = accuracy_interaction({role: _right(given, labels) for role, given in answers.items()}, level)
         out |= {
-            "interaction/accuracy": together.value,
-            "interaction/accuracy_low": together.low,
-            "interaction/accuracy_high": together.high,
+            INTERACTION: together.value,
+            f"{INTERACTION}_low": together.low,
+            f"{INTERACTION}_high": together.high,
         }
     return out
+
+
+def interaction_in_words(row: Mapping[str, Any]) -> str:
+    """Return what both techniques together do to accuracy beyond what each of them does, "" where it isn't known."""
+    found = [row.get(f"{INTERACTION}{end}") for end in ("", "_low", "_high")]
+    value, low, high = (math.nan if number is None else 100 * float(number) for number in found)
+    if math.isnan(value):
+        return ""
+    more, ends = ("more", (-high, -low)) if value < 0 else ("less", (low, high))
+    return f"accuracy: together they lose {abs(value):.2f} points [{ends[0]:.2f}, {ends[1]:.2f}] {more} than one by one"
 
 
 def answer_table(answers: Mapping[str, CellAnswers], data: Labelled) -> pandas.DataFrame:

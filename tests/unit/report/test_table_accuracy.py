@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 import pandas
+import pytest
 from rich.console import Console
 
 from harness.report.table import print_table
@@ -45,3 +46,16 @@ def test_a_cell_of_untrained_weights_shows_no_accuracy_and_why():
     )  # fmt: skip
     assert "54.6" not in text  # another cell's
     assert f"*1 no accuracy: {reason}" in text
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ((-0.0195, -0.0396, 0.0008), "together they lose 1.95 points [-0.08, 3.96] more than one by one"),
+        ((0.005, 0.001, 0.009), "together they lose 0.50 points [0.10, 0.90] less than one by one"),
+    ],
+)
+def test_what_both_do_to_accuracy_beyond_each_is_said_with_its_interval(limits, expected):
+    names = ("interaction/accuracy", "interaction/accuracy_low", "interaction/accuracy_high")
+    assert expected in " ".join(printed(**dict(zip(names, limits, strict=True))).split())
+    assert "together they lose" not in printed()

@@ -113,7 +113,7 @@ def test_a_worker_compiles_nothing_for_any_batch_of_a_dynamic_artifact(cell, ima
     from torch._dynamo.utils import counters
 
     monkeypatch.syspath_prepend(Path(__file__).parents[2])
-    network = ("model=slim_networks:resnet", "model.image_size=64", "model.num_classes=10")
+    network = ("model=foreign_networks:paired", "model.image_size=64", "model.num_classes=10")
     dynamic = cell(*network, "hw=dynamic_batching")
     assert dynamic.artifacts[0].plan.batch == BatchProfile(1, 2, 4)
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))

@@ -296,9 +296,9 @@ def one_line(error: Exception) -> str:
     whole = f"{error}\n{error.__cause__ or ''}"
     lines = [line.strip() for line in whole.splitlines() if line.strip()]
     text = lines[0] if lines else type(error).__name__
-    unfound = re.search(r"Could not (?:find|load) '([^'/]+)/([^']+)'", whole)
-    if unfound and unfound[1] in groups():
-        return _unknown_choice(unfound[1], unfound[2])
+    unfound = re.search(r"Could not (?:find|load) '([^']+)/([^'/]+)'", whole)
+    if unfound and (options := group_choices().get(unfound[1]) or _listed(whole)):
+        return _unknown_choice(unfound[1], unfound[2], options)
     unknown = re.search(r"Could not override '([^']+)'", whole)
     if unknown and re.search(r"Key '[^']+' (is not in struct|not in)", whole):
         return f"unknown option {unknown[1]}{_suggestion(unknown[1])}"
@@ -315,9 +315,14 @@ def one_line(error: Exception) -> str:
     return ": ".join(part for part in (text.removeprefix("Error merging override "), wrong_type) if part)
 
 
-def _unknown_choice(group: str, word: str) -> str:
+def _listed(message: str) -> list[str]:
+    """Return the choices that Hydra lists, one a line: of a group of its own, hydra/launcher."""
+    found = re.search(r"Available options in '[^']+':\n(.*?)\nConfig search path", message, re.DOTALL)
+    return [line.strip() for line in found[1].splitlines()] if found else []
+
+
+def _unknown_choice(group: str, word: str, options: Sequence[str]) -> str:
     """Return what is said of a choice that a group does not have."""
-    options = group_choices()[group]
     near = suggestion(word, options)
     return f"could not find '{group}/{word}': choose one of {', '.join(options)}{f'; {near}' if near else '.'}"
 
@@ -328,7 +333,8 @@ def _refuse_numbers(overrides: Sequence[str]) -> None:
         if parsed.key_or_group in groups():
             for choice in parsed.sweep_iterator() if parsed.is_sweep_override() else [parsed.value()]:
                 if isinstance(choice, int | float):
-                    raise UserError(_unknown_choice(parsed.key_or_group, str(choice)))
+                    options = group_choices()[parsed.key_or_group]
+                    raise UserError(_unknown_choice(parsed.key_or_group, str(choice), options))
 
 
 def _suggestion(key: str) -> str:

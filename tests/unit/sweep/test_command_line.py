@@ -326,7 +326,8 @@ def test_help_of_a_group_says_of_each_choice_what_it_is():
         "half-precision weights and compute (Micikevicius et al. 2018, arXiv:1710.03740), in the graph itself"
     )
     for group, names in group_choices().items():
-        says = {name: choice_meaning(group, name) for name in names}
+        files = {file.stem for file in (config_dir() / group).glob("*.yaml")}  # not those of other packages
+        says = {name: choice_meaning(group, name) for name in names if name in files}
         if group != "batch":  # b16 says it all
             assert all(len(phrase) > 10 for phrase in says.values()), says
             assert len(set(says.values())) == len(says)

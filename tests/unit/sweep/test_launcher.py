@@ -46,7 +46,7 @@ def test_a_launcher_whose_package_is_missing_names_the_extra(monkeypatch):
 
 
 def test_an_unknown_launcher_and_a_sweep_of_launchers_are_refused():
-    with pytest.raises(UserError, match="choose one of"):
+    with pytest.raises(UserError, match=r"choose one of basic, joblib, ray.*did you mean ray"):
         choose_launcher(["hydra/launcher=rays"], "cpu")
     with pytest.raises(UserError, match="a sweep has one launcher"):
         choose_launcher(["hydra/launcher=ray,joblib"], "cpu")

@@ -49,7 +49,7 @@ def test_trained_on_images_a_network_is_verified_on_validation_images(configured
     config = configured("data=digits", "model.image_size=32", "batch_size=3")
     net, data = network(config.model, config.arch), labelled(config.model, config.data, cache)
     found = reference(net, config, data)
-    np.testing.assert_array_equal(found.inputs["input"], data.validation.batch(np.arange(3)))
+    np.testing.assert_array_equal(found.inputs["input"], data.validation.batch(data.verification_images(3)))
     assert reference(net, config) is not found
 
 

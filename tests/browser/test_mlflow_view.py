@@ -10,7 +10,7 @@ from harness.config import TrackingConfig
 from harness.results.row import QuartetRecord
 from harness.tracking import finish, finish_sweep, install_views, log_quartet, open_store, start_quartet, start_sweep
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.minutes]
 
 OURS = (
     "sweep",

@@ -19,6 +19,7 @@ def row_of(store_root):
     return row, store_root / "artifacts" / row["run_id"] / "artifacts"
 
 
+@pytest.mark.minutes
 def test_it_is_measured_and_every_output_verified_and_the_row_says_why_there_is_no_accuracy(swept, store_root):
     done = swept(*TAGGER, "arch=low_rank", "hw=fusion", "engine=onnxruntime")
     assert done.returncode == 0, done.stdout + done.stderr

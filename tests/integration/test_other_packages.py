@@ -86,6 +86,7 @@ def test_a_quartet_of_the_packages_model_technique_and_engine_is_measured_and_ex
     assert row["engine"] == "node_by_node" and row["why"]
 
 
+@pytest.mark.minutes
 def test_a_network_in_three_stages_is_built_verified_measured_and_scored(measured):
     row = measured("three", "arch=two_exits", "hw=fusion", "data=digits", "batch_size=8")
     assert row["fidelity/cosine"] > 0.99
@@ -98,6 +99,7 @@ def test_a_network_in_three_stages_is_built_verified_measured_and_scored(measure
     assert row["arch.two_exits.share"] == "0.5"
 
 
+@pytest.mark.minutes
 def test_a_network_in_three_stages_serves(measured):
     row = measured(
         "three_under_load", "arch=two_exits", "hw=dynamic_batching", "scenario=offline", "batch_size=4", *ON_ENGINE,

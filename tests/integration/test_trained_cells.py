@@ -53,6 +53,7 @@ def test_a_measurement_takes_no_options_of_training(swept):
     assert "for python -m harness.train" in done.stderr
 
 
+@pytest.mark.minutes
 def test_what_was_not_trained_has_no_accuracy_and_says_so(training, swept, store_root):
     kept = f"checkpoints.dir={training.kept}/short"
     assert training(kept, "arch=none", "train.epochs=1", "train.batch_size=256").returncode == 0
@@ -70,6 +71,7 @@ def test_what_was_not_trained_has_no_accuracy_and_says_so(training, swept, store
     assert "trained with other settings (train.epochs=1, here 2)" in refused.stderr
 
 
+@pytest.mark.minutes
 def test_eight_bits_have_an_accuracy_of_their_own_and_one_together_with_the_architecture(
     training, swept, store_root, plain_environment
 ):

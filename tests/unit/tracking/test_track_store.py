@@ -41,6 +41,7 @@ def _open(cfg: TrackingConfig) -> Store:
     return open_store(cfg)
 
 
+@pytest.mark.minutes
 @pytest.mark.spawned
 def test_two_processes_that_open_a_fresh_store_at_once_get_the_same_whole_one(fresh):
     with multiprocessing.get_context("spawn").Pool(2) as pool:

@@ -37,6 +37,14 @@ lanes() { # lanes SECONDS COMMAND...: a lane each; a minute of the time is kept 
   wait
   for work in "${@:2}"; do tail -v -n 30 "lane-$work.log"; done
 }
+known_timings() { # what another H200 has timed: TensorRT's builds of the same layers take seconds
+  local packed timings
+  mkdir -p .harness_cache/timing
+  for packed in experiments/tensorrt_levels/*.timing.xz; do
+    timings=.harness_cache/timing/$(basename "${packed%.xz}")
+    [ -e "$timings" ] || xz -dkc "$packed" > "$timings"
+  done
+}
 collect() { # collect FOLDER NAME...: the files of finished sweeps, each in a folder of its own
   local name
   for name in "${@:2}"; do

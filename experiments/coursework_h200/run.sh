@@ -7,11 +7,7 @@ set -uo pipefail
 source "$(dirname "$0")/../lanes.sh"
 more=${*:2}
 export parts=${PARTS:-b32 b32_engine b16 b64}
-mkdir -p .harness_cache/timing # what another H200 has timed: builds of the same layers take seconds
-for packed in experiments/tensorrt_levels/*.timing.xz; do
-  timings=.harness_cache/timing/$(basename "${packed%.xz}")
-  [ -e "$timings" ] || xz -dkc "$packed" > "$timings"
-done
+known_timings
 
 questions() {
   local part size

@@ -7,11 +7,7 @@ source "$(dirname "$0")/../lanes.sh"
 more=${*:2}
 grid=(arch=early_exit,grouped hw=fp16,fusion batch=b32 engine=tensorrt)
 export grid_words="${grid[*]}"
-mkdir -p .harness_cache/timing # what another H200 has timed: builds of the same layers take seconds
-for packed in experiments/tensorrt_levels/*.timing.xz; do
-  timings=.harness_cache/timing/$(basename "${packed%.xz}")
-  [ -e "$timings" ] || xz -dkc "$packed" > "$timings"
-done
+known_timings
 
 questions() {
   sweep tensorrt_eager $grid_words protocol.builds=1 engine.build_jobs=4

@@ -5,6 +5,7 @@
 set -uo pipefail
 source "$(dirname "$0")/../lanes.sh"
 more=${*:2}
+known_timings
 site=$(mktemp -d) # as an installer would leave the plug-in
 ln -s "$PWD/experiments/resnext50/resnext.py" "$site/resnext.py"
 mkdir "$site/resnext-1.0.dist-info"

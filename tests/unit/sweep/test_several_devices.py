@@ -52,6 +52,7 @@ def swept_over(planned, monkeypatch, tmp_path):
             for arch in ("grouped", "low_rank")
         ]
         progress = terminal.TerminalProgress(console, len(jobs))
+        progress.begin("the sweep")
         outbox = outbox_of(Store(f"sqlite:///{tmp_path}/mlflow.db", "test", "test", tmp_path), tmp_path)
         running = module.Spread("sweep", outbox, progress, console.print, lambda: None)
 
@@ -79,4 +80,20 @@ def test_each_device_shows_what_it_prepares_and_what_it_measures(swept_over):
         assert any("2 quartets side by side: measure" in line for line in own), lines
         ended = [line for line in lines if f"on GPU {number}: done" in line]
         assert len(ended) == 2
-    assert not any("the sweep" in line and "prepare" in line for line in lines)
+    first = next(number for number, line in enumerate(lines) if "prepare" in line)
+    assert any("the sweep: look at 2 devices" in line for line in lines[:first])
+    assert not any("the sweep" in line for line in lines[first:])
+
+
+def test_places_share_the_cores(monkeypatch):
+    import torch
+
+    before = torch.get_num_threads()
+    monkeypatch.setattr(module, "usable_cores", lambda: 6)
+    try:
+        module._share_cores(2)
+        assert torch.get_num_threads() == 3
+        module._share_cores(8)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)

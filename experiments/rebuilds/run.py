@@ -2,7 +2,8 @@
 
     python experiments/rebuilds/run.py --out FOLDER [--builds 8] [--processes 3] [--rounds 12] [tensorrt inductor]
 
-Each build tunes on its own (a timing cache, a compile cache of its own). All are brought up together, a process each,
+Each build tunes on its own (a timing cache, a compile cache of its own), several at once as a sweep builds ahead (`--jobs 1`:
+each alone on the machine). All are brought up together, a process each,
 and visited in random order; then all processes are replaced and it begins again. Of ln(time), a round's own mean is
 taken away, and what is left is split by a nested analysis of variance: build, process of a build, visit of a process.
 """
@@ -13,8 +14,12 @@ import argparse
 import hashlib
 import json
 import math
+import multiprocessing
+import os
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +41,7 @@ def main() -> None:
     parser.add_argument("--model", default="densenet121")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--builds", type=int, default=8)
+    parser.add_argument("--jobs", type=int, default=4, help="builds at once, as many as a sweep has on 16 cores")
     parser.add_argument("--processes", type=int, default=3, help="of each build, one after the other")
     parser.add_argument("--rounds", type=int, default=12, help="visits of each process")
     parser.add_argument("--device", default="cuda", help="cpu: to try the script out")
@@ -58,7 +64,27 @@ def main() -> None:
 
 
 def built(engine: str, options: argparse.Namespace) -> list[Any]:
-    """Return the cell's builds."""
+    """Return the cell's builds. They are numbered from 1: the one of number 0 would take known timings."""
+    numbers = range(1, options.builds + 1)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(options.jobs, mp_context=context) as pool:
+        for number, seconds in zip(numbers, pool.map(partial(build, engine, options), numbers), strict=True):
+            print(f"{engine} build {number}: {seconds:.0f} s", flush=True)
+    return [replace(cell_of_build(engine, options, number), name=f"build {number}") for number in numbers]
+
+
+def build(engine: str, options: argparse.Namespace, number: int) -> float:
+    """Put a build into the cache, in a process of the pool; return its seconds."""
+    os.environ["OMP_NUM_THREADS"] = os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = str(
+        max(1, (os.cpu_count() or 1) // options.jobs)
+    )
+    began = time.monotonic()
+    cell_of_build(engine, options, number, references=False)
+    return time.monotonic() - began
+
+
+def cell_of_build(engine: str, options: argparse.Namespace, number: int, references: bool = True) -> Any:
+    """Return the accelerated cell of this build, from the cache where it is there."""
     from harness.measure.progress import Silent
     from harness.sweep.build import build_quartet
     from harness.sweep.command_line import compose_jobs
@@ -69,13 +95,8 @@ def built(engine: str, options: argparse.Namespace) -> list[Any]:
     (job,) = compose_jobs(asked)
     plan = plan_quartet(job.config, engine, options.device)
     alone = replace(plan, cells=plan.cells[-1:])
-    cells = []
-    for number in range(options.builds):
-        began = time.monotonic()
-        (cell,) = build_quartet(alone, open_cache(job.config.cache), Silent(), build=number).values()
-        cells.append(replace(cell, name=f"build {number}"))
-        print(f"{engine} build {number}: {time.monotonic() - began:.0f} s", flush=True)
-    return cells
+    (cell,) = build_quartet(alone, open_cache(job.config.cache), Silent(), number, references).values()
+    return cell
 
 
 def cell_row(engine: str, cell: Any) -> dict[str, Any]:

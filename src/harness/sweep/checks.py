@@ -15,6 +15,7 @@ from harness.config import HarnessConfig, TrainConfig
 from harness.networks.data.labelled import check_data
 from harness.networks.model_spec import check_weights_file
 from harness.sweep.command_line import Job
+from harness.sweep.devices import check_device
 from harness.sweep.plan import check_options
 from harness.sweep.reasons import Reasons
 from harness.system.counts import counted
@@ -37,6 +38,7 @@ def refuse_early(jobs: Sequence[Job]) -> None:
         with reasons.of(number):
             check_options(config)
             check_job(config)
+            check_device(config)
     if reasons.concern_all() or not reasons.able():
         reasons.raise_for(skip=False)
 

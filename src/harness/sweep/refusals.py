@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.config import HarnessConfig, engine_options, packages
+from harness.config import HarnessConfig, engine_options
 from harness.engines import PREFERENCE, get
 from harness.measure.cell import QuartetPlan
 from harness.measure.lock import check_folder
-from harness.networks.own_code import of_another_package
 from harness.sweep.checks import check_job, check_shared, check_writable
 from harness.sweep.command_line import Job
+from harness.sweep.devices import alternative, device_of, unable
 from harness.sweep.job import PlannedJob
 from harness.sweep.plan import check_boundary, check_config, plan_quartet
 from harness.sweep.reasons import LeftOut, Reasons
@@ -147,17 +147,6 @@ def _once(found: dict[str, nn.Module | UserError], key: str, make: Callable[[], 
     return network
 
 
-def device_of(config: HarnessConfig) -> str:
-    """Return cpu or cuda; raise UserError if a GPU was requested and there is none."""
-    import torch
-
-    requested = config.engine.device
-    has_gpu = torch.cuda.is_available()
-    if requested == "cuda" and not has_gpu:
-        raise UserError("engine.device=cuda: torch sees no CUDA GPU here; use engine.device=cpu or auto.")
-    return ("cuda" if has_gpu else "cpu") if requested == "auto" else requested
-
-
 @dataclass(frozen=True)
 class _Choice:
     """An engine for jobs that ask for the same one; of a job that it can't do, why."""
@@ -227,8 +216,8 @@ def _named_engine(requested: str, configs: Sequence[HarnessConfig], device: str)
             "with reference=eager only hw techniques use an engine.\n"
             "Add hw=fusion (or another one), or reference=engine to run the baseline on it too."
         )
-    alternative = _alternative(requested, configs, device)
-    return _Choice(requested, "as requested", [plan + alternative if isinstance(plan, str) else plan for plan in plans])
+    instead = alternative(configs[0], requested, device)
+    return _Choice(requested, "as requested", [plan + instead if isinstance(plan, str) else plan for plan in plans])
 
 
 def _refused(name: str, plans: Sequence[QuartetPlan | str], numbers: Sequence[int], reasons: Reasons) -> list[str]:
@@ -243,17 +232,8 @@ def _refused(name: str, plans: Sequence[QuartetPlan | str], numbers: Sequence[in
 
 def _plans(name: str, configs: Sequence[HarnessConfig], device: str) -> list[QuartetPlan | str]:
     """Return the plan of every job on an engine, or why it can't do that one."""
-    engine = get(name)
-    build_only = configs[0].engine.build_only
-    with of_another_package(packages.ENGINES, name, "availability"):
-        availability = engine.availability(device)
-    unable = ""
-    if build_only and availability.build is not None:
-        unable = f"engine {name} can't build here: {availability.build.rstrip('.')}."
-    elif not build_only and availability.run is not None:
-        able = "can build but not run here" if availability.build is None else "can't run here"
-        unable = f"engine {name} {able}: {availability.run.rstrip('.')}."
-    return [unable or _plan(config, name, device) for config in configs]
+    reason = unable(configs[0], name, device)
+    return [reason or _plan(config, name, device) for config in configs]
 
 
 def _plan(config: HarnessConfig, engine: str, device: str) -> QuartetPlan | str:
@@ -261,15 +241,3 @@ def _plan(config: HarnessConfig, engine: str, device: str) -> QuartetPlan | str:
         return plan_quartet(config, engine, device)
     except UserError as error:
         return str(error)
-
-
-def _alternative(requested: str, configs: Sequence[HarnessConfig], device: str) -> str:
-    """Return which engine would run instead, and how to build without running."""
-    if configs[0].engine.build_only:
-        return ""
-    others = [name for name in PREFERENCE[device] if name != requested]
-    runs = next((name for name in others if get(name).availability(device).run is None), None)
-    text = f"\nengine={runs} runs here" if runs else ""
-    if get(requested).availability(device).build is None and get(requested).availability(device).run is not None:
-        text += "; engine.build_only=true engine.compute_capability=8.9 builds without running"
-    return text + "." if text else ""

@@ -21,11 +21,12 @@ from harness.measure.fitness import warning
 from harness.sweep.ahead import build_ahead
 from harness.sweep.command_line import ComposedSweep
 from harness.sweep.conclude import conclude
+from harness.sweep.devices import device_of, devices_of
 from harness.sweep.dry_run import dry_run
 from harness.sweep.fleet import Launcher, check_reach, choose_launcher, design_runner, launch, watching
 from harness.sweep.job import PlannedDesign, PlannedJob, designs_of, quartet_key, run_design
 from harness.sweep.preregister import begin_sweep
-from harness.sweep.refusals import PlannedSweep, device_of, plan_sweep
+from harness.sweep.refusals import PlannedSweep, plan_sweep
 from harness.sweep.resume import (
     GRID_TAG,
     Resumed,
@@ -35,7 +36,7 @@ from harness.sweep.resume import (
     find_measured,
     grid_key,
 )
-from harness.sweep.spread import Spread, devices_of
+from harness.sweep.spread import Spread
 from harness.sweep.terminal import VERBATIM, TerminalProgress, announce_plan
 from harness.system.counts import counted
 from harness.system.interruption import Interruption

@@ -18,13 +18,11 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any
 
-from harness.config import EngineConfig
 from harness.measure.fitness import device_trouble
-from harness.measure.lock import SIMULATED, VISIBLE, building, device_id, visible_devices
+from harness.measure.lock import SIMULATED, VISIBLE, building, device_id
 from harness.measure.stopping import Standing
 from harness.sweep.job import DesignRun, DeviceLost, PlannedDesign, PlannedJob, designs_of, fail_all, quartet_key
 from harness.system.counts import counted
-from harness.system.errors import UserError
 from harness.system.machine import gpu, usable_cores
 from harness.system.processes import die_with_parent, no_interrupts
 from harness.tracking import Store
@@ -37,33 +35,6 @@ if TYPE_CHECKING:
 Say = Callable[[str], None]
 _END_S = 5.0
 _LOOK_S = 0.5
-
-
-def devices_of(config: EngineConfig, device: str) -> tuple[str, ...]:
-    """Return the devices that a sweep is spread over, as CUDA_VISIBLE_DEVICES names them; () for the usual one.
-
-    Raises:
-        UserError: one of them is not there.
-
-    """
-    if config.devices == "one":
-        return ()
-    found = visible_devices(device)
-    if config.devices == "all":
-        return found if len(found) > 1 else ()
-    numbers = config.devices if isinstance(config.devices, list) else [config.devices]
-    if found == ("cpu",):
-        raise UserError(f"engine.devices={_text(numbers)}: there is no GPU here to choose from; drop it.")
-    if missing := [number for number in numbers if number >= len(found)]:
-        raise UserError(
-            f"engine.devices={_text(numbers)}: there is no GPU {missing[0]}; {counted(len(found), 'GPU')} can be seen "
-            "here, numbered from 0."
-        )
-    return tuple(found[number] for number in numbers)
-
-
-def _text(numbers: Sequence[int]) -> str:
-    return ",".join(map(str, numbers))
 
 
 def shares(jobs: Sequence[PlannedJob], family: int, places: int) -> list[list[PlannedDesign]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import subprocess
@@ -16,6 +17,9 @@ PACKAGES = (
     "tensorrt-rtx", "triton", "cuda-bindings", "numpy", "scipy", "mlflow",
     "hydra-core",
 )  # fmt: skip
+
+
+_DRIVER, _ROCM = "libcuda.so.1", "/dev/kfd"  # without both, torch has no device that it calls cuda
 
 
 def environment() -> dict[str, Any]:
@@ -68,6 +72,33 @@ def gpu() -> dict[str, Any] | None:
         return None
     finally:
         pynvml.nvmlShutdown()
+
+
+def has_cuda_gpu() -> bool | None:
+    """Return whether CUDA finds a GPU for this process, without asking torch; None where only torch can tell."""
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if shown is not None and shown.split(",")[0].strip() in ("", "-1"):
+        return False
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+    except Exception:  # as on a Jetson, which has a GPU all the same, and on a chip that torch calls cuda too (ROCm)
+        return None if _loads(_DRIVER) or Path(_ROCM).exists() else False
+    try:
+        return bool(pynvml.nvmlDeviceGetCount())
+    except Exception:
+        return None
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
 
 
 def usable_cores() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -259,14 +260,36 @@ def test_every_number_is_refused_below_its_range_before_torch_is_imported():
 def test_a_wrong_word_is_refused_without_waiting_for_torch(word):
     key = word.partition("=")[0]
     words = [other for other in ("model=densenet_tiny", "arch=grouped") if not other.startswith(f"{key}=")]
+    assert key.partition(".")[0] in refused_before_torch(*words, word)
+
+
+def refused_before_torch(*words: str) -> str:
+    """Return what a process without a GPU says of a command line, having imported nothing that takes seconds."""
     code = (
-        "import sys; from harness.sweep.main import main\n"
-        f"status = main([*{words!r}, {word!r}])\n"
+        f"import sys; from harness.sweep.main import main\nstatus = main({list(words)!r})\n"
         "sys.exit(10 * bool({'torch', 'torchvision', 'timm', 'mlflow'} & set(sys.modules)) + status)"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    hidden = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=hidden)
     assert found.returncode == 2, found.stderr
-    assert key.partition(".")[0] in found.stderr
+    return found.stderr
+
+
+@pytest.mark.spawned
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["engine.devices=0,1"], "engine.devices=0,1: there is no GPU here to choose from; drop it."),
+        (["engine.devices=7"], "engine.devices=7: there is no GPU here to choose from; drop it."),
+        (["engine.devices=0", "engine.device=cpu"], "engine.devices=0: engine.device=cpu uses no GPU; drop either."),
+        (["engine.device=cuda"], "engine.device=cuda: torch sees no CUDA GPU here; use engine.device=cpu or auto."),
+        (["precision.tf32=true"], "precision.tf32=true: a CPU has no TF32; leave it out."),
+        (["protocol.primary=device"], "protocol.primary=device: on cpu there is only wall."),
+        (["engine=tensorrt"], "engine tensorrt can't run here: "),
+    ],
+)
+def test_what_needs_a_gpu_is_refused_without_waiting_for_torch_where_there_is_none(words, said):
+    assert refused_before_torch("model=densenet_tiny", "hw=fusion", *words).startswith(f"harness: {said}")
 
 
 @pytest.mark.slow

@@ -6,9 +6,10 @@ import pytest
 
 from harness.config import EngineConfig
 from harness.sweep.command_line import compose_jobs
+from harness.sweep.devices import devices_of
 from harness.sweep.fleet import Launcher
 from harness.sweep.job import PlannedJob
-from harness.sweep.spread import devices_of, shares
+from harness.sweep.spread import shares
 from harness.system.errors import UserError
 
 

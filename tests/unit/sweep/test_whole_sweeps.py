@@ -12,7 +12,7 @@ from torch import nn
 from harness.config import TrackingConfig, packages
 from harness.measure.progress import Silent
 from harness.report.study import open_study
-from harness.sweep import refusals, run
+from harness.sweep import devices, refusals, run
 from harness.sweep.build import build_quartet, look_up
 from harness.sweep.command_line import compose_sweep
 from harness.sweep.main import main
@@ -127,7 +127,7 @@ def test_auto_takes_the_engine_that_can_do_the_most_where_jobs_may_be_left_out(j
 
     monkeypatch.setattr(refusals, "PREFERENCE", {"cpu": tuple(able)})
     here = SimpleNamespace(availability=lambda device: SimpleNamespace(build=None, run=None))
-    monkeypatch.setattr(refusals, "get", lambda name: here)
+    monkeypatch.setattr(devices, "get", lambda name: here)
     monkeypatch.setattr(refusals, "plan_quartet", plan)
     grid = ("engine=auto", "arch=grouped,low_rank,pruned")
     lines = refused(judged, *grid)

@@ -136,8 +136,8 @@ def planned_again(quartet: StoredQuartet, role: str) -> QuartetPlan:
 
     Raises UserError for a config that this version can't read, or a machine that lacks its device or engine.
     """
+    from harness.sweep.devices import device_of
     from harness.sweep.plan import plan_quartet
-    from harness.sweep.refusals import device_of
 
     config = _config(quartet)
     device = device_of(config)

@@ -68,11 +68,11 @@ class InductorEngine(Engine):
 
     def availability(self, device: str) -> Availability:
         """Return what can be done: on a GPU it needs one and Triton, on a CPU a C++ compiler."""
-        import torch
-
         reason = None
-        if device == "cuda" and not torch.cuda.is_available():
-            reason = "torch sees no CUDA GPU here"
+        if device == "cuda":
+            import torch
+
+            reason = None if torch.cuda.is_available() else "torch sees no CUDA GPU here"
         elif device == "cpu" and shutil.which("g++") is None and shutil.which("clang++") is None:
             reason = "Inductor on a CPU needs a C++ compiler (g++ or clang++)"
         return Availability(build=reason, run=reason)

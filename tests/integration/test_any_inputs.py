@@ -26,6 +26,8 @@ def test_it_is_measured_and_every_output_verified_and_the_row_says_why_there_is_
     row, artifacts = row_of(store_root)
     assert "no accuracy: token_networks:tagger says by `inputs` what it takes, which has no labels" in row["note"]
     assert "image_size" not in row.dropna()
+    assert row["sample"] == "sample" and row["unit"] == "samples/s"
+    assert "images/s" not in done.stdout and "samples/s" in done.stdout
     assert row["fidelity/max_relative"] < 2e-3
     assert row["interaction/factor"] > 0
     (stage,) = json.loads((artifacts / "interaction.json").read_text())["cells"]["combined"]["stages"]

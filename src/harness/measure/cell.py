@@ -94,6 +94,13 @@ class Cell:
         return {name: np.resize(array, (count, *array.shape[1:])) for name, array in self.own_inputs.items()}
 
     @property
+    def sample(self) -> str:
+        """What a batch is counted in: `image`, or `sample` where the network takes something else."""
+        from harness.networks.inputs import sample_word
+
+        return sample_word(self.artifacts[0].plan.graph.inputs)
+
+    @property
     def engine_mb(self) -> float:
         """Size of all artifacts, MB."""
         return sum(artifact.size_mb for artifact in self.artifacts)

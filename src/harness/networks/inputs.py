@@ -96,6 +96,16 @@ class Inputs:
         return network(**dict(zip(self.names, values, strict=True))) if self.by_name else network(*values)
 
 
+def sample_word(specs: Sequence[TensorSpec]) -> str:
+    """Return what a batch is counted in: `image` of a network that takes pictures in colour and nothing else.
+
+    Of any other one `sample`, which is also right where one is a picture after all.
+    """
+    if len(specs) != 1 or not specs[0].is_floating:
+        return "sample"
+    return "image" if len(specs[0].shape) == 4 and specs[0].shape[1] == 3 else "sample"
+
+
 def normal_arrays(specs: Sequence[TensorSpec], count: int, seed: int) -> dict[str, np.ndarray]:
     """Return [count, ...] float32 by name from a standard normal; sample i does not depend on `count`."""
     from harness.networks.data.dataset import images

@@ -10,6 +10,7 @@ import numpy as np
 
 from harness.report.quartets import QuartetRow, Setting, setting_label
 from harness.results.accuracy import COLLAPSE
+from harness.results.units import unit_of_throughput
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Candidate:
     batch_size: int
     group: str  # the setting without the batch size
     throughput_ips: float
+    unit: str  # of the throughput: images/s, samples/s, requests/s
     p50_ms: float | None
     p99_ms: float | None
     memory_gb: float | None
@@ -93,6 +95,7 @@ def candidates_of(quartets: Sequence[QuartetRow]) -> tuple[Candidate, ...]:
                 batch_size=int(dict(setting)["batch_size"]),
                 group=setting_label(_but_batch(setting), [_but_batch(each) for each in settings], always=()),
                 throughput_ips=math.exp(float(np.mean([math.log(cell.throughput_ips) for cell in cells]))),
+                unit=unit_of_throughput(places[0][0].row),
                 p50_ms=_worst([cell.metrics.get("latency_ms/p50") for cell in cells]),
                 p99_ms=_worst([cell.metrics.get("latency_ms/p99") for cell in cells]),
                 memory_gb=_worst([cell.memory_gb for cell in cells]),

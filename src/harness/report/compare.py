@@ -15,6 +15,7 @@ from rich.text import Text
 from harness.report.choose import cell_label
 from harness.report.quartets import QuartetRow, half_width_of, interval, quartets
 from harness.report.study import Study
+from harness.results.units import counted_in, unit_of_throughput
 from harness.stats.factorial import Ratio, ratio
 from harness.stats.intervals import BlockSeries, change, joined
 from harness.stats.roles import ROLES
@@ -39,6 +40,7 @@ class CellChange:
     boundary: str
     before_ips: float
     after_ips: float
+    unit: str  # of both
     ratio: Ratio | None  # after / before; None where samples are missing or too few
     no_ratio: str  # why
 
@@ -119,7 +121,7 @@ def _cells(
     setting = dict(new[0].setting)
     boundary, batch = setting.get("boundary", ""), int(setting["batch_size"])
     samples = [[_timed(study, quartet) for quartet in runs] for study, runs in ((before, old), (after, new))]
-    out = []
+    unit, out = unit_of_throughput(new[0].row), []
     for role in ROLES:
         if not all(role in quartet.cells for quartet in (*old, *new)):
             continue
@@ -131,7 +133,7 @@ def _cells(
         label = f"{new[0].name} ({setting['engine']}): {role}, {cell_label(new[0], role)}"
         logs = [[math.log(quartet.cells[role].throughput_ips) for quartet in runs] for runs in (old, new)]
         speeds = [math.exp(float(np.mean(values))) for values in logs]
-        out.append(CellChange(label, boundary, speeds[0], speeds[1], found, "" if found else reason))
+        out.append(CellChange(label, boundary, speeds[0], speeds[1], unit, found, "" if found else reason))
     return out
 
 
@@ -142,7 +144,7 @@ def _timed(study: Study, quartet: QuartetRow) -> pandas.DataFrame | None:
 
 
 def block_series(samples: pandas.DataFrame, role: str, boundary: str, batch_size: int) -> BlockSeries | None:
-    """Return images/s of each block of a cell, from iterations or whole visits; None where there is no sample."""
+    """Return the throughput of each block of a cell, from iterations or whole visits; None where there is no sample."""
     rows = samples[(samples["cell"] == role) & (samples["boundary"] == boundary)]
     if not len(rows):
         return None
@@ -192,7 +194,7 @@ def _work_differing(pairs: Sequence[tuple[list[QuartetRow], list[QuartetRow]]]) 
             cells = [quartet.cells.get(role) for quartet in (old_runs[0], new_runs[0])]
             old, new = (None if cell is None else cell.metrics.get(_WORK) for cell in cells)
             if old is not None and new is not None and f"{old:.4g}" != f"{new:.4g}":
-                what = f"GFLOP an image of {cell_label(new_runs[0], role)}"
+                what = f"{counted_in(new_runs[0].row, 'GFLOP/image')} of {cell_label(new_runs[0], role)}"
                 out.setdefault(what, (what, f"{old:.4g}", f"{new:.4g}"))
     return list(out.values())
 
@@ -318,5 +320,5 @@ def is_changed(found: Ratio) -> bool:
 
 def _line(cell: CellChange) -> str:
     assert cell.ratio is not None
-    speeds = f"{cell.before_ips:,.1f} -> {cell.after_ips:,.1f} images/s ({cell.boundary})"
+    speeds = f"{cell.before_ips:,.1f} -> {cell.after_ips:,.1f} {cell.unit} ({cell.boundary})"
     return f"{cell.label}: {speeds}, {interval(cell.ratio)}"

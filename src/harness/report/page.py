@@ -12,10 +12,11 @@ from harness.report.compare import Comparison, Gate, is_changed, judge, unpaired
 from harness.report.figures import MOST_QUARTETS, latencies, pictures, stages, telemetry
 from harness.report.figures.canvas import Picture
 from harness.report.findings import Findings
-from harness.report.quartets import QuartetRow, ends_of, half_width_of, interval, unit_of_throughput
+from harness.report.quartets import QuartetRow, ends_of, half_width_of, interval
 from harness.report.questions import answers, describe
 from harness.report.study import Study
 from harness.results.metrics import declared
+from harness.results.units import counted_in, shared_unit, unit_of_throughput
 from harness.results.why import holds_one, without_cause
 from harness.stats.factorial import Ratio
 from harness.stats.roles import ROLES
@@ -68,6 +69,7 @@ def comparison_page(found: Comparison, pictures: Sequence[Picture], gate: Gate |
         changed=[cell for cell in compared if cell.ratio is not None and is_changed(cell.ratio)],
         gate=tile,
         pictures=pictures,
+        unit=shared_unit(cell.unit for cell in found.cells),
         lists=unpaired(found),
         version=__version__,
     )
@@ -140,7 +142,7 @@ def cell_table(quartet: QuartetRow) -> tuple[list[str], list[tuple[str, list[str
         for name in metric.names:
             values = [quartet.cells[role].metrics.get(name) for role in roles]
             if any(value is not None for value in values):
-                headings.append(metric.column.heading)
+                headings.append(counted_in(quartet.row, metric.column.heading))
                 columns.append(["-" if value is None else format(value, metric.column.shown_as) for value in values])
     return headings, [(role, [column[n] for column in columns]) for n, role in enumerate(roles)]
 
@@ -177,7 +179,12 @@ def _summary(findings: Findings) -> list[tuple[str, str]]:
     if findings.failed:
         out.append((str(len(findings.failed)), "failed"))
     if findings.choice.best is not None and real:
-        out.append((f"{findings.choice.best.throughput_ips:,.0f}", f"images/s: {findings.choice.best.label}"))
+        out.append(
+            (
+                f"{findings.choice.best.throughput_ips:,.0f}",
+                f"{findings.choice.best.unit}: {findings.choice.best.label}",
+            )
+        )
     return out
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.results.accuracy import interaction_in_words
 from harness.results.estimand import contains_engine, hw_in_words, name_in_words
-from harness.results.metrics import declared, find_metric
+from harness.results.metrics import declared
 from harness.stats.factorial import Ratio
 from harness.stats.multiplicity import Correction, correction_of, standing_verdict
 from harness.stats.roles import ROLES, prefix_of
@@ -123,12 +123,6 @@ def half_width_of(ratio: Ratio) -> float:
 def interval(ratio: Ratio) -> str:
     """Return a ratio with its interval."""
     return f"{ratio.value:.3f} {limits(ratio.low, ratio.high)}"
-
-
-def unit_of_throughput(row: Mapping[str, Any]) -> str:
-    """Return what the throughput of a row counts: images/s, or under load requests/s."""
-    metric = find_metric(f"throughput/{row.get('boundary')}")
-    return metric.unit if metric is not None else "images/s"
 
 
 def _word(name: str) -> str:

@@ -129,7 +129,7 @@ def _combination(choice: Choice, real: Sequence[QuartetRow]) -> tuple[str, ...]:
 
 def describe(candidate: Candidate) -> str:
     """Return a cell with its numbers."""
-    numbers = [f"{candidate.throughput_ips:,.1f} images/s"]
+    numbers = [f"{candidate.throughput_ips:,.1f} {candidate.unit}"]
     for value, text in (
         (candidate.p50_ms, "p50 {:.3g} ms"), (candidate.p99_ms, "p99 {:.3g} ms"), (candidate.memory_gb, "{:.3g} GB"),
         (candidate.accuracy_drop, "accuracy drop {:.4f}"),

@@ -11,10 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.measure.settings import HALF_WIDTH
-from harness.report.quartets import ends_of, unit_of_throughput
+from harness.report.quartets import ends_of
 from harness.results.accuracy import interaction_in_words
 from harness.results.estimand import name_in_words
 from harness.results.headline import FourBars, headline_of_study
+from harness.results.units import unit_of_throughput
 from harness.stats.interaction import MINIMUM_BLOCKS
 from harness.stats.multiplicity import CORRECTIONS
 from harness.stats.roles import ROLES, prefix_of

@@ -54,7 +54,7 @@ def calibration_notes(cells: Mapping[str, Cell]) -> list[str]:
             continue
         precision, counts = cell.levels.precision.name, precision_counts(cell)
         if cell.labelled is None:
-            notes.append(f"{precision}: its scales are of synthetic images, they say nothing about accuracy")
+            notes.append(f"{precision}: its scales are of synthetic {cell.sample}s, they say nothing about accuracy")
         else:
             found = counted(len(cell.labelled.calibration_images(calibration.images)), "validation image")
             notes.append(f"{precision}: calibrated on {found} ({calibration.method})")

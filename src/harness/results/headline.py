@@ -15,6 +15,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 from harness.results.estimand import hw_in_words
+from harness.results.units import unit_of_throughput
 from harness.stats import Gains
 from harness.stats.multiplicity import CORRECTIONS
 from harness.stats.roles import prefix_of
@@ -143,6 +144,7 @@ def columns_for_people(row: Mapping[str, Any]) -> dict[str, str]:
         speed = _number(row, f"{prefix_of(role)}throughput/{row.get('boundary')}")
         if speed is not None:
             out[name] = f"{float(f'{speed:.4g}'):,.10g}"
+            out["unit"] = unit_of_throughput(row)
     return out
 
 

@@ -34,6 +34,7 @@ from harness.results.figures import draw_quartet
 from harness.results.headline import Headline
 from harness.results.roofline import machine_metrics
 from harness.results.row import RowDraft
+from harness.results.units import SAMPLE
 from harness.results.why import Why, ceiling_shares, clocks_mhz, explain
 from harness.results.why import details as why_details
 from harness.stats import Interaction
@@ -69,6 +70,7 @@ def begin_row(plan: QuartetPlan, cells: Mapping[str, Cell], folder: Path) -> Row
     row.metrics["build/cache_hit"] = float(all(cell.cache_hit for cell in cells.values()))
     row.tags["engine_version"] = cells[plan.cells[-1].role].artifacts[0].engine_version
     row.tags["degraded"] = "; ".join(degraded(cells, {}))
+    row.tags[SAMPLE] = next(iter(cells.values())).sample
     row.details["quartet"] = plan.label
     row.details["cells"] = {role: cell_details(cell) for role, cell in cells.items()}
     row.artifacts |= inspections(cells)

@@ -107,20 +107,25 @@ class Sweep:
         """Return a table of rounded figures: those of the command line's, in its words."""
         import pandas
 
+        from harness.results.units import shared_unit, unit_of_throughput
+
+        rows = self.table.to_dict("records")
+        unit = shared_unit(unit_of_throughput(row) for row in rows if row["status"] == "FINISHED")
+
         def line(row: Mapping[str, Any]) -> dict[str, Any]:
             gains = {name: _rounded(row[f"gain/{column}"], "x") for name, column in _GAINS.items()}
             factor = row["interaction/factor"]
             ends = limits(row["interaction/low"], row["interaction/high"])
             return {
                 "quartet": row["run_name"],
-                "images/s": _rounded(row.get(f"throughput/{row['boundary']}"), digits=1),
+                unit: _rounded(row.get(f"throughput/{row['boundary']}"), digits=1),
                 **gains,
                 "factor [95% interval]": "-" if pandas.isna(factor) else f"{factor:.3f} {ends}",
                 "verdict": row["verdict"] or row["status"],
                 **({"why it failed": row["error"]} if row["status"] != "FINISHED" else {}),
             }
 
-        return pandas.DataFrame([line(row) for row in self.table.to_dict("records")])
+        return pandas.DataFrame([line(row) for row in rows])
 
 
 _GAINS = {"arch": "arch", "hw": "hw", "expected": "expected", "both": "combined"}

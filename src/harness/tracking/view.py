@@ -31,7 +31,7 @@ _HEADER = "deflate;"
 _NAME = {"attributes.`Run Name`": 215}
 _CREATED = {"runDateAndNestInfo": 120}
 _DURATION = {"duration": 80}
-_NARROW = {"outcome": 155, "factor": 155, "together": 85, "expected": 85, "sweep": 100}
+_NARROW = {"outcome": 155, "factor": 155, "together": 85, "expected": 85, "sweep": 100, "unit": 90}
 _WIDE = {"arch": 130, "hw": 130, "engine": 110, "verdict": 120, "degraded": 150, "gpu": 150, "error": 400}
 
 
@@ -71,7 +71,7 @@ def views() -> tuple[View, ...]:
     each_cell = (f"metrics.`{prefix_of(role)}{name}`" for name in placed("each cell") for role in reversed(ROLES))
     rounded = _tags(*(PER_S[role] for role in ("combined", "hw", "arch", "baseline")))
     throughputs = (
-        *rounded, *_tags("outcome", "sweep"), *what, *_metrics("costs"), *each_cell, *_tags("degraded"),
+        *rounded, *_tags("unit", "outcome", "sweep"), *what, *_metrics("costs"), *each_cell, *_tags("degraded"),
     )  # fmt: skip
     failed = (*_tags("error"), *what, *_tags("engine_version", "gpu"))
     unfinished = "tags.kind = 'quartet' and attributes.status != 'FINISHED'"

@@ -78,7 +78,7 @@ def test_a_cell_without_samples_beside_others_is_undecided(row, folder):
 def test_a_cell_that_computes_something_else_now_is_among_the_differences(row, compared):
     work = {"roofline/gflop_per_image": 2.87, "baseline/roofline/gflop_per_image": 5.7}
     found = compared([row(**work)], [row(**work | {"roofline/gflop_per_image": 1.435})])
-    assert ("GFLOP an image of grouped + fusion", "2.87", "1.435") in found.differing
+    assert ("GFLOP/image of grouped + fusion", "2.87", "1.435") in found.differing
     assert not any("baseline" in what for what, _, _ in found.differing)
 
 

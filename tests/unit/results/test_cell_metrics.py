@@ -46,7 +46,9 @@ def test_each_cells_clock_is_under_its_role():
 
 def quantised(data: object, *proofs: dict[str, object]) -> SimpleNamespace:
     levels = SimpleNamespace(precision=INT8, calibration=Calibration("entropy", None, 128))
-    return SimpleNamespace(levels=levels, labelled=data, artifacts=[SimpleNamespace(proof=proof) for proof in proofs])
+    return SimpleNamespace(
+        levels=levels, labelled=data, sample="image", artifacts=[SimpleNamespace(proof=proof) for proof in proofs]
+    )
 
 
 def test_a_row_says_what_int8_was_calibrated_on_and_which_layers_have_it():

@@ -129,7 +129,8 @@ def test_the_columns_for_people_are_rounded_copies_of_the_row():
     row = ROW | {"boundary": "wall", "throughput/wall": 3867.1931, "hw/throughput/wall": 0.123456, "degraded": "x: y"}
     assert columns_for_people(row) == {
         "outcome": "independent, degraded", "factor": "1.034 [0.990, 1.080]", "together": "3.6x", "expected": "3.5x",
-        "hw_per_s": "0.1235", "combined_per_s": "3,867",
+        "hw_per_s": "0.1235", "combined_per_s": "3,867", "unit": "images/s",
     }  # fmt: skip
-    assert columns_for_people({"boundary": "wall", "throughput/wall": 123456.7}) == {"combined_per_s": "123,500"}
+    found = columns_for_people({"boundary": "wall", "throughput/wall": 123456.7})
+    assert found == {"combined_per_s": "123,500", "unit": "images/s"}
     assert columns_for_people({}) == {}

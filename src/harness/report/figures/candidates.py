@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness.report.choose import Candidate, Choice
 from harness.report.figures.canvas import FAINT, INK, MARKERS, SERIES, Picture, canvas, logarithmic, shortened
+from harness.results.units import shared_unit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,7 +33,10 @@ def draw_pareto(choice: Choice) -> Picture | None:
                 axes.plot(*_points(group), marker, color=colour, markersize=5, linestyle="", label=label)
         line = _frontier(front)
         _draw_numbered(axes, front, line, choice.best)
-        axes.set(xlabel="p50 latency of a batch, ms (log)", ylabel="images/s (log)")
+        axes.set(
+            xlabel="p50 latency of a batch, ms (log)",
+            ylabel=f"{shared_unit(candidate.unit for candidate in known)} (log)",
+        )
         axes.grid(True, which="major")
         axes.margins(0.12)
         logarithmic(axes, "x")
@@ -40,7 +44,7 @@ def draw_pareto(choice: Choice) -> Picture | None:
         _draw_front(axes, line)
         figure.legend(loc="outside lower center", ncols=1)
     listed = "; ".join(
-        f"{candidate.label} at {candidate.setting}: {candidate.throughput_ips:,.0f} images/s, "
+        f"{candidate.label} at {candidate.setting}: {candidate.throughput_ips:,.0f} {candidate.unit}, "
         f"p50 {candidate.p50_ms:.3g} ms"
         for candidate in front
     )
@@ -117,6 +121,7 @@ def draw_batches(candidates: Sequence[Candidate]) -> Picture | None:
     several = {label: points for label, points in lines.items() if len(points) > 1}
     if not several:
         return None
+    unit = shared_unit(candidate.unit for candidate in candidates)
     fastest = sorted(several, key=lambda label: -max(several[label].values()))[:MOST]
     with canvas(3.6) as (figure, axes):
         for number, label in enumerate(fastest):
@@ -129,7 +134,7 @@ def draw_batches(candidates: Sequence[Candidate]) -> Picture | None:
         every = sorted({size for points in several.values() for size in points})
         axes.set_xticks(every, [str(size) for size in every])
         axes.minorticks_off()
-        axes.set(xlabel="batch size", ylabel="images/s")
+        axes.set(xlabel="batch size", ylabel=unit)
         logarithmic(axes, "y")
         axes.grid(True)
         axes.tick_params(colors=INK)
@@ -142,7 +147,7 @@ def draw_batches(candidates: Sequence[Candidate]) -> Picture | None:
     return Picture(
         "batches",
         "Throughput against batch size",
-        f"Images a second by batch size. {listed}.",
+        f"Throughput ({unit}) by batch size. {listed}.",
         "Both axes are logarithmic." + cut,
         figure,
     )

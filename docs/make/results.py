@@ -65,7 +65,7 @@ ARTIFACTS = """\
 | `environment.json` | chip, driver, versions |
 | `config.yaml` | the resolved config |
 | `telemetry.parquet` | clocks, temperature, power, load after each visit |
-| `figures/quartet.png` | the quartet in a picture |
+| `figures/quartet.png`, `figures/lines.png` | the quartet in a picture; its four bars, as the run's page shows them |
 | `answers.parquet`, `skipped_images.txt` | labelled data: answer of each image; what could not be read |
 | `visits.parquet` | sums of all iterations, where `samples.parquet` holds every n-th |
 | `serving.json`, `loadgen/` | under load: the curves, LoadGen's summaries |

@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 
 from harness.config import TrackingConfig
+from harness.results.figures import draw_lines
+from harness.results.headline import Headline
+from harness.results.record import LINES, description_of
 from harness.results.row import QuartetRecord
+from harness.stats import Gains
 from harness.tracking import finish, finish_sweep, install_views, log_quartet, open_store, start_quartet, start_sweep
 
 pytestmark = [pytest.mark.browser, pytest.mark.minutes]
@@ -96,6 +100,39 @@ def test_the_printed_address_opens_a_table_with_our_columns_and_values(browser, 
         assert {arch, hw, str(factor), verdict, str(throughput)} <= set(cells)
         assert any(f"{arch} x {hw} b8" in cell for cell in cells)
     assert cells.count("demo") == len(QUARTETS), "each row names its sweep, whose own run is not a row"
+
+
+def test_a_quartets_page_begins_with_its_sentence_and_its_four_bars_unfolded(browser, served, root, picture, tmp_path):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        store = open_store(TrackingConfig(root=str(root)))
+    headline = Headline(
+        "grouped+low_rank", "onnxruntime + fp16 + fusion", Gains(1.2, 2.9, 3.6, 3.48), 0.99, 1.08, "independent"
+    )
+    draw_lines(headline, tmp_path / "lines.png")
+    sweep = start_sweep(store, "pictured", {}, {})
+    run_id = start_quartet(store, sweep, "grouped x fusion b8", {}, {})
+    record = QuartetRecord(artifacts={LINES: tmp_path / "lines.png"}, description=description_of(headline))
+    log_quartet(store, run_id, record)
+    finish(store, run_id, "FINISHED")
+    finish_sweep(store, sweep)
+    address = served(root).partition("?")[0]
+    browser.get(f"{address}/{run_id}?workflowType=machine_learning")
+    wait = WebDriverWait(browser, 60, ignored_exceptions=(Exception,))
+    try:
+        wait.until(
+            lambda page: page.execute_script("return document.querySelector('[data-testid*=note] img').complete")
+        )
+        shown = (
+            "let img = document.querySelector('[data-testid*=note] img'); return [img.naturalWidth, img.clientWidth]"
+        )
+        assert browser.execute_script(shown) == [600, 600]
+        assert headline.sentence in browser.find_element("tag name", "body").text
+        assert not texts(browser, "[data-testid=show-comment-toggle]"), "MLflow folds what is over 100 pixels high"
+    finally:
+        browser.save_screenshot(picture("mlflow_run.png"))
 
 
 def test_ctrl_c_ends_the_server_and_all_its_processes(root, serve, free_port):

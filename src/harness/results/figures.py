@@ -70,6 +70,38 @@ def _folded(stack: str) -> str:
     return "\n+ ".join(name.strip() for name in stack.split("+"))
 
 
+_LINE_PX, _WIDE_PX, _PX_PER_INCH = 12.5, 600, 100
+
+
+def draw_lines(headline: Headline, path: Path) -> None:
+    """Write a PNG with the four bars lying, each as high as a line of text: what fits into a description in MLflow.
+
+    Its page takes a picture's size as it is and folds a description that is higher than 100 pixels: a sentence of two
+    lines and this are 99.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(_WIDE_PX / _PX_PER_INCH, len(GAINS) * _LINE_PX / _PX_PER_INCH))
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0.15, 0, 0.5, 1))
+    values = [getattr(headline.gains, name) for name in GAINS]
+    axes.barh(
+        range(4), values, 0.8, color=(ARCH, HW, EXPECTED, COMBINED), edgecolor="black", linewidth=0.6,
+        hatch=("", "", "///", ""),
+    )  # fmt: skip
+    axes.axvline(values[2], color="black", linestyle="--", linewidth=0.8)
+    for row, (name, value) in enumerate(zip(GAINS, values, strict=True)):
+        said = headline.in_words(value) + (f"   factor {headline.factor_in_words}" if name == "combined" else "")
+        axes.annotate(BAR_NAMES[name], (0, row), (-5, 0), textcoords="offset points", ha="right", va="center")
+        axes.annotate(said, (max(value, values[2]), row), (5, 0), textcoords="offset points", va="center")
+    axes.set(xlim=(0, 1.01 * max(values)), ylim=(3.5, -0.5))
+    axes.axis("off")
+    for text in axes.texts:
+        text.set_fontsize(0.8 * _LINE_PX * 72 / _PX_PER_INCH)
+    figure.savefig(path, dpi=_PX_PER_INCH)
+
+
 def draw_quartet(analysis: Analysis, headline: Headline, label: str, path: Path) -> None:
     """Write a PNG with the gains on the primary boundary and the factor on every boundary."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg

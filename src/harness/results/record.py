@@ -30,7 +30,7 @@ from harness.results.cells import (
     roofline_metrics,
 )
 from harness.results.estimand import label_in_words, plan_hw_in_words
-from harness.results.figures import draw_quartet
+from harness.results.figures import draw_lines, draw_quartet
 from harness.results.headline import Headline
 from harness.results.roofline import machine_metrics
 from harness.results.row import RowDraft
@@ -43,6 +43,8 @@ from harness.system.counts import limits
 from harness.techniques import arch, hw
 from harness.techniques.arch.recipe import Recipe
 from harness.techniques.finetuned import not_finetuned, untrained, weights_of
+
+LINES = "figures/lines.png"  # fills what MLflow's page shows of a description before it folds it
 
 
 class Measured(Protocol):
@@ -180,13 +182,22 @@ def _add_verdict(row: RowDraft, plan: QuartetPlan, analysis: Analysis) -> None:
         "+".join(plan.arch) or "none", plan_hw_in_words(plan), found.gains, found.low, found.high, str(found.verdict),
         degraded=bool(row.tags["degraded"]),
     )  # fmt: skip
-    row.description = f"**{headline.sentence}**\n\n{row.tags['strategy']}"
+    row.description = description_of(headline)
+    draw_lines(headline, row.file(LINES))
     label = f"{label_in_words(plan)}, {plan.config.model.name}, batch {plan.config.batch_size}"
     draw_quartet(analysis, headline, label, row.file("figures/quartet.png"))
 
 
+def description_of(headline: Headline) -> str:
+    """Return what a quartet's page in MLflow begins with: the sentence and its figure, as high as is shown unfolded.
+
+    Advice and reasons stand in the tags `strategy` and `why` on the same page.
+    """
+    return f"**{headline.sentence}**  \n![its four bars]({LINES})"
+
+
 def _add_why(row: RowDraft, why: Why) -> None:
-    """Add where the factor comes from; beneath the verdict where there is one."""
+    """Add where the factor comes from."""
     row.tags["why"] = " ".join(why.sentences)
     row.details["why"] = why_details(why)
     row.metrics["why/amdahl_factor"] = why.stagewise.amdahl_factor
@@ -194,8 +205,6 @@ def _add_why(row: RowDraft, why: Why) -> None:
     if why.clock_factor is not None:
         row.metrics["why/clock_factor"] = why.clock_factor
     row.metrics["why/attributed"] = min(profile.attributed for profile in why.profiles.values())
-    if row.description:
-        row.description += f"\n\n**Why** {row.tags['why']}"
 
 
 def _why(plan: QuartetPlan, measurement: Measurement, analysis: Analysis, metrics: Mapping[str, float]) -> Why | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import tempfile
 import time
 import uuid
@@ -10,6 +11,7 @@ from collections.abc import Container, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -83,8 +85,20 @@ def log_quartet(store: Store, run_id: str, record: QuartetRecord, at_ms: int | N
     mlflow = store.client()
     for name, path in record.artifacts.items():
         _log_artifact(mlflow, run_id, name, path)
-    tags = {**record.tags, NOTE_TAG: record.description} if record.description else record.tags
+    note = _addressed(record.description, run_id, record.artifacts)
+    tags = {**record.tags, NOTE_TAG: note} if note else record.tags
     _log(mlflow, run_id, record.params, tags, record.metrics, at_ms)
+
+
+def _addressed(markdown: str, run_id: str, artifacts: Container[str]) -> str:
+    """Return a description whose pictures, named by their artifacts, have the addresses that MLflow's page asks for."""
+
+    def address(found: re.Match[str]) -> str:
+        if found[1] not in artifacts:
+            return found[0]
+        return f"](get-artifact?path={quote(found[1])}&run_uuid={run_id})"
+
+    return re.sub(r"\]\(([^()\s]+)\)", address, markdown)
 
 
 def log_family_verdict(

@@ -45,6 +45,16 @@ def test_a_quartet_is_a_child_of_its_sweep_with_all_that_was_logged(store, tmp_p
     assert [file.path for file in mlflow.list_artifacts(run_id, "figures")] == ["figures/factor.png"]
 
 
+def test_a_description_shows_its_artifacts_as_pictures_at_the_addresses_of_mlflows_page(store, tmp_path):
+    run_id = start_quartet(store, start_sweep(store, "demo", {}, {}), "a", {}, {})
+    (tmp_path / "a.png").write_bytes(b"figure")
+    text = "**so**  \n![bars](figures/a b.png) ![bars](figures/a.png) [page](report.html)"
+    record = QuartetRecord(artifacts={"figures/a.png": tmp_path / "a.png"}, description=text)
+    log_quartet(store, run_id, record)
+    shown = store.client().get_run(run_id).data.tags["mlflow.note.content"]
+    assert shown == text.replace("(figures/a.png)", f"(get-artifact?path=figures/a.png&run_uuid={run_id})")
+
+
 def test_a_metric_that_does_not_apply_is_absent(store):
     run_id = start_quartet(store, start_sweep(store, "demo", {}, {}), "a", {}, {})
     log_quartet(store, run_id, QuartetRecord(metrics={"a": float("nan"), "b": float("inf"), "c": 0.0}))

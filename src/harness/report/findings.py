@@ -167,7 +167,7 @@ def why_no_model(quartets: Sequence[QuartetRow]) -> str:
     if all(dict(quartet.setting).get("reference") != "engine" for quartet in pairs):
         return (
             "No factorial model: with reference=eager every hw gain contains the change of engine. "
-            "reference=engine measures the pure effects."
+            "reference=engine measures the techniques alone."
         )
     return "No factorial model: it takes two quartets of one setting (model, engine, batch size ...)."
 

@@ -194,7 +194,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Any:
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name} ")
         else:
-            yield f"{prefix}{name}".replace("_", " "), str(value)
+            yield f"{prefix}{name}".replace("_", " "), "none" if value is None else str(value)
 
 
 def _distinct(findings: Findings, name: str) -> list[str]:

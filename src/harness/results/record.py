@@ -272,7 +272,7 @@ def strategy(plan: QuartetPlan, analysis: Analysis) -> str:
     elif verdict == "independent":
         advice = f"Choose {arch} and {hw} each on its own merit: their gains multiply."
     else:
-        advice = f"Measure longer before deciding ({found.reason})."
+        advice = f"Measure longer before deciding ({found.reason.removesuffix(': measure longer')})."
     return f"{advice} {numbers}"
 
 

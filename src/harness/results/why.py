@@ -88,7 +88,7 @@ def part_times(why: Why) -> dict[str, dict[str, float]]:
     }
 
 
-WITHHELD = "Where the factor comes from is not said: its interval holds 1."
+WITHHELD = "The source of the factor is not reported: its interval contains 1."
 _CAUSES = ("The factor of ", "No verdict is established; as measured, the factor of ")  # how such a sentence begins
 
 

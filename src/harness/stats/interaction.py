@@ -171,7 +171,7 @@ def _decision(
     found = verdict(strict[1], strict[2], margin)
     if not is_decided(found) and is_decided(verdict(low, high, margin)):
         return found, (
-            f"decided at {levels[0]:.4g} but not at {levels[1]:.4g}, which looking until it is decided takes: "
+            f"significant at {levels[0]:.4g}, not at {levels[1]:.4g}, which stopping once it is decided requires: "
             "measure longer"
         )
     return found, _reason(found, low, high, margin)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 VERBATIM: dict[str, Any] = {"highlight": False, "soft_wrap": True, "markup": False}  # a user's names hold no markup
 LINE_EVERY_S = 60.0  # where nothing can be drawn
+_MEASURING = "measure"
 WIDEST = 10.0  # half an interval of a logarithm: one that is wider says nothing
 
 
@@ -65,12 +66,13 @@ class Lane:
 
     def block(self, standing: Standing, remaining_s: float) -> None:
         """A block is complete."""
-        self._stage, self._standing, self._remaining_s = "measure", standing, remaining_s
+        self._stage, self._standing, self._remaining_s = _MEASURING, standing, remaining_s
         self._line_a_minute(self)
 
     def parts(self) -> list[str]:
         """Return what it does in words."""
-        return [text for text in (self._stage, self._found(), self._time_left()) if text]
+        stage = "" if self._standing is not None and self._stage == _MEASURING else self._stage
+        return [text for text in (self._time_left(), stage, self._found()) if text]
 
     def _found(self) -> str:
         """Return how far the newest block's quartet is, by its name where there are several; "" before there is one.
@@ -165,7 +167,7 @@ class TerminalProgress:
                 self._console.print(said, **VERBATIM)
 
     def _head(self, lane: Lane) -> str:
-        return f"[{self._done + 1}/{self._total}] {f'{lane.name}, ' if lane.name else ''}{lane.label}"
+        return f"[{min(self._done + 1, self._total)}/{self._total}] {f'{lane.name}, ' if lane.name else ''}{lane.label}"
 
     def _render(self) -> Table:
         grid = Table.grid(padding=(0, 1))

@@ -44,7 +44,7 @@ def test_blocks_are_reported_once_a_minute_without_a_terminal(clock):
     for clock[0] in range(0, 130, 10):
         progress.block(STANDING, 50.0)
     assert lines(screen) == [
-        f"[1/2] 2 quartets side by side: measure, block 40, factor 1.050 ± 2.1% inconclusive, about 50 s left ({at} s)"
+        f"[1/2] 2 quartets side by side: about 50 s left, block 40, factor 1.050 ± 2.1% inconclusive ({at} s)"
         for at in (60, 120)
     ]
 
@@ -59,9 +59,9 @@ def test_of_quartets_side_by_side_the_one_whose_factor_is_shown_is_named(clock):
     clock[0] = 180
     progress.block(replace(STANDING, quartet="pruned x fp16"), math.nan)
     assert lines(screen) == [
-        "[1/3] 2 quartets side by side: measure, grouped x fp16: block 40, factor 1.050 ± 2.1% inconclusive (60 s)",
-        "[1/3] 2 quartets side by side: measure, grouped x fusion: block 40, factor 1.050 ± 2.1% inconclusive (120 s)",
-        "[1/3] pruned x fp16: measure, block 40, factor 1.050 ± 2.1% inconclusive (60 s)",  # named once
+        "[1/3] 2 quartets side by side: grouped x fp16: block 40, factor 1.050 ± 2.1% inconclusive (60 s)",
+        "[1/3] 2 quartets side by side: grouped x fusion: block 40, factor 1.050 ± 2.1% inconclusive (120 s)",
+        "[1/3] pruned x fp16: block 40, factor 1.050 ± 2.1% inconclusive (60 s)",  # named once
     ]
 
 
@@ -72,7 +72,7 @@ def test_before_there_is_an_interval_the_factor_has_none(clock, half_width):
     progress.begin("pruned x fp16", 1)
     clock[0] = 60
     progress.block(replace(STANDING, half_width=half_width, blocks=1), math.nan)
-    assert lines(screen) == ["[1/1] pruned x fp16: measure, block 1, factor 1.050 (60 s)"]
+    assert lines(screen) == ["[1/1] pruned x fp16: block 1, factor 1.050 (60 s)"]
 
 
 def test_the_time_left_counts_designs_that_have_not_begun_as_long_as_this_one(clock):
@@ -83,7 +83,7 @@ def test_the_time_left_counts_designs_that_have_not_begun_as_long_as_this_one(cl
     progress.begin("2 quartets side by side", 2)
     clock[0] = 100.0
     progress.block(STANDING, 200.0)  # 300 s for two; four more quartets
-    assert lines(screen)[-1].endswith("about 13 min left (100 s)")
+    assert "[2/7] 2 quartets side by side: about 13 min left, " in lines(screen)[-1]
     progress.block(STANDING, math.nan)
     clock[0] = 200.0
     progress.stage("log")
@@ -98,3 +98,14 @@ def test_a_terminal_shows_it_all_the_time(clock):
     with console.capture() as shown:
         console.print(progress._render())
     assert "about 30 s left" in shown.get() and "± 2.1%" in shown.get()
+
+
+def test_after_the_last_quartet_no_further_one_is_counted(clock):
+    console = Console(file=io.StringIO(), width=200, force_terminal=True)
+    progress = TerminalProgress(console, 2)
+    progress.begin("2 quartets side by side", 2)
+    for name in ("grouped x fusion", "grouped x fp16"):
+        progress.end(None, label=name)
+    with console.capture() as shown:
+        console.print(progress._render())
+    assert "[2/2] 2 quartets" in shown.get()

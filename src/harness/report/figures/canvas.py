@@ -23,7 +23,7 @@ WIDTH_IN = 4.6  # as wide as a phone shows without scrolling, at the size of its
 INK, FAINT, GROUND = "#101112", "#8a8b8c", "#fefefd"  # the page puts its own colours in their place
 # Okabe and Ito's palette: the colour-blind can distinguish it too; markers repeat what colours say
 COLOURS = {
-    "baseline": "#999999", "arch": "#E69F00", "hw": "#56B4E9", "combined": "#009E73", "expected": "#CC79A7",
+    "baseline": "#999999", "arch": "#E69F00", "hw": "#56B4E9", "combined": "#009E73", "expected": "#BBBBBB",
 }  # fmt: skip
 SERIES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999", "#B8A800")
 MARKERS = "osD^vP*X"

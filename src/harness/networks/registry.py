@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from harness.config import packages
@@ -39,8 +39,14 @@ def spec(name: str) -> ModelSpec:
     raise UserError(
         f"model {name!r} is not known{f': {near} The' if near else '; the'} known models are {', '.join(names())}, "
         f"every classifier of torchvision's{', of timm' if catalogues.has_timm() else ' (timm is not installed)'}, "
-        "and your own as module:function"
+        f"and your own as module:function{_as_a_file(name)}"
     )
+
+
+def _as_a_file(name: str) -> str:
+    """Return how a function of a file is named, where somebody has named the file; else ""."""
+    path = PurePath(name)
+    return f": in the folder of {path.name}, model={path.stem}:FUNCTION" if path.suffix == ".py" else ""
 
 
 def names() -> tuple[str, ...]:

@@ -88,7 +88,7 @@ def _print_measured(console: Console, frame: pandas.DataFrame, labels: dict[str,
     first = frame.iloc[0]
     console.print(
         f"\n{first['model']}, reference={first['reference']}, engine={first['engine']} {first['engine_version']}, "
-        f"boundary={first['boundary']}. Gains over the baseline; factor = combined / (arch x hw).",
+        f"boundary={first['boundary']}.\nGains over the baseline; factor = combined / (arch x hw).",
         highlight=False,
     )
     for title in dict.fromkeys(title for _, row in frame.iterrows() for title, _ in _adjusted(row)):

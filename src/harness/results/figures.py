@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 ARCH, HW, EXPECTED, COMBINED, BAND = "#E69F00", "#56B4E9", "#BBBBBB", "#009E73", "#F0E442"
 
 
-_NEAR = 0.12  # of an axis: a tick this near to 1 gives way to it
+_NEAR = 0.09  # of an axis: a tick this near to 1 gives way to it
 
 
 def tick_at_one(axis: Axis) -> None:

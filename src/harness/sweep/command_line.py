@@ -201,12 +201,25 @@ def refuse_unreadable(overrides: Sequence[str]) -> None:
         if error is None:
             continue
         key = override.partition("=")[0]
-        if "=" in override and _unreadable(f"{key}=1") is not None:
+        if "=" not in override:
+            raise UserError(f"can't read {override!r}: write key=value{_as_a_choice(override)}")
+        if _unreadable(f"{key}=1") is not None:
             raise UserError(f"unknown option {key}{_suggestion(key)}")
         quoted = _with_quotes(override)
         if quoted is not None:
             raise UserError(f"can't read {override} without quotes; quote it: {shlex.quote(quoted)}")
         raise UserError(one_line(error))
+
+
+def _as_a_choice(word: str) -> str:
+    """Return what a lone word was perhaps meant for: a group's choice, or an option whose value is missing."""
+    holding = [group for group, choices in group_choices().items() if word in choices]
+    meant = [f"{group}={word}" for group in holding] or [f"{word}=..."] * (word in _known_options())
+    return (
+        f"; did you mean {' or '.join(meant)}?"
+        if meant
+        else ", as in arch=grouped; python -m harness --help lists all."
+    )
 
 
 def _unreadable(override: str) -> Exception | None:
@@ -296,7 +309,7 @@ def one_line(error: Exception) -> str:
     whole = f"{error}\n{error.__cause__ or ''}"
     lines = [line.strip() for line in whole.splitlines() if line.strip()]
     text = lines[0] if lines else type(error).__name__
-    unfound = re.search(r"Could not (?:find|load) '([^']+)/([^'/]+)'", whole)
+    unfound = re.search(r"Could not (?:find|load) '([^']+)/([^'/]*)'", whole)
     if unfound and (options := group_choices().get(unfound[1]) or _listed(whole)):
         return _unknown_choice(unfound[1], unfound[2], options)
     unknown = re.search(r"Could not override '([^']+)'", whole)
@@ -310,9 +323,27 @@ def one_line(error: Exception) -> str:
     if syntax or text.startswith("Error parsing override"):
         text = re.sub(r" expecting \{.*", "", text.removeprefix("LexerNoViableAltException: "))
         return f"can't read an argument: {text}; write key=value, lists as 'key=[a,b]' in quotes."
+    if said := _wrong_type(whole):
+        return f"{text.removeprefix('Error merging override ')}: {said}"
     signs = ("could not be converted", "Invalid value", "is incompatible with type")
     wrong_type = next((line for line in lines if any(sign in line for sign in signs)), "")
     return ": ".join(part for part in (text.removeprefix("Error merging override "), wrong_type) if part)
+
+
+_KINDS = {"Integer": "a whole number", "Float": "a number", "bool": "true or false"}
+
+
+def _wrong_type(message: str) -> str:
+    """Return in words that OmegaConf can't take a value for the type of its option; "" where that is not the cause."""
+    found = re.search(r"Value '(.*)' (?:of type '\w+' could not be converted to|is not a valid) (\w+)", message)
+    if found is None or found[2] not in _KINDS:
+        return ""
+    value, hint = found[1], ""
+    if value in ("None", "none"):
+        hint = "; for none write null"
+    elif value.startswith("["):
+        hint = "; a grid is written without brackets: 1,2"
+    return f"that is not {_KINDS[found[2]]}{hint}."
 
 
 def _listed(message: str) -> list[str]:
@@ -324,6 +355,8 @@ def _listed(message: str) -> list[str]:
 def _unknown_choice(group: str, word: str, options: Sequence[str]) -> str:
     """Return what is said of a choice that a group does not have."""
     near = suggestion(word, options)
+    if not word:
+        return f"{group}= names none: choose one of {', '.join(options)}."
     return f"could not find '{group}/{word}': choose one of {', '.join(options)}{f'; {near}' if near else '.'}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import sys
@@ -146,7 +147,8 @@ def _option_text(option: Option, width: int) -> str:
         return ""
     default = "null" if option.default is None else option.default
     typed = f"{option.name}={str(default).lower() if isinstance(default, bool) else default}"
-    return _entry(typed, f"{option.meaning} [{option.unit}]" if option.unit else option.meaning, width)
+    meaning = re.sub(r"\bNone\b", "null", option.meaning)  # as the command line writes it
+    return _entry(typed, f"{meaning} [{option.unit}]" if option.unit else meaning, width)
 
 
 def _choice_text(group: str, choice: str, width: int) -> str:

@@ -106,6 +106,10 @@ def test_an_unknown_choice_of_a_group_lists_the_known_ones(override, right):
     assert right in text.split("choose one of", 1)[1]
 
 
+def test_a_file_that_is_named_as_a_model_is_met_with_how_its_function_is_named():
+    assert refusal("model=./nets/mine.py").endswith("module:function: in the folder of mine.py, model=mine:FUNCTION")
+
+
 def test_an_unknown_model_names_ours_and_says_what_else_a_model_can_be():
     text = refusal("model=my_own_invention")
     assert text.startswith("model 'my_own_invention' is not known; the known models are densenet121, densenet_tiny, ")
@@ -175,6 +179,25 @@ def test_a_value_of_the_wrong_type_names_the_option_and_the_value(override):
     text = refusal(override)
     assert name.rpartition(".")[2] in text
     assert value in text
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("batch_size=eight", "batch_size=eight: that is not a whole number."),
+        ("batch_size=[1,2]", "batch_size=[1,2]: that is not a whole number; a grid is written without brackets: 1,2."),
+        ("protocol.budget_s=ten", "protocol.budget_s=ten: that is not a number."),
+        ("data.limit=None", "data.limit=None: that is not a whole number; for none write null."),
+        ("precision.tf32=maybe", "precision.tf32=maybe: that is not true or false."),
+        ("arch=", f"arch= names none: choose one of {', '.join(group_choices()['arch'])}."),
+        ("grouped", "can't read 'grouped': write key=value; did you mean arch=grouped?"),
+        ("none", "can't read 'none': write key=value; did you mean arch=none or hw=none?"),
+        ("batch_size", "can't read 'batch_size': write key=value; did you mean batch_size=...?"),
+        ("foo", "can't read 'foo': write key=value, as in arch=grouped; python -m harness --help lists all."),
+    ],
+)
+def test_a_value_or_a_word_that_can_not_be_meant_is_met_with_what_can(override, said):
+    assert refusal(override) == said
 
 
 @pytest.mark.parametrize("override", ["arch=[grouped,low_rank", "batch_size", "arch=grouped]"])

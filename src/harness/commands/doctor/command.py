@@ -41,9 +41,9 @@ def _run(arguments: Sequence[str] | None) -> int:
     able = [diagnosis for diagnosis in found if diagnosis.cannot_build is None or diagnosis.cannot_run is None]
     chosen = [diagnosis for diagnosis in able if options.engine in (None, diagnosis.engine)]
     if options.engine is not None and not chosen:
-        reason = next(
-            (diagnosis.cannot_build for diagnosis in found if diagnosis.engine == options.engine), "no such engine"
-        )
+        unknown = f"there is no such engine; choose one of {', '.join(diagnosis.engine for diagnosis in found)}."
+        reasons = {diagnosis.engine: diagnosis.cannot_build for diagnosis in found}
+        reason = reasons.get(options.engine, unknown)
         raise UserError(f"{options.engine}: {reason}")
     console = Console(
         stderr=options.json, markup=False

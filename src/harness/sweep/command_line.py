@@ -48,7 +48,8 @@ def register_schema(overrides: Sequence[str] = ()) -> None:
     from harness.networks.registry import register_choices
     from harness.sweep import scenarios
 
-    ConfigStore.instance().store("schema", HarnessConfig)
+    if "schema.yaml" not in ConfigStore.instance().repo:  # it takes as long as a tenth of a composition
+        ConfigStore.instance().store("schema", HarnessConfig)
     for group, family in (("arch", packages.ARCH), ("hw", packages.HW)):
         for name in packages.added(family):  # ours have files in conf/
             ConfigStore.instance().store(name=name, node={name: {"enabled": True}}, group=group, package=group)
@@ -70,9 +71,11 @@ def compose_sweep(overrides: Sequence[str]) -> ComposedSweep:
     with composing(overrides):
         try:
             first = _first_job(list(overrides))
-            grids = _grid(list(overrides), first)
-            composed = [_without_hydra(first)] if len(grids) == 1 and not _is_sweep(overrides) else None
-            jobs = [_job(grid, composed[0] if composed else compose("config", overrides=grid)) for grid in grids]
+            preset = _preset(list(overrides), first)
+            grids = _grid([*preset, *overrides])
+            composed = [] if preset else [_without_hydra(first)]  # of the first point of the grid
+            composed += [compose("config", overrides=grid) for grid in grids[len(composed) :]]
+            jobs = [_job(*point) for point in zip(grids, composed, strict=True)]
         except Exception:
             _refuse_wrong_values(list(overrides))
             raise
@@ -151,17 +154,21 @@ def _without_hydra(composed: Any) -> Any:
     return OmegaConf.masked_copy(composed, [name for name in composed if name != "hydra"])
 
 
-def _grid(overrides: list[str], first: Any) -> list[list[str]]:
-    """Return the overrides of each job: the product of all sweeps, those that a preset asks for included.
+def _preset(overrides: list[str], first: Any) -> list[str]:
+    """Return the overrides that a preset asks for and the command line says nothing of.
 
-    A preset's are in `hydra.sweeper.params`, where Hydra's basic sweeper looks too; the command line's go before them.
+    They are in `hydra.sweeper.params`, where Hydra's basic sweeper looks too.
     """
     from omegaconf import OmegaConf
 
     params = OmegaConf.select(first, "hydra.sweeper.params") or {}
     keys = {parsed.get_key_element() for parsed in _parsed(overrides)}
-    preset = [f"{key}={value}" for key, value in params.items() if str(key) not in keys]
-    return [list(job) for job in itertools.product(*map(_choices, _parsed(preset + overrides)))]
+    return [f"{key}={value}" for key, value in params.items() if str(key) not in keys]
+
+
+def _grid(overrides: list[str]) -> list[list[str]]:
+    """Return the overrides of each job: the product of all sweeps."""
+    return [list(job) for job in itertools.product(*map(_choices, _parsed(overrides)))]
 
 
 def _choices(parsed: Any) -> list[str]:
@@ -174,10 +181,6 @@ def _choices(parsed: Any) -> list[str]:
     if not parsed.is_discrete_sweep():
         raise UserError(f"{parsed.input_line}: a grid needs its values one by one, as in {key}=2,4,8.")
     return [f"{key}={value}" for value in parsed.sweep_string_iterator()]
-
-
-def _is_sweep(overrides: Sequence[str]) -> bool:
-    return any(len(_choices(parsed)) > 1 for parsed in _parsed(list(overrides)))
 
 
 def _first_choice(parsed: Any) -> str:
@@ -297,10 +300,9 @@ def _refuse_idle_setting(override: str, configs: Sequence[HarnessConfig]) -> Non
 
 def _refuse_unknown_additions(overrides: Sequence[str]) -> None:
     """Refuse `+name=value` for a name that is not an option: Hydra would add it without a word."""
-    known = _known_options()
-    for override in overrides:
+    for override in (override for override in overrides if override.startswith("+")):
         key = override.lstrip("+").partition("=")[0]
-        if override.startswith("+") and key not in known and not key.startswith("hydra"):
+        if key not in _known_options() and not key.startswith("hydra"):
             raise UserError(f"unknown option {key}{_suggestion(key)}")
 
 

@@ -7,8 +7,9 @@ import pickle
 from pathlib import Path
 
 import harness
+from harness.config import from_omegaconf
 from harness.sweep import command_line, plan
-from harness.sweep.command_line import compose_sweep
+from harness.sweep.command_line import compose_sweep, composing
 from harness.sweep.fleet import design_runner
 from harness.sweep.job import designs_of
 from harness.sweep.refusals import plan_sweep
@@ -31,15 +32,24 @@ def counted(monkeypatch, where, name):
     return calls
 
 
-def test_each_job_is_composed_once_beside_the_settings_of_hydra(monkeypatch):
+def test_each_job_is_composed_once(monkeypatch):
     import hydra
 
     calls = counted(monkeypatch, hydra, "compose")
-    assert len(compose_sweep(GRID).jobs) == 2
-    assert len(calls) == 3  # both jobs, and the first one with Hydra's own node
+    sweep = compose_sweep(GRID)
+    assert (len(sweep.jobs), len(calls)) == (2, 2)  # the first one with Hydra's own settings
     calls.clear()
     single = compose_sweep([word for word in GRID if "," not in word])
     assert (len(single.jobs), len(calls)) == (1, 1)
+    assert [from_omegaconf(hydra_alone(job)) for job in sweep.jobs] == [job.config for job in sweep.jobs]
+
+
+def hydra_alone(job):
+    """Return what Hydra composes of one job's overrides."""
+    import hydra
+
+    with composing(job.overrides):
+        return hydra.compose("config", overrides=list(job.overrides))
 
 
 def test_each_quartet_is_planned_once(monkeypatch, tmp_path):

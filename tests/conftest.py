@@ -21,6 +21,9 @@ pytest_plugins = ["longest", "spread", "warm_starts"]
 # read when torch is imported: the tests' processes are as many as the cores, so one that waits must not spin
 os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
 
+# what a child process compiles of our sources, the next one need not compile again
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 LEAN = ("protocol.why=false", "tracking.report=false")  # what comes after measuring takes longer than the tiny cells do
 TINY = ("model=densenet_tiny", "batch_size=2")
 CACHED_S = 7 * 24 * 3600.0
@@ -47,6 +50,15 @@ def pytest_collection_finish() -> None:
     """Let no garbage collection, of which a timed slice has one each, walk through all that was imported."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(50_000, 20, 50)  # an export makes millions of objects that stay until it is done
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _operators_compiled_once():
+    """Let all exports of this process share what they have in common."""
+    from operators import compile_once
+
+    compile_once()
 
 
 @pytest.fixture(scope="session", autouse=True)

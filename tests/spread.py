@@ -12,7 +12,7 @@ import pytest
 
 # what shares something that takes too long to be made in each process: by parts of the names of such tests
 TOGETHER = {
-    "study": r"test_report_page|test_sweep_store|test_every_column_of_a_sweep|test_a_sweep_prints_factor",
+    "study": r"test_report_page|test_sweep_store|test_every_(column_of_a_sw|declared_m)|test_a_sweep_prints",
     "gpu": r"^(.*/)?gpu/",
 }
 # what takes minutes in one file and shares something with those of the same parameter alone

@@ -36,6 +36,8 @@ from typing import NamedTuple
 
 import pytest
 
+from operators import compile_once
+
 WARM = sys.platform == "linux" and not Path("/dev/nvidiactl").exists()
 PRELOADED = (
     "numpy", "scipy.stats", "pandas", "pyarrow.parquet", "torch", "torchvision", "torch_pruning", "onnx", "torch.onnx",
@@ -71,17 +73,18 @@ class _Birth(NamedTuple):
 
 
 class Popen(subprocess.Popen):
-    """A `subprocess.Popen([sys.executable, "-m", MODULE, ...])` that comes up warm."""
+    """A `subprocess.Popen([sys.executable, "-m", MODULE, ...])`, or with "-c" and CODE, that comes up warm."""
 
     def _execute_child(self, args, executable, preexec_fn, close_fds, pass_fds, cwd, env, *rest):
         if not _on:
             return super()._execute_child(args, executable, preexec_fn, close_fds, pass_fds, cwd, env, *rest)
-        python, flag, module, *arguments = map(os.fspath, args)
-        assert (python, flag, preexec_fn, pass_fds) == (sys.executable, "-m", None, ())
+        python, flag, what, *arguments = map(os.fspath, args)
+        assert (python, preexec_fn, pass_fds) == (sys.executable, None, ()) and flag in ("-m", "-c")
+        code, module = (what, "") if flag == "-c" else ("", what)
         ends, session = rest[3:9], rest[14]
         given = [end if end >= 0 else number for number, end in enumerate((ends[0], ends[3], ends[5]))]
         self.pid = _ask(
-            given, code="", module=module, arguments=arguments, files=[0, 1, 2], folder=os.fspath(cwd or os.getcwd()),
+            given, code=code, module=module, arguments=arguments, files=[0, 1, 2], folder=os.fspath(cwd or os.getcwd()),
             environment=dict(os.environ if env is None else env), session=session, nursery=True,
         )  # fmt: skip
         self._child_created = True
@@ -173,6 +176,7 @@ def serve(number: int) -> None:
     quiet_environment()
     for name in PRELOADED:
         importlib.import_module(name)
+    compile_once()
     gc.collect()
     gc.freeze()
     assert threading.active_count() == 1, threading.enumerate()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pandas
 import pytest
 
+import warm_starts
 from harness.report.command import main as report
 from harness.system.counts import limits
 
@@ -24,7 +24,7 @@ def page(study, store_root, tmp_path_factory):
     assert study.returncode == 0, study.stdout + study.stderr
     path = tmp_path_factory.mktemp("page") / "page.html"
     command = [sys.executable, "-m", "harness.report", "study", "--uri", str(store_root), "--html", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = warm_starts.run(command, timeout=120)
     assert done.returncode == 0, done.stderr
     return path
 

@@ -22,7 +22,7 @@ import warm_starts
 pytestmark = pytest.mark.skipif(not Path("/proc/locks").exists(), reason="needs Linux's list of who waits for a lock")
 
 # long enough that without a lock the two would meet: a time, not a number of blocks
-LONG = ("protocol.budget_s=3", "protocol.max_blocks=100000", "protocol.half_width=1e-9")
+LONG = ("protocol.budget_s=2", "protocol.max_blocks=100000", "protocol.half_width=1e-9")
 ON_ENGINE = ("reference=engine", "engine=onnxruntime")  # its workers start within half a second
 SWEEPS = {
     "fused": ("arch=grouped", "hw=fusion", *ON_ENGINE),

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+import warm_starts
 from harness.sweep import call
 from harness.sweep.call import overrides_of
 from harness.sweep.command_line import compose_jobs
@@ -99,10 +100,7 @@ torch.manual_seed(0)
 network = spec({name!r}).create(ModelConfig(name={name!r}, num_classes=7))
 print(network.head.out_features, identity(network).exact)
 """
-    answers = {
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-        for _ in range(2)
-    }
+    answers = {warm_starts.run([sys.executable, "-c", code], timeout=300).stdout for _ in range(2)}
     (answer,) = answers
     assert answer.startswith("7 ")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -260,59 +261,81 @@ def test_every_number_is_refused_below_its_range_before_torch_is_imported():
     assert accepted == []
 
 
-@pytest.mark.spawned
-@pytest.mark.parametrize(
-    "word",
-    [
-        "batchsize=4",
-        "batch_size=-1",
-        "protocol.slice_s=-1",
-        "tracking.uri=sqlite://",
-        "model=densnet_tiny",
-        "model=timm/resnt18",
-        "model.weights=nowhere.pt",
-        "engine.devices=none",
-        "engine.device=cpu,cuda",
-        "arch=groupd",
-        "sweep_name=a/b",
-        "train.epochs=3",
-        "checkpoints.use=mine",
-        "scenario.slo_ms=50",
-    ],
+WRONG_WORDS = (
+    "batchsize=4",
+    "batch_size=-1",
+    "protocol.slice_s=-1",
+    "tracking.uri=sqlite://",
+    "model=densnet_tiny",
+    "model=timm/resnt18",
+    "model.weights=nowhere.pt",
+    "engine.devices=none",
+    "engine.device=cpu,cuda",
+    "arch=groupd",
+    "sweep_name=a/b",
+    "train.epochs=3",
+    "checkpoints.use=mine",
+    "scenario.slo_ms=50",
 )
-def test_a_wrong_word_is_refused_without_waiting_for_torch(word):
+NEEDS_A_GPU = (
+    (["engine.devices=0,1"], "engine.devices=0,1: there is no GPU here to choose from; drop it."),
+    (["engine.devices=7"], "engine.devices=7: there is no GPU here to choose from; drop it."),
+    (["engine.devices=0", "engine.device=cpu"], "engine.devices=0: engine.device=cpu uses no GPU; drop either."),
+    (["engine.device=cuda"], "engine.device=cuda: torch sees no CUDA GPU here; use engine.device=cpu or auto."),
+    (["precision.tf32=true"], "precision.tf32=true: a CPU has no TF32; leave it out."),
+    (["protocol.primary=device"], "protocol.primary=device: on cpu there is only wall."),
+    (["engine=tensorrt"], "engine tensorrt can't run here: "),
+)
+REFUSALS = """
+import contextlib, io, json, sys
+from harness.sweep.main import main
+for words in json.loads(sys.argv[1]):
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        status = main(words)
+    heavy = sorted({"torch", "torchvision", "timm", "mlflow"} & set(sys.modules))
+    print(json.dumps([status, said.getvalue(), heavy]))
+"""
+
+
+def with_wrong_word(word: str) -> list[str]:
     key = word.partition("=")[0]
-    words = [other for other in ("model=densenet_tiny", "arch=grouped") if not other.startswith(f"{key}=")]
-    assert key.partition(".")[0] in refused_before_torch(*words, word)
+    return [*(other for other in ("model=densenet_tiny", "arch=grouped") if not other.startswith(f"{key}=")), word]
 
 
-def refused_before_torch(*words: str) -> str:
-    """Return what a process without a GPU says of a command line, having imported nothing that takes seconds."""
-    code = (
-        f"import sys; from harness.sweep.main import main\nstatus = main({list(words)!r})\n"
-        "sys.exit(10 * bool({'torch', 'torchvision', 'timm', 'mlflow'} & set(sys.modules)) + status)"
-    )
-    hidden = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=hidden)
-    assert found.returncode == 2, found.stderr
-    return found.stderr
+def beside_fusion(words: list[str]) -> list[str]:
+    return ["model=densenet_tiny", "hw=fusion", *words]
 
 
-@pytest.mark.spawned
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["engine.devices=0,1"], "engine.devices=0,1: there is no GPU here to choose from; drop it."),
-        (["engine.devices=7"], "engine.devices=7: there is no GPU here to choose from; drop it."),
-        (["engine.devices=0", "engine.device=cpu"], "engine.devices=0: engine.device=cpu uses no GPU; drop either."),
-        (["engine.device=cuda"], "engine.device=cuda: torch sees no CUDA GPU here; use engine.device=cpu or auto."),
-        (["precision.tf32=true"], "precision.tf32=true: a CPU has no TF32; leave it out."),
-        (["protocol.primary=device"], "protocol.primary=device: on cpu there is only wall."),
-        (["engine=tensorrt"], "engine tensorrt can't run here: "),
-    ],
-)
-def test_what_needs_a_gpu_is_refused_without_waiting_for_torch_where_there_is_none(words, said):
-    assert refused_before_torch("model=densenet_tiny", "hw=fusion", *words).startswith(f"harness: {said}")
+@pytest.fixture(scope="module")
+def refused_before_torch():
+    """Return a function: what an interpreter without a GPU says of a command line, with nothing slow imported.
+
+    One interpreter is given all command lines, one after the other.
+    """
+    given = [*map(with_wrong_word, WRONG_WORDS), *(beside_fusion(words) for words, _ in NEEDS_A_GPU)]
+    done = subprocess.run(
+        [sys.executable, "-c", REFUSALS, json.dumps(given)], capture_output=True, text=True, check=False,
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    answers = dict(zip(map(tuple, given), map(json.loads, done.stdout.splitlines()), strict=True))
+
+    def refusal(words: list[str]) -> str:
+        status, said, imported = answers[tuple(words)]
+        assert (status, imported) == (2, []), said
+        return said
+
+    return refusal
+
+
+@pytest.mark.parametrize("word", WRONG_WORDS)
+def test_a_wrong_word_is_refused_without_waiting_for_torch(word, refused_before_torch):
+    assert word.partition("=")[0].partition(".")[0] in refused_before_torch(with_wrong_word(word))
+
+
+@pytest.mark.parametrize(("words", "said"), NEEDS_A_GPU)
+def test_what_needs_a_gpu_is_refused_without_waiting_for_torch_where_there_is_none(words, said, refused_before_torch):
+    assert refused_before_torch(beside_fusion(words)).startswith(f"harness: {said}")
 
 
 @pytest.mark.slow

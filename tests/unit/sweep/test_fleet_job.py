@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from harness.config import TrackingConfig
 from harness.sweep.fleet import _ended
-from harness.tracking import Store, finish, open_store, start_sweep
+from harness.tracking import Store, finish, start_sweep
 
 
 @pytest.mark.parametrize("status", ["KILLED", "FAILED", "FINISHED"])
-def test_a_sweep_that_has_ended_wants_no_more_rows(status, tmp_path, monkeypatch):
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    store = open_store(TrackingConfig(root=str(tmp_path / "mlruns")))
+def test_a_sweep_that_has_ended_wants_no_more_rows(status, store):
     sweep = start_sweep(store, "s", {}, {})
     assert not _ended(store, sweep)
     finish(store, sweep, status, "" if status == "FINISHED" else "interrupted")

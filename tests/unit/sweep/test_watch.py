@@ -4,19 +4,11 @@ from __future__ import annotations
 
 import io
 
-import pytest
 from rich.console import Console
 
-from harness.config import TrackingConfig
 from harness.sweep.fleet import watching
 from harness.sweep.terminal import TerminalProgress
-from harness.tracking import finish, open_store, start_quartet, start_sweep
-
-
-@pytest.fixture
-def store(tmp_path, monkeypatch):
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return open_store(TrackingConfig(root=str(tmp_path / "mlruns")))
+from harness.tracking import finish, start_quartet, start_sweep
 
 
 def test_each_quartet_that_ends_elsewhere_is_told_once(store, monkeypatch):

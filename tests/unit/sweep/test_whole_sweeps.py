@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from torch import nn
 
-from harness.config import TrackingConfig, packages
+from harness.config import packages
 from harness.measure.progress import Silent
 from harness.report.study import open_study
 from harness.sweep import devices, refusals, run
@@ -196,16 +196,15 @@ def test_a_mistake_of_ours_stays_a_traceback(judged, monkeypatch):
         judged("arch=grouped")
 
 
-def test_what_was_left_out_is_said_and_stands_in_the_sweeps_row(tmp_path, monkeypatch, capsys):
+def test_what_was_left_out_is_said_and_stands_in_the_sweeps_row(tracking, tmp_path, monkeypatch, capsys):
     def ends(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(run, "build_ahead", ends)
     assert main([*ON_CPU, "arch=grouped,low_rank", BAD_GROUPS, "on_unsupported=skip"]) == 130
     printed = capsys.readouterr().out
     assert "1 of 2 jobs is left out (on_unsupported=skip):\n  arch=grouped: arch.grouped.groups=3" in printed
-    (sweep,) = sweeps(find_store(TrackingConfig(root=str(tmp_path / "mlruns"))))
+    (sweep,) = sweeps(find_store(tracking))
     assert sweep.data.tags["left_out"].startswith("arch=grouped: arch.grouped.groups=3 does not divide")
     assert sweep.data.params["jobs"] == "1"
     study = open_study(sweep.info.run_id, f"{tmp_path}/mlruns")

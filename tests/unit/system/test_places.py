@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+import warm_starts
 from harness.config import from_omegaconf
 from harness.system.places import HardExit, absolute, restored_places
 
@@ -110,9 +111,9 @@ def test_os_exit_of_somebody_elses_code_raises_and_forked_processes_and_our_thre
 )
 def test_a_model_that_ends_the_program_is_reported_as_such(where, says, tmp_path, plain_environment):
     (tmp_path / "exiting_networks.py").write_text(EXITING.replace("WHERE", where))
-    done = subprocess.run(
+    done = warm_starts.run(
         [sys.executable, "-m", "harness", "model=exiting_networks:net", "model.image_size=32", "model.num_classes=10"],
-        cwd=tmp_path, env=plain_environment, capture_output=True, text=True,
+        cwd=tmp_path, env=plain_environment, timeout=300,
     )  # fmt: skip
     assert done.returncode == 2 and says in done.stderr
     assert len(done.stderr.splitlines()) == 1

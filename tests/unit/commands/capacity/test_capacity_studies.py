@@ -7,11 +7,9 @@ import json
 import pytest
 
 from harness.commands.capacity.command import find_curves
-from harness.config import TrackingConfig
 from harness.results.row import QuartetRecord
 from harness.system.errors import UserError
 from harness.tracking.runs import finish, log_quartet, start_quartet, start_sweep
-from harness.tracking.store import open_store
 
 
 @pytest.fixture
@@ -41,8 +39,7 @@ def test_a_folder_without_them_and_a_file_that_is_not_there_are_refused(tmp_path
         find_curves(str(tmp_path / "none.json"))
 
 
-def test_a_sweep_and_a_quartet_are_read_from_the_store_without_those_that_failed(written, tmp_path):
-    store = open_store(TrackingConfig(root=str(tmp_path / "mlruns")))
+def test_a_sweep_and_a_quartet_are_read_from_the_store_without_those_that_failed(written, store, tmp_path):
     uri = str(tmp_path / "mlruns")
     sweep = start_sweep(store, "load", {}, {})
     with pytest.raises(UserError, match="of 0 finished quartets none was measured under load"):

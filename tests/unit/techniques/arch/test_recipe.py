@@ -1,10 +1,10 @@
-import subprocess
 import sys
 from dataclasses import asdict
 
 import pytest
 import torch
 
+import warm_starts
 from harness.config import ModelConfig, arch_off
 from harness.networks.identity import fingerprint
 from harness.techniques.arch.exit_policy import ExitPolicy
@@ -18,7 +18,7 @@ torch.set_num_threads(2)
 torch.manual_seed(99)
 from harness.techniques.arch.recipe import Recipe, assemble
 from harness.networks.identity import fingerprint
-for line in sys.stdin:
+for line in sys.argv[1].splitlines():
     network = assemble(Recipe.from_json(line))
     print(fingerprint(network), getattr(network, "router", None))
 """
@@ -45,7 +45,7 @@ def test_another_process_with_other_threads_and_seed_assembles_the_same_bits(sta
         Recipe(ModelConfig(name="densenet121"), stack(low_rank={"rank": 256, "conv1x1": False})),
     ]
     text = "\n".join(recipe.to_json() for recipe in recipes)
-    other = subprocess.run([sys.executable, "-c", REBUILD], input=text, capture_output=True, text=True, check=True)
+    other = warm_starts.run([sys.executable, "-c", REBUILD, text], timeout=300)
     here = [assemble(recipe) for recipe in recipes]
     assert other.stdout.splitlines() == [f"{fingerprint(net)} {getattr(net, 'router', None)}" for net in here]
     assert len(set(other.stdout.splitlines())) == 4

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from typing import Final, Literal
 
@@ -43,7 +44,7 @@ class Metric:
     column: Column | None = None
     of: Literal["cell", "quartet"] = "cell"  # a cell's metric has its role before it, but for the combined cell's
 
-    @property
+    @cached_property  # read for each cell of each quartet of a report
     def names(self) -> tuple[str, ...]:
         """Return the names one by one."""
         parts = [

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache, cached_property
+from keyword import iskeyword
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -262,6 +263,9 @@ def _importable(factory: Factory, cache_dir: Path, inputs: Maker | None = None) 
         raise UserError(
             f"model={factory!r} is {type(factory).__name__}: give a name, or a function that returns a network."
         )
+    if "torch" in sys.modules and isinstance(factory, sys.modules["torch"].nn.Module):
+        kind = type(factory).__name__
+        raise UserError(f"model is a network ({kind}): give a function that makes it, as lambda: {kind}(...).")
     if inputs is not None and not callable(inputs):
         raise UserError(f"inputs={inputs!r} is {type(inputs).__name__}: give a function of the batch size.")
     module, name = getattr(factory, "__module__", "__main__"), getattr(factory, "__qualname__", "")
@@ -273,7 +277,9 @@ def _importable(factory: Factory, cache_dir: Path, inputs: Maker | None = None) 
         raise UserError(
             f"model: this function can't be sent to another process: {type(error).__name__}: {error}"
         ) from error
-    short = re.sub(r"\W", "_", name.rpartition(".")[2].strip("<>")) or "network"
+    short = re.sub(r"\W", "_", name.rpartition(".")[2].strip("<>"))
+    if not short or iskeyword(short):  # a lambda, something callable
+        short = "network"
     alike = _TRACKED.sub(b"", pickled)
     stem = f"{short}_{hashlib.sha256(alike).hexdigest()[:12]}"
     folder = cache_dir / _FACTORIES

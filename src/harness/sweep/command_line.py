@@ -332,11 +332,19 @@ def one_line(error: Exception) -> str:
     return ": ".join(part for part in (text.removeprefix("Error merging override "), wrong_type) if part)
 
 
+_SHAPES = {
+    "is not a subclass of": "that is a group of options, which have values of their own: NAME.OPTION=value.",
+    "Cannot convert 'list' to string": "that is a list, and it takes one value.",
+    "is not a ListConfig, list or tuple": "that is not a list, as in [a,b].",
+}
 _KINDS = {"Integer": "a whole number", "Float": "a number", "bool": "true or false"}
 
 
 def _wrong_type(message: str) -> str:
     """Return in words that OmegaConf can't take a value for the type of its option; "" where that is not the cause."""
+    for sign, said in _SHAPES.items():
+        if sign in message:
+            return said
     found = re.search(r"Value '(.*)' (?:of type '\w+' could not be converted to|is not a valid) (\w+)", message)
     if found is None or found[2] not in _KINDS:
         return ""

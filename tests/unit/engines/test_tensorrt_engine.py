@@ -42,6 +42,9 @@ def test_importing_the_engines_loads_no_gpu_package():
 
 def test_a_missing_package_is_one_line_that_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt", None)  # Python's own way to make an import fail
+    use_gpu(monkeypatch, None)
+    assert "needs an NVIDIA GPU" in TENSORRT.availability("cpu").run, "without one, installing it is in vain"
+    use_gpu(monkeypatch, LocalGpu("an L4", (8, 9)))
     answer = TENSORRT.availability("cuda")
     assert answer.build == answer.run
     assert answer.run.startswith("tensorrt is not installed") and "\n" not in answer.run

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 
 import pytest
+from torch import nn
 
 import warm_starts
 from harness.sweep import call
@@ -115,6 +117,17 @@ def test_an_importable_function_goes_by_its_name(places):
 
     assert call._importable(vit, places) == "slim_networks:vit"
     assert list(places.iterdir()) == []
+
+
+def test_a_lambda_travels_too(places):
+    made = call._importable(defined("import torch\nnetwork = lambda: torch.nn.Linear(3, 2)\n"), places)
+    module, _, name = made.partition(":")
+    assert getattr(importlib.import_module(module), name)().out_features == 2
+
+
+def test_a_network_itself_is_refused_with_what_to_give(places):
+    with pytest.raises(UserError, match=r"model is a network \(Linear\): give a function that makes it"):
+        call._importable(nn.Linear(3, 2), places)
 
 
 def test_what_can_not_travel_is_refused(places):

@@ -189,6 +189,12 @@ def test_a_value_of_the_wrong_type_names_the_option_and_the_value(override):
         ("batch_size=[1,2]", "batch_size=[1,2]: that is not a whole number; a grid is written without brackets: 1,2."),
         ("protocol.budget_s=ten", "protocol.budget_s=ten: that is not a number."),
         ("data.limit=None", "data.limit=None: that is not a whole number; for none write null."),
+        (
+            "hw.fusion=true",
+            "hw.fusion=true: that is a group of options, which have values of their own: NAME.OPTION=value.",
+        ),
+        ("sweep_name=[1]", "sweep_name=[1]: that is a list, and it takes one value."),
+        ("engine.providers=3", "engine.providers=3: that is not a list, as in [a,b]."),
         ("precision.tf32=maybe", "precision.tf32=maybe: that is not true or false."),
         ("arch=", f"arch= names none: choose one of {', '.join(group_choices()['arch'])}."),
         ("grouped", "can't read 'grouped': write key=value; did you mean arch=grouped?"),

@@ -115,12 +115,12 @@ class TensorRtEngine(Engine):
 
     def availability(self, device: str) -> Availability:
         """Return what this engine can do on `device` on this machine; every reason is one line."""
-        missing = self.flavour.missing()
-        if missing is not None:
-            return Availability(build=missing, run=missing)
-        gpu = local_gpu()
-        run = self._reason_not_to_run(device, gpu)
-        return Availability(build=None if self.flavour.builds_without_gpu else run, run=run)
+        missing, gpu = self.flavour.missing(), local_gpu()
+        if gpu is None:  # to be told first: without one, installing the package is in vain
+            run: str | None = f"{self.name} needs an NVIDIA GPU to run, and none is visible here"
+        else:
+            run = missing or self._reason_not_to_run(device, gpu)
+        return Availability(build=missing if self.flavour.builds_without_gpu else run, run=run)
 
     def check(self, plan: BuildPlan) -> None:
         """Raise UserError if this plan can't be built: package, chip or option.
@@ -201,9 +201,7 @@ class TensorRtEngine(Engine):
         numbers = [int(name[2:]) for name in names if name.startswith("SM")]
         return sorted(divmod(number, 10) for number in numbers)
 
-    def _reason_not_to_run(self, device: str, gpu: LocalGpu | None) -> str | None:
-        if gpu is None:
-            return f"{self.name} needs an NVIDIA GPU to run, and none is visible here"
+    def _reason_not_to_run(self, device: str, gpu: LocalGpu) -> str | None:
         if device != "cuda":
             return f"{self.name} runs on NVIDIA GPUs only, not on device={device}: use engine.device=cuda"
         known = self.supported_chips()

@@ -133,8 +133,8 @@ def test_a_sweep_prints_factor_interval_verdict_and_where_it_is_stored(study, st
     assert study.returncode == 0, study.stderr
     assert study.stderr == ""
     lines = study.stdout.splitlines()
-    assert [line for line in lines if line.startswith("[1/2] early_exit x fusion: done")]
-    assert [line for line in lines if line.startswith("[2/2] early_exit x fp16: done")]
+    assert [line for line in lines if line.startswith("[1/2] early_exit x fusion b2: done")]
+    assert [line for line in lines if line.startswith("[2/2] early_exit x fp16 b2: done")]
     frame = load("study", str(store_root))
     for _, row in frame.iterrows():
         interval = limits(row["interaction/low"], row["interaction/high"])
@@ -187,8 +187,8 @@ def test_a_build_that_the_engine_itself_refuses_fails_its_own_quartet_alone(swee
     assert frame["status"].to_dict() == {"fusion": "FAILED", "fp16": "FINISHED"}
     assert "FP32 GEMM is not supported" in frame.loc["fusion", "error"]
     assert frame.loc["fp16", "hw/build/engine_mb"] > 0.1
-    assert "[1/2] none x fusion: FAILED: hw: engine tensorrt_rtx" in output
-    assert "[2/2] none x fp16: done" in output
+    assert "[1/2] none x fusion b2: FAILED: hw: engine tensorrt_rtx" in output
+    assert "[2/2] none x fp16 b2: done" in output
 
 
 def test_the_same_sweep_again_builds_nothing_and_a_changed_option_does(sweep_here, store_root, tmp_path):

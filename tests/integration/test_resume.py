@@ -51,8 +51,8 @@ def resumed(killed, swept):
 def test_what_was_finished_is_kept_and_the_rest_is_measured(killed, resumed):
     assert resumed.returncode == 0, resumed.stderr
     assert "Resuming sweep killed: 1 of 2 quartets already measured" in resumed.stdout
-    assert "[1/2] grouped x identity: already measured" in resumed.stdout
-    assert "[2/2] low_rank x identity: done" in resumed.stdout
+    assert "[1/2] grouped x identity b2: already measured" in resumed.stdout
+    assert "[2/2] low_rank x identity b2: done" in resumed.stdout
     frame = harness.load("again", str(killed))
     assert list(frame["status"]) == ["FINISHED", "FINISHED"]
     assert frame["adopted"].notna().tolist() == [True, False]

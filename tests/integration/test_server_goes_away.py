@@ -108,7 +108,7 @@ def test_a_server_that_is_down_at_the_start_is_refused_before_any_work(sweeps):
 def test_a_server_that_goes_away_in_the_middle_costs_no_measurement_and_no_wait_for_its_end(sweeps):
     gone = sweeps[0]["gone"]
     assert gone.returncode == 1
-    assert "[2/2] low_rank x identity: done" in gone.stdout
+    assert "[2/2] low_rank x identity b2: done" in gone.stdout
     assert "low_rank x identity b2 is not logged yet" in gone.stdout
     assert "The tracking store is unreachable" in gone.stdout
     assert "the same command delivers what waits" in gone.stdout

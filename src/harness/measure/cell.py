@@ -57,6 +57,11 @@ class QuartetPlan:
             return "baseline"
         return f"{'+'.join(self.arch) or 'none'} x {'+'.join(self.hw) or 'none'}"
 
+    @property
+    def run_name(self) -> str:
+        """What its run is called in MLflow and on the screen: `grouped x fusion b8`."""
+        return f"{self.label} b{self.config.batch_size}"
+
 
 @dataclass(frozen=True)
 class Cell:

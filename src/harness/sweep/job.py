@@ -233,7 +233,7 @@ class _Rows:
         return begin(
             self._outbox,
             sweep_id,
-            f"{plan.label} b{config.batch_size}",
+            plan.run_name,
             params(plan) | scenario_of(config).params(config),
             {
                 "git_sha": git_sha(),

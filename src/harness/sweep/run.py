@@ -217,7 +217,7 @@ def _measure_here(
     _show_resumed(sweep, progress)
 
     def ended(job: PlannedJob, reason: str | None) -> None:
-        progress.end(reason, label=job.plan.label)
+        progress.end(reason, label=job.plan.run_name)
         _deliver(sweep, console)
         report_state()
 
@@ -260,7 +260,7 @@ def _show_resumed(sweep: _StartedSweep, progress: TerminalProgress) -> None:
     to_measure = {id(job) for job in sweep.to_measure}
     for job in sweep.planned.jobs:
         if id(job) not in to_measure:
-            progress.begin(job.plan.label, quartets=1)
+            progress.begin(job.plan.run_name, quartets=1)
             progress.end(None, resumed=True)
 
 
@@ -274,7 +274,7 @@ def _deliver(sweep: _StartedSweep, console: Console) -> None:
 def _shown(design: PlannedDesign) -> str:
     """Return what the screen calls a design while it runs."""
     first, *others = design.jobs
-    return f"{len(design.jobs)} quartets side by side" if others else first.plan.label
+    return f"{len(design.jobs)} quartets side by side" if others else first.plan.run_name
 
 
 def _measure_elsewhere(

@@ -159,7 +159,7 @@ class Spread:
                 place.lane.stage("ready")
         elif word == "begin":
             jobs = place.todo.get(values[0], ())
-            label = jobs[0].plan.label if len(jobs) == 1 else f"{counted(len(jobs), 'quartet')} side by side"
+            label = jobs[0].plan.run_name if len(jobs) == 1 else f"{counted(len(jobs), 'quartet')} side by side"
             place.lane.left = place.open
             place.lane.begin(label, len(jobs))
         elif word == "ended":
@@ -168,7 +168,7 @@ class Spread:
 
     def _finished(self, place: _Place, number: int, job: PlannedJob, reason: str | None) -> None:
         place.todo[number] = [other for other in place.todo[number] if other is not job]
-        label = f"{job.plan.label} on {place.name}"
+        label = f"{job.plan.run_name} on {place.name}"
         self._progress.end(reason, seconds=time.monotonic() - place.lane.started, label=label)
         if not place.open:
             place.lane.label = ""
@@ -191,7 +191,7 @@ class Spread:
             place.tell("measure", number)
 
     def _failed(self, job: PlannedJob, reason: str | None) -> None:
-        self._progress.end(reason, seconds=0.0, label=job.plan.label)
+        self._progress.end(reason, seconds=0.0, label=job.plan.run_name)
         self._after()
 
     def _lose(self, place: _Place, reason: str) -> None:

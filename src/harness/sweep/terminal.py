@@ -82,7 +82,8 @@ class Lane:
         if self._standing is None:
             return ""
         now = self._standing
-        name = f"{now.quartet}: " if now.quartet not in ("", self.label) else ""
+        is_named = now.quartet == self.label or self.label.startswith(f"{now.quartet} b")
+        name = f"{now.quartet}: " if now.quartet and not is_named else ""
         interval = f" ± {100 * now.half_width:.1f}% {now.verdict or ''}".rstrip() if now.half_width < WIDEST else ""
         return f"{name}block {now.blocks}, {now.kind} {now.value:.3f}{interval}"
 

@@ -77,7 +77,7 @@ def test_each_device_shows_what_it_prepares_and_what_it_measures(swept_over):
         own = [line for line in lines if f"GPU {number}, " in line]
         assert any("prepare 2 quartets: assemble baseline" in line for line in own), lines
         assert any("prepare 2 quartets: ready" in line for line in own), lines
-        assert any("2 quartets side by side: measure" in line for line in own), lines
+        assert any("2 quartets side by side: " in line and "block " in line for line in own), lines
         ended = [line for line in lines if f"on GPU {number}: done" in line]
         assert len(ended) == 2
     first = next(number for number, line in enumerate(lines) if "prepare" in line)

@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas
 
@@ -57,19 +58,29 @@ def main() -> None:
             texts = {column: "category" for column in ("cell", "boundary", "run_id") if column in merged}
             write(merged.astype(texts), arguments.out / name)
     temporary = arguments.out / ".interaction.json"
-    temporary.write_text(json.dumps({"runs": details}, separators=(",", ":")))
+    temporary.write_text(json.dumps({"runs": rounded(details)}, separators=(",", ":")))
     os.replace(temporary, arguments.out / "interaction.json")
     print(f"{len(frame)} quartets, {sum(map(len, tables['samples.parquet']))} samples -> {arguments.out}")
 
 
 def write(frame: pandas.DataFrame, path: Path) -> None:
-    """Write a table as CSV or Parquet under a temporary name, then rename it."""
+    """Write a table as CSV (numbers rounded) or Parquet (every bit) under a temporary name, then rename it."""
     temporary = path.with_name(f".{path.name}")
     if path.suffix == ".csv":
-        frame.to_csv(temporary, index=False)
+        numbers = frame.select_dtypes("float").columns
+        frame.assign(**{name: frame[name].map(rounded) for name in numbers}).to_csv(temporary, index=False)
     else:
-        frame.to_parquet(temporary, compression="zstd", index=False)
+        frame.to_parquet(temporary, compression="zstd", compression_level=22, index=False)
     os.replace(temporary, path)
+
+
+def rounded(found: Any) -> Any:
+    """Return a number to seven digits, more than any clock has; a whole number as it is; what holds numbers alike."""
+    if isinstance(found, dict):
+        return {name: rounded(value) for name, value in found.items()}
+    if isinstance(found, list):
+        return [rounded(value) for value in found]
+    return float(f"{found:.7g}") if isinstance(found, float) and not found.is_integer() else found
 
 
 if __name__ == "__main__":

@@ -83,9 +83,22 @@ def svg_text(figure: Figure, background: str = "white") -> str:
 
     out = io.StringIO()
     nobody = {"Date": None, "Creator": None, "Format": None, "Type": None}
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "harness"}):
+    fonts = {"font.sans-serif": ["DejaVu Sans", "sans-serif"]}  # the whole list would stand beside every word
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "harness", **fonts}):
         figure.savefig(out, format="svg", facecolor=background, metadata=nobody)
-    return out.getvalue()
+    return compact_svg(out.getvalue())
+
+
+def compact_svg(text: str) -> str:
+    """Return an SVG file's text without indents, its lengths to 0.01 points: what is seen is the same."""
+
+    def shorter(found: re.Match[str]) -> str:
+        return f"{float(found[0]):.2f}".rstrip("0").rstrip(".")
+
+    def places(found: re.Match[str]) -> str:
+        return re.sub(r"-?\d+\.\d{3,}", shorter, found[0])
+
+    return re.sub(r' (?:d|x|y|width|height)="[^"]*"', places, re.sub(r"\n +", "\n", text))
 
 
 @contextmanager

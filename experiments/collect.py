@@ -51,6 +51,9 @@ def main() -> None:
         details[row.run_id] = json.loads(Path(client.download_artifacts(row.run_id, "interaction.json")).read_text())
         for name in ("environment.json", "config.yaml"):
             shutil.copy(client.download_artifacts(row.run_id, name), arguments.out / name)
+    for parent in frame["sweep"].unique() if "sweep" in frame else ():  # what it committed itself to beforehand
+        if any(found.path == "plan.json" for found in client.list_artifacts(parent)):
+            shutil.copy(client.download_artifacts(parent, "plan.json"), arguments.out / "plan.json")
     write(frame.drop(columns=["start_time"]), arguments.out / "results.csv")
     for name, parts in tables.items():
         if parts:

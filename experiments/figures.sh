@@ -28,6 +28,8 @@ draw densenet121_h100 first_pieces/roofline roofline first_pieces
 
 draw digits_densenet121 factors study digits_densenet121 digits_headline
 draw vit_b_16_h100 factors study vit_b_16 vit_b_16_densenet
+draw coursework_h200 factors study coursework_b32
+draw coursework_h200 roofline roofline coursework_b32
 draw densenet121_tensorrt factors study tensorrt_eager tensorrt_engine
 draw densenet121_tensorrt roofline roofline tensorrt_eager tensorrt_engine
 draw serving_h100 latency_rate_pruned serving serving_pruned

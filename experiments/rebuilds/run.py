@@ -2,10 +2,9 @@
 
     python experiments/rebuilds/run.py --out FOLDER [--builds 8] [--processes 3] [--rounds 12] [tensorrt inductor]
 
-Each build tunes on its own (a timing cache, a compile cache of its own), several at once as a sweep builds ahead (`--jobs 1`:
-each alone on the machine). All are brought up together, a process each,
-and visited in random order; then all processes are replaced and it begins again. Of ln(time), a round's own mean is
-taken away, and what is left is split by a nested analysis of variance: build, process of a build, visit of a process.
+Each build tunes on its own (a timing cache, a compile cache of its own), several at once as a sweep builds ahead
+(`--jobs 1`: each alone on the machine). All are brought up together, a process each, and visited in random order; then
+all processes are replaced and it begins again. Of ln(time), a round's own mean is taken away, and what is left is split by a nested analysis of variance: build, process of a build, visit of a process.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@
 
 Each build tunes on its own (a timing cache, a compile cache of its own), several at once as a sweep builds ahead
 (`--jobs 1`: each alone on the machine). All are brought up together, a process each, and visited in random order; then
-all processes are replaced and it begins again. Of ln(time), a round's own mean is taken away, and what is left is split by a nested analysis of variance: build, process of a build, visit of a process.
+all processes are replaced and it begins again. Of ln(time), a round's own mean is taken away, and what is left is split
+by a nested analysis of variance: build, process of a build, visit of a process.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Report on a sweep or a committed study: table, factorial analysis, best combination, page; or compare two of them.
 
-A study is a sweep's name or run id (default: the newest), or a folder that holds results.csv.
+A study is a sweep's name or run id (default: the newest), or a folder that holds results.csv, or several such folders.
 """
 
 from __future__ import annotations

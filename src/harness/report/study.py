@@ -58,7 +58,9 @@ class Study:
 
 
 def open_study(what: str | None, uri: str | None = None) -> Study:
-    """Return the study in a folder that holds results.csv, or a sweep of the store by name or run id (None: newest).
+    """Return the study in a folder, or a sweep of the store by name or run id (None: the newest).
+
+    The folder holds results.csv itself, or in each of its folders.
 
     Raises:
         UserError: there is neither.
@@ -90,11 +92,39 @@ def _check_numbers(study: Study) -> None:
 
 
 def _of_folder(folder: Path) -> Study:
+    """Return the study of a folder: its own table of quartets, or those of its folders together."""
     import pandas
 
-    path = folder / RESULTS
-    if not path.is_file():
-        raise UserError(f"{folder} is not a study: it has no {RESULTS} (experiments/collect.py writes one)")
+    places = [folder] if (folder / RESULTS).is_file() else _parts(folder)
+    if not places:
+        raise UserError(
+            f"{folder} is not a study: it has no {RESULTS} (experiments/collect.py writes one), nor has a folder in it"
+        )
+    frames = {place: _quartets(place / RESULTS) for place in places}
+    frame = pandas.concat(frames.values(), ignore_index=True)
+    for name in frame:  # metrics have a slash in their names, params and tags are text
+        if "/" in str(name):
+            frame[name] = pandas.to_numeric(frame[name], errors="coerce")
+        else:
+            frame[name] = frame[name].astype(object).where(frame[name].notna(), None)
+    place_of = {run_id: place for place, rows in frames.items() for run_id in rows["run_id"]}
+    return Study(plain(_name(folder.resolve())), frame, "", _FolderFiles(place_of))
+
+
+def _parts(folder: Path) -> list[Path]:
+    """Return the folders within a folder that hold a table of quartets; tables of other things have no `run_id`."""
+    found = []
+    for path in sorted(folder.glob(f"*/{RESULTS}")):
+        with path.open(encoding="utf-8", errors="replace") as file:
+            if "run_id" in file.readline().strip().split(","):
+                found.append(path.parent)
+    return found
+
+
+def _quartets(path: Path) -> pandas.DataFrame:
+    """Read a table of quartets as text; raise UserError for what is none."""
+    import pandas
+
     try:
         frame = pandas.read_csv(path, dtype=str)
     except (OSError, ValueError, RecursionError) as error:
@@ -102,12 +132,7 @@ def _of_folder(folder: Path) -> Study:
     missing = [name for name in _NEEDED if name not in frame]
     if missing:
         raise UserError(f"{path} is not a table of quartets: it lacks the column {missing[0]!r}")
-    for name in frame:  # metrics have a slash in their names, params and tags are text
-        if "/" in str(name):
-            frame[name] = pandas.to_numeric(frame[name], errors="coerce")
-        else:
-            frame[name] = frame[name].astype(object).where(frame[name].notna(), None)
-    return Study(plain(_name(folder.resolve())), frame, "", _FolderFiles(folder))
+    return frame
 
 
 def _name(place: Path) -> str:
@@ -120,19 +145,19 @@ def _name(place: Path) -> str:
 
 @dataclass(frozen=True)
 class _FolderFiles:
-    folder: Path
+    place_of: Mapping[str, Path]  # run id -> the folder that its files are in
 
     def samples(self, run_id: str) -> pandas.DataFrame | None:
-        return _rows(self.folder / "samples.parquet", run_id)
+        return _rows(self.place_of[run_id] / "samples.parquet", run_id)
 
     def visits(self, run_id: str) -> pandas.DataFrame | None:
-        return _rows(self.folder / "visits.parquet", run_id)
+        return _rows(self.place_of[run_id] / "visits.parquet", run_id)
 
     def telemetry(self, run_id: str) -> pandas.DataFrame | None:
-        return _rows(self.folder / "telemetry.parquet", run_id)
+        return _rows(self.place_of[run_id] / "telemetry.parquet", run_id)
 
     def json(self, run_id: str, name: str) -> Mapping[str, Any]:
-        path = self.folder / name
+        path = self.place_of[run_id] / name
         found = _json(path) if path.is_file() else {}
         # one file for all quartets, or one for each
         return _mapping(_mapping(found["runs"], path).get(run_id, {}), path) if "runs" in found else found

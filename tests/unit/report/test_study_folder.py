@@ -10,19 +10,20 @@ import pandas
 import pytest
 
 from harness.report.command import main
-from harness.report.study import _FolderFiles, _name
+from harness.report.study import _FolderFiles, _name, open_study
 
 
 def test_each_quartet_finds_its_own_part_of_a_file_for_all(tmp_path):
     (tmp_path / "interaction.json").write_text(json.dumps({"runs": {"a": {"why": 1}, "b": {"why": 2}}}))
-    files = _FolderFiles(tmp_path)
+    files = _FolderFiles(dict.fromkeys("abc", tmp_path))
     assert [files.json(run, "interaction.json") for run in ("a", "b", "c")] == [{"why": 1}, {"why": 2}, {}]
 
 
 def test_a_file_that_names_no_quartet_is_that_of_all(tmp_path):
     (tmp_path / "environment.json").write_text('{"python": "3.12"}')
-    assert _FolderFiles(tmp_path).json("a", "environment.json") == {"python": "3.12"}
-    assert _FolderFiles(tmp_path).json("a", "config.json") == {}
+    files = _FolderFiles({"a": tmp_path})
+    assert files.json("a", "environment.json") == {"python": "3.12"}
+    assert files.json("a", "config.json") == {}
 
 
 @pytest.mark.parametrize(
@@ -37,21 +38,45 @@ def test_a_study_is_called_by_its_place_below_experiments(place, name):
     assert _name(Path(place)) == name
 
 
+def write_row(folder, **change):
+    """Write a study of one quartet into a folder."""
+    folder.mkdir(parents=True)
+    row = {
+        "run_id": "a", "run_name": "grouped x fp16", "status": "FINISHED", "model": "net", "arch": "grouped",
+        "hw": "fp16", "batch_size": "8", "engine": "onnxruntime", "engine_version": "1", "reference": "eager",
+        "boundary": "wall", "verdict": "amplify", "interaction/factor": 1.2, "interaction/low": 1.1,
+        "interaction/high": 1.3, "gain/arch": 1.5, "gain/hw": 2.0, "gain/combined": 3.6, "gain/expected": 3.0,
+    }  # fmt: skip
+    row |= {f"{prefix}throughput/wall": 100.0 for prefix in ("", "baseline/", "arch/", "hw/")}
+    pandas.DataFrame([row | change]).to_csv(folder / "results.csv", index=False)
+
+
+def test_a_study_of_several_folders_is_read_as_a_whole_and_each_quartet_finds_the_files_of_its_own(tmp_path):
+    parts = {"b16": "first", "b32": "second"}
+    for name, run_id in parts.items():
+        write_row(tmp_path / name, run_id=run_id, batch_size=name[1:])
+        (tmp_path / name / "interaction.json").write_text(json.dumps({"runs": {run_id: {"part": name}}}))
+    write_row(tmp_path / "builds")
+    pandas.DataFrame({"cell": ["fp16"], "build_s": [1.5]}).to_csv(tmp_path / "builds" / "results.csv", index=False)
+    study = open_study(str(tmp_path))
+    assert dict(zip(study.frame["run_id"], study.frame["batch_size"], strict=True)) == {"first": "16", "second": "32"}
+    for name, run_id in parts.items():
+        assert study.files.json(run_id, "interaction.json") == {"part": name}
+
+
+def test_a_folder_without_quartets_in_it_or_in_its_folders_is_no_study(tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    assert main([str(tmp_path)]) == 2
+    assert "is not a study: it has no results.csv" in capsys.readouterr().err
+
+
 @pytest.fixture
 def hostile(tmp_path):
     """Return a function: hostile({"arch": "[red]x"}) -> what the report says of a folder with such a row."""
 
     def report(change=None, files=None):
         folder = tmp_path / "study"
-        folder.mkdir()
-        row = {
-            "run_id": "a", "run_name": "grouped x fp16", "status": "FINISHED", "model": "net", "arch": "grouped",
-            "hw": "fp16", "batch_size": "8", "engine": "onnxruntime", "engine_version": "1", "reference": "eager",
-            "boundary": "wall", "verdict": "amplify", "interaction/factor": 1.2, "interaction/low": 1.1,
-            "interaction/high": 1.3, "gain/arch": 1.5, "gain/hw": 2.0, "gain/combined": 3.6, "gain/expected": 3.0,
-        }  # fmt: skip
-        row |= {f"{prefix}throughput/wall": 100.0 for prefix in ("", "baseline/", "arch/", "hw/")}
-        pandas.DataFrame([row | (change or {})]).to_csv(folder / "results.csv", index=False)
+        write_row(folder, **(change or {}))
         for name, content in (files or {}).items():
             (folder / name).write_bytes(content)
         return main([str(folder), "--html", str(tmp_path / "page.html")])

@@ -83,8 +83,8 @@ def svg_text(figure: Figure, background: str = "white") -> str:
 
     out = io.StringIO()
     nobody = {"Date": None, "Creator": None, "Format": None, "Type": None}
-    fonts = {"font.sans-serif": ["DejaVu Sans", "sans-serif"]}  # the whole list would stand beside every word
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "harness", **fonts}):
+    fonts = ["DejaVu Sans", "sans-serif"]  # the whole list would stand beside every word
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "harness", "font.sans-serif": fonts}):
         figure.savefig(out, format="svg", facecolor=background, metadata=nobody)
     return compact_svg(out.getvalue())
 

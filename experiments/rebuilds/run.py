@@ -1,11 +1,15 @@
 """Is it the build, or the process? One accelerated cell built several times, all builds measured side by side.
 
-    python experiments/rebuilds/run.py --out FOLDER [--builds 8] [--processes 3] [--rounds 12] [tensorrt inductor]
+    python experiments/rebuilds/run.py --out FOLDER [--builds 12] [--processes 2] [--rounds 10] [tensorrt inductor]
 
 Each build tunes on its own (a timing cache, a compile cache of its own), several at once as a sweep builds ahead
 (`--jobs 1`: each alone on the machine). All are brought up together, a process each, and visited in random order; then
 all processes are replaced and it begins again. Of ln(time), a round's own mean is taken away, and what is left is split
 by a nested analysis of variance: build, process of a build, visit of a process.
+
+The same visits are an A/A control with separate builds: the builds are dealt out to the four cells of a quartet at
+random, one each and several each, and `harness.stats.estimate` is asked for its verdict, which can only be false or
+`independent` (or that it can't tell).
 """
 
 from __future__ import annotations
@@ -29,7 +33,7 @@ RAMP, SLICE_S = 3, 0.25
 
 
 def main() -> None:
-    """Build, visit, split, and write samples.csv, builds.csv and variances.csv, of all engines in one file each."""
+    """Build, visit, split, and write samples, builds, variances and quartets as CSV, all engines in one file each."""
     import pandas
 
     from harness.system.machine import environment
@@ -40,10 +44,10 @@ def main() -> None:
     parser.add_argument("--hw", default="[fp16,fusion]", help="what the cell is accelerated by")
     parser.add_argument("--model", default="densenet121")
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--builds", type=int, default=8)
+    parser.add_argument("--builds", type=int, default=12)
     parser.add_argument("--jobs", type=int, default=4, help="builds at once, as many as a sweep has on 16 cores")
-    parser.add_argument("--processes", type=int, default=3, help="of each build, one after the other")
-    parser.add_argument("--rounds", type=int, default=12, help="visits of each process")
+    parser.add_argument("--processes", type=int, default=2, help="of each build, one after the other")
+    parser.add_argument("--rounds", type=int, default=10, help="visits of each process")
     parser.add_argument("--device", default="cuda", help="cpu: to try the script out")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -51,6 +55,7 @@ def main() -> None:
     samples: list[dict[str, Any]] = []
     builds: list[dict[str, Any]] = []
     variances: list[dict[str, Any]] = []
+    controls: list[dict[str, Any]] = []
     for engine in options.engines:
         cells = built(engine, options)
         builds += [cell_row(engine, cell) for cell in cells]
@@ -58,9 +63,13 @@ def main() -> None:
         samples += own
         logs = np.log([row["milliseconds"] for row in own]).reshape(options.processes, options.rounds, options.builds)
         variances += [{"engine": engine, "level": name, **found} for name, found in split(logs).items()]
-        for name, table in (("samples", samples), ("builds", builds), ("variances", variances)):
+        controls += [{"engine": engine} | row for row in quartets(logs)]
+        tables = {"samples": samples, "builds": builds, "variances": variances, "quartets": controls}
+        for name, table in tables.items():
             pandas.DataFrame(table).to_csv(options.out / f"{name}.csv", index=False, float_format="%.6g")
-    print(pandas.DataFrame(builds).to_string(), pandas.DataFrame(variances).to_string(), sep="\n", flush=True)
+    dealt = pandas.DataFrame(controls).groupby(["engine", "builds", "verdict"])["half_width"].agg(["count", "median"])
+    for found in (pandas.DataFrame(builds), pandas.DataFrame(variances), dealt):
+        print(found.to_string(), flush=True)
 
 
 def built(engine: str, options: argparse.Namespace) -> list[Any]:
@@ -160,6 +169,30 @@ def split(logs: np.ndarray) -> dict[str, dict[str, float]]:
         "process": {"sd": math.sqrt(max(0.0, process - visit) / rounds), "f_test": process / visit},
         "visit": {"sd": math.sqrt(visit)},
     }  # fmt: skip
+
+
+def quartets(logs: np.ndarray, deals: int = 40) -> list[dict[str, Any]]:
+    """Return the factors of quartets whose cells are builds of the same thing, of ln(time) [processes, rounds, builds].
+
+    One build a cell, and as many as there are for four cells; a restart is a process.
+    """
+    from harness.stats import estimate
+
+    processes, rounds, builds = logs.shape
+    order = np.random.default_rng(0)
+    rows = []
+    for each in dict.fromkeys((1, builds // 4)):
+        for deal in range(deals if each else 0):
+            cells = order.permutation(builds)[: 4 * each].reshape(each, 4)
+            times = np.concatenate([logs[:, :, four].reshape(-1, 4) for four in cells])
+            build = np.repeat(np.arange(each), processes * rounds)
+            restart = np.repeat(np.arange(each * processes), rounds)
+            found = estimate(np.exp(-times), restart, builds=build)
+            rows.append({
+                "builds": each, "deal": deal, "factor": found.factor, "low": found.low, "high": found.high,
+                "half_width": found.half_width, "verdict": str(found.verdict), "reason": found.reason,
+            })  # fmt: skip
+    return rows
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ PROFILE_RANGES: Ranges = dict.fromkeys(("min_batch_size", "opt_batch_size", "max
 class ScenarioConfig:
     """How requests arrive. All but `fixed` come from MLPerf LoadGen."""
 
-    name: str = "fixed"  # fixed | single_stream | offline | server
+    name: str = "fixed"  # by which the group scenario chooses it
     rate_per_s: float | None = None  # server: requests a second; None: search for the highest that meets the bound
     slo_ms: float = 50.0  # server: the bound that `percentile` of the latencies must be within
     percentile: float = 99.0  # server: which percentile of the latencies must be within slo_ms

@@ -23,9 +23,10 @@ from typing import Any
 OURS = __name__.partition(".")[0]
 _package = Path(__file__).resolve().parents[1]  # where our own sources are read
 _PROFILERS = "engines.profiling"
-# parts of rooms that keys name by themselves, so that nothing leads into them from the rest of their room
+# parts of rooms that keys name by themselves, so that nothing leads into them from the rest of their room; what tables
+# say of a metric is in no key
 _SEPARATE = (
-    "engines.export", _PROFILERS, "networks.data", "results.why", "sweep.plan", "sweep.scenarios",
+    "engines.export", _PROFILERS, "networks.data", "results.metrics", "results.why", "sweep.plan", "sweep.scenarios",
     "techniques.arch", "techniques.hw",
 )  # fmt: skip
 _pinned: dict[str, tuple[Any, _Source]] = {}

@@ -23,7 +23,7 @@ from harness.sweep.scenarios.scenario import Scenario
 from harness.system.errors import UserError
 
 REGISTRY = "config/packages.py"
-NAMES = {"fixed", "single_stream", "offline", "server"}
+NAMES = frozenset(packages.ours(packages.SCENARIOS))
 
 
 def comparisons(text: str) -> Iterator[int]:
@@ -133,7 +133,7 @@ def test_an_edit_of_a_scenario_from_outside_is_another_quartet(with_roll, planne
 def test_an_unknown_name_is_refused_with_those_there_are(configured):
     config = configured()
     config.scenario.name = "burst"
-    with pytest.raises(UserError, match="scenario=burst: choose one of fixed, single_stream, offline, server"):
+    with pytest.raises(UserError, match=f"scenario=burst: choose one of {', '.join(names())}"):
         scenario_of(config)
 
 

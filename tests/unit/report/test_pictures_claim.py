@@ -49,6 +49,14 @@ def drawn(frame):
     return lambda *rows: pictures(find(Study("study", frame(*rows), "", NoFiles()), Limits()))
 
 
+def test_a_long_name_of_a_factor_is_folded_and_not_cut(row, drawn):
+    names = ("pruned+early_exit", "grouped")
+    shown = drawn(*(row(arch, "fp16+fusion", engine="inductor", reference="eager", batch=256) for arch in names))
+    labels = [label.get_text() for label in shown["factors"].figure.axes[0].get_yticklabels()]
+    assert labels == [f"{arch} x\ninductor + fp16 + fusion b256" for arch in names]
+    assert drawn(row())["factors"].figure.axes[0].get_yticklabels()[0].get_text() == "grouped x fusion b4"
+
+
 def places(picture):
     """Return the places of a heatmap in its order: colour, hatch, width of the frame."""
     (axes,) = picture.figure.axes

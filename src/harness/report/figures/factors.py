@@ -110,6 +110,8 @@ def _words(members: list[QuartetRow]) -> str:
 
 
 MOST_FACTORS = 40  # quartets
+MOST_FOLDED = 20  # quartets whose names may take two lines each
+_LONG = 32  # characters of a name
 _LOOKS = {"amplify": (SERIES[3], MARKERS[3]), "conflict": (COLOURS["arch"], MARKERS[1]),
           "independent": (COLOURS["combined"], MARKERS[0]), "inconclusive": (FAINT, MARKERS[2])}  # fmt: skip
 
@@ -124,7 +126,8 @@ def draw_forest(quartets: Sequence[QuartetRow], correction: str) -> Picture | No
     ]
     shown = [quartet for quartet in found if quartet in farthest]
     margin = float(shown[0].row.get("protocol.margin") or 0.05)
-    with canvas(0.9 + 0.24 * len(shown)) as (figure, axes):
+    folded = len(shown) <= MOST_FOLDED and any(len(quartet.name) > _LONG for quartet in shown)
+    with canvas(0.9 + (0.36 if folded else 0.24) * len(shown)) as (figure, axes):
         axes.axvspan(1 - margin, 1 + margin, color=FAINT, alpha=0.25, linewidth=0, label="counts as a product")
         axes.axvline(1, color=INK, linewidth=0.8)
         seen: set[str] = set()
@@ -142,7 +145,7 @@ def draw_forest(quartets: Sequence[QuartetRow], correction: str) -> Picture | No
                 axes.plot(RANGE[0], row, "<", color=colour)
             if quartet.factor.high > RANGE[1]:
                 axes.plot(RANGE[1], row, ">", color=colour)
-        axes.set_yticks(range(len(shown)), [shortened(quartet.name, 40) for quartet in shown])
+        axes.set_yticks(range(len(shown)), [_name(quartet, folded) for quartet in shown])
         axes.set_ylim(len(shown) - 0.4, -0.6)
         axes.tick_params(axis="y", length=0, labelsize=8)
         axes.set_xlabel("interaction factor (log)")
@@ -159,6 +162,14 @@ def draw_forest(quartets: Sequence[QuartetRow], correction: str) -> Picture | No
         "factors", "Factors with their intervals", f"Interaction factors. {listed}.",
         f"A verdict is about the whole interval, adjusted for all quartets ({correction}).{arrow}{cut}", figure,
     )  # fmt: skip
+
+
+def _name(quartet: QuartetRow, folded: bool) -> str:
+    """Return a quartet's name, in two lines where the names of its figure are folded."""
+    arch, sign, hw = quartet.name.partition(" x ")
+    if not (folded and sign):
+        return shortened(quartet.name, 40)
+    return f"{shortened(arch, 34)} x\n{shortened(hw, 36)}"
 
 
 MOST_GAINS = 20  # quartets

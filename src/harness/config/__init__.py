@@ -35,6 +35,7 @@ from harness.config.groups import (
     TrackingConfig,
     TrainConfig,
     from_omegaconf,
+    schema,
 )
 from harness.config.ranges import Range, at_least, check_ranges, one_of
 
@@ -72,4 +73,5 @@ __all__ = [
     "engine_ranges",
     "from_omegaconf",
     "one_of",
+    "schema",
 ]

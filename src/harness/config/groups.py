@@ -298,7 +298,7 @@ def from_omegaconf(cfg: Any) -> HarnessConfig:
     """
     from omegaconf import OmegaConf
 
-    merged = OmegaConf.merge(_schema(), cfg)
+    merged = OmegaConf.merge(schema(), cfg)
     config: HarnessConfig = OmegaConf.to_object(merged)  # type: ignore[assignment]
     config.tracking.root = absolute(config.tracking.root)
     config.cache.dir = absolute(config.cache.dir)
@@ -307,8 +307,8 @@ def from_omegaconf(cfg: Any) -> HarnessConfig:
 
 
 @cache
-def _schema() -> Any:
-    """Return the schema of all options, which `merge` copies: making it takes as long as composing a job."""
+def schema() -> Any:
+    """Return the schema of all options, which others copy: making it takes as long as composing a job."""
     from omegaconf import OmegaConf
 
     return OmegaConf.structured(HarnessConfig)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from harness.config import HarnessConfig, from_omegaconf, packages
+from harness.config import HarnessConfig, from_omegaconf, packages, schema
 from harness.sweep.choices import config_dir, group_choices, groups
 from harness.system.errors import UserError
 from harness.system.words import suggestion
@@ -48,8 +48,7 @@ def register_schema(overrides: Sequence[str] = ()) -> None:
     from harness.networks.registry import register_choices
     from harness.sweep import scenarios
 
-    if "schema.yaml" not in ConfigStore.instance().repo:  # it takes as long as a tenth of a composition
-        ConfigStore.instance().store("schema", HarnessConfig)
+    ConfigStore.instance().store("schema", schema())
     for group, family in (("arch", packages.ARCH), ("hw", packages.HW)):
         for name in packages.added(family):  # ours have files in conf/
             ConfigStore.instance().store(name=name, node={name: {"enabled": True}}, group=group, package=group)
@@ -397,7 +396,7 @@ def _known_options() -> list[str]:
             if isinstance(value, dict):
                 walk(value, f"{prefix}{name}.")
 
-    schema = OmegaConf.to_container(OmegaConf.structured(HarnessConfig))
-    assert isinstance(schema, dict)
-    walk(schema, "")
+    options = OmegaConf.to_container(schema())
+    assert isinstance(options, dict)
+    walk(options, "")
     return [*out, "batch", "experiment"]

@@ -9,7 +9,7 @@ import pytest
 
 from harness.config import EngineOption, packages
 from harness.config.declared import engine_config_type, engine_options
-from harness.config.groups import _schema
+from harness.config.groups import schema
 from harness.engines import get
 from harness.engines.profiling import take_profile
 from harness.measure.progress import Silent
@@ -28,7 +28,7 @@ NET = ("model=harness_example.nets:example_net", "model.image_size=32", "model.n
 
 
 def forget() -> None:
-    for found in (packages.registered, engine_options, engine_config_type, _schema):
+    for found in (packages.registered, engine_options, engine_config_type, schema):
         found.cache_clear()
 
 

@@ -68,6 +68,7 @@ def compose_sweep(overrides: Sequence[str]) -> ComposedSweep:
 
     _refuse_unknown_additions(overrides)
     with composing(overrides):
+        _refuse_repeated(list(overrides))
         try:
             first = _first_job(list(overrides))
             preset = _preset(list(overrides), first)
@@ -180,6 +181,31 @@ def _choices(parsed: Any) -> list[str]:
     if not parsed.is_discrete_sweep():
         raise UserError(f"{parsed.input_line}: a grid needs its values one by one, as in {key}=2,4,8.")
     return [f"{key}={value}" for value in parsed.sweep_string_iterator()]
+
+
+_STACKS = ("arch", "hw")
+
+
+def _refuse_repeated(overrides: list[str]) -> None:
+    """Refuse a value that stands twice in a grid, and in a stack a technique that does, or a stack."""
+    for override in _parsed(overrides):
+        choices = _choices(override)
+        if twice := _repeated(choices):
+            raise UserError(f"{override.input_line}: {twice.partition('=')[2]} stands there twice; name it once.")
+        if override.get_key_element() not in _STACKS:
+            continue
+        for stack in (parsed.value() for parsed in _parsed(choices)):
+            if not isinstance(stack, list):
+                continue
+            if any(isinstance(name, list) for name in stack):
+                raise UserError(f"{override.input_line}: a stack is one list of techniques, as in 'hw=[fp16,fusion]'.")
+            if twice := _repeated([str(name) for name in stack]):
+                raise UserError(f"{override.input_line}: {twice} stands twice in one stack; name it once.")
+
+
+def _repeated(values: Sequence[str]) -> str:
+    """Return the first value that is there twice; "" if there is none."""
+    return next((value for number, value in enumerate(values) if value in values[:number]), "")
 
 
 def _first_choice(parsed: Any) -> str:

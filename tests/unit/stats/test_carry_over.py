@@ -49,3 +49,25 @@ def test_too_little_tells_nothing():
     assert carry_over(np.ones((1, 4)), [["", "a", "b", "c"]]) is None
     assert carry_over(np.ones((5, 1)), [[""]] * 5) is None
     assert carry_over(np.ones((5, 4)), [["", "a", "b", "c"]] * 5) is None
+
+
+def test_its_share_is_that_of_the_variance_between_predecessors_whatever_the_blocks_have_in_common():
+    values = np.array([0.01, 0.03, 0.02, 0.05, 0.04, 0.06])
+    names = ["a", "b"] * 3
+    drift = np.array([0.0, 5.0, -3.0, 2.0, 7.0, 1.0])[:, None]  # the same in both cells of a block
+    found = carry_over(np.exp(np.stack([values, -values], axis=1) + drift), [[name, name] for name in names])
+    groups = [values[::2], values[1::2]]
+    between = sum(3 * (group.mean() - values.mean()) ** 2 for group in groups)
+    assert found.share == pytest.approx(between / ((values - values.mean()) ** 2).sum())
+    assert found.f == pytest.approx(stats.f_oneway(*groups).statistic)
+
+
+def test_one_free_difference_within_the_predecessors_is_enough_and_none_is_not():
+    of_two = [["a", "x"], ["a", "x"], ["b", "x"]]  # first cell: 1 between, 1 within; second: 0 and 2
+    assert carry_over([[1.0, 2.0], [1.1, 2.0], [1.3, 2.0]], of_two) is not None
+    alone = [["a", "x"], ["b", "y"], ["c", "z"]]
+    assert carry_over([[1.0, 2.0], [1.1, 2.0], [1.3, 2.0]], alone) is None
+    the_same = [["a", "x"]] * 3
+    assert carry_over([[1.0, 2.0], [1.1, 2.0], [1.3, 2.0]], the_same) is None
+    assert carry_over([1.0, 2.0, 3.0], [["a"], ["b"], ["c"]]) is None
+    assert carry_over(np.array([[1, 2], [2, 2], [3, 2]]), of_two).f > 0  # whole numbers are numbers

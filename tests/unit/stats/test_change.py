@@ -52,3 +52,35 @@ def test_false_alarms_of_a_family_stay_rare():
 @pytest.mark.parametrize("ratio", [0.5, 2.0])
 def test_the_value_is_after_over_before(ratio):
     assert change(series(100, sd=0), series(100 * ratio, sd=0), 0.95).value == pytest.approx(ratio)
+
+
+def test_five_blocks_are_enough_and_a_family_of_one_is_the_usual():
+    assert change(series(100, blocks=5), series(100, blocks=5, seed=1), 0.95) is not None
+    assert change(series(100), series(90), 0.95) == change(series(100), series(90), 0.95, 1)
+
+
+def labelled(means, kind):
+    """Return ten blocks for each of these means, which are restarts of one build or builds."""
+    labels, none = np.repeat(np.arange(len(means)), 10), np.zeros(10 * len(means), dtype=np.intp)
+    values = np.repeat(means, 10) * np.exp(0.001 * np.random.default_rng(3).normal(size=labels.size))
+    return BlockSeries(values, labels, labels if kind == "builds" else none)
+
+
+@pytest.mark.parametrize("kind", ["restarts", "builds"])
+def test_what_differs_between_restarts_or_builds_is_in_the_interval(kind):
+    moody, steady = labelled([100, 110, 95, 104], kind), series(100, blocks=40)
+    as_one = BlockSeries(moody.values, np.zeros(40, dtype=np.intp), np.zeros(40, dtype=np.intp))
+    wide, narrow = (change(steady, run, 0.95) for run in (moody, as_one))
+    assert np.log(wide.high / wide.low) != pytest.approx(np.log(narrow.high / narrow.low), rel=0.05)
+
+
+def test_builds_of_one_measurement_are_no_builds_of_another():
+    def built(seed):
+        builds = np.repeat([0, 1], 5)
+        return BlockSeries(series(100, blocks=10, seed=seed).values, builds, builds)
+
+    found = joined([built(0), built(1)])
+    assert found.builds.tolist() == np.repeat([0, 1, 2, 3], 5).tolist()
+    assert found.restarts.tolist() == np.repeat([0, 1, 2, 3], 5).tolist()
+    again = joined([series(100, blocks=5), built(2), series(100, blocks=5)])  # one build beside two
+    assert again.builds.tolist() == np.repeat([0, 1, 2, 3], 5).tolist()

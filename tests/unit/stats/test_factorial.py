@@ -208,3 +208,50 @@ def test_a_design_that_was_measured_twice_is_known_better():
 
 def test_subsets_are_each_there_once():
     assert len(subsets(frozenset("abc"))) == len(set(subsets(frozenset("abc")))) == 8
+
+
+def test_a_contrast_is_as_wide_as_its_weights_on_each_quartet_say():
+    """Against weights found by moving each measured number: in quartets that share cells and are unevenly known."""
+    quartets = [
+        quartet(a, h, seed=number, half_width=0.01 * (1 + number))
+        for number, (a, h) in enumerate(product(("a", "b", "ab"), ("x",)))
+    ]
+
+    def logs_of(effects_of):
+        (design,) = complete_designs(effects_of)
+        return {effect.techniques: math.log(effect.ratio.value) for effect in design.effects}
+
+    (design,) = complete_designs(quartets)
+    before = logs_of(quartets)
+    for effect in design.effects:
+        squares = 0.0
+        for number, measured in enumerate(quartets):
+            weights = []
+            for row in range(4):
+                moved = list(measured.log_throughput)
+                moved[row] += 1e-3
+                others = [*quartets]
+                others[number] = MeasuredQuartet(measured.cells, tuple(moved), measured.half_width)
+                weights.append((logs_of(others)[effect.techniques] - before[effect.techniques]) / 1e-3)
+            squares += (max(map(abs, weights)) * measured.half_width) ** 2
+        assert math.log(effect.ratio.high / effect.ratio.value) == pytest.approx(math.sqrt(squares), rel=1e-6)
+
+
+def test_terms_are_ordered_by_size_and_name_and_end_at_the_order():
+    terms = [tuple(sorted(term)) for term in LogLinear(FULL, 0.95, order=2).terms]
+    assert terms == sorted(terms, key=lambda term: (len(term), term)) and max(map(len, terms)) == 2
+
+
+def test_small_effects_are_explained_as_large_ones_are():
+    cells = (NONE, frozenset("a"), frozenset("x"), frozenset("ax"))
+    small = MeasuredQuartet(cells, (0.0, 0.01, 0.02, 0.03), 0.01)
+    other = MeasuredQuartet(cells, (0.0, 0.02, 0.01, 0.03), 0.01)
+    assert 0.5 < LogLinear([small, other], 0.95).explained < 0.95
+    (design,) = complete_designs([small])
+    assert sum(effect.share for effect in design.effects) == pytest.approx(1)
+
+
+def test_quartets_that_are_known_exactly_count_alike():
+    exact = grid(("a", "a"), ("x",), half_width=0.0)
+    (design,) = complete_designs(exact)
+    assert all(math.isfinite(effect.ratio.value) and effect.ratio.low == effect.ratio.high for effect in design.effects)

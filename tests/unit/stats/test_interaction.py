@@ -247,6 +247,9 @@ def test_of_one_build_what_another_could_overturn_is_not_decided(low, high, said
     withheld = of_one_build(decided, 0.02)
     assert (withheld.verdict, withheld.p_value) == ("inconclusive", 1.0)
     assert "of one build" in withheld.reason and "2.0%" in withheld.reason
+    assert withheld.reason.endswith("nearer to the margin than that: measure several builds")
+    wide = replace(decided, low=0.96, high=1.02, verdict=Verdict.INDEPENDENT, margin=0.2)
+    assert of_one_build(wide, 0.02) == wide
 
 
 def test_the_names_of_columns_count_in_any_order() -> None:

@@ -69,3 +69,25 @@ def test_a_cell_that_took_no_time_has_no_factor():
 def test_three_cells_are_no_quartet():
     with pytest.raises(ValueError, match="four cells"):
         decompose({"baseline": {"a": 1.0}}, {"baseline": 1.0}, {"baseline": 1.0})
+
+
+def test_a_part_that_only_some_cells_have_counts_as_no_time_in_the_others():
+    # a late part of 0.5 ms that the arch technique adds, and nothing else differs
+    parts = {
+        "baseline": {"a": 0.4}, "arch": {"a": 0.4, "late": 0.5}, "hw": {"a": 0.2}, "combined": {"a": 0.2, "late": 0.5},
+    }  # fmt: skip
+    found = decompose(parts, totals(parts), totals(parts))
+    assert found.parts == pytest.approx({"a": 0, "late": 0})  # not in the baseline: no gain that could multiply
+    assert found.amdahl_factor == pytest.approx(0.9 * 0.2 / (0.4 * 0.7))
+
+
+def test_parts_shorter_than_a_millisecond_multiply_as_longer_ones_do():
+    parts = cells(baseline=(0.8, 0.4), arch=(0.4, 0.4), hw=(0.8, 0.04), combined=(0.4, 0.08))
+    found = decompose(parts, totals(parts), totals(parts))
+    assert found.parts["a"] == pytest.approx(0) and found.parts["b"] < -0.05
+
+
+def test_a_cell_without_time_is_refused():
+    parts = cells(baseline=(8, 4), arch=(4, 4), hw=(8, 0.4), combined=(0, 0))
+    with pytest.raises(ValueError, match=r"^every cell needs a positive time$"):
+        decompose(parts, totals(parts), totals(parts))

@@ -13,23 +13,17 @@ from pathlib import Path
 from harness.report.choose import Limits
 from harness.report.findings import find
 from harness.report.page import page, write_page
-from harness.report.study import RESULTS, open_study
+from harness.report.study import RESULTS, is_of_quartets, open_study
 from harness.system.errors import UserError
 
 EXPERIMENTS = Path(__file__).resolve().parent
 
 
 def studies(root: Path) -> tuple[list[Path], list[Path]]:
-    """Return the folders whose results.csv has a row a quartet, and those whose table is of something else.
-
-    Every table of quartets has `run_id` (collect.py writes it), and no other table has. Only that is asked here: a
-    table of quartets that lacks anything else can't be read, which is to be told and not passed over.
-    """
+    """Return the folders whose results.csv has a row a quartet, and those whose table is of something else."""
     quartets, others = [], []
     for path in sorted(root.rglob(RESULTS)):
-        with path.open() as file:
-            columns = file.readline().rstrip("\n").split(",")
-        (quartets if "run_id" in columns else others).append(path.parent)
+        (quartets if is_of_quartets(path) else others).append(path.parent)
     return quartets, others
 
 

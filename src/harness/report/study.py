@@ -112,13 +112,18 @@ def _of_folder(folder: Path) -> Study:
 
 
 def _parts(folder: Path) -> list[Path]:
-    """Return the folders within a folder that hold a table of quartets; tables of other things have no `run_id`."""
-    found = []
-    for path in sorted(folder.glob(f"*/{RESULTS}")):
-        with path.open(encoding="utf-8", errors="replace") as file:
-            if "run_id" in file.readline().strip().split(","):
-                found.append(path.parent)
-    return found
+    """Return the folders within a folder that hold a table of quartets."""
+    return [path.parent for path in sorted(folder.glob(f"*/{RESULTS}")) if is_of_quartets(path)]
+
+
+def is_of_quartets(path: Path) -> bool:
+    """Whether a file's table has a row a quartet: it has `run_id` (collect.py writes it), and no other table has.
+
+    Only that is looked at: a table of quartets that lacks anything else can't be read, which is to be said and not
+    passed over.
+    """
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return "run_id" in file.readline().strip().split(",")
 
 
 def _quartets(path: Path) -> pandas.DataFrame:

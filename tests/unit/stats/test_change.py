@@ -67,7 +67,7 @@ def labelled(means, kind):
 
 
 @pytest.mark.parametrize("kind", ["restarts", "builds"])
-def test_what_differs_between_restarts_or_builds_is_in_the_interval(kind):
+def test_which_blocks_share_a_restart_or_a_build_decides_how_wide_the_interval_is(kind):
     moody, steady = labelled([100, 110, 95, 104], kind), series(100, blocks=40)
     as_one = BlockSeries(moody.values, np.zeros(40, dtype=np.intp), np.zeros(40, dtype=np.intp))
     wide, narrow = (change(steady, run, 0.95) for run in (moody, as_one))

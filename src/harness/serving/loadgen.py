@@ -148,6 +148,7 @@ class LoadResult:
     batch_sizes: dict[int, int]  # how many batches of how many requests
     summary: str  # LoadGen's own text
     batches: BatchRecord
+    too_short: bool = False  # it ended before `test.min_duration_s`
 
 
 def require_loadgen() -> None:
@@ -208,6 +209,7 @@ def _result(test: LoadTest, verdict: LoadGenReport, finished: Sequence[Request],
         batch_sizes=dict(sorted(Counter(run.requests for run in work.runs if run.stage == 1).items())),
         summary=verdict.summary,
         batches=BatchRecord.of(work.runs, min((request.issued_s for request in finished), default=0.0)),
+        too_short=not reported.get("result_min_duration_met", True),
     )
 
 

@@ -21,7 +21,15 @@ from harness.measure.telemetry import Telemetry
 from harness.measure.verify import Fidelity
 from harness.serving.loadgen import LoadResult
 from harness.serving.queueing import Found
-from harness.serving.requests import CellLoad, LoadScenario, Variant, bound_tests, command_timeout_s
+from harness.serving.requests import (
+    SIZES_TRIED,
+    CellLoad,
+    LoadScenario,
+    Variant,
+    bound_tests,
+    command_timeout_s,
+    resized,
+)
 from harness.serving.serving_cell import SearchResult, Served, ServingCell, point
 from harness.system.counts import counted
 from harness.system.errors import CellError
@@ -34,7 +42,7 @@ class Repeat:
     """One LoadGen test of one cell, or one search."""
 
     restart: int
-    results: tuple[LoadResult, ...]  # in the order they were measured
+    results: tuple[LoadResult, ...]  # in the order they were measured; tests that ended too soon come before the last
     throughput_per_s: float | None  # what the scenario measures; None: a search that found no rate
     found: Found | None = None  # of a search
 
@@ -50,7 +58,7 @@ class Repeat:
         """Why this repeat is not valid; "" if it is."""
         if self.found is not None:
             return self.found.reason if self.found.best is None else ""
-        return self.results[0].reason
+        return self.deciding.reason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,12 +202,14 @@ class _LoadRun:
         """Measure one repeat of one cell: a test, or a search."""
         began = time.monotonic()
         command, argument = self.scenario.request(self.chosen[role], self.loads[role], self.config, repeat)
-        answer: Any = handle.ask(command, argument, command_timeout_s(self.config, command))
+        timeout_s = command_timeout_s(self.config, command)
+        answer: Any = handle.ask(command, argument, timeout_s)
         if isinstance(answer, SearchResult):
             best = answer.found.best
             measured = Repeat(restart, answer.results, best.arrived_per_s if best else None, answer.found)
         else:
-            measured = Repeat(restart, (answer,), self.scenario.throughput_per_s(answer))
+            answers = (answer,) if self.scenario.has_rate else sized_again(handle, argument, answer, timeout_s)
+            measured = Repeat(restart, answers, self.scenario.throughput_per_s(answers[-1]))
         self.repeats.setdefault(role, []).append(measured)
         self.slowed += self.telemetry.read(role, restart, repeat, time.monotonic() - began)
         self.loads[role] = self.loads[role].after_search(measured.found)
@@ -232,6 +242,16 @@ class _LoadRun:
             restarts=self.restarts,
             note="; ".join(note for note in notes if note),
         )
+
+
+def sized_again(handle: Handle, argument: Any, first: LoadResult, timeout_s: float) -> tuple[LoadResult, ...]:
+    """Return the tests of a scenario without a rate, `first` and as many more as it takes to last `min_duration_s`."""
+    plan, test = argument
+    results = [first]
+    while results[-1].too_short and len(results) < SIZES_TRIED:
+        test = resized(test, results[-1])
+        results.append(handle.ask("load_test", (plan, test), timeout_s))
+    return tuple(results)
 
 
 def _saturated(handle: Handle, variant: Variant, load: CellLoad, config: HarnessConfig) -> dict[str, float]:

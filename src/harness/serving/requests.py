@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -27,6 +27,7 @@ BOUND_S = 2.0  # of a test of a router's bounds: all requests are there at once,
 POINTS = 24  # of one search, at most
 MARGIN = 1.1  # the lowest rate of a search still makes its requests in time
 ROOM = 1.3  # by which an offline test is made longer than the batches' times promise
+SIZES_TRIED = 3  # for a test whose size was to fill its least duration
 START_AND_END_S = 30.0  # of LoadGen, at most
 CEILING = 4.0  # times what the largest batch can do: nothing serves more
 
@@ -147,6 +148,8 @@ def timed_sizes(policy: BatchPolicy) -> tuple[int, ...]:
 class LoadScenario(Protocol):
     """What serving has to know of a scenario."""
 
+    has_rate: ClassVar[bool]  # of arrivals; where there is none a test is sized by what the server is expected to do
+
     def request(self, variant: Variant, load: CellLoad, config: HarnessConfig, repeat: int) -> tuple[str, Any]:
         """Return the command of one repeat and its argument: `load_test` or `search`."""
 
@@ -204,6 +207,11 @@ def load_test(
         sample_count=options.sample_count,
         seed=options.seed + repeat,
     )
+
+
+def resized(test: LoadTest, result: LoadResult) -> LoadTest:
+    """Return a test sized by what the server did in one that ended too soon: its batches were timed too slow."""
+    return replace(test, expected_per_s=ROOM * max(test.expected_per_s, result.completed_per_s))
 
 
 def queries_needed(percentile: float, min_queries: int | None) -> int:

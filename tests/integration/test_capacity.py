@@ -72,6 +72,19 @@ def test_a_plan_for_millions_is_printed_and_written_with_its_check(asked, tmp_pa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["plan.json", "serving.json"]
 
 
+def test_a_network_that_takes_no_images_is_planned_in_samples(asked, tmp_path):
+    tokens = tmp_path / "images.json"
+    cells = {"baseline": cell(1250, 8)}
+    tokens.write_text(json.dumps({"slo_ms": 50.0, "percentile": 99.0, "sample": "sample", "cells": cells}))
+    (tmp_path / "images.csv").write_text("arrival_s\n" + "\n".join(str(second / 50) for second in range(5000)))
+    done = asked("--trace", "images.csv", "--price-per-hour", "2", study=tokens)
+    assert done.returncode == 0, done.stderr
+    assert "trace images.csv: 5,000 samples in" in done.stdout
+    assert "samples/s a GPU" in done.stdout
+    assert "cost a million samples" in done.stdout
+    assert "images" not in done.stdout.replace("images.json", "").replace("images.csv", "")
+
+
 def test_a_day_and_a_trace_are_planned_hour_by_hour(asked, tmp_path):
     (tmp_path / "day.csv").write_text("hour,rate_per_s\n0,100\n8,90000\n20,3000\n")
     day = asked("--profile", "day.csv", "--price-per-hour", "2", "--no-simulate", "--slo-ms", "30")

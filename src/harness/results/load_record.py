@@ -17,6 +17,7 @@ from harness.results.estimand import label_in_words
 from harness.results.figures import draw_latency_rate
 from harness.results.load_analysis import geometric_mean, rate_interval, slowdown, throughputs
 from harness.results.row import RowDraft
+from harness.results.units import SAMPLE
 from harness.serving.measure import CellUnderLoad, LoadMeasurement
 from harness.serving.records import write_batches
 from harness.serving.serving_cell import point
@@ -103,7 +104,7 @@ def write_queries(measurement: LoadMeasurement, path: Path) -> None:
 def serving_json(measurement: LoadMeasurement, config: HarnessConfig) -> str:
     """Return the text of `serving.json`, which `harness.capacity` reads: rates at the bound, curves, batch times.
 
-        {"slo_ms", "percentile", "cells": {"baseline": {"at_slo_per_s", "low_per_s", "high_per_s",
+        {"slo_ms", "percentile", "sample": "image", "cells": {"baseline": {"at_slo_per_s", "low_per_s", "high_per_s",
           "points": [{"rate_per_s", "completed_per_s", "latency_ms", "valid", "reason"}],
           "service_ms": {"8": [one batch, ...]}, "policy": {"max_batch_size", "max_queue_delay_us", "static"}}}}
 
@@ -114,6 +115,7 @@ def serving_json(measurement: LoadMeasurement, config: HarnessConfig) -> str:
         "scenario": config.scenario.name,
         "slo_ms": config.scenario.slo_ms,
         "percentile": config.scenario.percentile,
+        SAMPLE: next(iter(measurement.cells.values())).variant.cell.sample,
         "cells": cells,
     }
     return json.dumps(content, indent=1, allow_nan=False)

@@ -101,7 +101,7 @@ def _write(path: Path, found: FleetAnswer) -> None:
         "device": found.curves.device,
         "slo_ms": found.slo_ms,
         "percentile": found.curves.percentile,
-        "demand": found.question.demand.text,
+        "demand": found.question.demand.described(found.curves.sample),
         "peak_per_s": found.question.demand.peak_per_s,
         "mean_per_s": found.question.demand.mean_per_s,
         "price_per_hour": found.question.price_per_hour,
@@ -121,7 +121,7 @@ def _parser() -> CommandParser:
     parser.add_argument("study", metavar="STUDY", help="a serving.json, a folder of them, or a sweep or quartet")
     demand_group = parser.add_mutually_exclusive_group(required=True)
     above_zero = number(0)
-    demand_group.add_argument("--demand", type=above_zero, metavar="IMAGES_PER_S", help="a constant rate")
+    demand_group.add_argument("--demand", type=above_zero, metavar="PER_S", help="a constant rate, images/s (samples/s of a network that takes something else)")
     demand_group.add_argument(
         "--profile", type=Path, metavar="CSV", help="a day: columns hour (0 to below 24), rate_per_s"
     )

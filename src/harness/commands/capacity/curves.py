@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import isotonic_regression
 
+from harness.results.units import SAMPLE
 from harness.serving.policy import BatchPolicy
 from harness.system.errors import UserError
 
@@ -57,6 +58,7 @@ class Curves:
     percentile: float
     cells: Mapping[str, CurveCell]
     device: str | None = None  # None: the file does not say what it was measured on
+    sample: str = "image"  # what a request brings; files from before a network could take something else say nothing
 
     @property
     def quantile(self) -> float:
@@ -149,7 +151,8 @@ def parse(text: str, name: str, device: str | None = None) -> Curves:
     percentile = top.number("percentile", above=0)
     if percentile >= 100:
         raise top.wrong(f"{percentile:g} is not a percentile: it must be below 100, such as 99", "percentile")
-    return Curves(name, top.number("slo_ms", above=0), percentile, known, device)
+    sample = str(top.mapping.get(SAMPLE) or Curves.sample)
+    return Curves(name, top.number("slo_ms", above=0), percentile, known, device, sample)
 
 
 def _cell(name: str, node: _Node) -> CurveCell:

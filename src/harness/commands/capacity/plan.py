@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.commands.capacity.curves import SustainedRate
+from harness.results.units import SAMPLE, counted_in
 from harness.system.errors import UserError, first_line
 
 if TYPE_CHECKING:
@@ -42,9 +43,14 @@ class Hour:
 class Demand:
     """The demand hour by hour. `busiest_s` are the arrivals of a trace's busiest window (empty without a trace)."""
 
-    text: str
+    text: str  # where it is from, in words
     hours: tuple[Hour, ...]
     busiest_s: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    amount: str = ""  # how much it is, in images
+
+    def described(self, sample: str = "image") -> str:
+        """Return all of it in words, for requests that bring images or something else."""
+        return self.text + counted_in({SAMPLE: sample}, self.amount)
 
     @property
     def peak_per_s(self) -> float:
@@ -69,7 +75,7 @@ class Demand:
 
 def constant(rate_per_s: float) -> Demand:
     """Return a demand that never changes."""
-    return Demand(f"{rate_per_s:,.10g} images/s", (Hour(HOUR_S, rate_per_s, rate_per_s),))
+    return Demand("", (Hour(HOUR_S, rate_per_s, rate_per_s),), amount=f"{rate_per_s:,.10g} images/s")
 
 
 def profile(path: Path) -> Demand:
@@ -144,8 +150,9 @@ def trace(path: Path, window_s: float = 60.0) -> Demand:
             f"{path}: {images[inside].sum():,.4g} images within {widths[top]:g} s are more than can be simulated "
             f"({_MOST_IMAGES:,}); is its column images right?"
         )
-    text = f"trace {path.name}: {images.sum():,.0f} images in {span_s:,.4g} s, peaks over {min(window_s, span_s):g} s"
-    return Demand(text, hours, np.repeat(times[inside] - edges[top], images[inside].astype(int)))
+    busiest_s = np.repeat(times[inside] - edges[top], images[inside].astype(int))
+    amount = f"{images.sum():,.0f} images in {span_s:,.4g} s, peaks over {min(window_s, span_s):g} s"
+    return Demand(f"trace {path.name}: ", hours, busiest_s, amount)
 
 
 def _table(path: Path, columns: tuple[str, ...]) -> pandas.DataFrame:

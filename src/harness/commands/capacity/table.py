@@ -9,6 +9,7 @@ from rich.console import Console
 from harness.commands.capacity.answer import FleetAnswer
 from harness.commands.capacity.fleet_check import AGREEMENT, OVERLOAD, SEEDS, FleetCheck
 from harness.commands.capacity.plan import Cost, FleetPlan
+from harness.results.units import SAMPLE, counted_in
 from harness.system.tables import new_table, print_fitting
 
 SPLIT_NAMES = {
@@ -23,13 +24,14 @@ def print_answer(console: Console, found: FleetAnswer) -> None:
     curves, question = found.curves, found.question
     bound = f"{curves.percentile_name} <= {found.slo_ms:g} ms"
     where = f", measured on {curves.device}" if curves.device else ""
-    console.print(f"{curves.name}{where}: {question.demand.text} within {bound}", highlight=False, soft_wrap=True)
+    console.print(f"{curves.name}{where}: {question.demand.described(curves.sample)} within {bound}", highlight=False, soft_wrap=True)
     table = new_table()
     table.add_column("")
     for plan in found.plans:
         table.add_column(plan.sustained.cell, justify="right", no_wrap=True)
+    row = {SAMPLE: curves.sample}
     for name, cells in _rows(found, bound):
-        table.add_row(name, *cells)
+        table.add_row(counted_in(row, name), *(counted_in(row, cell) for cell in cells))
     print_fitting(console, [table])
     if len(found.plans) == 2:
         baseline, candidate = found.plans

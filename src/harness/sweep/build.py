@@ -112,6 +112,7 @@ class DesignBuilder:
         built = replace(_build_the_most(plan, cell, net, data, self._cache, self._progress), name=name)
         if built.expected is not None or config.engine.build_only or not self._references:
             return built
+        self._progress.stage("compute the reference", cell.role)
         return replace(built, expected=reference(net, config, data))
 
 
@@ -154,6 +155,7 @@ def _build_the_most(
         tried = replace(cell, levels=replace(cell.levels, fusion_step=step))
         try:
             built = _build_cell(plan, tried, net, data, cache, progress)
+            progress.stage("compute the reference", cell.role)
             built = replace(built, notes=notes, expected=reference(net, plan.config, data))
             progress.stage("try out", cell.role)
             try_out(built, plan.config.protocol)

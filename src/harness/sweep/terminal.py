@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 VERBATIM: dict[str, Any] = {"highlight": False, "soft_wrap": True, "markup": False}  # a user's names hold no markup
 LINE_EVERY_S = 60.0  # where nothing can be drawn
+TICK_S = 5.0  # how often it is asked whether a line is due: a stage may be one long build
 _MEASURING = "measure"
 WIDEST = 10.0  # half an interval of a logarithm: one that is wider says nothing
 
@@ -45,7 +47,7 @@ def announce_plan(console: Console, planned: PlannedSweep) -> None:
 class Lane:
     """What one process does: which quartets it measures, at which stage, how narrow the interval, how much longer."""
 
-    def __init__(self, line_a_minute: Callable[[Lane], None], name: str = "") -> None:
+    def __init__(self, line_a_minute: Callable[[], None], name: str = "") -> None:
         self.name = name  # of its device, where there are several
         self.label, self.started = "", time.monotonic()
         self.left = 0  # quartets after these
@@ -62,12 +64,12 @@ class Lane:
     def stage(self, name: str, cell: str = "") -> None:
         """A stage begins or makes progress; without a terminal, one line a minute names it."""
         self._stage, self._remaining_s = f"{name} {cell}".strip(), math.nan
-        self._line_a_minute(self)
+        self._line_a_minute()
 
     def block(self, standing: Standing, remaining_s: float) -> None:
         """A block is complete."""
         self._stage, self._standing, self._remaining_s = _MEASURING, standing, remaining_s
-        self._line_a_minute(self)
+        self._line_a_minute()
 
     def parts(self) -> list[str]:
         """Return what it does in words."""
@@ -109,17 +111,21 @@ class TerminalProgress:
         self._lanes = [self._here]
         self._printed = time.monotonic()
         self._live = Live(get_renderable=self._render, console=console, refresh_per_second=4, transient=True)
+        self._lock, self._over = threading.Lock(), threading.Event()
 
     def __enter__(self) -> Self:
-        """Start to draw, on a terminal."""
+        """Start to draw, on a terminal; elsewhere to look whether a line is due."""
         if self._console.is_terminal:
             self._live.start()
+        else:
+            threading.Thread(target=self._tick, name="a line a minute", daemon=True).start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stop drawing."""
+        self._over.set()
         if self._console.is_terminal:
             self._live.stop()
 
@@ -157,15 +163,20 @@ class TerminalProgress:
         if label in ("", self._here.label):
             self._here.label = ""
 
-    def _line_a_minute(self, lane: Lane) -> None:
-        now = time.monotonic()
-        if self._console.is_terminal or now - self._printed < LINE_EVERY_S:
-            return
-        self._printed = now
-        for shown in self._lanes:
-            if shown.label:
-                said = f"{self._head(shown)}: {', '.join(shown.parts())} ({now - shown.started:.0f} s)"
-                self._console.print(said, **VERBATIM)
+    def _tick(self) -> None:
+        while not self._over.wait(TICK_S):
+            self._line_a_minute()
+
+    def _line_a_minute(self) -> None:
+        with self._lock:
+            now = time.monotonic()
+            if self._console.is_terminal or now - self._printed < LINE_EVERY_S:
+                return
+            self._printed = now
+            for shown in self._lanes:
+                if shown.label:
+                    said = f"{self._head(shown)}: {', '.join(shown.parts())} ({now - shown.started:.0f} s)"
+                    self._console.print(said, **VERBATIM)
 
     def _head(self, lane: Lane) -> str:
         return f"[{min(self._done + 1, self._total)}/{self._total}] {f'{lane.name}, ' if lane.name else ''}{lane.label}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import math
+import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -47,6 +49,24 @@ def test_blocks_are_reported_once_a_minute_without_a_terminal(clock):
         f"[1/2] 2 quartets side by side: about 50 s left, block 40, factor 1.050 ± 2.1% inconclusive ({at} s)"
         for at in (60, 120)
     ]
+
+
+def test_a_long_stage_that_says_nothing_is_reported_all_the_same_until_the_end(monkeypatch):
+    monkeypatch.setattr(terminal, "LINE_EVERY_S", 0.0)
+    monkeypatch.setattr(terminal, "TICK_S", 0.01)
+    screen = io.StringIO()
+    with TerminalProgress(Console(file=screen, width=200), 1) as progress:
+        progress.begin("pruned x fusion", 1)
+        progress.stage("build", "combined whole")
+        deadline = time.monotonic() + 30
+        while len(lines(screen)) < 3 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    shown = lines(screen)
+    assert len(shown) >= 3
+    assert set(shown) == {"[1/1] pruned x fusion: build combined whole (0 s)"}
+    ended = threading.enumerate()
+    time.sleep(0.1)
+    assert not [thread for thread in ended if thread.name == "a line a minute" and thread.is_alive()]
 
 
 def test_of_quartets_side_by_side_the_one_whose_factor_is_shown_is_named(clock):

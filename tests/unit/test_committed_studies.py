@@ -20,7 +20,7 @@ sys.path.insert(0, str(EXPERIMENTS))  # the studies' scripts are no package
 
 import pages  # noqa: E402
 
-MOST_BYTES, MOST_BYTES_A_FIGURE = 8_000_000, 200_000
+MOST_BYTES, MOST_BYTES_A_FIGURE, MOST_BYTES_OF_TIMINGS = 8_000_000, 200_000, 4_000_000
 PICTURES = {".png", ".jpg", ".jpeg", ".gif", ".webp", ".pdf"}
 
 
@@ -49,8 +49,14 @@ def too_heavy(files: list[Path], experiments: Path) -> list[str]:
         for path in of_studies
         if path.suffix == ".svg" and path.stat().st_size > MOST_BYTES_A_FIGURE
     ]
-    total = sum(path.stat().st_size for path in of_studies)
-    return out + ([f"experiments/: {total} bytes"] if total > MOST_BYTES else [])
+    timings = [path for path in of_studies if path.name.endswith(".timing.xz")]  # what a build need not time again
+    for name, files, most in (
+        ("experiments/", set(of_studies) - set(timings), MOST_BYTES),
+        ("timing caches", timings, MOST_BYTES_OF_TIMINGS),
+    ):
+        total = sum(path.stat().st_size for path in files)
+        out += [f"{name}: {total} bytes"] if total > most else []
+    return out
 
 
 def test_no_page_is_committed_and_the_studies_are_small(repository):
@@ -69,6 +75,8 @@ def test_no_page_is_committed_and_the_studies_are_small(repository):
         ("experiments/one/report.html", 1, ["report.html: a page"]),
         ("experiments/one/samples.parquet", MOST_BYTES, []),
         ("experiments/one/samples.parquet", MOST_BYTES + 1, [f"experiments/: {MOST_BYTES + 1} bytes"]),
+        ("experiments/one/H200.timing.xz", MOST_BYTES_OF_TIMINGS, []),
+        ("experiments/one/H200.timing.xz", MOST_BYTES_OF_TIMINGS + 1, ["timing caches: 4000001 bytes"]),
     ],
 )
 def test_the_search_finds_what_it_is_for(tmp_path, name, size, found):

@@ -8,6 +8,8 @@ from harness.config import ProtocolConfig
 
 # of ln(factor): a captured graph repeats itself to 0.1%, a host does not (the measurements are in experiments/)
 HALF_WIDTH = {"device": 0.01, "wall": 0.03, "end_to_end": 0.03}
+# of ln(factor) between sets of processes on a CPU (experiments/demo): what one set of them can't show
+CPU_RESTART_SD = 0.022
 WARMUP_TOLERANCE = {"cuda": 0.01, "cpu": 0.05}
 
 

@@ -18,8 +18,8 @@ from harness.measure.protocol import Measurement
 from harness.measure.samples import Samples
 from harness.measure.stopping import host_bound, host_shares, interaction_on
 from harness.stats import Interaction, coursework_factor, coursework_verdict, percentile
-from harness.stats.interaction import of_one_build
-from harness.stats.intervals import MINIMUM_BLOCKS, mean_interval
+from harness.stats.interaction import of_one_build, of_one_restart
+from harness.stats.intervals import MINIMUM_BLOCKS, mean_interval, widened
 from harness.stats.roles import ROLES, prefix_of
 from harness.stats.stationarity import carry_over
 
@@ -40,22 +40,32 @@ class Analysis:
     tags: Mapping[str, str] = field(default_factory=dict)  # that only this scenario has
 
 
-def analyse(measurement: Measurement, settings: ProtocolConfig, build_sd: float | None = None) -> Analysis:
+def analyse(
+    measurement: Measurement, settings: ProtocolConfig, build_sd: float | None = None, restart_sd: float = 0.0
+) -> Analysis:
     """Return metrics, interactions and verdict of one measurement.
 
-    `build_sd` is the sd of ln(factor) between builds of the engines, 0 where it is not known, None where builds don't
-    differ. Of one build, what is nearer to the margin than that is not decided.
+    Args:
+        measurement: of one, two or four cells.
+        settings: margin and level of the verdict.
+        build_sd: of ln(factor) between builds of the engines, 0 where it is not known, None where builds don't differ.
+            Of one build, what is nearer to the margin than that is not decided.
+        restart_sd: of ln(factor) between sets of processes. Of one set, the intervals are wider by it.
+
     """
     samples = measurement.samples
     one_build = build_sd is not None and len(set(samples.builds)) == 1
+    restart_sd = restart_sd if measurement.restarts == 1 else 0.0
     interactions = {}
     if len(samples.roles) == 4:
         interactions = {boundary: interaction_on(samples, boundary, settings) for boundary in samples.boundaries}
+    if restart_sd:
+        interactions = {name: of_one_restart(found, restart_sd) for name, found in interactions.items()}
     if one_build and build_sd:
         interactions = {name: of_one_build(found, build_sd) for name, found in interactions.items()}
     metrics: dict[str, float] = {}
     for boundary in samples.boundaries:
-        metrics |= _speeds(measurement, boundary, interactions.get(boundary), settings.level)
+        metrics |= _speeds(measurement, boundary, interactions.get(boundary), settings.level, restart_sd)
     if "wall" in samples.boundaries:
         for role in samples.roles:
             metrics |= _latency(prefix_of(role), samples.milliseconds(role, "wall"))
@@ -68,7 +78,7 @@ def analyse(measurement: Measurement, settings: ProtocolConfig, build_sd: float 
         }
     primary = interactions.get(measurement.primary)
     if primary is not None:
-        metrics["interaction/p_value"] = primary.p_value
+        metrics |= {"interaction/p_value": primary.p_value, "measure/half_width": primary.half_width}
     return Analysis(
         metrics={name: float(value) for name, value in metrics.items() if math.isfinite(value)},
         interactions=interactions,
@@ -79,10 +89,12 @@ def analyse(measurement: Measurement, settings: ProtocolConfig, build_sd: float 
     )
 
 
-def _speeds(measurement: Measurement, boundary: str, interaction: Interaction | None, level: float) -> dict[str, float]:
+def _speeds(
+    measurement: Measurement, boundary: str, interaction: Interaction | None, level: float, restart_sd: float
+) -> dict[str, float]:
     """Return throughputs, gains and factor on one boundary; the primary one's also under the short names.
 
-    Gains and factor have intervals at `level`.
+    Gains and factor have intervals at `level`; a gain has half of the variance `restart_sd`^2 of ln(factor).
     """
     roles = measurement.samples.roles
     logs = np.log(measurement.samples.throughput(boundary))
@@ -91,7 +103,7 @@ def _speeds(measurement: Measurement, boundary: str, interaction: Interaction | 
     gains = {role: means[role] / means["baseline"] for role in means if role != "baseline"}
     if interaction is not None:
         gains["expected"] = gains["arch"] * gains["hw"]
-    gains |= _gain_intervals(measurement.samples, boundary, logs, gains, level)
+    gains |= _gain_intervals(measurement.samples, boundary, logs, gains, level, restart_sd / math.sqrt(2))
     for name in (f"{SHORT[boundary]}_", *([""] if boundary == measurement.primary else [])):
         out |= {f"gain/{name}{key}": value for key, value in gains.items()}
         if interaction is not None:
@@ -100,11 +112,12 @@ def _speeds(measurement: Measurement, boundary: str, interaction: Interaction | 
 
 
 def _gain_intervals(
-    samples: Samples, boundary: str, logs: np.ndarray, gains: Mapping[str, float], level: float
+    samples: Samples, boundary: str, logs: np.ndarray, gains: Mapping[str, float], level: float, restart_sd: float
 ) -> dict[str, float]:
     """Return `arch_low`, `arch_high` and so on of measured gains, from the scatter of ln(gain) over the blocks.
 
-    `logs` is ln(throughput), [blocks, cells]. None with fewer blocks than can show their own noise.
+    `logs` is ln(throughput), [blocks, cells]; `restart_sd` that of ln(gain) between sets of processes, of which there
+    is one (0: there are more). None with fewer blocks than can show their own noise.
     """
     out: dict[str, float] = {}
     if len(logs) < MINIMUM_BLOCKS:
@@ -112,7 +125,7 @@ def _gain_intervals(
     column = {role: logs[:, place] for place, role in enumerate(samples.roles)}
     for role in (role for role in gains if role in column):
         found = mean_interval(column[role] - column["baseline"], *samples.replication(boundary))
-        half = float(found.half_width(level))
+        half = widened(float(found.half_width(level)), level, restart_sd)
         out |= {f"{role}_low": gains[role] * math.exp(-half), f"{role}_high": gains[role] * math.exp(half)}
     return out
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from harness.stats.evidence import Array
-from harness.stats.intervals import MeanInterval, mean_interval, shares
+from harness.stats.intervals import MeanInterval, mean_interval, shares, widened
 from harness.stats.roles import by_role, same_rows
 from harness.stats.sequential import cautious_half_width, stopping_half_width
 from harness.stats.stationarity import Halves, could_move, halves, remembers
@@ -66,6 +67,31 @@ def of_one_build(found: Interaction, build_sd: float) -> Interaction:
         "than that: measure several builds"
     )
     return replace(found, verdict=Verdict.INCONCLUSIVE, reason=reason, p_value=1.0)
+
+
+def of_one_restart(found: Interaction, restart_sd: float) -> Interaction:
+    """Return a factor that was measured in one set of processes with the interval that holds for others too.
+
+    Another set has its memory elsewhere, which moves ln(factor) by `restart_sd` (its standard deviation). The blocks of
+    one set know nothing of that, so it is added to their variance. A verdict that the wider interval does not
+    give is withheld.
+    """
+    half_width = widened(found.half_width, found.level, restart_sd)
+    _, low, high = _factors(math.log(found.factor), half_width)
+    wider = replace(found, low=low, high=high, half_width=half_width)
+    if not is_decided(found.verdict):
+        return wider
+    moved = verdict(low, high, found.margin)
+    distance = distance_to_margin(math.log(found.factor), found.margin)
+    normal = NormalDist()
+    p_value = max(found.p_value, 2 * normal.cdf(-distance * normal.inv_cdf(0.5 + found.level / 2) / half_width))
+    if moved is found.verdict:
+        return replace(wider, p_value=p_value, reason=_reason(moved, low, high, found.margin))
+    reason = (
+        f"of one restart: other processes move the factor by {restart_sd:.1%} (sd), and with that "
+        f"{_reason(moved, low, high, found.margin).replace('longer', 'several restarts')}"
+    )
+    return replace(wider, verdict=Verdict.INCONCLUSIVE, reason=reason, p_value=1.0)
 
 
 def estimate(

@@ -10,7 +10,7 @@ import pandas
 import pytest
 
 from harness.stats import Verdict, coursework_factor, estimate
-from harness.stats.interaction import of_one_build
+from harness.stats.interaction import of_one_build, of_one_restart
 from harness.stats.intervals import mean_interval
 from harness.stats.roles import ROLES
 
@@ -250,6 +250,44 @@ def test_of_one_build_what_another_could_overturn_is_not_decided(low, high, said
     assert withheld.reason.endswith("nearer to the margin than that: measure several builds")
     wide = replace(decided, low=0.96, high=1.02, verdict=Verdict.INDEPENDENT, margin=0.2)
     assert of_one_build(wide, 0.02) == wide
+
+
+def test_of_one_restart_the_interval_holds_what_others_would_give() -> None:
+    """Of 2,000 sets of processes whose factors differ by 2% (sd), 95% of the widened intervals hold the true one."""
+    random = np.random.default_rng(7)
+    held, narrow = 0, 0
+    blocks = estimate(blocks_with(steady(1.0, 20)))
+    for moved in random.normal(0, 0.02, 2000):
+        log_factor = moved + random.normal(0, 0.005)  # the blocks' own noise, whose interval is 1.96 x 0.5%
+        found = replace(blocks, factor=math.exp(log_factor), half_width=1.96 * 0.005)
+        wider = of_one_restart(found, 0.02)
+        assert wider.half_width == pytest.approx(1.96 * math.hypot(0.005, 0.02), rel=1e-4)
+        assert math.log(wider.high / wider.low) / 2 == pytest.approx(wider.half_width)
+        held += wider.low <= 1 <= wider.high
+        narrow += abs(log_factor) <= found.half_width
+    assert 0.93 <= held / 2000 <= 0.97
+    assert narrow / 2000 < 0.5
+
+
+@pytest.mark.parametrize(
+    ("factor", "said", "left"),
+    [(0.92, "conflict", "inconclusive"), (0.80, "conflict", "conflict"), (1.0, "independent", "independent"),
+     (1.02, "independent", "inconclusive"), (1.30, "amplify", "amplify"), (1.08, "inconclusive", "inconclusive")],
+)  # fmt: skip
+def test_of_one_restart_only_what_others_can_not_overturn_is_decided(factor, said, left):
+    quiet = replace(estimate(blocks_with(steady(1.0, 20))), factor=factor, half_width=0.005, p_value=1e-9)
+    found = of_one_restart(replace(quiet, verdict=Verdict(said)), 0.022)
+    assert found.verdict == left
+    if said == left:
+        assert "restart" not in found.reason
+    else:
+        assert found.reason.startswith("of one restart: other processes move the factor by 2.2% (sd)")
+        assert found.reason.endswith("measure several restarts")
+        assert found.p_value == 1.0
+    if left in ("conflict", "amplify", "independent"):
+        distance = abs(math.log(factor) - (math.log(0.95) if factor < 1 else math.log(1.05)))
+        expected = math.erfc(distance / math.hypot(0.005 / 1.96, 0.022) / math.sqrt(2))
+        assert found.p_value == pytest.approx(max(1e-9, expected), rel=0.01)
 
 
 def test_the_names_of_columns_count_in_any_order() -> None:

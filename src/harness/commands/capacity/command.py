@@ -121,7 +121,12 @@ def _parser() -> CommandParser:
     parser.add_argument("study", metavar="STUDY", help="a serving.json, a folder of them, or a sweep or quartet")
     demand_group = parser.add_mutually_exclusive_group(required=True)
     above_zero = number(0)
-    demand_group.add_argument("--demand", type=above_zero, metavar="PER_S", help="a constant rate, images/s (samples/s of a network that takes something else)")
+    demand_group.add_argument(
+        "--demand",
+        type=above_zero,
+        metavar="PER_S",
+        help="a constant rate of images (of samples, if it takes no images)",
+    )
     demand_group.add_argument(
         "--profile", type=Path, metavar="CSV", help="a day: columns hour (0 to below 24), rate_per_s"
     )

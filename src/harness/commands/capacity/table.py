@@ -24,7 +24,8 @@ def print_answer(console: Console, found: FleetAnswer) -> None:
     curves, question = found.curves, found.question
     bound = f"{curves.percentile_name} <= {found.slo_ms:g} ms"
     where = f", measured on {curves.device}" if curves.device else ""
-    console.print(f"{curves.name}{where}: {question.demand.described(curves.sample)} within {bound}", highlight=False, soft_wrap=True)
+    amount = question.demand.described(curves.sample)
+    console.print(f"{curves.name}{where}: {amount} within {bound}", highlight=False, soft_wrap=True)
     table = new_table()
     table.add_column("")
     for plan in found.plans:

@@ -101,8 +101,8 @@ class Fixed(Scenario):
             )
         if restart_sd_of(plan) and measurement.restarts == 1 and analysis.interactions:
             row.notes.append(
-                f"of one restart: on a CPU other processes move the factor by {restart_sd_of(plan):.1%} (sd, of another "
-                "study), which the interval holds (protocol.restarts=8 measures it here)"
+                f"of one restart: on a CPU other processes move the factor by {restart_sd_of(plan):.1%} (sd, "
+                "measured elsewhere), which the interval holds (protocol.restarts=8 measures it here)"
             )
 
 

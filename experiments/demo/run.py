@@ -20,7 +20,9 @@ import pandas
 import psutil
 
 import harness
+from harness.measure.settings import CPU_RESTART_SD
 from harness.stats import estimate
+from harness.stats.interaction import of_one_restart
 from harness.stats.verdict import DECISION_LEVEL
 from harness.system.machine import environment
 
@@ -93,14 +95,17 @@ def control(number: int) -> list[dict[str, object]]:
         timed = pandas.read_parquet(samples)
     wall = timed[timed["boundary"] == "wall"]
     throughput = 1e3 / wall.groupby(["block", "cell"])["milliseconds"].mean().unstack()
-    blocks = throughput[["baseline", "arch", "hw", "combined"]]
+    throughput = throughput[["baseline", "arch", "hw", "combined"]]
     rows = []
     for window in range(WINDOWS):
-        part = blocks.iloc[window * WINDOW_BLOCKS : (window + 1) * WINDOW_BLOCKS]
-        found = estimate(part.to_numpy(), decision_level=DECISION_LEVEL)
+        part = throughput.iloc[window * WINDOW_BLOCKS : (window + 1) * WINDOW_BLOCKS]
+        blocks_alone = estimate(part.to_numpy(), decision_level=DECISION_LEVEL)
+        found = of_one_restart(blocks_alone, CPU_RESTART_SD)
         rows.append({
             "control": number, "window": window + 1, "blocks": len(part), "verdict": str(found.verdict),
             "factor": round(found.factor, 4), "low": round(found.low, 4), "high": round(found.high, 4),
+            "blocks_verdict": str(blocks_alone.verdict), "blocks_low": round(blocks_alone.low, 4),
+            "blocks_high": round(blocks_alone.high, 4),
         })  # fmt: skip
         print(rows[-1], flush=True)
     return rows

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from harness.system.library_internals import int8_product
 
 if TYPE_CHECKING:
     import torch
@@ -26,29 +28,42 @@ class Ceilings:
 
     copy_gb_s: float  # bytes read and written; a cache's write-allocate reads are not counted, as in STREAM
     matmul_fp32_tflops: float  # under the TF32 policy of the quartet
-    matmul_fp16_tflops: float | None = None  # None on a CPU, where fp16 is emulated
+    matmul_fp16_tflops: float | None = None  # None on a CPU, where fp16 is emulated, as the next two
+    matmul_bf16_tflops: float | None = None  # None too where no cell computes in it, as the next one
+    matmul_int8_tops: float | None = None  # sums of 32 bits; None too where the library has no such product
 
     def matmul_tflops(self, dtype: str) -> float | None:
-        """Return the ceiling of products of `dtype` (numpy's name), None where it was not measured."""
-        return {"float32": self.matmul_fp32_tflops, "float16": self.matmul_fp16_tflops}.get(dtype)
+        """Return the ceiling of products of `dtype` (numpy's name), 10^12 operations/s; None: it was not measured."""
+        return {
+            "float32": self.matmul_fp32_tflops,
+            "float16": self.matmul_fp16_tflops,
+            "bfloat16": self.matmul_bf16_tflops,
+            "int8": self.matmul_int8_tops,
+        }.get(dtype)
 
 
-def measure_ceilings(device: str, threads: int, tf32: bool, copy_bytes: int, side: int) -> Ceilings:
+def measure_ceilings(
+    device: str, threads: int, tf32: bool, copy_bytes: int, side: int, dtypes: Collection[str] = ()
+) -> Ceilings:
     """Measure on `device` ("cpu" or "cuda"), which must have nothing else to do; takes about a second.
 
-    `threads` is for a CPU, 0 leaves torch's own choice; the matrices are [side, side]. It raises what torch raises, a
-    lack of memory for instance. It leaves torch's number of threads and TF32 policy changed.
+    `threads` is for a CPU, 0 leaves torch's own choice; the matrices are [side, side]; fp32 is always measured, and
+    fp16 on a GPU, others if they are among `dtypes`. It raises what torch raises, a lack of memory for instance. It
+    leaves torch's number of threads and TF32 policy changed.
     """
     import torch
 
     if threads:
         torch.set_num_threads(threads)
     torch.backends.cuda.matmul.allow_tf32 = tf32
+    asked = {"float16", *dtypes} if device == "cuda" else set()
     with torch.inference_mode():
         return Ceilings(
             copy_gb_s=_copy(device, copy_bytes) / 1e9,
             matmul_fp32_tflops=_matmul(device, side, torch.float32) / 1e12,
-            matmul_fp16_tflops=_matmul(device, side, torch.float16) / 1e12 if device == "cuda" else None,
+            matmul_fp16_tflops=_matmul(device, side, torch.float16) / 1e12 if "float16" in asked else None,
+            matmul_bf16_tflops=_matmul(device, side, torch.bfloat16) / 1e12 if "bfloat16" in asked else None,
+            matmul_int8_tops=_matmul_int8(device, side) if "int8" in asked else None,
         )
 
 
@@ -68,6 +83,18 @@ def _matmul(device: str, side: int, dtype: torch.dtype) -> float:
     left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     out = torch.empty_like(left)
     return 2 * side**3 / _median_s(lambda: torch.mm(left, right, out=out), device)
+
+
+def _matmul_int8(device: str, side: int) -> float | None:
+    """Return 10^12 operations a second, None where this build or chip has no product of eight bits."""
+    import torch
+
+    left, right = (torch.randint(-128, 128, (side, side), device=device, dtype=torch.int8) for _ in range(2))
+    out = torch.empty(side, side, device=device, dtype=torch.int32)
+    try:
+        return 2 * side**3 / _median_s(lambda: int8_product(left, right, out), device) / 1e12
+    except RuntimeError:
+        return None
 
 
 def _median_s(run: Callable[[], Any], device: str) -> float:

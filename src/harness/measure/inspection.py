@@ -32,6 +32,7 @@ class Inspections:
     batch_size: int
     progress: Progress
     telemetry: Telemetry
+    dtypes: Collection[str]  # that any of the cells computes in
     consumption: dict[str, Consumption] = field(default_factory=dict)
     answers: dict[str, CellAnswers] = field(default_factory=dict)
     profiles: dict[str, CellProfile] = field(default_factory=dict)
@@ -118,7 +119,8 @@ class Inspections:
         try:
             with _to_spoil([cell], held, staying, self.settings) as handles:
                 handle = _usable(handles[cell.name])
-                self.ceilings = handle.ask("ceilings", SIZES[self.device], self.settings.worker_timeout_s)
+                argument = (*SIZES[self.device], tuple(sorted(self.dtypes)))
+                self.ceilings = handle.ask("ceilings", argument, self.settings.worker_timeout_s)
                 self.no_ceilings = ""
         except CellError as error:  # too little memory, say: the next inspection tries again
             self.no_ceilings = f"no ceilings of the machine: {error}"

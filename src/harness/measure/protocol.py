@@ -158,8 +158,9 @@ class _DesignRun:
     def all_restarts(self) -> None:
         """Measure as many restarts as the quartets ask for."""
         self.inspections = Inspections(
-            self.settings, self.device, self.contrasts[0].samples.batch_size, self.progress, self.telemetry
-        )
+            self.settings, self.device, self.contrasts[0].samples.batch_size, self.progress, self.telemetry,
+            dtypes={each.plan.precision.dtype for cell in self.builds[0].values() for each in cell.artifacts},
+        )  # fmt: skip
         number = 0
         while self.open():
             if number and not self.affords_another(number):

@@ -188,7 +188,7 @@ class CellCommands:
         sizes = [cell.router.reaching(number, cell.batch_size) for number in range(len(cell.artifacts))]
         return take_profile(self._executables, cell.artifacts, sizes, cell.device)
 
-    def ceilings(self, argument: tuple[int, int]) -> Ceilings:
+    def ceilings(self, argument: tuple[int, int, tuple[str, ...]]) -> Ceilings:
         """Measure what the machine can at most; nothing may be timed in this process after it."""
         from harness.measure.ceilings import measure_ceilings
 

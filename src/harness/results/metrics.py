@@ -144,8 +144,8 @@ declare(
     Metric("measure/half_width", "of ln(factor)", LOWER, "of the interval at the end", of="quartet"),
     Metric("machine/copy_gb_s", "GB/s", NEUTRAL, "a large copy, measured on this machine", of="quartet"),
     Metric(
-        "machine/{matmul_fp32_tflops,matmul_fp16_tflops}", "10^12 operations/s", NEUTRAL,
-        "a large matrix product, measured on this machine", of="quartet",
+        "machine/{matmul_fp32_tflops,matmul_fp16_tflops,matmul_bf16_tflops,matmul_int8_tops}", "10^12 operations/s",
+        NEUTRAL, "a large matrix product, measured on this machine", of="quartet",
     ),
     Metric(
         "why/{amdahl_factor,host_factor}", "ratio", NEUTRAL, "shares of the factor: pure stage-wise scaling, the host",

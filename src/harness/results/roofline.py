@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +37,8 @@ def machine_metrics(ceilings: Ceilings | None) -> dict[str, float]:
         "machine/copy_gb_s": ceilings.copy_gb_s,
         "machine/matmul_fp32_tflops": ceilings.matmul_fp32_tflops,
         "machine/matmul_fp16_tflops": ceilings.matmul_fp16_tflops,
+        "machine/matmul_bf16_tflops": ceilings.matmul_bf16_tflops,
+        "machine/matmul_int8_tops": ceilings.matmul_int8_tops,
     }
     return {name: value for name, value in named.items() if value is not None}
 
@@ -89,6 +91,7 @@ def position(work: ImageWork, dtype: str, throughput_ips: float, ceilings: Ceili
 
 
 WEIGHTED = ("Conv", "Gemm", "MatMul")
+_QUANTISING, _FUSED = ("QuantizeLinear", "DequantizeLinear"), ("Relu", "Clip")
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,7 @@ def count(path: Path) -> StageWork:
     except CellError as error:
         raise ValueError(f"{path} is not an ONNX file: {error}") from error
     graph = _for_one_image(model).graph
-    known = _tensors(graph)
+    known = _as_stored(graph, _tensors(graph))
     activations = {value.name for value in graph.input} - {weight.name for weight in graph.initializer}
     flop, moved, weights = 0, 0, 0
     for node in graph.node:
@@ -191,6 +194,23 @@ def _for_one_image(model: onnx.ModelProto) -> onnx.ModelProto:
         if dims and dims[0].dim_param:
             make_dim_param_fixed(model.graph, dims[0].dim_param, 1)
     return onnx.shape_inference.infer_shapes(model, data_prop=True)
+
+
+def _as_stored(graph: onnx.GraphProto, known: Mapping[str, _Tensor]) -> dict[str, _Tensor]:
+    """Return the tensors in as many bytes as an engine of eight bits keeps them in, which fuses Q/DQ nodes and ReLU.
+
+    What a DequantizeLinear gives is read as it was before, and what ends in a QuantizeLinear is written as it is after.
+    """
+    out = dict(known)
+    for node in reversed(graph.node):  # consumers before what they consume
+        source, target = node.input[0] if node.input else "", node.output[0]
+        if node.op_type in (*_QUANTISING, *_FUSED) and source in out and target in known:
+            itemsize = (known if node.op_type == "QuantizeLinear" else out)[target].itemsize
+            if node.op_type == "DequantizeLinear":
+                out[target] = replace(out[target], itemsize=known[source].itemsize if source in known else 1)
+            else:
+                out[source] = replace(out[source], itemsize=min(itemsize, out[source].itemsize))
+    return out
 
 
 def _tensors(graph: onnx.GraphProto) -> dict[str, _Tensor]:

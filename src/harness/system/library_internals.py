@@ -52,6 +52,13 @@ def mark_dynamic_if_possible(tensor: torch.Tensor, dimension: int) -> None:
     torch._dynamo.maybe_mark_dynamic(tensor, dimension)
 
 
+def int8_product(left: torch.Tensor, right: torch.Tensor, out: torch.Tensor) -> None:
+    """Write the product of two int8 matrices into an int32 one; torch has no public name for it but a quantised one."""
+    import torch
+
+    torch._int_mm(left, right, out=out)
+
+
 def ahead_of_time_compiler() -> Callable[..., Any]:
     """Return AOTInductor's entry, which PyTorch documents: it writes a package of an exported program."""
     from torch._inductor import aoti_compile_and_package

@@ -19,10 +19,10 @@ def torchs_own_settings():
 
 
 def test_a_cpu_has_a_copy_and_a_product_in_fp32_alone():
-    found = measure_ceilings("cpu", 1, False, 1 << 22, 128)
+    found = measure_ceilings("cpu", 1, False, 1 << 22, 128, ("float32", "bfloat16", "int8"))
     assert 0.01 < found.copy_gb_s < 10_000  # wrong by a unit, it would be out of every machine's reach
     assert 1e-5 < found.matmul_fp32_tflops < 100
-    assert found.matmul_fp16_tflops is None
+    assert found.matmul_fp16_tflops is found.matmul_bf16_tflops is found.matmul_int8_tops is None
     assert torch.get_num_threads() == 1
 
 
@@ -40,5 +40,17 @@ def test_the_first_run_and_a_slow_one_do_not_count(monkeypatch):
 
 
 def test_a_cell_is_held_to_the_product_in_its_own_precision():
-    found = Ceilings(1000.0, 50.0, 500.0)
-    assert (found.matmul_tflops("float32"), found.matmul_tflops("float16")) == (50.0, 500.0)
+    found = Ceilings(1000.0, 50.0, 500.0, 510.0, 990.0)
+    dtypes = ("float32", "float16", "bfloat16", "int8", "float64")
+    assert [found.matmul_tflops(dtype) for dtype in dtypes] == [50.0, 500.0, 510.0, 990.0, None]
+
+
+def test_eight_bits_are_a_product_of_their_own_where_there_is_one(monkeypatch):
+    monkeypatch.setattr(ceilings, "BUDGET_S", 0.0)
+    assert 1e-6 < ceilings._matmul_int8("cpu", 64) < 1000  # wrong by a unit, it would be out of reach
+
+    def none_here(left, right, out):
+        raise RuntimeError("not implemented for this chip")
+
+    monkeypatch.setattr(ceilings, "int8_product", none_here)
+    assert ceilings._matmul_int8("cpu", 64) is None

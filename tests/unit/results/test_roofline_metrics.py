@@ -16,6 +16,10 @@ def test_a_machine_says_what_was_measured_and_no_more():
     assert machine_metrics(None) == {}
     assert machine_metrics(Ceilings(10.0, 0.2)) == {"machine/copy_gb_s": 10.0, "machine/matmul_fp32_tflops": 0.2}
     assert machine_metrics(Ceilings(10.0, 0.2, 2.0))["machine/matmul_fp16_tflops"] == 2.0
+    assert machine_metrics(Ceilings(10.0, 0.2, None, 2.1, 4.0)) == {
+        "machine/copy_gb_s": 10.0, "machine/matmul_fp32_tflops": 0.2, "machine/matmul_bf16_tflops": 2.1,
+        "machine/matmul_int8_tops": 4.0,
+    }  # fmt: skip
 
 
 def test_a_cell_that_was_only_built_has_its_work_and_no_share(grouped_fusion):

@@ -42,6 +42,24 @@ def test_half_precision_halves_the_bytes_and_not_the_operations(written):
     assert half == StageWork(full.flop, full.activation_bytes // 2, full.weight_bytes // 2)
 
 
+def eight_bits(name):
+    """Return the two nodes after which `name`, in eight bits, is called `name_q`."""
+    return [make_node("QuantizeLinear", [name, "scale"], [f"{name}_8"]),
+            make_node("DequantizeLinear", [f"{name}_8", "scale"], [f"{name}_q"])]  # fmt: skip
+
+
+def test_between_quantising_nodes_a_tensor_has_a_byte_an_element_and_a_relu_is_fused(written):
+    weights = {"w": (10, 7), "v": (7, 5), "scale": ()}
+    nodes = [
+        *eight_bits("input"), *eight_bits("w"), make_node("MatMul", ["input_q", "w_q"], ["m"]),
+        make_node("Relu", ["m"], ["r"]), *eight_bits("r"), make_node("MatMul", ["r_q", "v"], ["output"]),
+    ]  # fmt: skip
+    found = count(written(nodes, weights, (3, 10), (3, 5)))
+    assert found.flop == 2 * 3 * (10 * 7 + 7 * 5)
+    assert found.activation_bytes == (30 + 21) + (21 + 4 * 15)
+    assert found.weight_bytes == 70 + 4 * 35
+
+
 def test_a_product_of_two_activations_reads_both_for_every_image(written):
     nodes = [make_node("Transpose", ["input"], ["t"], perm=[0, 2, 1]), make_node("MatMul", ["input", "t"], ["output"])]
     found = count(written(nodes, {}, (3, 10), (3, 3)))

@@ -200,3 +200,10 @@ def test_parameters_are_known_by_all_their_names_and_hooks_are_seen():
     before.register_forward_pre_hook(lambda *_: None)
     after.register_forward_hook(lambda *_: None)
     assert library_internals.has_hooks(before) and library_internals.has_hooks(after)
+
+
+def test_a_product_of_eight_bits_is_summed_in_32():
+    left, right = (torch.randint(-128, 128, (32, 32), dtype=torch.int8) for _ in range(2))
+    out = torch.empty(32, 32, dtype=torch.int32)
+    library_internals.int8_product(left, right, out)
+    assert torch.equal(out, left.int() @ right.int())

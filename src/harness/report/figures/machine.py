@@ -11,6 +11,7 @@ from harness.report.figures.canvas import COLOURS, INK, SERIES, Picture, canvas,
 from harness.report.quartets import CellRow, QuartetRow
 from harness.stats.roles import ROLES
 
+_ROOFS = {"matmul_fp32_tflops": "-", "matmul_fp16_tflops": "--", "matmul_bf16_tflops": "-.", "matmul_int8_tops": ":"}
 _MARKS = dict(zip(ROLES, "osD^", strict=True))
 
 
@@ -20,18 +21,18 @@ def draw_roofline(quartets: Sequence[QuartetRow]) -> Picture | None:
     if not cells:
         return None
     roofs = {name: [float(quartet.row[f"machine/{name}"]) for quartet in quartets if quartet.row.get(f"machine/{name}")]
-             for name in ("copy_gb_s", "matmul_fp32_tflops", "matmul_fp16_tflops")}  # fmt: skip
-    if not (roofs["copy_gb_s"] and (roofs["matmul_fp32_tflops"] or roofs["matmul_fp16_tflops"])):
+             for name in ("copy_gb_s", *_ROOFS)}  # fmt: skip
+    if not (roofs["copy_gb_s"] and any(roofs[name] for name in _ROOFS)):
         return None
     with canvas(3.6) as (figure, axes):
         intensity = [_intensity(cell) for _, cell in cells]
         span = np.geomspace(min(intensity) / 4, max(intensity) * 8, 100)
-        for name, line in (("matmul_fp32_tflops", "-"), ("matmul_fp16_tflops", "--")):
+        for name, line in _ROOFS.items():
             if roofs[name]:
                 peak, copy = float(np.median(roofs[name])), float(np.median(roofs["copy_gb_s"]))
-                precision = name.split("_")[1]
+                _, precision, unit = name.split("_")
                 axes.plot(span, np.minimum(peak, span * copy / 1e3), line, color=INK, linewidth=1,
-                          label=f"measured roof, {precision}: {peak:.3g} TFLOP/s")  # fmt: skip
+                          label=f"measured roof, {precision}: {peak:.3g} {unit[:-1].upper()}/s")  # fmt: skip
         for role in ROLES:
             members = [cell for each, cell in cells if each == role]
             if members:

@@ -1,7 +1,8 @@
 """Measurement -> the numbers of a quartet: throughputs, percentiles, gains and factors, by the contract's names.
 
 Every number here can be recomputed from `samples.parquet`: a block's value is images / seconds, a cell's
-throughput is the geometric mean over blocks, gains are ratios of throughputs.
+throughput is the geometric mean over blocks (builds and restarts count equally, as in the factor), gains are ratios of
+throughputs.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from harness.measure.samples import Samples
 from harness.measure.stopping import host_bound, host_shares, interaction_on
 from harness.stats import Interaction, coursework_factor, coursework_verdict, percentile
 from harness.stats.interaction import of_one_build, of_one_restart
-from harness.stats.intervals import MINIMUM_BLOCKS, mean_interval, widened
+from harness.stats.intervals import MINIMUM_BLOCKS, block_shares, mean_interval, widened
 from harness.stats.roles import ROLES, prefix_of
 from harness.stats.stationarity import carry_over
 
@@ -96,14 +97,14 @@ def _speeds(
 
     Gains and factor have intervals at `level`; a gain has half of the variance `restart_sd`^2 of ln(factor).
     """
-    roles = measurement.samples.roles
-    logs = np.log(measurement.samples.throughput(boundary))
-    means = dict(zip(roles, np.exp(logs.mean(axis=0)).tolist(), strict=True))
+    samples, roles = measurement.samples, measurement.samples.roles
+    logs = np.log(samples.throughput(boundary))
+    means = dict(zip(roles, np.exp(block_shares(*samples.replication(boundary)) @ logs).tolist(), strict=True))
     out = {f"{prefix_of(role)}throughput/{boundary}": value for role, value in means.items()}
     gains = {role: means[role] / means["baseline"] for role in means if role != "baseline"}
     if interaction is not None:
         gains["expected"] = gains["arch"] * gains["hw"]
-    gains |= _gain_intervals(measurement.samples, boundary, logs, gains, level, restart_sd / math.sqrt(2))
+    gains |= _gain_intervals(samples, boundary, logs, gains, level, restart_sd / math.sqrt(2))
     for name in (f"{SHORT[boundary]}_", *([""] if boundary == measurement.primary else [])):
         out |= {f"gain/{name}{key}": value for key, value in gains.items()}
         if interaction is not None:

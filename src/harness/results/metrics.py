@@ -183,7 +183,7 @@ declare(
 declare(
     Metric(
         "throughput/{wall,device}", "images/s", HIGHER,
-        "geometric mean over blocks, by [boundary](../explanation/boundaries.md)",
+        "geometric mean over blocks (restarts count equally), by [boundary](../explanation/boundaries.md)",
         Column(places=("speed", "each cell")),
     ),
     Metric(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from harness.stats.evidence import Array
-from harness.stats.intervals import MeanInterval, mean_interval, shares, widened
+from harness.stats.intervals import MeanInterval, block_shares, mean_interval, widened
 from harness.stats.roles import by_role, same_rows
 from harness.stats.sequential import cautious_half_width, stopping_half_width
 from harness.stats.stationarity import Halves, could_move, halves, remembers
@@ -23,7 +23,7 @@ HOST_BOUND_RESTARTS = 8  # fewer give false verdicts when a cell keeps one of tw
 
 @dataclass(frozen=True)
 class Gains:
-    """Throughput ratios to the baseline (geometric means over blocks); `expected` is arch * hw."""
+    """Ratios of the mean throughputs to the baseline's (geometric; restarts count equally); `expected` is arch * hw."""
 
     arch: float
     hw: float
@@ -263,9 +263,7 @@ def _numbered(labels: ArrayLike | None, count: int, name: str) -> tuple[NDArray[
 
 
 def _gains(logs: Array, nesting: _Nesting) -> Gains:
-    share, _ = shares(nesting.restart_of, nesting.build_of)
-    of_block = (share / np.bincount(nesting.restart_of))[nesting.restart_of]
-    baseline, arch, hw, combined = of_block @ logs
+    baseline, arch, hw, combined = block_shares(nesting.restart_of, nesting.build_of) @ logs
     arch_gain, hw_gain = float(np.exp(arch - baseline)), float(np.exp(hw - baseline))
     return Gains(arch_gain, hw_gain, float(np.exp(combined - baseline)), arch_gain * hw_gain)
 

@@ -92,6 +92,14 @@ def shares(restarts: NDArray[np.intp], builds: NDArray[np.intp]) -> tuple[Array,
     return 1 / (of_build.size * of_build[build_of]), build_of
 
 
+def block_shares(restarts: NDArray[np.intp], builds: NDArray[np.intp]) -> Array:
+    """Return what each block counts for, [B], summing to 1: builds count equally, and so do the restarts of each."""
+    share, _ = shares(restarts, builds)
+    _, number, blocks = np.unique(restarts, return_inverse=True, return_counts=True)
+    counted_for: Array = (share / blocks)[number]
+    return counted_for
+
+
 def between(means: Array, share: Array) -> Evidence | None:
     """Return the evidence on the mean sum_g share_g mean_g from the scatter of the groups' means.
 

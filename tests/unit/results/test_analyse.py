@@ -21,18 +21,19 @@ from harness.stats.roles import ROLES
 SETTINGS = ProtocolConfig()
 
 
-def measurement(blocks, roles=ROLES, batch_size=4, primary="wall", coursework=None) -> Measurement:
+def measurement(blocks, roles=ROLES, batch_size=4, primary="wall", coursework=None, restarts=None) -> Measurement:
     """Return a measurement of blocks: {boundary: {role: milliseconds of the iterations}} each."""
     samples = Samples(roles, batch_size)
-    for number, block in enumerate(blocks):
+    restarts = restarts or [0] * len(blocks)
+    for number, (block, restart) in enumerate(zip(blocks, restarts, strict=True)):
         for order, role in enumerate(roles):
-            samples.add(role, 0, number, order, Slice({name: cells[role] for name, cells in block.items()}))
-        samples.close_block(0)
+            samples.add(role, restart, number, order, Slice({name: cells[role] for name, cells in block.items()}))
+        samples.close_block(restart)
     standing = Standing("factor", 1.0, 0.01, "inconclusive", len(blocks))
     cells = {
         role: CellResult(loaded=None, fidelity=None, coursework_ms=tuple(ms)) for role, ms in (coursework or {}).items()
     }
-    return Measurement(samples, primary, standing, True, 12.5, 1, cells=cells)
+    return Measurement(samples, primary, standing, True, 12.5, len(set(restarts)), cells=cells)
 
 
 def wall(baseline, arch, hw, combined) -> dict:
@@ -110,6 +111,33 @@ def test_builds_that_differ_widen_the_interval():
     assert found.metrics["measure/builds"] == 2
     assert found.metrics["interaction/p_value"] == right.p_value
     assert analyse(measurement([FAST] * 5), SETTINGS).metrics["measure/builds"] == 1
+
+
+def test_of_unequal_restarts_gains_and_throughputs_are_those_that_the_factor_is_of():
+    """A restart of two blocks counts as much as one of six, whose factor is another one."""
+    ones = wall([40.0], [20.0], [10.0], [5.0])
+    found = analyse(measurement([FAST] * 6 + [ones] * 2, restarts=[0] * 6 + [1] * 2), SETTINGS).metrics
+    assert found["throughput/wall"] == pytest.approx(math.sqrt(1200 * 800))
+    assert found["gain/combined"] / found["gain/expected"] == pytest.approx(found["interaction/factor"])
+    assert found["interaction/factor"] == pytest.approx(math.sqrt(1.5))
+
+
+@pytest.mark.parametrize(("restarts", "added"), [([0] * 12, 0.02), ([0] * 6 + [1] * 6, 0.0)])
+def test_what_one_set_of_processes_can_not_show_is_added_to_factor_and_gains(restarts, added):
+    generator = np.random.default_rng(4)
+    blocks = [wall(*([ms * math.exp(generator.normal(0, 0.002))] for ms in (40, 20, 10, 5))) for _ in range(12)]
+    alone, found = (
+        analyse(measurement(blocks, restarts=restarts), SETTINGS, restart_sd=sd).metrics for sd in (0.0, 0.02)
+    )
+
+    def half_width(metrics, name):
+        return math.log(metrics[f"{name}high"] / metrics[f"{name}low"]) / 2
+
+    for name, sd in (("interaction/", added), ("gain/arch_", added / math.sqrt(2))):
+        expected = math.hypot(half_width(alone, name), 1.96 * sd)
+        assert half_width(found, name) == pytest.approx(expected, rel=1e-4)
+    assert found["measure/half_width"] == pytest.approx(half_width(found, "interaction/"))
+    assert found["interaction/factor"] == alone["interaction/factor"]
 
 
 def test_margin_and_level_of_the_protocol_count():

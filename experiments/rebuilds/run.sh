@@ -8,31 +8,34 @@ source "$(dirname "$0")/../lanes.sh"
 more=${*:2}
 export parts=${PARTS:-tensorrt inductor together apart builds early_exit} folder=${FOLDER:-experiments/rebuilds}
 mkdir -p "$folder"
+[ -e "$folder/seconds.csv" ] || echo "what,seconds" > "$folder/seconds.csv" # of a sweep that was cut, the last piece
 known_timings
 
-timed() { # timed NAME COMMAND...: what it took, into seconds.csv
+timed() { # timed COMMAND NAME ...: what it took, into seconds.csv, if it was not done before and is now
   local began=$SECONDS
-  "${@:2}"
-  echo "$1,$((SECONDS - began))" | tee -a "$folder/seconds.csv"
+  [ ! -e "mlruns/$2.done" ] || return 0
+  "$@"
+  [ -e "mlruns/$2.done" ] || return 0
+  echo "$2,$((SECONDS - began))" | tee -a "$folder/seconds.csv"
 }
 rebuilds() { python3 experiments/rebuilds/run.py --out "$folder/$1" "${@:2}"; }
 questions() {
   local part grid="-m arch=early_exit,grouped,pruned hw=fp16,dynamic_batching batch=b32 engine=tensorrt protocol.builds=1"
   for part in $parts; do
     case $part in
-      tensorrt) timed "$part" once rebuilds_tensorrt rebuilds tensorrt tensorrt --hw fusion ;;
-      inductor) timed "$part" once rebuilds_inductor rebuilds inductor inductor ;;
+      tensorrt) timed once rebuilds_tensorrt rebuilds tensorrt tensorrt --hw fusion ;;
+      inductor) timed once rebuilds_inductor rebuilds inductor inductor ;;
       together) # the builds first, so that both ways are timed without them
-        timed grid_built sweep rebuilds_grid_built $grid engine.build_only=true
-        timed "$part" sweep rebuilds_together $grid
+        timed sweep rebuilds_grid_built $grid engine.build_only=true
+        timed sweep rebuilds_together $grid
         ;;
-      apart) timed "$part" sweep rebuilds_apart $grid protocol.side_by_side=false ;;
+      apart) timed sweep rebuilds_apart $grid protocol.side_by_side=false ;;
       builds)
         local three="-m arch=grouped,pruned hw=fp16,dynamic_batching batch=b32 engine=tensorrt protocol.builds=3"
-        timed three_built sweep rebuilds_three_built $three engine.build_only=true
-        timed "$part" sweep rebuilds_three $three
+        timed sweep rebuilds_three_built $three engine.build_only=true
+        timed sweep rebuilds_three $three
         ;;
-      early_exit) timed "$part" sweep rebuilds_early_exit -m arch=early_exit hw=[fp16,fusion] batch=b32 engine=inductor ;;
+      early_exit) timed sweep rebuilds_early_exit -m arch=early_exit hw=[fp16,fusion] batch=b32 engine=inductor ;;
     esac
   done
 }

@@ -77,11 +77,13 @@ def test_a_network_that_takes_no_images_is_planned_in_samples(asked, tmp_path):
     cells = {"baseline": cell(1250, 8)}
     tokens.write_text(json.dumps({"slo_ms": 50.0, "percentile": 99.0, "sample": "sample", "cells": cells}))
     (tmp_path / "images.csv").write_text("arrival_s\n" + "\n".join(str(second / 50) for second in range(5000)))
-    done = asked("--trace", "images.csv", "--price-per-hour", "2", study=tokens)
+    done = asked("--trace", "images.csv", "--price-per-hour", "2", "--json", "plan.json", study=tokens)
     assert done.returncode == 0, done.stderr
     assert "trace images.csv: 5,000 samples in" in done.stdout
     assert "samples/s a GPU" in done.stdout
     assert "cost a million samples" in done.stdout
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    assert (plan["sample"], plan["demand"][:29]) == ("sample", "trace images.csv: 5,000 sampl")
     assert "images" not in done.stdout.replace("images.json", "").replace("images.csv", "")
 
 

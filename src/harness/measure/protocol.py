@@ -38,7 +38,7 @@ from harness.measure.design import (
 from harness.measure.inspection import Inspections
 from harness.measure.progress import Progress
 from harness.measure.samples import Samples
-from harness.measure.settings import resolve_protocol
+from harness.measure.settings import CPU_RESTARTS, resolve_protocol
 from harness.measure.stopping import Standing
 from harness.measure.telemetry import Telemetry
 from harness.measure.verify import Fidelity
@@ -132,12 +132,14 @@ class _DesignRun:
         self.postponed: list[int] = []
         self.fresh = admits_one_process(self.device)  # a process for each visit
         self.random = np.random.default_rng(self.settings.seed)
+        spread = CPU_RESTARTS if self.device == "cpu" else None
         self.contrasts = [
             Contrast(
-                number, cells, self.settings, Samples(list(cells), first.batch_size), len(self.builds), family=family
+                number, cells, self.settings, Samples(list(cells), first.batch_size, spread), len(self.builds),
+                family=family,
             )
             for number, cells in zip(numbers, part.quartets, strict=True)
-        ]
+        ]  # fmt: skip
         self._orders: dict[tuple[int, bool], Orders] = {}  # by group, and for the second pass
         self.telemetry: Telemetry
         self.inspections: Inspections

@@ -16,6 +16,8 @@ from harness.system.counts import counted
 if TYPE_CHECKING:
     import pandas
 
+    from harness.stats.interaction import RestartSpread
+
 COLUMNS = ("cell", "build", "restart", "block", "order", "previous", "boundary", "milliseconds")
 # An iteration stalled that took so many times as long as is usual and so much longer, if that is this share of what its
 # whole visit usually takes: a suspended machine, a stolen CPU. What is shorter is noise, which intervals hold.
@@ -45,9 +47,10 @@ def stall(milliseconds: Sequence[float], usual_ms: float) -> Stall | None:
 class Samples:
     """Grows by one visit at a time; a block is complete when every cell was visited."""
 
-    def __init__(self, roles: Sequence[str], batch_size: int) -> None:
+    def __init__(self, roles: Sequence[str], batch_size: int, restart_spread: RestartSpread | None = None) -> None:
         self.roles = tuple(roles)
         self.batch_size = batch_size
+        self.restart_spread = restart_spread  # what blocks of one restart don't show here; None: nothing is known
         self.groups: list[int] = []  # the restart of each complete block
         self.builds: list[int] = []  # the build of each complete block
         self._visits: list[tuple[tuple[str, int, int, int, int, str, str], np.ndarray]] = []  # COLUMNS but the last; it

@@ -19,6 +19,7 @@ import numpy as np
 from harness.config import ProtocolConfig
 from harness.measure.samples import Samples
 from harness.stats import Interaction, estimate
+from harness.stats.interaction import of_one_restart, only_restarts_decide
 from harness.stats.intervals import mean_interval
 from harness.stats.sequential import stopping_half_width
 from harness.stats.verdict import DECISION_LEVEL, is_decided
@@ -32,11 +33,12 @@ class Standing:
 
     kind: str  # factor | gain | throughput
     value: float
-    half_width: float  # of ln(value), at the protocol's level
+    half_width: float  # of ln(value), at the protocol's level, by the blocks
     verdict: str | None  # of a factor
     blocks: int
     stopping_half_width: float = math.nan  # what has to be narrow before measuring may stop; NaN: `half_width` itself
     quartet: str = ""  # its label; "" for one that has none
+    only_restarts_decide: bool = False  # whether more blocks can't give a verdict, only other processes
 
     def converged(self, settings: ProtocolConfig) -> bool:
         """Whether the interval is as narrow as the protocol asks for, also if the noise is worse than it looks."""
@@ -45,8 +47,9 @@ class Standing:
         return math.isfinite(widest) and widest <= settings.half_width
 
     def enough(self, settings: ProtocolConfig) -> bool:
-        """Whether measuring may stop: converged, and the verdict of a factor decided."""
-        return self.converged(settings) and (self.verdict is None or is_decided(self.verdict))
+        """Whether measuring may stop: converged, and the verdict of a factor decided if blocks can decide it."""
+        over = self.verdict is None or is_decided(self.verdict) or self.only_restarts_decide
+        return self.converged(settings) and over
 
 
 def is_look(blocks: int, first: int) -> bool:
@@ -69,9 +72,17 @@ def standing(
     throughput = samples.throughput(boundary)
     cells = throughput.shape[1]
     if cells == 4:
-        found = interaction_on(samples, boundary, settings, decision_level)
-        widths = (found.half_width, found.stopping_half_width)
-        return Standing("factor", found.factor, widths[0], str(found.verdict), samples.blocks, widths[1])
+        of_blocks = interaction_on(samples, boundary, settings, decision_level)
+        spread = samples.restart_spread if settings.restarts == 1 else None
+        return Standing(
+            "factor",
+            of_blocks.factor,
+            of_blocks.half_width,
+            str(of_blocks.verdict if spread is None else of_one_restart(of_blocks, spread).verdict),
+            samples.blocks,
+            of_blocks.stopping_half_width,
+            only_restarts_decide=spread is not None and only_restarts_decide(of_blocks, spread),
+        )
     logs = np.log(throughput)
     series = logs[:, 0] if cells == 1 else logs[:, 1] - logs[:, 0]
     interval = mean_interval(series, *samples.replication(boundary))
@@ -99,6 +110,14 @@ def interaction_on(
         builds=builds,
         decision_level=decision_level,
     )
+
+
+def judged_on(samples: Samples, boundary: str, settings: ProtocolConfig) -> Interaction:
+    """Return the factor as it is reported: of one restart, with what others would give where that is known."""
+    found = interaction_on(samples, boundary, settings)
+    if found.restarts > 1 or samples.restart_spread is None:
+        return found
+    return of_one_restart(found, samples.restart_spread)
 
 
 def host_shares(samples: Samples) -> dict[str, float]:

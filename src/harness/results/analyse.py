@@ -17,10 +17,10 @@ import numpy as np
 from harness.config import ProtocolConfig
 from harness.measure.protocol import Measurement
 from harness.measure.samples import Samples
-from harness.measure.stopping import host_bound, host_shares, interaction_on
+from harness.measure.stopping import host_bound, host_shares, judged_on
 from harness.stats import Interaction, coursework_factor, coursework_verdict, percentile
-from harness.stats.interaction import of_one_build, of_one_restart
-from harness.stats.intervals import MINIMUM_BLOCKS, block_shares, mean_interval, widened
+from harness.stats.interaction import of_one_build
+from harness.stats.intervals import MINIMUM_BLOCKS, block_shares, mean_interval
 from harness.stats.roles import ROLES, prefix_of
 from harness.stats.stationarity import carry_over
 
@@ -41,32 +41,22 @@ class Analysis:
     tags: Mapping[str, str] = field(default_factory=dict)  # that only this scenario has
 
 
-def analyse(
-    measurement: Measurement, settings: ProtocolConfig, build_sd: float | None = None, restart_sd: float = 0.0
-) -> Analysis:
+def analyse(measurement: Measurement, settings: ProtocolConfig, build_sd: float | None = None) -> Analysis:
     """Return metrics, interactions and verdict of one measurement.
 
-    Args:
-        measurement: of one, two or four cells.
-        settings: margin and level of the verdict.
-        build_sd: of ln(factor) between builds of the engines, 0 where it is not known, None where builds don't differ.
-            Of one build, what is nearer to the margin than that is not decided.
-        restart_sd: of ln(factor) between sets of processes. Of one set, the intervals are wider by it.
-
+    `build_sd` is the sd of ln(factor) between builds of the engines, 0 where it is not known, None where builds don't
+    differ. Of one build, what is nearer to the margin than that is not decided.
     """
     samples = measurement.samples
     one_build = build_sd is not None and len(set(samples.builds)) == 1
-    restart_sd = restart_sd if measurement.restarts == 1 else 0.0
     interactions = {}
     if len(samples.roles) == 4:
-        interactions = {boundary: interaction_on(samples, boundary, settings) for boundary in samples.boundaries}
-    if restart_sd:
-        interactions = {name: of_one_restart(found, restart_sd) for name, found in interactions.items()}
+        interactions = {boundary: judged_on(samples, boundary, settings) for boundary in samples.boundaries}
     if one_build and build_sd:
         interactions = {name: of_one_build(found, build_sd) for name, found in interactions.items()}
     metrics: dict[str, float] = {}
     for boundary in samples.boundaries:
-        metrics |= _speeds(measurement, boundary, interactions.get(boundary), settings.level, restart_sd)
+        metrics |= _speeds(measurement, boundary, interactions.get(boundary), settings.level)
     if "wall" in samples.boundaries:
         for role in samples.roles:
             metrics |= _latency(prefix_of(role), samples.milliseconds(role, "wall"))
@@ -79,7 +69,7 @@ def analyse(
         }
     primary = interactions.get(measurement.primary)
     if primary is not None:
-        metrics |= {"interaction/p_value": primary.p_value, "measure/half_width": primary.half_width}
+        metrics["interaction/p_value"] = primary.p_value
     return Analysis(
         metrics={name: float(value) for name, value in metrics.items() if math.isfinite(value)},
         interactions=interactions,
@@ -90,12 +80,10 @@ def analyse(
     )
 
 
-def _speeds(
-    measurement: Measurement, boundary: str, interaction: Interaction | None, level: float, restart_sd: float
-) -> dict[str, float]:
+def _speeds(measurement: Measurement, boundary: str, interaction: Interaction | None, level: float) -> dict[str, float]:
     """Return throughputs, gains and factor on one boundary; the primary one's also under the short names.
 
-    Gains and factor have intervals at `level`; a gain has half of the variance `restart_sd`^2 of ln(factor).
+    Gains and factor have intervals at `level`.
     """
     samples, roles = measurement.samples, measurement.samples.roles
     logs = np.log(samples.throughput(boundary))
@@ -104,7 +92,7 @@ def _speeds(
     gains = {role: means[role] / means["baseline"] for role in means if role != "baseline"}
     if interaction is not None:
         gains["expected"] = gains["arch"] * gains["hw"]
-    gains |= _gain_intervals(samples, boundary, logs, gains, level, restart_sd / math.sqrt(2))
+    gains |= _gain_intervals(samples, boundary, logs, gains, level)
     for name in (f"{SHORT[boundary]}_", *([""] if boundary == measurement.primary else [])):
         out |= {f"gain/{name}{key}": value for key, value in gains.items()}
         if interaction is not None:
@@ -113,20 +101,22 @@ def _speeds(
 
 
 def _gain_intervals(
-    samples: Samples, boundary: str, logs: np.ndarray, gains: Mapping[str, float], level: float, restart_sd: float
+    samples: Samples, boundary: str, logs: np.ndarray, gains: Mapping[str, float], level: float
 ) -> dict[str, float]:
     """Return `arch_low`, `arch_high` and so on of measured gains, from the scatter of ln(gain) over the blocks.
 
-    `logs` is ln(throughput), [blocks, cells]; `restart_sd` that of ln(gain) between sets of processes, of which there
-    is one (0: there are more). None with fewer blocks than can show their own noise.
+    `logs` is ln(throughput), [blocks, cells]. None with fewer blocks than can show their own noise. Of one restart a
+    gain has half of the variance that is known of the factor between restarts: two cells instead of four.
     """
     out: dict[str, float] = {}
     if len(logs) < MINIMUM_BLOCKS:
         return out
     column = {role: logs[:, place] for place, role in enumerate(samples.roles)}
+    spread = samples.restart_spread if len(set(samples.groups)) == 1 else None
+    more = spread.half_width(level) / math.sqrt(2) if spread is not None else 0.0
     for role in (role for role in gains if role in column):
         found = mean_interval(column[role] - column["baseline"], *samples.replication(boundary))
-        half = widened(float(found.half_width(level)), level, restart_sd)
+        half = math.hypot(float(found.half_width(level)), more)
         out |= {f"{role}_low": gains[role] * math.exp(-half), f"{role}_high": gains[role] * math.exp(half)}
     return out
 

@@ -12,9 +12,11 @@ from harness.config import ProtocolConfig
 from harness.results.analyse import PERCENTILES, Analysis
 from harness.serving.measure import CellUnderLoad, LoadMeasurement
 from harness.stats import Interaction, estimate, percentile
-from harness.stats.intervals import mean_interval
+from harness.stats.intervals import block_shares, mean_interval
 from harness.stats.roles import ROLES, prefix_of
 from harness.system.counts import counted
+
+MINIMUM_REPEATS = 3  # of an interval
 
 
 def analyse_load(
@@ -39,7 +41,7 @@ def analyse_load(
         metrics["measure/host_share"] = max(measurement.host_shares)
     for role, cell in cells.items():
         metrics |= {f"{prefix_of(role)}{name}": value for name, value in cell_metrics(cell, boundary).items()}
-    means = {role: geometric_mean(rates) for role, cell in cells.items() if (rates := throughputs(cell))}
+    means = {role: mean_rate(cell) for role, cell in cells.items() if throughputs(cell)}
     gains = {role: means[role] / means["baseline"] for role in means if role != "baseline" and "baseline" in means}
     gains = gains if compared else {}
     interaction = _interaction(measurement, settings) if compared else None
@@ -71,9 +73,10 @@ def throughputs(cell: CellUnderLoad) -> list[float]:
     return [] if None in found else [value for value in found if value is not None]
 
 
-def geometric_mean(rates: list[float]) -> float:
-    """Return exp(mean(ln))."""
-    return float(np.exp(np.mean(np.log(rates))))
+def mean_rate(cell: CellUnderLoad) -> float:
+    """Return the geometric mean of the repeats' throughputs, restarts counted equally, as the factor counts them."""
+    restarts = np.array([repeat.restart for repeat in cell.repeats])
+    return float(np.exp(block_shares(restarts, np.zeros_like(restarts)) @ np.log(throughputs(cell))))
 
 
 def rate_interval(rates: Sequence[float], restarts: Sequence[int], level: float = 0.95) -> tuple[float, float] | None:
@@ -84,19 +87,18 @@ def rate_interval(rates: Sequence[float], restarts: Sequence[int], level: float 
         restarts: the restart that each of them ran in, numbered from 0.
         level: of the interval.
     """
-    logs = np.log(np.array(rates))
-    half = float(mean_interval(logs, np.array(restarts)).half_width(level)) if len(rates) > 2 else math.inf
-    if not math.isfinite(half):
+    if len(rates) < MINIMUM_REPEATS:
         return None
-    return float(np.exp(logs.mean() - half)), float(np.exp(logs.mean() + half))
+    found = mean_interval(np.log(np.array(rates)), np.array(restarts))
+    mean, half = float(found.mean), float(found.half_width(level))
+    return (math.exp(mean - half), math.exp(mean + half)) if math.isfinite(half) else None
 
 
 def cell_metrics(cell: CellUnderLoad, boundary: str) -> dict[str, float]:
     """Return the metrics of one cell, without its prefix; figures are of the tests at the bound, means over repeats."""
     out: dict[str, float] = {}
-    rates = throughputs(cell)
-    if rates:
-        out[f"throughput/{boundary}"] = geometric_mean(rates)
+    if throughputs(cell):
+        out[f"throughput/{boundary}"] = mean_rate(cell)
     deciding = [repeat.deciding for repeat in cell.repeats]
     latency_ms = np.concatenate([result.record.latency_s for result in deciding]) * 1e3
     latency_ms = latency_ms[~np.isnan(latency_ms)]

@@ -15,7 +15,7 @@ from harness.config import HarnessConfig
 from harness.measure.cell import QuartetPlan
 from harness.results.estimand import label_in_words
 from harness.results.figures import draw_latency_rate
-from harness.results.load_analysis import geometric_mean, rate_interval, slowdown, throughputs
+from harness.results.load_analysis import mean_rate, rate_interval, slowdown, throughputs
 from harness.results.row import RowDraft
 from harness.results.units import SAMPLE
 from harness.serving.measure import CellUnderLoad, LoadMeasurement
@@ -131,7 +131,7 @@ def _cell(cell: CellUnderLoad) -> dict[str, Any]:
         interval = min(rates), max(*rates, *above)
     policy = cell.variant.plan.policy
     return {
-        "at_slo_per_s": geometric_mean(rates) if rates else None,
+        "at_slo_per_s": mean_rate(cell) if rates else None,
         "low_per_s": _number(interval[0]) if interval else None,
         "high_per_s": _number(interval[1]) if interval else None,
         "points": [

@@ -4,11 +4,11 @@ Williams, Waterman and Patterson, "Roofline: an insightful visual performance mo
 CACM 52(4), 2009, https://doi.org/10.1145/1498765.1498785.
 
 Operations and bytes are counted in the ONNX graph: each weighted operation (Conv, Gemm, MatMul) is two operations a
-multiply-accumulate; its activations are read once and its output written once, in the graph's precision; its weights
-are read once a batch. Normalisation, activation functions, pooling and concatenation count nothing, as if each were
-fused into a neighbour. So the bytes are a lower bound for an engine that runs layer by layer, which for DenseNet121
-moves over four times as much. A cache, a kernel that fuses two weighted operations, or an engine that rewrites the
-network (`hw.fusion.dense_blocks` pools before it convolves) can need less.
+multiply-accumulate; its activations are read once and its output written once, in the graph's precision (eight bits
+between Q/DQ nodes); its weights are read once a batch. Normalisation, activation functions, pooling and concatenation
+count nothing, as if each were fused into a neighbour. So the bytes are a lower bound for an engine that runs layer by
+layer, which for DenseNet121 moves over four times as much. A cache, a kernel that fuses two weighted operations, or an
+engine that rewrites the network (`hw.fusion.dense_blocks` pools before it convolves) can need less.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def position(work: ImageWork, dtype: str, throughput_ips: float, ceilings: Ceili
 
 
 WEIGHTED = ("Conv", "Gemm", "MatMul")
-_QUANTISING, _FUSED = ("QuantizeLinear", "DequantizeLinear"), ("Relu", "Clip")
+_ELEMENTWISE = ("Add", "Clip", "HardSigmoid", "HardSwish", "Mul", "Relu", "Sigmoid")  # an engine fuses them
 
 
 @dataclass(frozen=True)
@@ -197,20 +197,32 @@ def _for_one_image(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _as_stored(graph: onnx.GraphProto, known: Mapping[str, _Tensor]) -> dict[str, _Tensor]:
-    """Return the tensors in as many bytes as an engine of eight bits keeps them in, which fuses Q/DQ nodes and ReLU.
+    """Return the tensors in as many bytes as an engine of eight bits reads and writes them in.
 
-    What a DequantizeLinear gives is read as it was before, and what ends in a QuantizeLinear is written as it is after.
+    It fuses Q/DQ nodes with their neighbours: what a DequantizeLinear gives is read as it was before, and what all
+    readers quantise, after nothing but elementwise operations, is written as it is after.
     """
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
     out = dict(known)
-    for node in reversed(graph.node):  # consumers before what they consume
-        source, target = node.input[0] if node.input else "", node.output[0]
-        if node.op_type in (*_QUANTISING, *_FUSED) and source in out and target in known:
-            itemsize = (known if node.op_type == "QuantizeLinear" else out)[target].itemsize
-            if node.op_type == "DequantizeLinear":
-                out[target] = replace(out[target], itemsize=known[source].itemsize if source in known else 1)
-            else:
-                out[source] = replace(out[source], itemsize=min(itemsize, out[source].itemsize))
+    for node in reversed(graph.node):  # readers before what they read
+        name = node.output[0]
+        if name not in known:
+            continue
+        if node.op_type == "DequantizeLinear" and node.input[0] in known:
+            out[name] = replace(known[name], itemsize=known[node.input[0]].itemsize)
+        elif name in readers:
+            sizes = [_read_in(reader, known, out, known[name].itemsize) for reader in readers[name]]
+            out[name] = replace(known[name], itemsize=min(known[name].itemsize, max(sizes)))
     return out
+
+
+def _read_in(node: onnx.NodeProto, known: Mapping[str, _Tensor], out: Mapping[str, _Tensor], usual: int) -> int:
+    """Return the bytes an element of what `node` reads needs to be written in for it."""
+    found = {"QuantizeLinear": known, **dict.fromkeys(_ELEMENTWISE, out)}.get(node.op_type, {})
+    return found[node.output[0]].itemsize if node.output[0] in found else usual
 
 
 def _tensors(graph: onnx.GraphProto) -> dict[str, _Tensor]:

@@ -8,9 +8,11 @@ from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import brentq
+from scipy.special import stdtrit
 
 from harness.stats.evidence import Array
-from harness.stats.intervals import MeanInterval, block_shares, mean_interval, widened
+from harness.stats.intervals import MeanInterval, block_shares, mean_interval
 from harness.stats.roles import by_role, same_rows
 from harness.stats.sequential import cautious_half_width, stopping_half_width
 from harness.stats.stationarity import Halves, could_move, halves, remembers
@@ -69,29 +71,61 @@ def of_one_build(found: Interaction, build_sd: float) -> Interaction:
     return replace(found, verdict=Verdict.INCONCLUSIVE, reason=reason, p_value=1.0)
 
 
-def of_one_restart(found: Interaction, restart_sd: float) -> Interaction:
+@dataclass(frozen=True)
+class RestartSpread:
+    """How far sets of processes move ln(factor), known from other measurements."""
+
+    sd: float
+    sets: int  # it was found from
+
+    def half_width(self, level: float) -> float:
+        """Return the half-width of what another set would give, by Student's t."""
+        return self.sd * float(stdtrit(self.sets - 1, 0.5 + level / 2))
+
+
+def of_one_restart(found: Interaction, spread: RestartSpread) -> Interaction:
     """Return a factor that was measured in one set of processes with the interval that holds for others too.
 
-    Another set has its memory elsewhere, which moves ln(factor) by `restart_sd` (its standard deviation). The blocks of
-    one set know nothing of that, so it is added to their variance. A verdict that the wider interval does not
-    give is withheld.
+    Another set has its memory elsewhere, of which the blocks of one set know nothing: what is known of it is added to
+    their variance. A verdict that the wider interval does not give is withheld.
     """
-    half_width = widened(found.half_width, found.level, restart_sd)
-    _, low, high = _factors(math.log(found.factor), half_width)
+    log_factor, margin = math.log(found.factor), found.margin
+    half_width = math.hypot(found.half_width, spread.half_width(found.level))
+    _, low, high = _factors(log_factor, half_width)
     wider = replace(found, low=low, high=high, half_width=half_width)
-    if not is_decided(found.verdict):
+    if found.p_value == 1:  # nothing can be said of these blocks
         return wider
-    moved = verdict(low, high, found.margin)
+    wider = replace(wider, p_value=max(found.p_value, _p_of_one_restart(found, spread)))
+    moved = verdict(low, high, margin)
+    if moved is found.verdict and is_decided(moved):
+        return replace(wider, reason=_reason(moved, low, high, margin))
+    if is_decided(moved):  # it would be at this level, not at the one that decides
+        return wider
+    reason = _reason(moved, low, high, margin)
+    if only_restarts_decide(found, spread):
+        reason = (
+            f"of one restart: other processes move the factor by {spread.sd:.1%} (sd), and with that "
+            f"{reason.replace('measure longer', 'measure several restarts')}"
+        )
+    return replace(wider, verdict=Verdict.INCONCLUSIVE, reason=reason)
+
+
+def only_restarts_decide(found: Interaction, spread: RestartSpread) -> bool:
+    """Whether more blocks of one set of processes decide nothing, however narrow their interval becomes."""
+    possible = _factors(math.log(found.factor), spread.half_width(found.level))
+    return not is_decided(verdict(*possible[1:], found.margin))
+
+
+def _p_of_one_restart(found: Interaction, spread: RestartSpread) -> float:
+    """Return the smallest 1 - level at which the wider interval keeps clear of the margin."""
     distance = distance_to_margin(math.log(found.factor), found.margin)
-    normal = NormalDist()
-    p_value = max(found.p_value, 2 * normal.cdf(-distance * normal.inv_cdf(0.5 + found.level / 2) / half_width))
-    if moved is found.verdict:
-        return replace(wider, p_value=p_value, reason=_reason(moved, low, high, found.margin))
-    reason = (
-        f"of one restart: other processes move the factor by {restart_sd:.1%} (sd), and with that "
-        f"{_reason(moved, low, high, found.margin).replace('longer', 'several restarts')}"
-    )
-    return replace(wider, verdict=Verdict.INCONCLUSIVE, reason=reason, p_value=1.0)
+    of_blocks = found.half_width / NormalDist().inv_cdf(0.5 + found.level / 2)
+
+    def room(alpha: float) -> float:
+        return distance - math.hypot(of_blocks * NormalDist().inv_cdf(1 - alpha / 2), spread.half_width(1 - alpha))
+
+    least, most = 1e-12, 1 - 1e-9
+    return float(least if room(least) > 0 else 1.0 if room(most) < 0 else brentq(room, least, most))
 
 
 def estimate(

@@ -10,7 +10,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -205,11 +204,6 @@ def _check_share(value: float, name: str) -> None:
 
 
 MINIMUM_BLOCKS = 5  # as for a factor: fewer can't show their own noise
-
-
-def widened(half_width: float, level: float, known_sd: float) -> float:
-    """Return the half-width of a mean's interval that also holds a normal deviation of a known sd."""
-    return math.hypot(half_width, NormalDist().inv_cdf(0.5 + level / 2) * known_sd)
 
 
 @dataclass(frozen=True)

@@ -111,14 +111,15 @@ class TerminalProgress:
         self._lanes = [self._here]
         self._printed = time.monotonic()
         self._live = Live(get_renderable=self._render, console=console, refresh_per_second=4, transient=True)
-        self._lock, self._over = threading.Lock(), threading.Event()
+        self._lock, self._over = threading.RLock(), threading.Event()
+        self._clock = threading.Thread(target=self._tick, name="a line a minute", daemon=True)
 
     def __enter__(self) -> Self:
         """Start to draw, on a terminal; elsewhere to look whether a line is due."""
         if self._console.is_terminal:
             self._live.start()
         else:
-            threading.Thread(target=self._tick, name="a line a minute", daemon=True).start()
+            self._clock.start()
         return self
 
     def __exit__(
@@ -128,6 +129,8 @@ class TerminalProgress:
         self._over.set()
         if self._console.is_terminal:
             self._live.stop()
+        elif self._clock.is_alive():
+            self._clock.join()
 
     def lane(self, name: str) -> Lane:
         """Return a further line, of what happens on a device of this name at the same time."""
@@ -152,16 +155,17 @@ class TerminalProgress:
 
         `seconds` is what it took, where it ran in another process; `label` its own, where it ran beside others.
         """
-        self._done += 1
-        self.good += error is None
         seconds = time.monotonic() - self._here.started if seconds is None else seconds
         good = Text("already measured" if resumed else "done", style="green")
         outcome = good if error is None else Text(f"FAILED: {error}", style="red")
         name = label or self._here.label
-        line = Text(f"[{self._done}/{self._total}] {name}: ").append(outcome).append(f" ({seconds:.0f} s)")
-        self._console.print(line, highlight=False, soft_wrap=True)
-        if label in ("", self._here.label):
-            self._here.label = ""
+        with self._lock:  # no line about what has just ended
+            self._done += 1
+            self.good += error is None
+            line = Text(f"[{self._done}/{self._total}] {name}: ").append(outcome).append(f" ({seconds:.0f} s)")
+            self._console.print(line, highlight=False, soft_wrap=True)
+            if label in ("", self._here.label):
+                self._here.label = ""
 
     def _tick(self) -> None:
         while not self._over.wait(TICK_S):

@@ -15,15 +15,16 @@ from harness.measure.samples import Samples
 from harness.measure.stopping import Standing, standing
 from harness.results.analyse import analyse
 from harness.stats import estimate
+from harness.stats.interaction import RestartSpread
 from harness.stats.intervals import mean_interval
 from harness.stats.roles import ROLES
 
 SETTINGS = ProtocolConfig()
 
 
-def measurement(blocks, roles=ROLES, batch_size=4, primary="wall", coursework=None, restarts=None) -> Measurement:
+def measurement(blocks, roles=ROLES, batch_size=4, primary="wall", coursework=None, restarts=None, spread=None):
     """Return a measurement of blocks: {boundary: {role: milliseconds of the iterations}} each."""
-    samples = Samples(roles, batch_size)
+    samples = Samples(roles, batch_size, spread)
     restarts = restarts or [0] * len(blocks)
     for number, (block, restart) in enumerate(zip(blocks, restarts, strict=True)):
         for order, role in enumerate(roles):
@@ -122,22 +123,22 @@ def test_of_unequal_restarts_gains_and_throughputs_are_those_that_the_factor_is_
     assert found["interaction/factor"] == pytest.approx(math.sqrt(1.5))
 
 
-@pytest.mark.parametrize(("restarts", "added"), [([0] * 12, 0.02), ([0] * 6 + [1] * 6, 0.0)])
-def test_what_one_set_of_processes_can_not_show_is_added_to_factor_and_gains(restarts, added):
+@pytest.mark.parametrize("restarts", [[0] * 12, [0] * 6 + [1] * 6])
+def test_what_one_set_of_processes_can_not_show_is_added_to_factor_and_gains(restarts):
     generator = np.random.default_rng(4)
     blocks = [wall(*([ms * math.exp(generator.normal(0, 0.002))] for ms in (40, 20, 10, 5))) for _ in range(12)]
+    spread = RestartSpread(0.02, 10)
     alone, found = (
-        analyse(measurement(blocks, restarts=restarts), SETTINGS, restart_sd=sd).metrics for sd in (0.0, 0.02)
+        analyse(measurement(blocks, restarts=restarts, spread=known), SETTINGS).metrics for known in (None, spread)
     )
-
-    def half_width(metrics, name):
-        return math.log(metrics[f"{name}high"] / metrics[f"{name}low"]) / 2
-
-    for name, sd in (("interaction/", added), ("gain/arch_", added / math.sqrt(2))):
-        expected = math.hypot(half_width(alone, name), 1.96 * sd)
-        assert half_width(found, name) == pytest.approx(expected, rel=1e-4)
-    assert found["measure/half_width"] == pytest.approx(half_width(found, "interaction/"))
-    assert found["interaction/factor"] == alone["interaction/factor"]
+    added = spread.half_width(0.95) if set(restarts) == {0} else 0.0
+    for name, more in (("interaction/", added), ("gain/arch_", added / math.sqrt(2))):
+        of_blocks, reported = (
+            math.log(metrics[f"{name}high"] / metrics[f"{name}low"]) / 2 for metrics in (alone, found)
+        )
+        assert reported == pytest.approx(math.hypot(of_blocks, more))
+    for name in ("interaction/factor", "measure/half_width"):
+        assert found[name] == alone[name]
 
 
 def test_margin_and_level_of_the_protocol_count():

@@ -60,6 +60,20 @@ def test_between_quantising_nodes_a_tensor_has_a_byte_an_element_and_a_relu_is_f
     assert found.weight_bytes == 70 + 4 * 35
 
 
+def test_a_sum_is_fused_too_and_what_is_also_kept_in_float_is_written_so(written):
+    weights = {"w": (10, 10), "v": (10, 5), "scale": ()}
+    nodes = [
+        *eight_bits("input"), *eight_bits("w"), make_node("MatMul", ["input_q", "w_q"], ["m"]),
+        make_node("Add", ["m", "input"], ["a"]), *eight_bits("a"), make_node("MatMul", ["a_q", "v"], ["output"]),
+    ]  # fmt: skip
+    assert count(written(nodes, weights, (3, 10), (3, 5))).activation_bytes == (30 + 30) + (30 + 4 * 15)
+    kept = [*nodes[:-1], make_node("MatMul", ["a_q", "v"], ["p"]), make_node("MatMul", ["m", "v"], ["n"]),
+            make_node("Add", ["p", "n"], ["output"])]  # fmt: skip
+    assert count(written(kept, weights, (3, 10), (3, 5))).activation_bytes == (
+        (30 + 4 * 30) + (30 + 4 * 15) + (4 * 30 + 4 * 15)
+    )
+
+
 def test_a_product_of_two_activations_reads_both_for_every_image(written):
     nodes = [make_node("Transpose", ["input"], ["t"], perm=[0, 2, 1]), make_node("MatMul", ["input", "t"], ["output"])]
     found = count(written(nodes, {}, (3, 10), (3, 3)))

@@ -95,12 +95,14 @@ def _check_writable(path: Path | None) -> None:
 
 def _write(path: Path, found: FleetAnswer) -> None:
     from harness.commands.capacity.table import notes
+    from harness.results.units import SAMPLE
 
     whole: dict[str, Any] = {
         "quartet": found.curves.name,
         "device": found.curves.device,
         "slo_ms": found.slo_ms,
         "percentile": found.curves.percentile,
+        SAMPLE: found.curves.sample,
         "demand": found.question.demand.described(found.curves.sample),
         "peak_per_s": found.question.demand.peak_per_s,
         "mean_per_s": found.question.demand.mean_per_s,

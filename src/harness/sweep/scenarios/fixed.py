@@ -12,7 +12,6 @@ from harness.measure.cell import Cell, QuartetPlan
 from harness.measure.design import Design
 from harness.measure.progress import Progress
 from harness.measure.protocol import Measurement, measure, measure_design
-from harness.measure.settings import CPU_RESTART_SD
 from harness.results.analyse import Analysis, analyse
 from harness.results.record import add_blocks
 from harness.results.row import RowDraft
@@ -82,7 +81,7 @@ class Fixed(Scenario):
 
     def analyse(self, plan: QuartetPlan, measurement: Measurement) -> Analysis:
         """Return throughputs, percentiles, gains and factors on every boundary."""
-        return analyse(measurement, plan.config.protocol, build_sd_of(plan), restart_sd_of(plan))
+        return analyse(measurement, plan.config.protocol, build_sd_of(plan))
 
     def metrics(
         self,
@@ -99,16 +98,12 @@ class Fixed(Scenario):
             row.notes.append(
                 f"of one build: another may choose other kernels{unknown} (protocol.builds=3 measures three)"
             )
-        if restart_sd_of(plan) and measurement.restarts == 1 and analysis.interactions:
+        spread = measurement.samples.restart_spread
+        if spread is not None and len(set(measurement.samples.groups)) == 1:
             row.notes.append(
-                f"of one restart: on a CPU other processes move the factor by {restart_sd_of(plan):.1%} (sd, "
-                "measured elsewhere), which the interval holds (protocol.restarts=8 measures it here)"
+                f"of one restart: on a CPU other processes move the factor by {spread.sd:.1%} (sd, seen elsewhere), "
+                "which the intervals hold (protocol.restarts=8 measures it here)"
             )
-
-
-def restart_sd_of(plan: QuartetPlan) -> float:
-    """Return the sd of ln(factor) between sets of processes that one of them can't show, 0 on a GPU."""
-    return CPU_RESTART_SD if plan.device == "cpu" else 0.0
 
 
 def build_sd_of(plan: QuartetPlan) -> float | None:

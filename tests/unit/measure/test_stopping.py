@@ -11,8 +11,9 @@ import pytest
 from harness.config import ProtocolConfig
 from harness.measure.cell import Slice
 from harness.measure.samples import Samples
-from harness.measure.stopping import HOST_BOUND, Standing, host_bound, host_shares, is_look, standing
+from harness.measure.stopping import HOST_BOUND, Standing, host_bound, host_shares, is_look, judged_on, standing
 from harness.stats import estimate
+from harness.stats.interaction import RestartSpread
 from harness.stats.intervals import mean_interval
 from harness.stats.roles import ROLES
 
@@ -88,6 +89,22 @@ def test_a_narrow_interval_across_the_margin_goes_on():
     now = Standing("factor", 1.05, 0.001, "inconclusive", blocks=50)
     assert now.converged(SETTINGS) and not now.enough(SETTINGS)
     assert Standing("factor", 1.05, 0.001, "independent", blocks=50).enough(SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("combined", "restarts", "verdict", "enough"),
+    [(0.5, 1, "amplify", True), (0.98, 1, "inconclusive", True), (0.98, 8, "independent", True)],
+)
+def test_of_one_restart_measuring_stops_where_only_others_could_decide(combined, restarts, verdict, enough):
+    measured = samples((8.0, 4.0, 2.0, combined), blocks=40)
+    measured.restart_spread = RestartSpread(0.022, 10)
+    now = standing(measured, "wall", replace(SETTINGS, restarts=restarts))
+    assert (now.verdict, now.enough(SETTINGS)) == (verdict, enough)
+    assert now.half_width == standing(samples((8.0, 4.0, 2.0, combined), blocks=40), "wall", SETTINGS).half_width
+    wide = standing(samples((8.0, 4.0, 2.0, combined), blocks=40, noise=0.2), "wall", SETTINGS)
+    assert not replace(wide, only_restarts_decide=True).enough(SETTINGS)  # the interval is still to become narrow
+    judged = judged_on(measured, "wall", SETTINGS)
+    assert str(judged.verdict) == ("amplify" if combined == 0.5 else "inconclusive")  # of the one that was measured
 
 
 def test_there_are_few_looks():

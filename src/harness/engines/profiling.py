@@ -171,14 +171,15 @@ def walk(graph: onnx.GraphProto, known: Mapping[str, str]) -> dict[str, str]:
     share decide nothing (an exporter keeps equal ones once, and fresh normalisations are all equal): such a node is of
     the part that it works for.
     """
-    weights = {weight.name for weight in graph.initializer}
-    users = Counter(name for node in graph.node for name in set(node.input) if name in weights)
+    parameter_of = _parameters(graph)
+    users = Counter(name for node in graph.node for name in set(node.input) if name in parameter_of)
     assigned: dict[int, str] = {}
     shares: set[int] = set()
     for number, node in enumerate(graph.node):
-        parameters = [name for name in node.input if name in weights and part_of_parameter(name)]
+        parts = {name: part_of_parameter(parameter_of[name]) for name in node.input if name in parameter_of}
+        parameters = [name for name in node.input if parts.get(name)]
         part = next((known[name] for name in _aliases((*node.output, node.name)) if name in known), None)
-        part = part or next((part_of_parameter(name) for name in parameters if users[name] == 1), None)
+        part = part or next((parts[name] for name in parameters if users[name] == 1), None)
         if part is not None:
             assigned[number] = part
         elif parameters:
@@ -192,6 +193,17 @@ def walk(graph: onnx.GraphProto, known: Mapping[str, str]) -> dict[str, str]:
         if part is not None:
             found |= {name: part for name in (*node.output, node.name) if name}
     return found
+
+
+def _parameters(graph: onnx.GraphProto) -> dict[str, str]:
+    """Return the parameter that each tensor is or is computed from alone, as a weight from its eight bits, by name."""
+    out = {weight.name: weight.name for weight in graph.initializer}
+    for node in graph.node:
+        read = [name for name in node.input if name]
+        if read and all(name in out for name in read):
+            named = next((out[name] for name in read if part_of_parameter(out[name])), out[read[0]])
+            out |= dict.fromkeys(node.output, named)
+    return out
 
 
 def _ahead(graph: onnx.GraphProto, assigned: Mapping[int, str]) -> dict[int, str]:

@@ -75,6 +75,15 @@ def test_emulated_fp16_shows_its_casts(profiled):
     assert profiles["hw"].moves > 0
 
 
+@pytest.mark.parametrize("hw", ["hw=int8", "hw=[int8,fusion]"])
+def test_weights_of_eight_bits_still_say_whose_part_a_node_is(profiled, hw):
+    """A weight comes through a DequantizeLinear: no convolution had one of its own, and nearly all was the head's."""
+    profile = profiled(hw)["hw"]
+    assert sorted(known(profile), key=order_of) == WHOLE
+    assert profile.parts_ms["head"] < 0.25 * profile.work_ms
+    assert profile.attributed >= ENOUGH
+
+
 def test_a_profiler_that_fails_is_a_reason_and_no_crash(prepared):
     _, cells = prepared("arch=grouped", "hw=fusion")
     broken = replace(cells["combined"].artifacts[0], main_file="gone.onnx")

@@ -39,9 +39,10 @@ def main() -> None:
     tables: dict[str, list[pandas.DataFrame]] = {
         "samples.parquet": [], "visits.parquet": [], "telemetry.parquet": []
     }  # fmt: skip
-    details = {}
+    details, sweeps = {}, set()
     for row in frame[frame["status"] == "FINISHED"].itertuples():
         names = {one.path for one in client.list_artifacts(row.run_id)}
+        sweeps.add(client.get_run(row.run_id).data.tags["mlflow.parentRunId"])
         for name in names & set(tables):
             part = pandas.read_parquet(client.download_artifacts(row.run_id, name))
             tables[name].append(part.assign(run_id=row.run_id))
@@ -51,9 +52,9 @@ def main() -> None:
         details[row.run_id] = json.loads(Path(client.download_artifacts(row.run_id, "interaction.json")).read_text())
         for name in ("environment.json", "config.yaml"):
             shutil.copy(client.download_artifacts(row.run_id, name), arguments.out / name)
-    for parent in frame["sweep"].unique() if "sweep" in frame else ():  # what it committed itself to beforehand
-        if any(found.path == "plan.json" for found in client.list_artifacts(parent)):
-            shutil.copy(client.download_artifacts(parent, "plan.json"), arguments.out / "plan.json")
+    for sweep in sweeps:  # what it committed itself to beforehand
+        if any(found.path == "plan.json" for found in client.list_artifacts(sweep)):
+            shutil.copy(client.download_artifacts(sweep, "plan.json"), arguments.out / "plan.json")
     write(frame.drop(columns=["start_time"]), arguments.out / "results.csv")
     for name, parts in tables.items():
         if parts:

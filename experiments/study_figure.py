@@ -68,14 +68,15 @@ def draw(frame: pandas.DataFrame, path: Path) -> None:
         left.plot(np.full((high > bounds[1]).sum(), bounds[1]), y[high > bounds[1]], ">", color=colour)
     labels = [label(row, frame["model"].nunique()) for _, row in frame.iterrows()]
     left.set(xlabel="interaction factor", yticks=places, yticklabels=labels)
+    boundary = "device" if "throughput/device" in frame else "wall"
     for index, (prefix, (name, colour)) in enumerate(CELLS.items()):
-        values = frame[f"{prefix}throughput/device"].to_numpy()
+        values = frame[f"{prefix}throughput/{boundary}"].to_numpy()
         bars = right.barh(places + (index - 1.5) * 0.2, values, 0.19, color=colour, edgecolor="black", linewidth=0.4,
                           label=name)  # fmt: skip
         right.bar_label(bars, labels=[f"{value:,.0f}" for value in values], padding=2, fontsize=7)
     right.margins(x=0.15)
     left.set_ylim(len(frame) - 0.4, -0.6)  # from top to bottom; both sides share it
-    right.set_xlabel("images/s on the device boundary")
+    right.set_xlabel(f"images/s on the {boundary} boundary")
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
     legends = [axes.get_legend_handles_labels() for axes in (left, right)]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +18,9 @@ from omegaconf import OmegaConf
 
 import harness
 from harness.config import from_omegaconf
+from harness.measure.settings import CPU_RESTARTS
 from harness.stats import estimate, percentile
+from harness.stats.interaction import of_one_restart
 from harness.stats.roles import ROLES
 from harness.sweep.command_line import compose_jobs
 from harness.tracking.load import load
@@ -66,6 +71,20 @@ def throughput(row, folder) -> np.ndarray:
     batch_size = int(table.schema.metadata[b"batch_size"])
     visits = table.to_pandas().groupby(["block", "cell"])["milliseconds"].agg(["count", "sum"])
     return (batch_size * visits["count"] / (visits["sum"] / 1e3)).unstack()[list(ROLES)].to_numpy()
+
+
+def test_a_study_is_collected_with_what_it_committed_itself_to(frame, store_root, repository, tmp_path):
+    address = {"MLFLOW_TRACKING_URI": f"sqlite:///{store_root}/mlflow.db"}
+    script = repository / "experiments" / "collect.py"
+    done = subprocess.run(
+        [sys.executable, str(script), "--sweep", "study", "--out", "collected"],
+        cwd=tmp_path, env={**os.environ, **address}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("2 quartets, ")
+    collected = {path.name for path in (tmp_path / "collected").iterdir()}
+    assert collected >= {"plan.json", "results.csv", "samples.parquet", "interaction.json", "config.yaml"}
+    assert len(pandas.read_csv(tmp_path / "collected" / "results.csv")) == len(frame)
 
 
 def test_there_is_one_finished_row_a_quartet(frame):
@@ -178,10 +197,12 @@ def test_throughputs_gains_and_factor_follow_from_the_samples(row, throughput):
 
 def test_interval_and_verdict_follow_from_the_samples(row, folder, throughput):
     samples = pandas.read_parquet(folder / "samples.parquet")
-    found = estimate(throughput, samples.groupby("block")["restart"].first().to_numpy())
+    of_blocks = estimate(throughput, samples.groupby("block")["restart"].first().to_numpy())
+    found = of_one_restart(of_blocks, CPU_RESTARTS)
     for name in ("factor", "low", "high"):
         assert row[f"interaction/{name}"] == pytest.approx(getattr(found, name), rel=1e-9)
     assert row["verdict"] == str(found.verdict)
+    assert row["measure/half_width"] == pytest.approx(of_blocks.half_width, rel=1e-9)
     assert row["measure/blocks"] == found.blocks == samples["block"].nunique() >= 5
 
 

@@ -6,7 +6,9 @@ import pandas
 import pytest
 
 from called import called
+from harness.engines.onnxruntime.runtime import has_vnni
 from harness.report.command import main as report
+from harness.results.record import NO_VNNI
 from harness.tracking.load import load
 
 SIGNS = {"": 1, "baseline/": 1, "arch/": -1, "hw/": -1}
@@ -81,6 +83,7 @@ def test_eight_bits_have_an_accuracy_of_their_own_and_one_together_with_the_arch
     assert measured.returncode == 0, measured.stdout + measured.stderr
     assert "int8: calibrated on 128 validation images (percentile)" in measured.stdout
     assert "combined: int8 in 19 of 21 convolutions and products; in float: 1 first layer, 1 last" in measured.stdout
+    assert (NO_VNNI in measured.stdout) == (not has_vnni())
     row: pandas.Series = load(name, f"sqlite:///{store_root}/mlflow.db").iloc[0]
     together = sum(sign * row[f"{role}accuracy/top1"] for role, sign in SIGNS.items())
     assert row["interaction/accuracy"] == pytest.approx(together)

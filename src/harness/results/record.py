@@ -44,6 +44,9 @@ from harness.techniques import arch, hw
 from harness.techniques.arch.recipe import Recipe
 from harness.techniques.finetuned import not_finetuned, untrained, weights_of
 
+NO_VNNI = "int8: this processor has no products of eight bits (VNNI); its kernels are slower ones that don't saturate"
+    "int8: this processor has no products of eight bits (VNNI), so its kernels are the slower ones that don't saturate"
+)
 LINES = "figures/lines.png"  # fills what MLflow's page shows of a description before it folds it
 
 
@@ -97,6 +100,8 @@ def add_measured(
     row.details["interaction"] = {name: asdict(found) for name, found in analysis.interactions.items()}
     for role, found in measurement.cells.items():
         row.details["cells"][role] |= {"loaded": asdict(found.loaded), "fidelity": asdict(found.fidelity)}
+    if any(found.loaded.proof.get("vnni") == 0 for found in measurement.cells.values()):
+        row.notes.append(NO_VNNI)
     if measurement.telemetry is not None:
         row.table("telemetry.parquet", pandas.DataFrame(measurement.telemetry.rows))
     if analysis.verdict:

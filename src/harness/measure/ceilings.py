@@ -56,14 +56,14 @@ def measure_ceilings(
     if threads:
         torch.set_num_threads(threads)
     torch.backends.cuda.matmul.allow_tf32 = tf32
-    asked = {"float16", *dtypes} if device == "cuda" else set()
+    requested = {"float16", *dtypes} if device == "cuda" else set()
     with torch.inference_mode():
         return Ceilings(
             copy_gb_s=_copy(device, copy_bytes) / 1e9,
             matmul_fp32_tflops=_matmul(device, side, torch.float32) / 1e12,
-            matmul_fp16_tflops=_matmul(device, side, torch.float16) / 1e12 if "float16" in asked else None,
-            matmul_bf16_tflops=_matmul(device, side, torch.bfloat16) / 1e12 if "bfloat16" in asked else None,
-            matmul_int8_tops=_matmul_int8(device, side) if "int8" in asked else None,
+            matmul_fp16_tflops=_matmul(device, side, torch.float16) / 1e12 if "float16" in requested else None,
+            matmul_bf16_tflops=_matmul(device, side, torch.bfloat16) / 1e12 if "bfloat16" in requested else None,
+            matmul_int8_tops=_matmul_int8(device, side) if "int8" in requested else None,
         )
 
 

@@ -133,13 +133,11 @@ class _DesignRun:
         self.fresh = admits_one_process(self.device)  # a process for each visit
         self.random = np.random.default_rng(self.settings.seed)
         spread = CPU_RESTARTS if self.device == "cpu" else None
+        of_quartets = [Samples(list(cells), first.batch_size, spread) for cells in part.quartets]
         self.contrasts = [
-            Contrast(
-                number, cells, self.settings, Samples(list(cells), first.batch_size, spread), len(self.builds),
-                family=family,
-            )
-            for number, cells in zip(numbers, part.quartets, strict=True)
-        ]  # fmt: skip
+            Contrast(number, cells, self.settings, samples, len(self.builds), family=family)
+            for number, cells, samples in zip(numbers, part.quartets, of_quartets, strict=True)
+        ]
         self._orders: dict[tuple[int, bool], Orders] = {}  # by group, and for the second pass
         self.telemetry: Telemetry
         self.inspections: Inspections

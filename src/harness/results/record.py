@@ -45,8 +45,6 @@ from harness.techniques.arch.recipe import Recipe
 from harness.techniques.finetuned import not_finetuned, untrained, weights_of
 
 NO_VNNI = "int8: this processor has no products of eight bits (VNNI); its kernels are slower ones that don't saturate"
-    "int8: this processor has no products of eight bits (VNNI), so its kernels are the slower ones that don't saturate"
-)
 LINES = "figures/lines.png"  # fills what MLflow's page shows of a description before it folds it
 
 

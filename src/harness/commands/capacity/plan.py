@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -137,12 +137,11 @@ def trace(path: Path, window_s: float = 60.0) -> Demand:
         )
     edges = np.append(np.arange(max(1, int(span_s / window_s))) * window_s, span_s)
     counts, _ = np.histogram(times, edges, weights=images)
-    widths = np.diff(edges)
-    rates = counts / widths
+    rates = counts / (widths := np.diff(edges))
     _, starts = np.unique((edges[:-1] // HOUR_S).astype(int), return_index=True)  # of each hour, its first window
     covered, came = np.add.reduceat(widths, starts), np.add.reduceat(counts, starts)
-    peaks = np.maximum.reduceat(rates, starts)
-    hours = tuple(Hour(*map(float, row)) for row in zip(covered, came / covered, peaks, strict=True))
+    of_hours = (covered, came / covered, np.maximum.reduceat(rates, starts))
+    hours = tuple(Hour(*map(float, row)) for row in zip(*of_hours, strict=True))
     top = int(rates.argmax())
     inside = (times >= edges[top]) & (times <= edges[top + 1])
     if images[inside].sum() > _MOST_IMAGES:
@@ -150,9 +149,9 @@ def trace(path: Path, window_s: float = 60.0) -> Demand:
             f"{path}: {images[inside].sum():,.4g} images within {widths[top]:g} s are more than can be simulated "
             f"({_MOST_IMAGES:,}); is its column images right?"
         )
-    busiest_s = np.repeat(times[inside] - edges[top], images[inside].astype(int))
     amount = f"{images.sum():,.0f} images in {span_s:,.4g} s, peaks over {min(window_s, span_s):g} s"
-    return Demand(f"trace {path.name}: ", hours, busiest_s, amount)
+    demand = Demand(f"trace {path.name}: ", hours, amount=amount)
+    return replace(demand, busiest_s=np.repeat(times[inside] - edges[top], images[inside].astype(int)))
 
 
 def _table(path: Path, columns: tuple[str, ...]) -> pandas.DataFrame:

@@ -97,7 +97,7 @@ def bench(monkeypatch):
 
 
 def design(quartets=GRID, builds: int = 1) -> Design:
-    plan = SimpleNamespace(arithmetic=None)
+    plan = SimpleNamespace(arithmetic=None, precision=SimpleNamespace(dtype="float32"))
     artifact = SimpleNamespace(plan=plan)
 
     def cell(name: str):

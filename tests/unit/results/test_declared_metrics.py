@@ -77,8 +77,8 @@ def test_every_declared_metric_is_logged(tables, study, store_root, prepared):
     seen = {registry._PREFIX.sub("", name) for name in logged}
     names = {name for metric in declared() for name in metric.names}
     # tests/unit/serving/test_record.py measures under the first three, tests/unit/sweep/test_family.py logs p_bh;
-    # test_cell_metrics.py, test_roofline_metrics.py, test_why.py and tests/unit/measure/{test_gpu_readings,test_score}.py
-    # what no committed study has yet
+    # test_cell_metrics.py, test_roofline_metrics.py, test_why.py and
+    # tests/unit/measure/{test_gpu_readings,test_score}.py what no committed study has yet
     elsewhere = re.compile(
         "/(offline|single_stream|completed|p_bh$|.*sustained|.*capped$|clock_mhz$|clock_factor$|layers_(in_precision|weighted)$|"
         "matmul_(bf16_tflops|int8_tops)$|"

@@ -9,12 +9,9 @@ import statistics
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness.system.library_internals import int8_product
-
-if TYPE_CHECKING:
-    import torch
 
 # bytes to copy (beyond any cache but the largest) and side of the square matrices, by device
 SIZES = {"cuda": (1 << 30, 8192), "cpu": (1 << 28, 1536)}  # 2048 gave 6% more on two cores, in twice the time
@@ -56,14 +53,15 @@ def measure_ceilings(
     if threads:
         torch.set_num_threads(threads)
     torch.backends.cuda.matmul.allow_tf32 = tf32
-    requested = {"float16", *dtypes} if device == "cuda" else set()
+    requested = {"float16", *dtypes} & set(_PRODUCTS) if device == "cuda" else set()
     with torch.inference_mode():
+        found = {dtype: _PRODUCTS[dtype](device, side, dtype) for dtype in sorted(requested)}
         return Ceilings(
             copy_gb_s=_copy(device, copy_bytes) / 1e9,
-            matmul_fp32_tflops=_matmul(device, side, torch.float32) / 1e12,
-            matmul_fp16_tflops=_matmul(device, side, torch.float16) / 1e12 if "float16" in requested else None,
-            matmul_bf16_tflops=_matmul(device, side, torch.bfloat16) / 1e12 if "bfloat16" in requested else None,
-            matmul_int8_tops=_matmul_int8(device, side) if "int8" in requested else None,
+            matmul_fp32_tflops=_matmul(device, side, "float32"),
+            matmul_fp16_tflops=found.get("float16"),
+            matmul_bf16_tflops=found.get("bfloat16"),
+            matmul_int8_tops=found.get("int8"),
         )
 
 
@@ -76,26 +74,31 @@ def _copy(device: str, copy_bytes: int) -> float:
     return 2 * source.numel() * 4 / _median_s(lambda: target.copy_(source), device)
 
 
-def _matmul(device: str, side: int, dtype: torch.dtype) -> float:
-    """Return operations a second. The values are random: a chip takes less power, and runs faster, on zeros."""
+def _matmul(device: str, side: int, dtype: str) -> float:
+    """Return 10^12 operations a second. The values are random: a chip takes less power, and runs faster, on zeros."""
     import torch
 
-    left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    left, right = (torch.randn(side, side, device=device).to(getattr(torch, dtype)) for _ in range(2))
     out = torch.empty_like(left)
-    return 2 * side**3 / _median_s(lambda: torch.mm(left, right, out=out), device)
+    return 2 * side**3 / _median_s(lambda: torch.mm(left, right, out=out), device) / 1e12
 
 
-def _matmul_int8(device: str, side: int) -> float | None:
-    """Return 10^12 operations a second, None where this build or chip has no product of eight bits."""
+def _matmul_integers(device: str, side: int, dtype: str) -> float | None:
+    """Return 10^12 operations a second, None where this build or chip has no product of such integers."""
     import torch
 
-    left, right = (torch.randint(-128, 128, (side, side), device=device, dtype=torch.int8) for _ in range(2))
+    left, right = (torch.randint(-128, 128, (side, side), device=device, dtype=getattr(torch, dtype)) for _ in range(2))
     right = right.t()  # column by column: what the fast kernels of eight bits read
     out = torch.empty(side, side, device=device, dtype=torch.int32)
     try:
         return 2 * side**3 / _median_s(lambda: int8_product(left, right, out), device) / 1e12
     except RuntimeError:
         return None
+
+
+_PRODUCTS: dict[str, Callable[[str, int, str], float | None]] = {
+    "float16": _matmul, "bfloat16": _matmul, "int8": _matmul_integers,
+}  # fmt: skip
 
 
 def _median_s(run: Callable[[], Any], device: str) -> float:

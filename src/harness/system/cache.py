@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
@@ -195,7 +195,7 @@ class SharedCache:
             try:
                 self._files.get_file(self._object(kind, key), str(packed))
                 with tarfile.open(packed) as archive:
-                    archive.extractall(folder, filter="data")  # no path may lead out of the folder
+                    _unpack(archive, folder)
                 return True
             except FileNotFoundError:
                 return False
@@ -229,6 +229,21 @@ class SharedCache:
     def _is_local(self) -> bool:
         protocol: Any = self._files.protocol
         return "file" in ((protocol,) if isinstance(protocol, str) else protocol)
+
+
+def _unpack(archive: tarfile.TarFile, folder: Path) -> None:
+    """Unpack what `keep` packs; raise ValueError for anything else, such as a path that leads out of the folder.
+
+    Python has filters for that since 3.11.4, and Debian 12 has 3.11.2.
+    """
+    for member in archive.getmembers():
+        path = PurePosixPath(member.name)
+        if not (member.isfile() or member.isdir()) or path.is_absolute() or ".." in path.parts:
+            raise ValueError(f"{member.name!r} is no entry's file")
+    if hasattr(tarfile, "data_filter"):
+        archive.extractall(folder, filter="data")
+    else:
+        archive.extractall(folder)
 
 
 def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:

@@ -47,10 +47,10 @@ def test_a_cell_is_held_to_the_product_in_its_own_precision():
 
 def test_eight_bits_are_a_product_of_their_own_where_there_is_one(monkeypatch):
     monkeypatch.setattr(ceilings, "BUDGET_S", 0.0)
-    assert 1e-6 < ceilings._matmul_int8("cpu", 64) < 1000  # wrong by a unit, it would be out of reach
+    assert 1e-6 < ceilings._matmul_integers("cpu", 64, "int8") < 1000  # wrong by a unit, it would be out of reach
 
     def none_here(left, right, out):
         raise RuntimeError("not implemented for this chip")
 
     monkeypatch.setattr(ceilings, "int8_product", none_here)
-    assert ceilings._matmul_int8("cpu", 64) is None
+    assert ceilings._matmul_integers("cpu", 64, "int8") is None

@@ -124,7 +124,7 @@ def test_no_file_of_an_entry_leads_out_of_its_folder(tmp_path, monkeypatch, name
     import tarfile
 
     if not filters:
-        monkeypatch.delattr(tarfile, "data_filter")
+        monkeypatch.delattr(tarfile, "data_filter", raising=False)
     share = SharedCache(f"file://{tmp_path}/share")
     target = tmp_path / "share" / "engine" / KEY[:2]
     target.mkdir(parents=True)

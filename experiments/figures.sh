@@ -26,6 +26,7 @@ draw densenet121_h100 factors_onnxruntime study "${fp16[@]}" "${fusion[@]}"
 draw densenet121_h100 first_pieces/factors study first_pieces
 draw densenet121_h100 first_pieces/roofline roofline first_pieces
 
+"$python" rebuilds/figure.py
 draw int8_cpu factors study int8_{densenet121,resnet50}_{eager,engine}
 draw digits_densenet121 factors study digits_densenet121 digits_headline
 draw vit_b_16_h100 factors study vit_b_16 vit_b_16_densenet

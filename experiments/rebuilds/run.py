@@ -1,6 +1,7 @@
 """Is it the build, or the process? One accelerated cell built several times, all builds measured side by side.
 
-    python experiments/rebuilds/run.py --out FOLDER [--builds 12] [--processes 2] [--rounds 10] [tensorrt inductor]
+    python experiments/rebuilds/run.py --out FOLDER [--builds 12] [--processes 2] [--rounds 10]
+        [--build-only] [tensorrt inductor]
 
 Each build tunes on its own (a timing cache, a compile cache of its own), several at once as a sweep builds ahead
 (`--jobs 1`: each alone on the machine). All are brought up together, a process each, and visited in random order; then
@@ -48,6 +49,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=4, help="builds at once, as many as a sweep has on 16 cores")
     parser.add_argument("--processes", type=int, default=2, help="of each build, one after the other")
     parser.add_argument("--rounds", type=int, default=10, help="visits of each process")
+    parser.add_argument("--build-only", action="store_true", help="build, and measure in another call")
     parser.add_argument("--device", default="cuda", help="cpu: to try the script out")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -58,6 +60,8 @@ def main() -> None:
     controls: list[dict[str, Any]] = []
     for engine in options.engines:
         cells = built(engine, options)
+        if options.build_only:
+            continue
         builds += [cell_row(engine, cell) for cell in cells]
         own = visited(engine, cells, options)
         samples += own
@@ -67,6 +71,8 @@ def main() -> None:
         tables = {"samples": samples, "builds": builds, "variances": variances, "quartets": controls}
         for name, table in tables.items():
             pandas.DataFrame(table).to_csv(options.out / f"{name}.csv", index=False, float_format="%.6g")
+    if options.build_only:
+        return
     dealt = pandas.DataFrame(controls).groupby(["engine", "builds", "verdict"])["half_width"].agg(["count", "median"])
     for found in (pandas.DataFrame(builds), pandas.DataFrame(variances), dealt):
         print(found.to_string(), flush=True)

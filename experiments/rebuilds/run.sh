@@ -2,11 +2,11 @@
 # Builds and processes as levels, and side by side against quartet by quartet, on one GPU.
 #
 #   experiments/rebuilds/run.sh [SECONDS] [OVERRIDE...]      # what is not done by then is resumed by the next call
-#   PARTS='tensorrt inductor together apart builds early_exit'      # which parts
+#   PARTS='ahead tensorrt inductor early_exit together builds level_0 apart'      # which parts; ahead: builds for all others
 set -uo pipefail
 source "$(dirname "$0")/../lanes.sh"
 more=${*:2}
-export parts=${PARTS:-tensorrt inductor together apart builds early_exit} folder=${FOLDER:-experiments/rebuilds}
+export parts=${PARTS:-ahead tensorrt inductor early_exit together builds level_0 apart} folder=${FOLDER:-experiments/rebuilds}
 mkdir -p "$folder"
 [ -e "$folder/seconds.csv" ] || echo "what,seconds" > "$folder/seconds.csv" # of a sweep that was cut, the last piece
 known_timings
@@ -21,24 +21,28 @@ timed() { # timed COMMAND NAME ...: what it took, into seconds.csv, if it was no
 rebuilds() { python3 experiments/rebuilds/run.py --out "$folder/$1" "${@:2}"; }
 questions() {
   local part grid="-m arch=early_exit,grouped,pruned hw=fp16,dynamic_batching batch=b32 engine=tensorrt protocol.builds=1"
+  local three="-m arch=grouped,pruned hw=dynamic_batching,fusion batch=b32 engine=tensorrt protocol.builds=3"
+  local inductor="-m arch=early_exit,low_rank hw=[fp16,fusion] batch=b32 engine=inductor"
   for part in $parts; do
     case $part in
-      tensorrt) timed once rebuilds_tensorrt rebuilds tensorrt tensorrt --hw fusion ;;
-      inductor) timed once rebuilds_inductor rebuilds inductor inductor ;;
-      together) # the builds first, so that both ways are timed without them
-        timed sweep rebuilds_grid_built $grid engine.build_only=true
-        timed sweep rebuilds_together $grid
+      ahead) # several at once, as a sweep builds: Inductor's keep the cores busy, TensorRT's the card
+        { timed once rebuilds_tensorrt_built rebuilds tensorrt tensorrt --hw fusion --builds 8 --jobs 2 --build-only
+          timed sweep rebuilds_three_built $three engine.build_only=true; } &
+        { timed once rebuilds_inductor_built rebuilds inductor inductor --builds 8 --jobs 4 --build-only
+          timed sweep rebuilds_early_exit_built $inductor engine.build_only=true engine.build_jobs=4; } &
+        timed sweep rebuilds_grid_built $grid engine.build_only=true &
+        wait
         ;;
+      tensorrt) timed once rebuilds_tensorrt rebuilds tensorrt tensorrt --hw fusion --builds 8 --jobs 2 ;;
+      inductor) timed once rebuilds_inductor rebuilds inductor inductor --builds 8 ;;
+      early_exit) timed sweep rebuilds_early_exit $inductor ;;
+      together) timed sweep rebuilds_together $grid ;;
+      builds) timed sweep rebuilds_three $three ;;
       apart) timed sweep rebuilds_apart $grid protocol.side_by_side=false ;;
-      builds)
-        local three="-m arch=grouped,pruned hw=fp16,dynamic_batching batch=b32 engine=tensorrt protocol.builds=3"
-        timed sweep rebuilds_three_built $three engine.build_only=true
-        timed sweep rebuilds_three $three
-        ;;
-      early_exit) timed sweep rebuilds_early_exit -m arch=early_exit hw=[fp16,fusion] batch=b32 engine=inductor ;;
+      level_0) timed once rebuilds_level_0 rebuilds level_0 tensorrt --hw dynamic_batching ;;
     esac
   done
 }
 export -f timed rebuilds
 lanes "${1:-100000}" questions
-collect "$folder" rebuilds_together rebuilds_apart rebuilds_three rebuilds_early_exit
+collect "$folder" rebuilds_early_exit rebuilds_together rebuilds_three rebuilds_apart

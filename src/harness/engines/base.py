@@ -208,6 +208,10 @@ class Engine(ABC):
         """Return what `BuildPlan.options` shall hold of the engine's own options, given by name; None: not set."""
         return {name: value for name, value in requested.items() if value is not None}
 
+    def builds_differ(self, requested: HarnessConfig, device: str) -> bool:
+        """Whether a build times kernels on the device, so that another one of the same cell may choose others."""
+        return device == "cuda" and self.capabilities.autotunes
+
     def complete(self, plan: BuildPlan, requested: HarnessConfig, levels: Levels) -> BuildPlan:
         """Return a plan with what this engine alone takes of the config."""
         return plan

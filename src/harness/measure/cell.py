@@ -126,6 +126,7 @@ class Loaded:
     kernels: int | None
     boundaries: tuple[str, ...]
     pid: int
+    seconds: float = 0.0  # it took to load
     no_device: str = ""  # why a cell on a GPU has no device boundary
 
 

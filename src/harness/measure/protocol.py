@@ -46,7 +46,6 @@ from harness.system.counts import counted
 from harness.system.errors import CellError
 
 SECONDARY_EVERY = 2  # blocks
-LOADED_AT_ONCE = 4  # cells
 
 
 @dataclass(frozen=True)
@@ -241,13 +240,10 @@ class _DesignRun:
         return loaded | self._load([name for name in self.handles if name not in counted])
 
     def _load(self, names: Sequence[str]) -> dict[str, Loaded]:
-        """Load and verify cells, a few at a time: one that measures how fast its host launches must not be crowded."""
-        loaded: dict[str, Loaded] = {}
-        for start in range(0, len(names), LOADED_AT_ONCE):
-            cells = [self.cells[name] for name in names[start : start + LOADED_AT_ONCE]]
-            found, fidelity = bring_up(cells, self.handles, self.settings, self.progress, self.cell_failed)
-            loaded |= found
-            self.fidelity = fidelity | self.fidelity
+        """Load and verify cells."""
+        cells = [self.cells[name] for name in names]
+        loaded, fidelity = bring_up(cells, self.handles, self.settings, self.progress, self.cell_failed)
+        self.fidelity = fidelity | self.fidelity
         return loaded
 
     def _prepare(self, name: str, number: int) -> None:

@@ -17,6 +17,7 @@ import gc
 import math
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from multiprocessing.connection import Connection
@@ -100,6 +101,7 @@ class CellCommands:
         from harness.measure.clocks import Boundaries
         from harness.measure.runner import Runner
 
+        began = time.monotonic()
         for artifact in self._cell.artifacts:
             check_seal(artifact)
         self._executables = executables = tuple(
@@ -123,6 +125,7 @@ class CellCommands:
             kernels=None if None in counts else sum(c for c in counts if c is not None),
             boundaries=self._boundaries.names,
             pid=os.getpid(),
+            seconds=time.monotonic() - began,
             no_device=self._boundaries.missing or "",
         )
 

@@ -97,6 +97,7 @@ def add_measured(
     row.notes.insert(0, measurement.note)
     row.details["interaction"] = {name: asdict(found) for name, found in analysis.interactions.items()}
     for role, found in measurement.cells.items():
+        row.metrics[f"{prefix_of(role)}build/load_s"] = found.loaded.seconds
         row.details["cells"][role] |= {"loaded": asdict(found.loaded), "fidelity": asdict(found.fidelity)}
     if any(found.loaded.proof.get("vnni") == 0 for found in measurement.cells.values()):
         row.notes.append(NO_VNNI)

@@ -109,8 +109,8 @@ def builds_of(config: HarnessConfig, engine: str, device: str) -> int:
     """Return how many builds are measured: the requested number, else several if a build tunes itself on the device."""
     if config.protocol.builds is not None:
         return config.protocol.builds
-    differ = device == "cuda" and get(engine).capabilities.autotunes
-    return BUILDS if differ and scenario_of(config).replicates_builds and not config.engine.build_only else 1
+    differ = get(engine).builds_differ(config, device)
+    return BUILDS if differ and scenario_of(config).replicates_builds else 1
 
 
 def check_config(config: HarnessConfig) -> None:

@@ -80,6 +80,13 @@ def generated_kernels() -> int:
     return int(metrics.generated_kernel_count)
 
 
+def compiled_graphs() -> int:
+    """Return how many graphs Inductor has compiled in this process because its cache did not have them."""
+    from torch._dynamo.utils import counters
+
+    return sum(counters["inductor"][f"fxgraph_cache_{outcome}"] for outcome in ("miss", "bypass"))
+
+
 def child_slots(module: torch.nn.Module) -> list[tuple[str, torch.nn.Module | None]]:
     """Return all names under which a module holds others, one that it holds twice under both."""
     return list(module._modules.items())

@@ -86,8 +86,18 @@ def test_a_worker_that_starts_from_the_cache_compiles_nothing(compiled):
     with get("inductor").load(compiled.artifacts[0], "cpu") as executable:
         executable.enqueue(2)
         executable.synchronize()
+        assert executable.degraded == compiled.artifacts[0].degraded == ()
     counts = torch._dynamo.utils.counters["inductor"]
     assert (counts["fxgraph_cache_hit"], counts["fxgraph_cache_miss"]) == (1, 0)
+
+
+def test_a_worker_that_has_to_compile_says_so(compiled, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(torch.compiler, "load_cache_artifacts", lambda _: None)
+    torch.compiler.reset()
+    with get("inductor").load(compiled.artifacts[0], "cpu") as executable:
+        (reason,) = executable.degraded
+    assert reason == "compiled anew while loading (1 graph): the cache of the build did not fit"
 
 
 def test_its_profile_tells_the_parts_of_the_network_by_the_kernels_it_wrote_down(compiled):

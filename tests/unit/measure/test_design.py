@@ -52,7 +52,7 @@ class FakeCell:
             raise CellError(f"{self.name}: broke")
         if command == "load":
             missing = "launched too slowly" if self.name in self.bench.without_device else ""
-            return Loaded({}, (), None, self.bench.boundaries if not missing else ("wall",), 0, missing)
+            return Loaded({}, (), None, self.bench.boundaries if not missing else ("wall",), 0, 0.0, missing)
         if command == "warm_up":
             return Warmup(3, 0.0, True)
         if command == "slice":

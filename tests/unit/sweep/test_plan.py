@@ -197,14 +197,16 @@ def test_what_reaches_the_engine_is_the_cell_and_the_config(planned):
 @pytest.mark.parametrize(
     ("engine", "device", "asked", "builds"),
     [
-        ("inductor", "cuda", (), 3),  # a build times kernels there
-        ("tensorrt", "cuda", (), 3),
-        ("inductor", "cpu", (), 1),
+        ("tensorrt", "cuda", (), 3),  # a build times kernels there
+        ("inductor", "cuda", ("hw=fusion", "engine.max_autotune=true"), 3),
+        ("inductor", "cuda", (), 1),  # and here it times none
+        ("inductor", "cpu", ("hw=fusion", "engine.max_autotune=true"), 1),
+        ("tensorrt_rtx", "cuda", (), 1),  # builds without a GPU
         ("onnxruntime", "cuda", (), 1),
         ("eager", "cuda", (), 1),
-        ("inductor", "cuda", ("protocol.builds=1",), 1),
+        ("tensorrt", "cuda", ("protocol.builds=1",), 1),
         ("onnxruntime", "cuda", ("protocol.builds=2",), 2),
-        ("inductor", "cuda", ("engine.build_only=true",), 1),
+        ("tensorrt", "cuda", ("engine.build_only=true",), 3),  # what a later sweep measures
     ],
 )
 def test_an_engine_whose_builds_differ_is_built_three_times_unless_told_otherwise(

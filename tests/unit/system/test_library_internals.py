@@ -157,6 +157,14 @@ def test_what_compiles_ahead_of_time_takes_a_path_and_options():
     assert {"package_path", "inductor_configs"} <= set(parameters)
 
 
+def test_the_graphs_that_inductor_compiled_anew_are_counted():
+    from torch._dynamo.utils import counters
+
+    before = library_internals.compiled_graphs()
+    counters["inductor"]["fxgraph_cache_miss"] += 1
+    assert library_internals.compiled_graphs() == before + 1
+
+
 def test_the_kernels_that_inductor_generated_are_counted():
     assert library_internals.generated_kernels() >= 0
 

@@ -14,16 +14,19 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 
 from harness.engines.base import Artifact, BuildPlan
 from harness.engines.eager.rebuild import RECIPE_FILE, rebuilt_stage
+from harness.engines.eager.runtime import ModuleExecutable
 from harness.engines.inductor.lowerings import LOWERINGS, lowerings_of
+from harness.system.counts import counted
 from harness.system.errors import CellError
 from harness.system.library_internals import (
     ahead_of_time_compiler,
+    compiled_graphs,
     generated_kernels,
     inductor_compilers,
     mark_dynamic_if_possible,
@@ -51,8 +54,6 @@ def build(plan: BuildPlan, workdir: Path, version: str) -> Artifact:
 
     Raises CellError with the compiler's reason. Proof and origins are those of the usual batch.
     """
-    from harness.engines.eager.runtime import ModuleExecutable
-
     (workdir / RECIPE_FILE).write_text(plan.recipe)
     artifact = Artifact(plan, workdir, CACHE_FILE, version, size_mb=0.0)
     recorder = Recorder(_options(plan))
@@ -178,6 +179,25 @@ def warm_compile(artifact: Artifact) -> Callable[[torch.nn.Module], Callable[...
     """Return `compile_for` of an artifact's plan, with the artifact's cache loaded first."""
     torch.compiler.load_cache_artifacts((artifact.path / CACHE_FILE).read_bytes())
     return compile_for(artifact.plan, Recorder(_options(artifact.plan)))
+
+
+class FromCache(ModuleExecutable):
+    """A stage that starts from the compiler's cache, and says so where the compiler had to work again."""
+
+    def __init__(self, artifact: Artifact, device: str) -> None:
+        super().__init__(artifact, device, warm_compile(artifact))
+
+    def __enter__(self) -> Self:
+        """Load, and run a batch: only then the compiler looks into its cache."""
+        before = compiled_graphs()
+        super().__enter__()
+        if not self._graphs:  # else a batch ran to be captured
+            self.enqueue()
+            self.synchronize()
+        if anew := compiled_graphs() - before:
+            reason = f"compiled anew while loading ({counted(anew, 'graph')}): the cache of the build did not fit"
+            self.degraded = (*self.degraded, reason)
+        return self
 
 
 ORIGINS_FILE = "kernels.json"

@@ -35,9 +35,7 @@ class TensorRtEngine(Engine):
     """TensorRT or TensorRT-RTX, by flavour. Holds nothing but the flavour."""
 
     # its builder steps down from a level by itself
-    capabilities = Capabilities(
-        (FP32, TF32, FP16, BF16, INT8, INT8_FP16), autotunes=True, fusion_options=("builder_level", "tiling")
-    )
+    capabilities = Capabilities((FP32, TF32, FP16, BF16, INT8, INT8_FP16), fusion_options=("builder_level", "tiling"))
     options = (
         EngineOption("workspace_mb", int | None, "workspace of the builder; None: its own limit", range=at_least(1)),
         EngineOption("builder_level", int | None, "optimisation level, 0 to 5; None: by `fusion`", range=LEVELS),
@@ -64,6 +62,8 @@ class TensorRtEngine(Engine):
     def __init__(self, flavour: Flavour) -> None:
         self.flavour = flavour
         self.name = flavour.name
+        times = not flavour.builds_without_gpu
+        self.capabilities = replace(type(self).capabilities, autotunes=times, build_sd=flavour.build_sd)
 
     def settings(self, requested: Mapping[str, Any], levels: Levels, device: str) -> dict[str, Option]:
         """Return the requested builder settings, and whether its timings are cached or pinned."""

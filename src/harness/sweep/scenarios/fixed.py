@@ -108,6 +108,7 @@ class Fixed(Scenario):
 
 def build_sd_of(plan: QuartetPlan) -> float | None:
     """Return the sd of ln(factor) between builds of its engines, 0 where it is not known; None where none is tuned."""
-    tuned = [get(cell.engine).capabilities for cell in plan.cells] if plan.device == "cuda" else []
-    tuned = [able for able in tuned if able.autotunes]
-    return math.sqrt(sum((able.build_sd or 0.0) ** 2 for able in tuned)) if tuned else None
+    engines = [get(cell.engine) for cell in plan.cells]
+    tuned = [engine for engine in engines if engine.builds_differ(plan.config, plan.device)]
+    known = [engine.capabilities.build_sd or 0.0 for engine in tuned]
+    return math.hypot(*known) if tuned else None

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from harness.config import HarnessConfig
     from harness.engines.profiling import CellProfile
+    from harness.stats.prior import KnownSpread
 
 Option = str | int | float | bool
 INSPECTOR_FILE = "inspector.json"  # in an artifact's folder, where its engine could tell what layers it made
@@ -211,6 +212,10 @@ class Engine(ABC):
     def builds_differ(self, requested: HarnessConfig, device: str) -> bool:
         """Whether a build times kernels on the device, so that another one of the same cell may choose others."""
         return device == "cuda" and self.capabilities.autotunes
+
+    def build_spread(self, requested: HarnessConfig, device: str) -> KnownSpread | None:
+        """Return how far another build moves ln(throughput); None where builds don't differ, or nobody knows."""
+        return self.capabilities.build_spread if self.builds_differ(requested, device) else None
 
     def complete(self, plan: BuildPlan, requested: HarnessConfig, levels: Levels) -> BuildPlan:
         """Return a plan with what this engine alone takes of the config."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from harness.measure.verify import Expected, Fidelity
     from harness.networks.data.labelled import Labelled
     from harness.networks.inputs import TensorSpec
+    from harness.stats.prior import KnownSpread
     from harness.techniques.arch.accounting import Accounting
 
 
@@ -86,6 +87,7 @@ class Cell:
     own_inputs: Mapping[str, np.ndarray] | None = None  # made by the network's author, [N, ...]; None: standard normal
     export_s: float = 0.0
     engine_s: float = 0.0
+    build_spread: KnownSpread | None = None  # how far another build moves ln(throughput), where that is known
     cache_hit: bool = False  # every export and artifact of this cell was in the cache
     notes: tuple[str, ...] = ()  # what had to be given up for it to work
     expected: Expected | None = None  # the reference its outputs must match; None: nothing is to be run

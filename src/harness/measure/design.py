@@ -24,7 +24,7 @@ from harness.measure.bring_up import check_same_boundaries, common_boundaries, p
 from harness.measure.cell import Cell, Loaded
 from harness.measure.coordinator import Worker
 from harness.measure.samples import Samples
-from harness.measure.settings import fallen_back
+from harness.measure.settings import CPU_RESTARTS, fallen_back
 from harness.measure.stopping import Standing, family_level, host_bound, is_look, standing
 
 HEADROOM = 1.25  # the largest of the cells that were counted, and what the others may take beside it
@@ -167,6 +167,13 @@ def set_aside(group: Sequence[Contrast]) -> bool:
     return True
 
 
+def samples_of(quartet: Mapping[str, str], cells: Mapping[str, Cell]) -> Samples:
+    """Return a quartet's samples, still empty, with what is known of its restarts and builds."""
+    first = next(iter(cells.values()))
+    tuned = {role: spread for role, name in quartet.items() if (spread := cells[name].build_spread)}
+    return Samples(list(quartet), first.batch_size, CPU_RESTARTS if first.device == "cpu" else None, tuned)
+
+
 @dataclass
 class Contrast:
     """One quartet (or the one or two cells that are left without a technique)."""
@@ -240,7 +247,7 @@ class Contrast:
         if self.standing is None or self.samples.blocks < self.settings.min_blocks:
             return math.inf
         assert self.settings.half_width is not None, "settle the protocol first"
-        needed = self.samples.blocks * (self.standing.half_width / self.settings.half_width) ** 2
+        needed = self.samples.blocks * (self.standing.widest / self.settings.half_width) ** 2
         return max(0.0, min(needed, self.settings.max_blocks) - self.samples.blocks)
 
     def has_enough(self, number: int, spent: bool, fresh: bool) -> bool:

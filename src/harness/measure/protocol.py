@@ -33,12 +33,13 @@ from harness.measure.design import (
     cells_that_fit,
     first_part,
     remaining_s,
+    samples_of,
     set_aside,
 )  # fmt: skip
 from harness.measure.inspection import Inspections
 from harness.measure.progress import Progress
 from harness.measure.samples import Samples
-from harness.measure.settings import CPU_RESTARTS, resolve_protocol
+from harness.measure.settings import resolve_protocol
 from harness.measure.stopping import Standing
 from harness.measure.telemetry import Telemetry
 from harness.measure.verify import Fidelity
@@ -123,19 +124,16 @@ class _DesignRun:
         most_cells: int | None,
     ) -> None:
         part = design.part(numbers)
-        first = next(iter(part.builds[0].values()))
-        self.builds, self.device, self.planned = part.builds, first.device, planned
+        self.builds, self.device, self.planned = part.builds, next(iter(part.builds[0].values())).device, planned
         self.settings = resolve_protocol(settings, self.device)
         self.progress, self._ended = progress, ended
         self.most_cells = most_cells  # that the machine holds; None: not known yet
         self.postponed: list[int] = []
         self.fresh = admits_one_process(self.device)  # a process for each visit
         self.random = np.random.default_rng(self.settings.seed)
-        spread = CPU_RESTARTS if self.device == "cpu" else None
-        of_quartets = [Samples(list(cells), first.batch_size, spread) for cells in part.quartets]
         self.contrasts = [
-            Contrast(number, cells, self.settings, samples, len(self.builds), family=family)
-            for number, cells, samples in zip(numbers, part.quartets, of_quartets, strict=True)
+            Contrast(number, cells, self.settings, samples_of(cells, part.builds[0]), len(self.builds), family=family)
+            for number, cells in zip(numbers, part.quartets, strict=True)
         ]
         self._orders: dict[tuple[int, bool], Orders] = {}  # by group, and for the second pass
         self.telemetry: Telemetry

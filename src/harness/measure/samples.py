@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.measure.cell import Slice
+from harness.stats.prior import KnownSpread, of_a_contrast
 from harness.system.counts import counted
 
 if TYPE_CHECKING:
     import pandas
 
-    from harness.stats.interaction import RestartSpread
 
 COLUMNS = ("cell", "build", "restart", "block", "order", "previous", "boundary", "milliseconds")
 # An iteration stalled that took so many times as long as is usual and so much longer, if that is this share of what its
@@ -47,9 +47,16 @@ def stall(milliseconds: Sequence[float], usual_ms: float) -> Stall | None:
 class Samples:
     """Grows by one visit at a time; a block is complete when every cell was visited."""
 
-    def __init__(self, roles: Sequence[str], batch_size: int, restart_spread: RestartSpread | None = None) -> None:
+    def __init__(
+        self,
+        roles: Sequence[str],
+        batch_size: int,
+        restart_spread: KnownSpread | None = None,
+        build_spreads: Mapping[str, KnownSpread] | None = None,
+    ) -> None:
         self.roles = tuple(roles)
         self.batch_size = batch_size
+        self._build_spreads = build_spreads or {}  # by the role of a cell that is tuned while it is built
         self.restart_spread = restart_spread  # what blocks of one restart don't show here; None: nothing is known
         self.groups: list[int] = []  # the restart of each complete block
         self.builds: list[int] = []  # the build of each complete block
@@ -67,6 +74,10 @@ class Samples:
         self._blocks: dict[str, list[list[float]]] = {}
         self._replication: dict[str, list[tuple[int, int]]] = {}  # restart and build of those blocks
         self._previous: dict[str, list[list[str]]] = {}  # who was visited before each of their visits
+
+    def build_spread(self, roles: Sequence[str]) -> KnownSpread | None:
+        """Return how far other builds move a ratio of these cells, where that is known."""
+        return of_a_contrast(self._build_spreads[role] for role in roles if role in self._build_spreads)
 
     @property
     def blocks(self) -> int:

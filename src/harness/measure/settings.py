@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from harness.config import ProtocolConfig
-from harness.stats.interaction import RestartSpread
+from harness.stats.prior import KnownSpread
 
 # of ln(factor): a captured graph repeats itself to 0.1%, a host does not (the measurements are in experiments/)
 HALF_WIDTH = {"device": 0.01, "wall": 0.03, "end_to_end": 0.03}
-CPU_RESTARTS = RestartSpread(0.022, 10)  # on two shared cores: experiments/demo
+CPU_RESTARTS = KnownSpread(0.022, 10)  # on two shared cores: experiments/demo
 WARMUP_TOLERANCE = {"cuda": 0.01, "cpu": 0.05}
 
 

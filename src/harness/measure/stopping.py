@@ -40,11 +40,15 @@ class Standing:
     quartet: str = ""  # its label; "" for one that has none
     only_restarts_decide: bool = False  # whether more blocks can't give a verdict, only other processes
 
+    @property
+    def widest(self) -> float:
+        """The half-width that more blocks have to narrow."""
+        return self.half_width if math.isnan(self.stopping_half_width) else self.stopping_half_width
+
     def converged(self, settings: ProtocolConfig) -> bool:
         """Whether the interval is as narrow as the protocol asks for, also if the noise is worse than it looks."""
         assert settings.half_width is not None, "settle the protocol first"
-        widest = self.half_width if math.isnan(self.stopping_half_width) else self.stopping_half_width
-        return math.isfinite(widest) and widest <= settings.half_width
+        return math.isfinite(self.widest) and self.widest <= settings.half_width
 
     def enough(self, settings: ProtocolConfig) -> bool:
         """Whether measuring may stop: converged, and the verdict of a factor decided if blocks can decide it."""
@@ -108,6 +112,7 @@ def interaction_on(
         settings.level,
         host_bound=boundary != "device" and host_bound(samples),
         builds=builds,
+        build_spread=samples.build_spread(samples.roles),
         decision_level=decision_level,
     )
 

@@ -115,7 +115,8 @@ def _gain_intervals(
     spread = samples.restart_spread if len(set(samples.groups)) == 1 else None
     more = spread.half_width(level) / math.sqrt(2) if spread is not None else 0.0
     for role in (role for role in gains if role in column):
-        found = mean_interval(column[role] - column["baseline"], *samples.replication(boundary))
+        known = samples.build_spread((role, "baseline"))
+        found = mean_interval(column[role] - column["baseline"], *samples.replication(boundary), known)
         half = math.hypot(float(found.half_width(level)), more)
         out |= {f"{role}_low": gains[role] * math.exp(-half), f"{role}_high": gains[role] * math.exp(half)}
     return out

@@ -9,10 +9,10 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
-from scipy.special import stdtrit
 
 from harness.stats.evidence import Array
 from harness.stats.intervals import MeanInterval, block_shares, mean_interval
+from harness.stats.prior import KnownSpread
 from harness.stats.roles import by_role, same_rows
 from harness.stats.sequential import cautious_half_width, stopping_half_width
 from harness.stats.stationarity import Halves, could_move, halves, remembers
@@ -71,19 +71,7 @@ def of_one_build(found: Interaction, build_sd: float) -> Interaction:
     return replace(found, verdict=Verdict.INCONCLUSIVE, reason=reason, p_value=1.0)
 
 
-@dataclass(frozen=True)
-class RestartSpread:
-    """How far sets of processes move ln(factor), known from other measurements."""
-
-    sd: float
-    sets: int  # it was found from
-
-    def half_width(self, level: float) -> float:
-        """Return the half-width of what another set would give, by Student's t."""
-        return self.sd * float(stdtrit(self.sets - 1, 0.5 + level / 2))
-
-
-def of_one_restart(found: Interaction, spread: RestartSpread) -> Interaction:
+def of_one_restart(found: Interaction, spread: KnownSpread) -> Interaction:
     """Return a factor that was measured in one set of processes with the interval that holds for others too.
 
     Another set has its memory elsewhere, of which the blocks of one set know nothing: what is known of it is added to
@@ -110,13 +98,13 @@ def of_one_restart(found: Interaction, spread: RestartSpread) -> Interaction:
     return replace(wider, verdict=Verdict.INCONCLUSIVE, reason=reason)
 
 
-def only_restarts_decide(found: Interaction, spread: RestartSpread) -> bool:
+def only_restarts_decide(found: Interaction, spread: KnownSpread) -> bool:
     """Whether more blocks of one set of processes decide nothing, however narrow their interval becomes."""
     possible = _factors(math.log(found.factor), spread.half_width(found.level))
     return not is_decided(verdict(*possible[1:], found.margin))
 
 
-def _p_of_one_restart(found: Interaction, spread: RestartSpread) -> float:
+def _p_of_one_restart(found: Interaction, spread: KnownSpread) -> float:
     """Return the smallest 1 - level at which the wider interval keeps clear of the margin."""
     distance = distance_to_margin(math.log(found.factor), found.margin)
     of_blocks = found.half_width / NormalDist().inv_cdf(0.5 + found.level / 2)
@@ -136,6 +124,7 @@ def estimate(
     *,
     host_bound: bool = False,
     builds: ArrayLike | None = None,
+    build_spread: KnownSpread | None = None,
     decision_level: float | None = None,
 ) -> Interaction:
     """Estimate the interaction factor from interleaved blocks.
@@ -156,6 +145,8 @@ def estimate(
             is `inconclusive`, whatever the interval.
         builds: [B] label of the engine build of each block; restarts are nested in builds. None: one build. Builds
             count equally.
+        build_spread: how far another build of the cells moves ln(factor), where other measurements tell: with few
+            builds it is pooled with what they say of their scatter, and makes the interval narrower.
         decision_level: confidence level of the interval that decides, where it is to be above `level`. Who looks at
             the data again and again until they decide needs more than 95% (`verdict.DECISION_LEVEL`), and an interval
             that holds for noise which a short run can't show (`stats.sequential`).
@@ -173,7 +164,8 @@ def estimate(
         if not same_rows(blocks, labels):
             raise ValueError(f"{name} and blocks have other indices: give both in the same order, with the same index")
     levels = (level, max(level, decision_level or level))
-    return _judged(logs, _nesting(len(logs), groups, builds), margin, levels, host_bound, decision_level is not None)
+    nesting = replace(_nesting(len(logs), groups, builds), build_spread=build_spread)
+    return _judged(logs, nesting, margin, levels, host_bound, decision_level is not None)
 
 
 def _judged(
@@ -184,7 +176,7 @@ def _judged(
     `looks`: the run ends when it has decided, so that it may only decide what it could with worse noise.
     """
     series = log_interaction(logs)
-    interval = mean_interval(series, nesting.restart_of, nesting.build_of)
+    interval = mean_interval(series, nesting.restart_of, nesting.build_of, nesting.build_spread)
     log_factor, half_width = float(interval.mean), float(interval.half_width(levels[0]))
     factor, low, high = _factors(log_factor, half_width)
     compared = halves(series, nesting.restart_of)
@@ -198,6 +190,8 @@ def _judged(
     found, reason = Verdict.INCONCLUSIVE, missing
     if missing is None:
         found, reason = _decision(low, high, _factors(log_factor, float(deciding)), margin, levels)
+        if not is_decided(found) and _only_builds_decide(interval, log_factor, margin, levels[1]):
+            reason = reason.replace("measure longer", "measure more builds")
     return Interaction(
         factor=factor,
         low=low,
@@ -235,6 +229,12 @@ def _decision(
             "measure longer"
         )
     return found, _reason(found, low, high, margin)
+
+
+def _only_builds_decide(interval: MeanInterval, log_factor: float, margin: float, level: float) -> bool:
+    """Whether the builds that were measured would decide, if they were all there are."""
+    possible = _factors(log_factor, float(interval.of_these_builds().half_width(level)))
+    return interval.between_builds and is_decided(verdict(*possible[1:], margin))
 
 
 def _unstationary(interval: MeanInterval, compared: Halves | None) -> str:
@@ -276,6 +276,7 @@ class _Nesting:
     restarts: int
     build_of: NDArray[np.intp]
     builds: int
+    build_spread: KnownSpread | None = None  # of ln(factor), known from elsewhere
 
 
 def _nesting(count: int, groups: ArrayLike | None, builds: ArrayLike | None) -> _Nesting:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
 import numpy as np
@@ -17,6 +17,7 @@ from scipy.special import bdtr
 
 from harness.stats.evidence import Array, Evidence, within_runs
 from harness.stats.factorial import Ratio, ratio
+from harness.stats.prior import KnownSpread
 
 # No clock and no set of blocks resolves less: identical cells on a GPU differ by 1e-4 and more, however long they are
 # measured (experiments/aa_h200).
@@ -32,6 +33,7 @@ class MeanInterval:
     white_replicates: (
         float  # independent blocks that the mean would be worth with white noise: fewer in unequal restarts
     )
+    between_builds: bool = False  # whether the last level is that of several builds
 
     def half_width(self, level: float) -> Array:
         """Return the half-width at a confidence level, shape [...]: the widest over the levels of replication.
@@ -46,6 +48,10 @@ class MeanInterval:
         found: Array = reduce(np.maximum, (evidence.p_value(distance) for evidence in self.levels))
         return np.where(np.asarray(distance) > RESOLUTION, found, 1.0)
 
+    def of_these_builds(self) -> MeanInterval:
+        """Return what is known of the builds that were measured, whatever others would give."""
+        return replace(self, levels=self.levels[:-1], between_builds=False) if self.between_builds else self
+
     def effective_replicates(self) -> Array:
         """Return how many independent values the series is worth, shape [...]."""
         return reduce(np.minimum, (evidence.replicates for evidence in self.levels))
@@ -55,6 +61,7 @@ def mean_interval(
     series: Array,
     restarts: NDArray[np.intp] | None = None,
     builds: NDArray[np.intp] | None = None,
+    build_spread: KnownSpread | None = None,
 ) -> MeanInterval:
     """Return the mean over the last axis with its evidence, nested build > restart > block.
 
@@ -66,6 +73,7 @@ def mean_interval(
         restarts: [B], the restart of each block, numbered from 0; None: all from one.
         builds: [B], the build of each block, numbered from 0; restarts must be nested in builds. None: one build, and
             then the interval speaks for that build only.
+        build_spread: what is known of how far builds move the series; few builds say little of their own scatter.
     """
     one_run = np.zeros(series.shape[-1], dtype=np.intp)
     restarts = one_run if restarts is None else restarts
@@ -77,10 +85,12 @@ def mean_interval(
     build_means = np.stack(
         [count * np.sum((share * means)[..., build_of == build], axis=-1) for build in range(count)], axis=-1
     )
-    levels = (within_runs(runs, share), between(means, share), between(build_means, np.full(count, 1 / count)))
+    of_restarts = between(means, share) if len(runs) > count else None  # else restarts and builds are the same
+    of_builds = between(build_means, np.full(count, 1 / count), build_spread)
+    levels = tuple(level for level in (within_runs(runs, share), of_restarts, of_builds) if level is not None)
     sizes = np.array([run.shape[-1] for run in runs])
-    known = tuple(level for level in levels if level is not None)
-    return MeanInterval(np.sum(share * means, axis=-1), known, float(1 / np.sum(share**2 / sizes)))
+    white = float(1 / np.sum(share**2 / sizes))
+    return MeanInterval(np.sum(share * means, axis=-1), levels, white, of_builds is not None)
 
 
 def shares(restarts: NDArray[np.intp], builds: NDArray[np.intp]) -> tuple[Array, NDArray[np.intp]]:
@@ -99,7 +109,7 @@ def block_shares(restarts: NDArray[np.intp], builds: NDArray[np.intp]) -> Array:
     return counted_for
 
 
-def between(means: Array, share: Array) -> Evidence | None:
+def between(means: Array, share: Array, known: KnownSpread | None = None) -> Evidence | None:
     """Return the evidence on the mean sum_g share_g mean_g from the scatter of the groups' means.
 
     The variance is estimated from the weighted squared deviations of the means, scaled to be unbiased when they have
@@ -111,6 +121,7 @@ def between(means: Array, share: Array) -> Evidence | None:
         means: [..., G], the mean of each group.
         share: [G], what each group counts for; sums to 1. It does not follow the number of blocks: a long restart
             tells no more about other restarts than a short one.
+        known: what other measurements say of how far groups move the mean; pooled with what these say.
 
     Returns:
         None with fewer than two groups: one restart cannot tell what another would have given.
@@ -121,8 +132,12 @@ def between(means: Array, share: Array) -> Evidence | None:
     squares = np.sum(share**2 * (means - centre) ** 2, axis=-1)
     true, expected = np.sum(share**2), np.sum(share**2) * (1 + np.sum(share**2)) - 2 * np.sum(share**3)
     scale = np.sqrt(squares * true / expected)
+    df = float(1 / true - 1)
+    if known is not None:
+        variance, df = known.pooled_with(scale**2 / true, df)
+        scale = np.sqrt(variance * true)
     only = np.ones((*scale.shape, 1))
-    return Evidence(only, scale[..., None], float(1 / true - 1), np.full(scale.shape, 1 / true))
+    return Evidence(only, scale[..., None], df, np.full(scale.shape, 1 / true))
 
 
 RISK = 0.01  # of at most one sample beyond the percentile, at the smallest n that is accepted

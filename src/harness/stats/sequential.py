@@ -27,7 +27,11 @@ DOUBT = 0.2  # probability of 1/f noise below which a run is not doubted
 
 
 def stopping_half_width(interval: MeanInterval, blocks: int, level: float, decision_level: float) -> Array:
-    """Return the half-width, shape [...], that must be narrow enough before a run of so many blocks may be stopped."""
+    """Return the half-width, shape [...], that must be narrow enough before a run of so many blocks may be stopped.
+
+    It is of the builds that were measured: how far others would move the mean is not for blocks to say.
+    """
+    interval = interval.of_these_builds()
     usual = cautious_half_width(interval, blocks, level)
     return np.where(
         _whiteness(interval) * blocks >= ENOUGH, usual, cautious_half_width(interval, blocks, decision_level)

@@ -202,6 +202,7 @@ def _build_cell(
         own_inputs=_own_inputs(plan, net),
         export_s=export_s,
         engine_s=sum(stage.seconds for stage in built),
+        build_spread=get(cell.engine).build_spread(plan.config, plan.device),
         cache_hit=exports_hit and all(stage.hit for stage in built),
     )
 

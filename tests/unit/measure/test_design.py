@@ -14,11 +14,13 @@ import pytest
 from harness.config import ProtocolConfig
 from harness.measure import inspection, protocol
 from harness.measure.cell import Loaded, Slice, Warmup
-from harness.measure.design import Contrast, Design, cells_of, cells_that_fit, first_part, remaining_s
+from harness.measure.design import Contrast, Design, cells_of, cells_that_fit, first_part, remaining_s, samples_of
 from harness.measure.progress import Silent
 from harness.measure.protocol import Measurement, measure_design
 from harness.measure.stopping import Standing
 from harness.measure.verify import Fidelity
+from harness.stats.prior import KnownSpread
+from harness.stats.roles import ROLES
 from harness.system.errors import CellError
 
 SETTINGS = ProtocolConfig(min_blocks=4, max_blocks=8, half_width=0.05, why=False, ceilings=False, energy_s=0.0)
@@ -26,6 +28,7 @@ GRID = [
     {"baseline": "baseline", "arch": arch, "hw": hw, "combined": f"{arch} x {hw}"}
     for arch, hw in itertools.product("abc", "xy")
 ]
+TUNED = {"x": KnownSpread(0.03, 8), "a x x": KnownSpread(0.04, 8)}  # cells whose builds are known to differ
 SPEED = {"baseline": 1.0, "a": 2.0, "b": 1.5, "c": 1.2, "x": 3.0, "y": 1.1}
 
 
@@ -103,8 +106,9 @@ def design(quartets=GRID, builds: int = 1) -> Design:
     def cell(name: str):
         expected = SimpleNamespace(inputs=None)
         return SimpleNamespace(
-            name=name, device="cpu", batch_size=1, labelled=None, artifacts=(artifact,), expected=expected
-        )
+            name=name, device="cpu", batch_size=1, labelled=None, artifacts=(artifact,), expected=expected,
+            build_spread=TUNED.get(name),
+        )  # fmt: skip
 
     cells = {name: cell(name) for name in cells_of(quartets)}
     return Design((cells,) * builds, tuple(quartets))
@@ -228,6 +232,14 @@ def test_a_quartet_is_handed_over_when_it_has_converged_and_its_cells_leave_the_
     visited = bench.visited()
     assert [visited[name] for name in GRID[0].values()] == [12] * 4
     assert visited["c x y"] in others
+
+
+def test_what_is_known_of_builds_is_that_of_the_cells_of_a_ratio():
+    made = design()
+    samples = samples_of(made.quartets[0], made.builds[0])
+    assert samples.build_spread(ROLES) == KnownSpread(pytest.approx(0.05), 8)
+    assert samples.build_spread(("hw", "baseline")) == KnownSpread(0.03, 8)
+    assert samples.build_spread(("arch", "baseline")) is None
 
 
 def test_each_build_is_a_restart_and_all_of_them_count(bench):

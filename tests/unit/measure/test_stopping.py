@@ -13,8 +13,8 @@ from harness.measure.cell import Slice
 from harness.measure.samples import Samples
 from harness.measure.stopping import HOST_BOUND, Standing, host_bound, host_shares, is_look, judged_on, standing
 from harness.stats import estimate
-from harness.stats.interaction import RestartSpread
 from harness.stats.intervals import mean_interval
+from harness.stats.prior import KnownSpread
 from harness.stats.roles import ROLES
 
 SETTINGS = ProtocolConfig(half_width=0.03, margin=0.05)
@@ -97,7 +97,7 @@ def test_a_narrow_interval_across_the_margin_goes_on():
 )
 def test_of_one_restart_measuring_stops_where_only_others_could_decide(combined, restarts, verdict, enough):
     measured = samples((8.0, 4.0, 2.0, combined), blocks=40)
-    measured.restart_spread = RestartSpread(0.022, 10)
+    measured.restart_spread = KnownSpread(0.022, 10)
     now = standing(measured, "wall", replace(SETTINGS, restarts=restarts))
     assert (now.verdict, now.enough(SETTINGS)) == (verdict, enough)
     assert now.half_width == standing(samples((8.0, 4.0, 2.0, combined), blocks=40), "wall", SETTINGS).half_width

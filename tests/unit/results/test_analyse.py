@@ -15,8 +15,8 @@ from harness.measure.samples import Samples
 from harness.measure.stopping import Standing, standing
 from harness.results.analyse import analyse
 from harness.stats import estimate
-from harness.stats.interaction import RestartSpread
 from harness.stats.intervals import mean_interval
+from harness.stats.prior import KnownSpread
 from harness.stats.roles import ROLES
 
 SETTINGS = ProtocolConfig()
@@ -105,9 +105,9 @@ def test_builds_that_differ_widen_the_interval():
     found = analyse(Measurement(samples, "wall", now, False, 1.0, 4), SETTINGS)
     throughput = samples.throughput("wall")
     right = estimate(throughput, samples.groups, builds=samples.builds)
-    width = found.interactions["wall"].stopping_half_width  # of the decision level, which only the protocol has
+    width = found.interactions["wall"].stopping_half_width  # of the decision level and these builds
     assert replace(found.interactions["wall"], stopping_half_width=right.stopping_half_width) == right
-    assert width > right.half_width and (right.builds, right.restarts) == (2, 4)
+    assert 0 < width < right.half_width and (right.builds, right.restarts) == (2, 4)
     assert now.half_width == right.half_width > 1.5 * estimate(throughput, samples.groups).half_width
     assert found.metrics["measure/builds"] == 2
     assert found.metrics["interaction/p_value"] == right.p_value
@@ -127,7 +127,7 @@ def test_of_unequal_restarts_gains_and_throughputs_are_those_that_the_factor_is_
 def test_what_one_set_of_processes_can_not_show_is_added_to_factor_and_gains(restarts):
     generator = np.random.default_rng(4)
     blocks = [wall(*([ms * math.exp(generator.normal(0, 0.002))] for ms in (40, 20, 10, 5))) for _ in range(12)]
-    spread = RestartSpread(0.02, 10)
+    spread = KnownSpread(0.02, 10)
     alone, found = (
         analyse(measurement(blocks, restarts=restarts, spread=known), SETTINGS).metrics for known in (None, spread)
     )

@@ -11,8 +11,9 @@ import pandas
 import pytest
 
 from harness.stats import Verdict, coursework_factor, estimate
-from harness.stats.interaction import RestartSpread, of_one_build, of_one_restart, only_restarts_decide
+from harness.stats.interaction import of_one_build, of_one_restart, only_restarts_decide
 from harness.stats.intervals import mean_interval
+from harness.stats.prior import KnownSpread
 from harness.stats.roles import ROLES
 
 
@@ -261,7 +262,7 @@ def test_of_one_restart_the_interval_holds_what_others_would_give() -> None:
     for moved in random.normal(0, 0.02, 2000):
         log_factor = moved + random.normal(0, 0.005)  # the blocks' own noise, whose interval is 1.96 x 0.5%
         found = replace(blocks, factor=math.exp(log_factor), half_width=1.96 * 0.005)
-        wider = of_one_restart(found, RestartSpread(random.normal(0, 0.02, 10).std(ddof=1), 10))
+        wider = of_one_restart(found, KnownSpread(random.normal(0, 0.02, 10).std(ddof=1), 10))
         assert math.log(wider.high / wider.low) / 2 == pytest.approx(wider.half_width)
         held += wider.low <= 1 <= wider.high
         narrow += abs(log_factor) <= found.half_width
@@ -269,7 +270,7 @@ def test_of_one_restart_the_interval_holds_what_others_would_give() -> None:
     assert narrow / 2000 < 0.5
 
 
-SPREAD = RestartSpread(0.022, 10)  # whose interval is 5% to either side
+SPREAD = KnownSpread(0.022, 10)  # whose interval is 5% to either side
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ class TensorRtEngine(Engine):
         self.flavour = flavour
         self.name = flavour.name
         times = not flavour.builds_without_gpu
-        self.capabilities = replace(type(self).capabilities, autotunes=times, build_sd=flavour.build_sd)
+        self.capabilities = replace(type(self).capabilities, autotunes=times, build_spread=flavour.build_spread)
 
     def settings(self, requested: Mapping[str, Any], levels: Levels, device: str) -> dict[str, Option]:
         """Return the requested builder settings, and whether its timings are cached or pinned."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from harness.measure.protocol import Measurement, measure, measure_design
 from harness.results.analyse import Analysis, analyse
 from harness.results.record import add_blocks
 from harness.results.row import RowDraft
+from harness.stats.prior import of_a_contrast
 from harness.sweep.scenarios.scenario import Scenario, TimingEstimate
 from harness.system.errors import UserError
 
@@ -93,11 +93,7 @@ class Fixed(Scenario):
     ) -> None:
         """Add the samples, energy and memory, answers on labelled images, roofline, and where the factor comes from."""
         add_blocks(row, plan, cells, measurement, analysis)
-        if build_sd_of(plan) is not None and len(set(measurement.samples.builds)) == 1:
-            unknown = "" if build_sd_of(plan) else ", how far that moves the factor is not known"
-            row.notes.append(
-                f"of one build: another may choose other kernels{unknown} (protocol.builds=3 measures three)"
-            )
+        row.notes += notes_of_builds(build_sd_of(plan), len(set(measurement.samples.builds)))
         spread = measurement.samples.restart_spread
         if spread is not None and len(set(measurement.samples.groups)) == 1:
             row.notes.append(
@@ -109,6 +105,20 @@ class Fixed(Scenario):
 def build_sd_of(plan: QuartetPlan) -> float | None:
     """Return the sd of ln(factor) between builds of its engines, 0 where it is not known; None where none is tuned."""
     engines = [get(cell.engine) for cell in plan.cells]
-    tuned = [engine for engine in engines if engine.builds_differ(plan.config, plan.device)]
-    known = [engine.capabilities.build_sd or 0.0 for engine in tuned]
-    return math.hypot(*known) if tuned else None
+    if not any(engine.builds_differ(plan.config, plan.device) for engine in engines):
+        return None
+    known = of_a_contrast(filter(None, (engine.build_spread(plan.config, plan.device) for engine in engines)))
+    return known.sd if known else 0.0
+
+
+def notes_of_builds(build_sd: float | None, builds: int) -> list[str]:
+    """Return what the intervals of a row hold of its builds, by what `build_sd_of` says."""
+    if build_sd is None or (builds > 1 and not build_sd):
+        return []
+    if builds > 1:
+        return [
+            f"of {builds} builds: how far builds move the factor is pooled with what was seen elsewhere "
+            f"({build_sd:.1%}, sd)"
+        ]
+    unknown = "" if build_sd else ", how far that moves the factor is not known"
+    return [f"of one build: another may choose other kernels{unknown} (protocol.builds=3 measures three)"]

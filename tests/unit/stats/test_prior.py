@@ -1,0 +1,84 @@
+"""What other measurements say of builds, pooled with the few of one measurement."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from harness.stats import Verdict, estimate
+from harness.stats.prior import KnownSpread, of_a_contrast
+
+SEEN = np.log1p(np.array([0.0, 0.07, 0.75, 0.18, 2.18, 0.03, 0.17, 3.87]) / 100)  # eight builds: experiments/rebuilds
+BLOCKS = 6  # of a build
+
+
+def of_builds(moves, factor=1.0, noise=1e-4, seed=0):
+    """Return blocks [B, 4] and their builds: build b has its factor moved by exp(moves[b])."""
+    random = np.random.default_rng(seed)
+    blocks = 1000 * np.exp(random.normal(0, noise, (BLOCKS * len(moves), 4)))
+    builds = np.repeat(np.arange(len(moves)), BLOCKS)
+    blocks[:, 3] *= factor * np.exp(np.asarray(moves)[builds])
+    return blocks, builds
+
+
+def judged(moves, spread=None, **options):
+    blocks, builds = of_builds(moves, **options)
+    return estimate(blocks, builds, builds=builds, build_spread=spread)
+
+
+def test_two_variances_of_the_same_are_pooled_by_their_degrees_of_freedom() -> None:
+    variance, df = KnownSpread(0.02, 8).pooled_with(np.array(0.01**2), 2)
+    assert (float(variance), df) == (pytest.approx((7 * 0.02**2 + 2 * 0.01**2) / 9), 9)
+
+
+def test_builds_that_vary_more_than_is_known_keep_their_own_variance() -> None:
+    variance, df = KnownSpread(0.01, 8).pooled_with(np.array(0.05**2), 2)
+    assert (float(variance), df) == (pytest.approx(0.05**2), 9)
+
+
+def test_the_interval_of_three_builds_is_students_with_what_is_known() -> None:
+    moves, known = (-0.01, 0.0, 0.01), KnownSpread(0.02, 8)
+    alone, pooled = judged(moves), judged(moves, known)
+    assert alone.half_width == pytest.approx(stats.t.ppf(0.975, 2) * 0.01 / math.sqrt(3), rel=0.02)
+    sd = math.sqrt((7 * 0.02**2 + 2 * 0.01**2) / 9)
+    assert pooled.half_width == pytest.approx(stats.t.ppf(0.975, 9) * sd / math.sqrt(3), rel=0.02)
+
+
+def test_of_one_build_nothing_is_added() -> None:
+    assert judged((0.0,), KnownSpread(0.02, 8)) == judged((0.0,))
+
+
+def test_the_reason_asks_for_builds_where_blocks_could_not_decide() -> None:
+    found = judged((-0.03, 0.0, 0.03))
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert found.reason.endswith("measure more builds")
+    assert judged((0.0, 0.0, 0.0), noise=0.2).reason.endswith("measure longer")
+
+
+def test_blocks_may_stop_where_only_builds_keep_the_interval_wide() -> None:
+    found = judged((-0.03, 0.0, 0.03))
+    assert found.stopping_half_width < 0.005 < found.half_width
+
+
+@pytest.mark.parametrize("cells", [2, 4])
+def test_three_builds_cover_as_often_as_they_say_with_builds_as_they_were_seen(cells):
+    """What is known is itself found from eight builds drawn at random, each time other ones."""
+    random = np.random.default_rng(7)
+    held = narrower = 0
+    runs = 400
+    for run in range(runs):
+        known = KnownSpread(math.sqrt(cells) * random.choice(SEEN, 8).std(ddof=1), 8)
+        moves = random.choice(SEEN, (3, cells)) @ np.resize([1.0, -1.0], cells)
+        found, alone = judged(moves, known, seed=run), judged(moves, seed=run)
+        held += found.low <= 1.0 <= found.high
+        narrower += found.half_width < alone.half_width
+    assert held >= 0.93 * runs
+    assert narrower >= 0.5 * runs
+
+
+def test_cells_that_are_built_apart_move_a_ratio_apart() -> None:
+    assert of_a_contrast([KnownSpread(0.03, 8), KnownSpread(0.04, 12)]) == KnownSpread(pytest.approx(0.05), 8)
+    assert of_a_contrast([]) is None

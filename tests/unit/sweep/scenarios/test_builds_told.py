@@ -1,0 +1,51 @@
+"""What a row says of builds that time kernels: how far another one may move its factor."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+
+import pytest
+
+from harness.engines import get
+from harness.sweep.scenarios.fixed import build_sd_of, notes_of_builds
+
+SD = 0.0138  # between builds of one cell on TensorRT: experiments/rebuilds
+
+
+@pytest.mark.parametrize(
+    ("engines", "asked", "sd"),
+    [
+        (("eager", "eager", "tensorrt", "tensorrt"), (), math.sqrt(2) * SD),  # eager builds nothing
+        (("tensorrt",) * 4, (), 2 * SD),
+        (("inductor",) * 4, (), None),
+        (("eager", "eager", "inductor", "inductor"), ("hw=fusion", "engine.max_autotune=true"), 0.0),  # not measured
+        (("onnxruntime",) * 4, (), None),
+    ],
+)
+def test_the_sd_of_a_factor_is_that_of_the_cells_that_are_tuned(configured, engines, asked, sd):
+    cells = [SimpleNamespace(engine=engine) for engine in engines]
+    plan = SimpleNamespace(config=configured("hw=fp16", *asked), device="cuda", cells=cells)
+    assert build_sd_of(plan) == (sd if sd is None else pytest.approx(sd))
+
+
+def test_nothing_is_tuned_without_a_gpu(configured) -> None:
+    config = configured("arch=grouped", "hw=fp16", "reference=eager")
+    assert get("tensorrt").build_spread(config, "cpu") is None
+    assert get("tensorrt").build_spread(config, "cuda").sd == SD
+
+
+@pytest.mark.parametrize(
+    ("sd", "builds", "said"),
+    [
+        (None, 1, []),
+        (None, 3, []),
+        (0.0, 3, []),
+        (0.0, 1, ["of one build: another may choose other kernels, how far that moves the factor is not known "
+                  "(protocol.builds=3 measures three)"]),
+        (0.02, 1, ["of one build: another may choose other kernels (protocol.builds=3 measures three)"]),
+        (0.02, 3, ["of 3 builds: how far builds move the factor is pooled with what was seen elsewhere (2.0%, sd)"]),
+    ],
+)  # fmt: skip
+def test_a_row_says_what_its_interval_holds_of_builds(sd, builds, said):
+    assert notes_of_builds(sd, builds) == said

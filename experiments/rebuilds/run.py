@@ -58,18 +58,26 @@ def main() -> None:
     builds: list[dict[str, Any]] = []
     variances: list[dict[str, Any]] = []
     controls: list[dict[str, Any]] = []
+    kernels: list[dict[str, Any]] = []
     for engine in options.engines:
         cells = built(engine, options)
         if options.build_only:
             continue
         builds += [cell_row(engine, cell) for cell in cells]
+        kernels += choices(engine, cells)
         own = visited(engine, cells, options)
         samples += own
         logs = np.log([row["milliseconds"] for row in own]).reshape(options.processes, options.rounds, options.builds)
         variances += [{"engine": engine, "level": name, **found} for name, found in split(logs).items()]
         controls += [{"engine": engine} | row for row in quartets(logs)]
-        tables = {"samples": samples, "builds": builds, "variances": variances, "quartets": controls}
-        for name, table in tables.items():
+        tables = {
+            "samples": samples,
+            "builds": builds,
+            "variances": variances,
+            "quartets": controls,
+            "choices": kernels,
+        }
+        for name, table in ((name, table) for name, table in tables.items() if table):
             pandas.DataFrame(table).to_csv(options.out / f"{name}.csv", index=False, float_format="%.6g")
     if options.build_only:
         return
@@ -119,8 +127,30 @@ def cell_row(engine: str, cell: Any) -> dict[str, Any]:
     (artifact,) = cell.artifacts
     main_file = artifact.path / artifact.main_file
     digest = hashlib.sha256(main_file.read_bytes()).hexdigest()[:16] if main_file.is_file() else ""
-    layers = artifact.proof.get("engine_layers")
-    return {"engine": engine, "build": cell.name, "build_s": cell.engine_s, "sha256": digest, "layers": layers}
+    row = {"engine": engine, "build": cell.name, "build_s": cell.engine_s, "sha256": digest}
+    return row | {"layers": len(layers_of(cell)) or None}
+
+
+def layers_of(cell: Any) -> list[dict[str, Any]]:
+    """Return what TensorRT's inspector says of an engine's layers; none of another engine."""
+    from harness.engines.base import INSPECTOR_FILE
+
+    account = cell.artifacts[0].path / INSPECTOR_FILE
+    return json.loads(account.read_text())["Layers"] if account.is_file() else []
+
+
+def choices(engine: str, cells: list[Any]) -> list[dict[str, Any]]:
+    """Return the kernels of the layers in which builds differ: a row a layer and build, "" where it has none."""
+    found = {
+        cell.name: {layer["Name"]: str(layer.get("TacticName") or layer["LayerType"]) for layer in layers_of(cell)}
+        for cell in cells
+    }
+    names = dict.fromkeys(name for layers in found.values() for name in layers)
+    differing = [name for name in names if len({layers.get(name, "") for layers in found.values()}) > 1]
+    return [
+        {"engine": engine, "layer": name, "build": build, "kernel": layers.get(name, "")}
+        for name in differing for build, layers in found.items()
+    ]  # fmt: skip
 
 
 def visited(engine: str, cells: list[Any], options: argparse.Namespace) -> list[dict[str, Any]]:

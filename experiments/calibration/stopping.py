@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 from bounds import Bound
@@ -19,6 +20,7 @@ from cases import CHUNK, LEVEL, MARGIN, classify
 from harness.measure.stopping import is_look
 from harness.stats.interaction import log_interaction
 from harness.stats.intervals import mean_interval
+from harness.stats.prior import KnownSpread
 from harness.stats.sequential import cautious_half_width, stopping_half_width
 from harness.stats.stationarity import could_move, halves, remembers
 from harness.stats.verdict import DECISION_LEVEL
@@ -28,6 +30,7 @@ SCALES = ((0.1, 0.03), (0.02, 0.01))  # sd(L) and the half-width to reach: on a 
 MOST, FIRST = 400, 10  # ProtocolConfig.max_blocks and min_blocks
 UNEQUAL = ((60, 5, 5), (188, 10, 10, 10, 19, 20, 18, 10))  # blocks of restarts, as the protocol made them
 IDEAL, IDEAL_BOUND = ", ideal test", 3.1  # of |z|; flags 3 to 8% of white runs
+KNOWN_BUILDS = 8  # of experiments/rebuilds
 ENOUGH_TO_JUDGE = 50  # converged runs; a share of fewer is noise
 
 
@@ -81,11 +84,18 @@ def stopping(runs: int, generator: Callable[[str, float], np.random.Generator]) 
     return rows
 
 
-def _look(series: Array, restarts: NDArray[np.intp], builds: NDArray[np.intp] | None = None) -> Look:
+def _look(
+    series: Array,
+    restarts: NDArray[np.intp],
+    builds: NDArray[np.intp] | None = None,
+    known_sd: Array | None = None,
+) -> Look:
+    """Return all runs, [runs, blocks]; `known_sd`: what each of them knows of other builds, from KNOWN_BUILDS."""
     parts = []
     for start in range(0, len(series), CHUNK):
         part = series[start : start + CHUNK]
-        interval, compared = mean_interval(part, restarts, builds), halves(part, restarts)
+        known: Any = None if known_sd is None else KnownSpread(known_sd[start : start + CHUNK], KNOWN_BUILDS)
+        interval, compared = mean_interval(part, restarts, builds, known), halves(part, restarts)
         flagged = remembers(interval) | (compared.differ() if compared is not None else False)
         stop = stopping_half_width(interval, part.shape[1], LEVEL, DECISION_LEVEL)
         decide = cautious_half_width(interval, part.shape[1], DECISION_LEVEL)
@@ -146,12 +156,20 @@ def _unequal(
 
 
 def _builds(sd: float, target: float, runs: int, rng: np.random.Generator) -> list[Stopped]:
-    """Three builds of 40 blocks, each with a mode of its own: sd 1.4%, as between builds of Inductor."""
+    """Three builds of 40 blocks, each with a mode of its own: sd 1.4%, as between builds of a cell on TensorRT.
+
+    Alone, and pooled with the sd of KNOWN_BUILDS others, drawn anew for each run.
+    """
     modes = [0.014 / 2 * rng.standard_normal((runs, 1, 4)) for _ in range(3)]
     parts = [WHITE.simulate(rng, runs, 40, sd) + mode for mode in modes]
     labels = np.repeat(np.arange(3), 40)
-    look = _look(log_interaction(np.concatenate(parts, axis=1)), labels, labels)
-    return [_row("3 builds, sd 1.4%", sd, factor, [look], target) for factor in FACTORS]
+    series = log_interaction(np.concatenate(parts, axis=1))
+    known_sd = 0.014 * rng.standard_normal((runs, KNOWN_BUILDS)).std(axis=1, ddof=1)
+    looks = {"3 builds, sd 1.4%": None, "3 builds, pooled": known_sd}
+    return [
+        _row(name, sd, factor, [_look(series, labels, labels, known)], target)
+        for name, known in looks.items() for factor in FACTORS
+    ]  # fmt: skip
 
 
 def goals(rows: Sequence[Stopped]) -> list[Bound]:

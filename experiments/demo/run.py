@@ -22,7 +22,7 @@ import psutil
 import harness
 from harness.measure.settings import CPU_RESTARTS
 from harness.stats import estimate
-from harness.stats.interaction import of_one_restart
+from harness.stats.interaction import for_others
 from harness.stats.verdict import DECISION_LEVEL
 from harness.system.machine import environment
 
@@ -100,7 +100,7 @@ def control(number: int) -> list[dict[str, object]]:
     for window in range(WINDOWS):
         part = throughput.iloc[window * WINDOW_BLOCKS : (window + 1) * WINDOW_BLOCKS]
         blocks_alone = estimate(part.to_numpy(), decision_level=DECISION_LEVEL)
-        found = of_one_restart(blocks_alone, CPU_RESTARTS)
+        found = for_others(blocks_alone, CPU_RESTARTS, "restart")
         rows.append({
             "control": number, "window": window + 1, "blocks": len(part), "verdict": str(found.verdict),
             "factor": round(found.factor, 4), "low": round(found.low, 4), "high": round(found.high, 4),

@@ -20,14 +20,14 @@ import harness
 from harness.config import from_omegaconf
 from harness.measure.settings import CPU_RESTARTS
 from harness.stats import estimate, percentile
-from harness.stats.interaction import of_one_restart
+from harness.stats.interaction import for_others
 from harness.stats.roles import ROLES
 from harness.sweep.command_line import compose_jobs
 from harness.tracking.load import load
 
 CELL_METRICS = (
     "throughput/wall", "latency_ms/mean", "model/params_m", "model/gmacs", "build/export_s",
-    "build/engine_s", "build/engine_mb", "build/cache_hit", "fidelity/max_abs", "fidelity/cosine",
+    "build/engine_s", "build/load_s", "build/engine_mb", "build/cache_hit", "fidelity/max_abs", "fidelity/cosine",
     "fidelity/top1_agreement", "host/peak_memory_mb",
     "roofline/gflop_per_image", "roofline/mb_per_image",
 )  # fmt: skip
@@ -198,7 +198,7 @@ def test_throughputs_gains_and_factor_follow_from_the_samples(row, throughput):
 def test_interval_and_verdict_follow_from_the_samples(row, folder, throughput):
     samples = pandas.read_parquet(folder / "samples.parquet")
     of_blocks = estimate(throughput, samples.groupby("block")["restart"].first().to_numpy())
-    found = of_one_restart(of_blocks, CPU_RESTARTS)
+    found = for_others(of_blocks, CPU_RESTARTS, "restart")
     for name in ("factor", "low", "high"):
         assert row[f"interaction/{name}"] == pytest.approx(getattr(found, name), rel=1e-9)
     assert row["verdict"] == str(found.verdict)

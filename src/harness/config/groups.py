@@ -142,7 +142,7 @@ class ProtocolConfig:
     # restarts of a quartet on wall or end_to_end that has a cell which waits for its host; fewer decide nothing there
     host_bound_restarts: int = 8
     # builds of every engine, each with restarts of its own; None: 3 where a build times kernels, so that the next one
-    # may choose others (Inductor and TensorRT on a GPU), else 1
+    # may choose others (TensorRT on a GPU, Inductor there with engine.max_autotune), else 1
     builds: int | None = None
     energy_s: float = 1.0  # of sustained load a cell, untimed, to read its energy from; 0: none. GPU only
     ceilings: bool = True  # measure what a copy and a matrix product reach here, untimed, for the roofline's share

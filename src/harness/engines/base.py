@@ -215,7 +215,10 @@ class Engine(ABC):
 
     def build_spread(self, requested: HarnessConfig, device: str) -> KnownSpread | None:
         """Return how far another build moves ln(throughput); None where builds don't differ, or nobody knows."""
-        return self.capabilities.build_spread if self.builds_differ(requested, device) else None
+        from harness.stats.prior import KnownSpread  # which brings SciPy: engines are looked up for a mere --help
+
+        known = self.capabilities.build_spread
+        return KnownSpread(*known) if known and self.builds_differ(requested, device) else None
 
     def complete(self, plan: BuildPlan, requested: HarnessConfig, levels: Levels) -> BuildPlan:
         """Return a plan with what this engine alone takes of the config."""

@@ -56,7 +56,7 @@ class Samples:
     ) -> None:
         self.roles = tuple(roles)
         self.batch_size = batch_size
-        self._build_spreads = build_spreads or {}  # by the role of a cell that is tuned while it is built
+        self.build_spreads = build_spreads or {}  # by the role of a cell that is tuned while it is built
         self.restart_spread = restart_spread  # what blocks of one restart don't show here; None: nothing is known
         self.groups: list[int] = []  # the restart of each complete block
         self.builds: list[int] = []  # the build of each complete block
@@ -77,7 +77,7 @@ class Samples:
 
     def build_spread(self, roles: Sequence[str]) -> KnownSpread | None:
         """Return how far other builds move a ratio of these cells, where that is known."""
-        return of_a_contrast(self._build_spreads[role] for role in roles if role in self._build_spreads)
+        return of_a_contrast(self.build_spreads[role] for role in roles if role in self.build_spreads)
 
     @property
     def blocks(self) -> int:

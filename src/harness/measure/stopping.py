@@ -19,8 +19,9 @@ import numpy as np
 from harness.config import ProtocolConfig
 from harness.measure.samples import Samples
 from harness.stats import Interaction, estimate
-from harness.stats.interaction import of_one_restart, only_restarts_decide
+from harness.stats.interaction import Unseen, for_others, only_others_decide
 from harness.stats.intervals import mean_interval
+from harness.stats.prior import KnownSpread
 from harness.stats.sequential import stopping_half_width
 from harness.stats.verdict import DECISION_LEVEL, is_decided
 
@@ -38,7 +39,7 @@ class Standing:
     blocks: int
     stopping_half_width: float = math.nan  # what has to be narrow before measuring may stop; NaN: `half_width` itself
     quartet: str = ""  # its label; "" for one that has none
-    only_restarts_decide: bool = False  # whether more blocks can't give a verdict, only other processes
+    only_others_decide: bool = False  # whether more blocks can't give a verdict, only other processes or builds
 
     @property
     def widest(self) -> float:
@@ -52,7 +53,7 @@ class Standing:
 
     def enough(self, settings: ProtocolConfig) -> bool:
         """Whether measuring may stop: converged, and the verdict of a factor decided if blocks can decide it."""
-        over = self.verdict is None or is_decided(self.verdict) or self.only_restarts_decide
+        over = self.verdict is None or is_decided(self.verdict) or self.only_others_decide
         return self.converged(settings) and over
 
 
@@ -77,19 +78,22 @@ def standing(
     cells = throughput.shape[1]
     if cells == 4:
         of_blocks = interaction_on(samples, boundary, settings, decision_level)
-        spread = samples.restart_spread if settings.restarts == 1 else None
+        verdict, over = str(of_blocks.verdict), False
+        if unseen := _unseen(samples, settings.restarts, settings.builds or 1):
+            spread, only = unseen
+            verdict, over = str(for_others(of_blocks, spread, only).verdict), only_others_decide(of_blocks, spread)
         return Standing(
             "factor",
             of_blocks.factor,
             of_blocks.half_width,
-            str(of_blocks.verdict if spread is None else of_one_restart(of_blocks, spread).verdict),
+            verdict,
             samples.blocks,
             of_blocks.stopping_half_width,
-            only_restarts_decide=spread is not None and only_restarts_decide(of_blocks, spread),
+            only_others_decide=over,
         )
     logs = np.log(throughput)
     series = logs[:, 0] if cells == 1 else logs[:, 1] - logs[:, 0]
-    interval = mean_interval(series, *samples.replication(boundary))
+    interval = mean_interval(series, *samples.replication(boundary), samples.build_spread(samples.roles))
     return Standing(
         "throughput" if cells == 1 else "gain",
         float(np.exp(interval.mean)),
@@ -118,11 +122,20 @@ def interaction_on(
 
 
 def judged_on(samples: Samples, boundary: str, settings: ProtocolConfig) -> Interaction:
-    """Return the factor as it is reported: of one restart, with what others would give where that is known."""
+    """Return the factor as it is reported: of one restart or build, with what others would give where that is known."""
     found = interaction_on(samples, boundary, settings)
-    if found.restarts > 1 or samples.restart_spread is None:
-        return found
-    return of_one_restart(found, samples.restart_spread)
+    unseen = _unseen(samples, found.restarts, found.builds)
+    return found if unseen is None else for_others(found, *unseen)
+
+
+def _unseen(samples: Samples, restarts: int, builds: int) -> tuple[KnownSpread, Unseen] | None:
+    """Return what is known of other processes, or builds, where there is one set of them only; None: nothing is."""
+    of_builds = samples.build_spread(samples.roles)
+    if builds == 1 and of_builds is not None:
+        return of_builds, "build"
+    if restarts == 1 and samples.restart_spread is not None:
+        return samples.restart_spread, "restart"
+    return None
 
 
 def host_shares(samples: Samples) -> dict[str, float]:

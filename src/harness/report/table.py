@@ -164,7 +164,7 @@ class _Notes:
             texts.append(row["unstationary"])
         for title, verdict in _adjusted(row):
             if verdict != _text(row, "verdict"):
-                texts.append(f"significant alone, not after {title} correction over the sweep: measure longer")
+                texts.append(f"significant alone, not after {title} correction over the sweep: measure more")
         return "".join(f" *{self._texts.setdefault(text, len(self._texts) + 1)}" for text in texts)
 
     @property

@@ -1,6 +1,7 @@
 """Measurement -> the numbers of a quartet: throughputs, percentiles, gains and factors, by the contract's names.
 
-Every number here can be recomputed from `samples.parquet`: a block's value is images / seconds, a cell's
+Every number here can be recomputed from `samples.parquet`, and what `interaction.json` says is known of other builds
+and restarts: a block's value is images / seconds, a cell's
 throughput is the geometric mean over blocks (builds and restarts count equally, as in the factor), gains are ratios of
 throughputs.
 """
@@ -19,7 +20,6 @@ from harness.measure.protocol import Measurement
 from harness.measure.samples import Samples
 from harness.measure.stopping import host_bound, host_shares, judged_on
 from harness.stats import Interaction, coursework_factor, coursework_verdict, percentile
-from harness.stats.interaction import of_one_build
 from harness.stats.intervals import MINIMUM_BLOCKS, block_shares, mean_interval
 from harness.stats.roles import ROLES, prefix_of
 from harness.stats.stationarity import carry_over
@@ -41,19 +41,12 @@ class Analysis:
     tags: Mapping[str, str] = field(default_factory=dict)  # that only this scenario has
 
 
-def analyse(measurement: Measurement, settings: ProtocolConfig, build_sd: float | None = None) -> Analysis:
-    """Return metrics, interactions and verdict of one measurement.
-
-    `build_sd` is the sd of ln(factor) between builds of the engines, 0 where it is not known, None where builds don't
-    differ. Of one build, what is nearer to the margin than that is not decided.
-    """
+def analyse(measurement: Measurement, settings: ProtocolConfig) -> Analysis:
+    """Return metrics, interactions and verdict of one measurement."""
     samples = measurement.samples
-    one_build = build_sd is not None and len(set(samples.builds)) == 1
     interactions = {}
     if len(samples.roles) == 4:
         interactions = {boundary: judged_on(samples, boundary, settings) for boundary in samples.boundaries}
-    if one_build and build_sd:
-        interactions = {name: of_one_build(found, build_sd) for name, found in interactions.items()}
     metrics: dict[str, float] = {}
     for boundary in samples.boundaries:
         metrics |= _speeds(measurement, boundary, interactions.get(boundary), settings.level)
@@ -106,18 +99,20 @@ def _gain_intervals(
     """Return `arch_low`, `arch_high` and so on of measured gains, from the scatter of ln(gain) over the blocks.
 
     `logs` is ln(throughput), [blocks, cells]. None with fewer blocks than can show their own noise. Of one restart a
-    gain has half of the variance that is known of the factor between restarts: two cells instead of four.
+    gain has half of the variance that is known of the factor between restarts: two cells instead of four; of one build
+    it has that of its own cells.
     """
     out: dict[str, float] = {}
     if len(logs) < MINIMUM_BLOCKS:
         return out
     column = {role: logs[:, place] for place, role in enumerate(samples.roles)}
     spread = samples.restart_spread if len(set(samples.groups)) == 1 else None
-    more = spread.half_width(level) / math.sqrt(2) if spread is not None else 0.0
+    of_restarts = spread.half_width(level) / math.sqrt(2) if spread is not None else 0.0
     for role in (role for role in gains if role in column):
         known = samples.build_spread((role, "baseline"))
         found = mean_interval(column[role] - column["baseline"], *samples.replication(boundary), known)
-        half = math.hypot(float(found.half_width(level)), more)
+        of_builds = known.half_width(level) if known is not None and len(set(samples.builds)) == 1 else 0.0
+        half = math.hypot(float(found.half_width(level)), of_restarts, of_builds)
         out |= {f"{role}_low": gains[role] * math.exp(-half), f"{role}_high": gains[role] * math.exp(half)}
     return out
 

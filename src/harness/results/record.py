@@ -276,7 +276,9 @@ def strategy(plan: QuartetPlan, analysis: Analysis) -> str:
     elif verdict == "independent":
         advice = f"Choose {arch} and {hw} each on its own merit: their gains multiply."
     else:
-        advice = f"Measure longer before deciding ({found.reason.removesuffix(': measure longer')})."
+        reason, _, needed = found.reason.rpartition(": measure ")
+        needed, reason = (needed, reason) if reason else ("longer", found.reason)
+        advice = f"Measure {needed} before deciding ({reason})."
     return f"{advice} {numbers}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from statistics import NormalDist
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -55,27 +56,16 @@ class Interaction:
     stopping_half_width: float = math.inf  # what has to be narrow before a run may end: see `stats.sequential`
 
 
-def of_one_build(found: Interaction, build_sd: float) -> Interaction:
-    """Return what holds of a factor that was measured with one build of its engines.
-
-    Another build may choose other kernels, which moves ln(factor) by `build_sd` (its standard deviation), and nothing
-    in the blocks of one build knows of that. A verdict that such a move would overturn is withheld.
-    """
-    moved = verdict(found.low * math.exp(-build_sd), found.high * math.exp(build_sd), found.margin)
-    if found.verdict is Verdict.INCONCLUSIVE or moved is found.verdict:
-        return found
-    reason = (
-        f"of one build: another one moves the factor by {build_sd:.1%} (sd), and the interval is nearer to the margin "
-        "than that: measure several builds"
-    )
-    return replace(found, verdict=Verdict.INCONCLUSIVE, reason=reason, p_value=1.0)
+Unseen = Literal["restart", "build"]
+_OTHERS = {"restart": "processes", "build": "builds"}
 
 
-def of_one_restart(found: Interaction, spread: KnownSpread) -> Interaction:
-    """Return a factor that was measured in one set of processes with the interval that holds for others too.
+def for_others(found: Interaction, spread: KnownSpread, only: Unseen) -> Interaction:
+    """Return a factor that was measured in one restart, or of one build, with the interval that holds for others too.
 
-    Another set has its memory elsewhere, of which the blocks of one set know nothing: what is known of it is added to
-    their variance. A verdict that the wider interval does not give is withheld.
+    Other processes have their memory elsewhere, another build may choose other kernels, and the blocks of one know
+    nothing of that: what is known of it is added to their variance. A verdict that the wider interval does not give is
+    withheld.
     """
     log_factor, margin = math.log(found.factor), found.margin
     half_width = math.hypot(found.half_width, spread.half_width(found.level))
@@ -83,28 +73,28 @@ def of_one_restart(found: Interaction, spread: KnownSpread) -> Interaction:
     wider = replace(found, low=low, high=high, half_width=half_width)
     if found.p_value == 1:  # nothing can be said of these blocks
         return wider
-    wider = replace(wider, p_value=max(found.p_value, _p_of_one_restart(found, spread)))
+    wider = replace(wider, p_value=max(found.p_value, _p_for_others(found, spread)))
     moved = verdict(low, high, margin)
     if moved is found.verdict and is_decided(moved):
         return replace(wider, reason=_reason(moved, low, high, margin))
     if is_decided(moved):  # it would be at this level, not at the one that decides
         return wider
     reason = _reason(moved, low, high, margin)
-    if only_restarts_decide(found, spread):
+    if only_others_decide(found, spread):
         reason = (
-            f"of one restart: other processes move the factor by {spread.sd:.1%} (sd), and with that "
-            f"{reason.replace('measure longer', 'measure several restarts')}"
+            f"of one {only}: other {_OTHERS[only]} move the factor by {spread.sd:.1%} (sd), and with that "
+            f"{reason.replace('measure longer', f'measure several {only}s')}"
         )
     return replace(wider, verdict=Verdict.INCONCLUSIVE, reason=reason)
 
 
-def only_restarts_decide(found: Interaction, spread: KnownSpread) -> bool:
-    """Whether more blocks of one set of processes decide nothing, however narrow their interval becomes."""
+def only_others_decide(found: Interaction, spread: KnownSpread) -> bool:
+    """Whether more blocks of one restart, or build, decide nothing, however narrow their interval becomes."""
     possible = _factors(math.log(found.factor), spread.half_width(found.level))
     return not is_decided(verdict(*possible[1:], found.margin))
 
 
-def _p_of_one_restart(found: Interaction, spread: KnownSpread) -> float:
+def _p_for_others(found: Interaction, spread: KnownSpread) -> float:
     """Return the smallest 1 - level at which the wider interval keeps clear of the margin."""
     distance = distance_to_margin(math.log(found.factor), found.margin)
     of_blocks = found.half_width / NormalDist().inv_cdf(0.5 + found.level / 2)
@@ -190,7 +180,7 @@ def _judged(
     found, reason = Verdict.INCONCLUSIVE, missing
     if missing is None:
         found, reason = _decision(low, high, _factors(log_factor, float(deciding)), margin, levels)
-        if not is_decided(found) and _only_builds_decide(interval, log_factor, margin, levels[1]):
+        if not is_decided(found) and _only_builds_decide(interval, len(logs), log_factor, margin, levels[1]):
             reason = reason.replace("measure longer", "measure more builds")
     return Interaction(
         factor=factor,
@@ -231,10 +221,12 @@ def _decision(
     return found, _reason(found, low, high, margin)
 
 
-def _only_builds_decide(interval: MeanInterval, log_factor: float, margin: float, level: float) -> bool:
+def _only_builds_decide(interval: MeanInterval, blocks: int, log_factor: float, margin: float, level: float) -> bool:
     """Whether the builds that were measured would decide, if they were all there are."""
-    possible = _factors(log_factor, float(interval.of_these_builds().half_width(level)))
-    return interval.between_builds and is_decided(verdict(*possible[1:], margin))
+    if interval.of_these is None:
+        return False
+    possible = _factors(log_factor, float(cautious_half_width(interval.of_these_builds(), blocks, level)))
+    return is_decided(verdict(*possible[1:], margin))
 
 
 def _unstationary(interval: MeanInterval, compared: Halves | None) -> str:

@@ -33,7 +33,7 @@ class MeanInterval:
     white_replicates: (
         float  # independent blocks that the mean would be worth with white noise: fewer in unequal restarts
     )
-    between_builds: bool = False  # whether the last level is that of several builds
+    of_these: tuple[Evidence, ...] | None = None  # without what other builds would give; None: one build
 
     def half_width(self, level: float) -> Array:
         """Return the half-width at a confidence level, shape [...]: the widest over the levels of replication.
@@ -50,7 +50,7 @@ class MeanInterval:
 
     def of_these_builds(self) -> MeanInterval:
         """Return what is known of the builds that were measured, whatever others would give."""
-        return replace(self, levels=self.levels[:-1], between_builds=False) if self.between_builds else self
+        return self if self.of_these is None else replace(self, levels=self.of_these, of_these=None)
 
     def effective_replicates(self) -> Array:
         """Return how many independent values the series is worth, shape [...]."""
@@ -85,12 +85,15 @@ def mean_interval(
     build_means = np.stack(
         [count * np.sum((share * means)[..., build_of == build], axis=-1) for build in range(count)], axis=-1
     )
-    of_restarts = between(means, share) if len(runs) > count else None  # else restarts and builds are the same
+    of_restarts = between(means - build_means[..., build_of], share, lost=count)
     of_builds = between(build_means, np.full(count, 1 / count), build_spread)
-    levels = tuple(level for level in (within_runs(runs, share), of_restarts, of_builds) if level is not None)
+    these = tuple(level for level in (within_runs(runs, share), of_restarts) if level is not None)
     sizes = np.array([run.shape[-1] for run in runs])
     white = float(1 / np.sum(share**2 / sizes))
-    return MeanInterval(np.sum(share * means, axis=-1), levels, white, of_builds is not None)
+    mean = np.sum(share * means, axis=-1)
+    return (
+        MeanInterval(mean, these, white) if of_builds is None else MeanInterval(mean, (*these, of_builds), white, these)
+    )
 
 
 def shares(restarts: NDArray[np.intp], builds: NDArray[np.intp]) -> tuple[Array, NDArray[np.intp]]:
@@ -109,7 +112,7 @@ def block_shares(restarts: NDArray[np.intp], builds: NDArray[np.intp]) -> Array:
     return counted_for
 
 
-def between(means: Array, share: Array, known: KnownSpread | None = None) -> Evidence | None:
+def between(means: Array, share: Array, known: KnownSpread | None = None, lost: int = 1) -> Evidence | None:
     """Return the evidence on the mean sum_g share_g mean_g from the scatter of the groups' means.
 
     The variance is estimated from the weighted squared deviations of the means, scaled to be unbiased when they have
@@ -122,17 +125,19 @@ def between(means: Array, share: Array, known: KnownSpread | None = None) -> Evi
         share: [G], what each group counts for; sums to 1. It does not follow the number of blocks: a long restart
             tells no more about other restarts than a short one.
         known: what other measurements say of how far groups move the mean; pooled with what these say.
+        lost: degrees of freedom that were taken from the means before, one for each mean that they are left from.
 
     Returns:
         None with fewer than two groups: one restart cannot tell what another would have given.
     """
-    if share.size < 2:
+    if share.size <= lost:
         return None
     centre = np.sum(share * means, axis=-1, keepdims=True)
     squares = np.sum(share**2 * (means - centre) ** 2, axis=-1)
     true, expected = np.sum(share**2), np.sum(share**2) * (1 + np.sum(share**2)) - 2 * np.sum(share**3)
     scale = np.sqrt(squares * true / expected)
-    df = float(1 / true - 1)
+    df = float(1 / true - lost)
+    scale = scale * np.sqrt((1 / true - 1) / df)
     if known is not None:
         variance, df = known.pooled_with(scale**2 / true, df)
         scale = np.sqrt(variance * true)

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal, Protocol
 
 from harness.system.errors import CellError
-
-if TYPE_CHECKING:
-    from harness.stats.prior import KnownSpread
 
 FusionLevel = Literal["off", "default", "max"]
 
@@ -62,7 +59,8 @@ class Capabilities:
     fusion_steps: tuple[str, ...] = ()  # levels below its maximum that `fusion` may step down to, highest first
     fusion_options: tuple[str, ...] = ()  # its options that set the level of fusion themselves
     autotunes: bool = False  # on a GPU a build times kernels, so that another build may choose others
-    build_spread: KnownSpread | None = None  # of ln(throughput) between builds of one cell; None: not measured
+    # sd of ln(throughput) between builds of one cell, and of how many builds it was found; None: not measured
+    build_spread: tuple[float, int] | None = None
     lowerings: tuple[str, ...] = ()  # optional rewrites of a network that it has registered, as `dense_blocks`
 
 

@@ -102,7 +102,7 @@ def test_of_one_restart_measuring_stops_where_only_others_could_decide(combined,
     assert (now.verdict, now.enough(SETTINGS)) == (verdict, enough)
     assert now.half_width == standing(samples((8.0, 4.0, 2.0, combined), blocks=40), "wall", SETTINGS).half_width
     wide = standing(samples((8.0, 4.0, 2.0, combined), blocks=40, noise=0.2), "wall", SETTINGS)
-    assert not replace(wide, only_restarts_decide=True).enough(SETTINGS)  # the interval is still to become narrow
+    assert not replace(wide, only_others_decide=True).enough(SETTINGS)  # the interval is still to become narrow
     judged = judged_on(measured, "wall", SETTINGS)
     assert str(judged.verdict) == ("amplify" if combined == 0.5 else "inconclusive")  # of the one that was measured
 

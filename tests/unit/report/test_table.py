@@ -60,7 +60,7 @@ def test_the_heading_and_the_footnote_name_the_correction(printed):
         lines = printed(row("stands", **{tag: "amplify"}), row("falls", **{tag: "inconclusive"}))
         (heading,) = [number for number, line in enumerate(lines) if line.startswith("densenet_tiny, ")]
         assert lines[heading + 2] == f"A verdict that does not hold after {title} correction over the sweep is marked."
-        assert f" *1 significant alone, not after {title} correction over the sweep: measure longer" in lines
+        assert f" *1 significant alone, not after {title} correction over the sweep: measure more" in lines
     assert not [line for line in printed(row("alone")) if "correction" in line]
 
 

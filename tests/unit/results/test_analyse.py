@@ -114,6 +114,26 @@ def test_builds_that_differ_widen_the_interval():
     assert analyse(measurement([FAST] * 5), SETTINGS).metrics["measure/builds"] == 1
 
 
+def test_of_one_build_the_intervals_hold_what_others_would_give():
+    """hw and combined are built: a gain of hw moves with one, the factor with both, a gain of arch with none."""
+    known = KnownSpread(0.0138, 8)
+    samples = Samples(ROLES, 4, build_spreads={"hw": known, "combined": known})
+    generator = np.random.default_rng(4)
+    for number in range(20):
+        for order, (role, ms) in enumerate(zip(ROLES, (40.0, 20.0, 10.0, 4.8), strict=True)):
+            samples.add(role, 0, number, order, Slice({"device": [ms * math.exp(generator.normal(0, 1e-4))]}))
+        samples.close_block(0)
+    settings = ProtocolConfig(half_width=0.01, builds=1)
+    now = standing(samples, "device", settings)
+    found = analyse(Measurement(samples, "device", now, True, 1.0, 1), settings)
+    one, t = math.log(found.metrics["gain/hw_high"] / found.metrics["gain/hw"]), 2.3646  # of seven degrees of freedom
+    assert one == pytest.approx(t * 0.0138, rel=0.01)
+    assert found.interactions["device"].half_width == pytest.approx(t * 0.0138 * math.sqrt(2), rel=0.01)
+    assert math.log(found.metrics["gain/arch_high"] / found.metrics["gain/arch"]) < 1e-3
+    assert found.interactions["device"].reason.startswith("of one build: other builds move the factor by 2.0% (sd)")
+    assert now.enough(settings)  # the factor of 1.04 is for several builds to decide, and for no more blocks
+
+
 def test_of_unequal_restarts_gains_and_throughputs_are_those_that_the_factor_is_of():
     """A restart of two blocks counts as much as one of six, whose factor is another one."""
     ones = wall([40.0], [20.0], [10.0], [5.0])

@@ -11,7 +11,7 @@ import pandas
 import pytest
 
 from harness.stats import Verdict, coursework_factor, estimate
-from harness.stats.interaction import of_one_build, of_one_restart, only_restarts_decide
+from harness.stats.interaction import for_others, only_others_decide
 from harness.stats.intervals import mean_interval
 from harness.stats.prior import KnownSpread
 from harness.stats.roles import ROLES
@@ -242,18 +242,6 @@ def test_restarts_of_different_builds_are_different_restarts() -> None:
     assert estimate(blocks, groups=[0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3], builds=builds).restarts == 6
 
 
-@pytest.mark.parametrize(("low", "high", "said"), [(0.90, 0.94, "conflict"), (0.96, 1.02, "independent")])
-def test_of_one_build_what_another_could_overturn_is_not_decided(low, high, said):
-    decided = replace(estimate(blocks_with(steady(1.0, 20))), low=low, high=high, verdict=Verdict(said), p_value=0.001)
-    assert of_one_build(decided, 0.005) == decided
-    withheld = of_one_build(decided, 0.02)
-    assert (withheld.verdict, withheld.p_value) == ("inconclusive", 1.0)
-    assert "of one build" in withheld.reason and "2.0%" in withheld.reason
-    assert withheld.reason.endswith("nearer to the margin than that: measure several builds")
-    wide = replace(decided, low=0.96, high=1.02, verdict=Verdict.INDEPENDENT, margin=0.2)
-    assert of_one_build(wide, 0.02) == wide
-
-
 def test_of_one_restart_the_interval_holds_what_others_would_give() -> None:
     """Of 2,000 sets of processes, whose sd was estimated from ten others, 95% of the intervals hold the true factor."""
     random = np.random.default_rng(7)
@@ -262,7 +250,7 @@ def test_of_one_restart_the_interval_holds_what_others_would_give() -> None:
     for moved in random.normal(0, 0.02, 2000):
         log_factor = moved + random.normal(0, 0.005)  # the blocks' own noise, whose interval is 1.96 x 0.5%
         found = replace(blocks, factor=math.exp(log_factor), half_width=1.96 * 0.005)
-        wider = of_one_restart(found, KnownSpread(random.normal(0, 0.02, 10).std(ddof=1), 10))
+        wider = for_others(found, KnownSpread(random.normal(0, 0.02, 10).std(ddof=1), 10), "restart")
         assert math.log(wider.high / wider.low) / 2 == pytest.approx(wider.half_width)
         held += wider.low <= 1 <= wider.high
         narrow += abs(log_factor) <= found.half_width
@@ -278,18 +266,19 @@ SPREAD = KnownSpread(0.022, 10)  # whose interval is 5% to either side
     [(0.92, "conflict", "inconclusive"), (0.80, "conflict", "conflict"), (1.0, "independent", "inconclusive"),
      (1.30, "amplify", "amplify"), (1.08, "amplify", "inconclusive")],
 )  # fmt: skip
-def test_of_one_restart_only_what_others_can_not_overturn_is_decided(factor, said, left):
+@pytest.mark.parametrize(("only", "others"), [("restart", "processes"), ("build", "builds")])
+def test_of_one_only_what_others_can_not_overturn_is_decided(factor, said, left, only, others):
     quiet = replace(estimate(blocks_with(steady(factor, 20))), half_width=0.005, p_value=1e-9)
     assert quiet.verdict == said
-    found = of_one_restart(quiet, SPREAD)
+    found = for_others(quiet, SPREAD, only)
     assert found.verdict == left
-    assert only_restarts_decide(quiet, SPREAD) == (left == "inconclusive")
+    assert only_others_decide(quiet, SPREAD) == (left == "inconclusive")
     if left == "inconclusive":
-        assert found.reason.startswith("of one restart: other processes move the factor by 2.2% (sd)")
-        assert found.reason.endswith("measure several restarts")
+        assert found.reason.startswith(f"of one {only}: other {others} move the factor by 2.2% (sd)")
+        assert found.reason.endswith(f"measure several {only}s")
         assert 0.05 < found.p_value <= 1.0
         return
-    assert "restart" not in found.reason
+    assert only not in found.reason
     distance = abs(math.log(factor) - (math.log(0.95) if factor < 1 else math.log(1.05)))
     at_that_level = math.hypot(
         0.005 / 1.96 * NormalDist().inv_cdf(1 - found.p_value / 2), SPREAD.half_width(1 - found.p_value)
@@ -298,15 +287,15 @@ def test_of_one_restart_only_what_others_can_not_overturn_is_decided(factor, sai
 
 
 def test_a_wide_margin_is_decided_by_one_restart_too() -> None:
-    assert of_one_restart(estimate(blocks_with(steady(1.0, 20)), margin=0.1), SPREAD).verdict == "independent"
+    assert for_others(estimate(blocks_with(steady(1.0, 20)), margin=0.1), SPREAD, "restart").verdict == "independent"
 
 
 def test_of_one_restart_what_blocks_do_not_decide_stays_open_for_its_own_reason() -> None:
-    few = of_one_restart(estimate(blocks_with(steady(0.5, 3))), SPREAD)
+    few = for_others(estimate(blocks_with(steady(0.5, 3))), SPREAD, "restart")
     assert few.reason.startswith("3 blocks") and few.p_value == 1.0
     noisy = [0.80, 0.95, 0.85, 0.99, 0.78, 0.97, 0.84, 0.93]
     open_still = estimate(blocks_with(noisy))
-    found = of_one_restart(open_still, SPREAD)
+    found = for_others(open_still, SPREAD, "restart")
     assert found.verdict == open_still.verdict == "inconclusive"
     assert found.p_value >= open_still.p_value
     assert found.reason.endswith("measure longer")  # at 0.885 a narrow interval would decide

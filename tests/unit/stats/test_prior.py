@@ -63,6 +63,27 @@ def test_blocks_may_stop_where_only_builds_keep_the_interval_wide() -> None:
     assert found.stopping_half_width < 0.005 < found.half_width
 
 
+def test_restarts_of_a_build_say_nothing_of_other_builds() -> None:
+    """Three builds, each in two restarts that are alike: what these builds do is known well, what others do is not."""
+    blocks, builds = of_builds((-0.03, 0.0, 0.03))
+    restarts = np.arange(len(blocks)) // (BLOCKS // 2)
+    found = estimate(blocks, restarts, builds=builds)
+    assert (found.restarts, found.builds) == (6, 3)
+    assert found.half_width == pytest.approx(judged((-0.03, 0.0, 0.03)).half_width, rel=0.02)
+    assert found.stopping_half_width < 0.005
+    assert found.reason.endswith("measure more builds")
+
+
+def test_restarts_that_differ_within_a_build_are_noise_of_these_builds() -> None:
+    moves = np.repeat((-0.04, 0.04, -0.04, 0.04, -0.04, 0.04), BLOCKS)  # of six restarts, in pairs of a build
+    blocks = 1000 * np.exp(np.random.default_rng(3).normal(0, 1e-4, (moves.size, 4)))
+    blocks[:, 3] *= np.exp(moves)
+    restarts = np.arange(moves.size) // BLOCKS
+    found = estimate(blocks, restarts, builds=restarts // 2)
+    assert found.half_width == pytest.approx(stats.t.ppf(0.975, 3) * math.sqrt(6 * 0.04**2 / 3 / 6), rel=0.02)
+    assert found.reason.endswith("measure longer")
+
+
 @pytest.mark.parametrize("cells", [2, 4])
 def test_three_builds_cover_as_often_as_they_say_with_builds_as_they_were_seen(cells):
     """What is known is itself found from eight builds drawn at random, each time other ones."""

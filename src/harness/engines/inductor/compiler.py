@@ -182,7 +182,7 @@ def warm_compile(artifact: Artifact) -> Callable[[torch.nn.Module], Callable[...
 
 
 class FromCache(ModuleExecutable):
-    """A stage that starts from the compiler's cache, and says so where the compiler had to work again."""
+    """A stage that starts from the compiler's cache, and says so where the usual batch had to be compiled again."""
 
     def __init__(self, artifact: Artifact, device: str) -> None:
         super().__init__(artifact, device, warm_compile(artifact))

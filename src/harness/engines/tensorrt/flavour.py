@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from harness.stats.prior import KnownSpread
 from harness.system.errors import UserError, first_line
 
 
@@ -69,7 +68,7 @@ class Flavour:
     levels: dict[str, tuple[int, ...]]  # fusion level -> builder optimisation levels to try, in order
     levels_matter: bool  # whether two builder levels give two engines
     timing_cache: bool
-    build_spread: KnownSpread | None  # of ln(throughput), between builds that time for themselves; None: not measured
+    build_spread: tuple[float, int] | None  # see `Capabilities`; of builds that time for themselves
     nests_concatenations: bool  # the graph is rewritten by `concatenations.py`, where that was seen to help
     user_allocation_for_capture: bool  # stream capture needs BuilderFlag.REQUIRE_USER_ALLOCATION
     kernels_compiled_at_run: bool  # then dynamic shapes need a specialisation strategy, and validity is queryable
@@ -111,7 +110,7 @@ TENSORRT_FLAVOUR = Flavour(
     levels={"off": (0,), "default": (3,), "max": (3, 2, 1)},
     levels_matter=True,
     timing_cache=True,
-    build_spread=KnownSpread(0.0138, 8),  # eight builds of one cell on an H200 (experiments/rebuilds)
+    build_spread=(0.0138, 8),  # of one cell on an H200 (experiments/rebuilds)
     nests_concatenations=True,
     user_allocation_for_capture=False,
     kernels_compiled_at_run=False,

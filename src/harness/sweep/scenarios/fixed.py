@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from harness.config import HarnessConfig
@@ -81,7 +82,7 @@ class Fixed(Scenario):
 
     def analyse(self, plan: QuartetPlan, measurement: Measurement) -> Analysis:
         """Return throughputs, percentiles, gains and factors on every boundary."""
-        return analyse(measurement, plan.config.protocol, build_sd_of(plan))
+        return analyse(measurement, plan.config.protocol)
 
     def metrics(
         self,
@@ -94,7 +95,10 @@ class Fixed(Scenario):
         """Add the samples, energy and memory, answers on labelled images, roofline, and where the factor comes from."""
         add_blocks(row, plan, cells, measurement, analysis)
         row.notes += notes_of_builds(build_sd_of(plan), len(set(measurement.samples.builds)))
-        spread = measurement.samples.restart_spread
+        spread, tuned = measurement.samples.restart_spread, measurement.samples.build_spreads
+        row.details["known_spreads"] = {  # with samples.parquet all that the intervals are made of
+            "restart": spread and asdict(spread), "builds": {role: asdict(known) for role, known in tuned.items()}
+        }  # fmt: skip
         if spread is not None and len(set(measurement.samples.groups)) == 1:
             row.notes.append(
                 f"of one restart: on a CPU other processes move the factor by {spread.sd:.1%} (sd, seen elsewhere), "
@@ -120,5 +124,12 @@ def notes_of_builds(build_sd: float | None, builds: int) -> list[str]:
             f"of {builds} builds: how far builds move the factor is pooled with what was seen elsewhere "
             f"({build_sd:.1%}, sd)"
         ]
-    unknown = "" if build_sd else ", how far that moves the factor is not known"
-    return [f"of one build: another may choose other kernels{unknown} (protocol.builds=3 measures three)"]
+    if not build_sd:
+        return [
+            "of one build: another may choose other kernels, how far that moves the factor is not known "
+            "(protocol.builds=3 measures three)"
+        ]
+    return [
+        f"of one build: others move the factor by {build_sd:.1%} (sd, seen elsewhere), which the intervals hold "
+        "(protocol.builds=3 measures three)"
+    ]

@@ -43,7 +43,8 @@ def test_nothing_is_tuned_without_a_gpu(configured) -> None:
         (0.0, 3, []),
         (0.0, 1, ["of one build: another may choose other kernels, how far that moves the factor is not known "
                   "(protocol.builds=3 measures three)"]),
-        (0.02, 1, ["of one build: another may choose other kernels (protocol.builds=3 measures three)"]),
+        (0.02, 1, ["of one build: others move the factor by 2.0% (sd, seen elsewhere), which the intervals hold "
+                   "(protocol.builds=3 measures three)"]),
         (0.02, 3, ["of 3 builds: how far builds move the factor is pooled with what was seen elsewhere (2.0%, sd)"]),
     ],
 )  # fmt: skip

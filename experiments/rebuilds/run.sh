@@ -18,19 +18,24 @@ timed() { # timed COMMAND NAME ...: what it took, into seconds.csv, if it was no
   [ -e "mlruns/$2.done" ] || return 0
   echo "$2,$((SECONDS - began))" | tee -a "$folder/seconds.csv"
 }
+needed() { [[ " $parts " == *" $1 "* ]]; } # needed PART: whether it is to be measured
 rebuilds() { python3 experiments/rebuilds/run.py --out "$folder/$1" "${@:2}"; }
 questions() {
   local part grid="-m arch=early_exit,grouped,pruned hw=fp16,dynamic_batching batch=b32 engine=tensorrt protocol.builds=1"
   local three="-m arch=grouped,pruned hw=dynamic_batching,fusion batch=b32 engine=tensorrt protocol.builds=3"
-  local inductor="-m arch=early_exit,low_rank hw=[fp16,fusion] batch=b32 engine=inductor"
+  local inductor="-m arch=early_exit,low_rank hw=[fp16,fusion] batch=b32 engine=inductor protocol.builds=3"
   for part in $parts; do
     case $part in
-      ahead) # several at once, as a sweep builds: Inductor's keep the cores busy, TensorRT's the card
-        { timed once rebuilds_tensorrt_built rebuilds tensorrt tensorrt --hw fusion --builds 8 --jobs 2 --build-only
-          timed sweep rebuilds_three_built $three engine.build_only=true; } &
-        { timed once rebuilds_inductor_built rebuilds inductor inductor --builds 8 --jobs 4 --build-only
-          timed sweep rebuilds_early_exit_built $inductor engine.build_only=true engine.build_jobs=4; } &
-        timed sweep rebuilds_grid_built $grid engine.build_only=true &
+      ahead) # several at once: Inductor's keep the cores busy, TensorRT's the card; sweeps wait for each other
+        {
+          needed tensorrt && timed once rebuilds_tensorrt_built rebuilds tensorrt tensorrt --hw fusion --builds 8 --jobs 2 --build-only
+          needed builds && timed sweep rebuilds_three_built $three engine.build_only=true
+        } &
+        {
+          needed inductor && timed once rebuilds_inductor_built rebuilds inductor inductor --builds 8 --jobs 4 --build-only
+          needed early_exit && timed sweep rebuilds_early_exit_built $inductor engine.build_only=true engine.build_jobs=4
+        } &
+        { needed together || needed apart; } && timed sweep rebuilds_grid_built $grid engine.build_only=true &
         wait
         ;;
       tensorrt) timed once rebuilds_tensorrt rebuilds tensorrt tensorrt --hw fusion --builds 8 --jobs 2 ;;
@@ -43,6 +48,6 @@ questions() {
     esac
   done
 }
-export -f timed rebuilds
+export -f timed needed rebuilds
 lanes "${1:-100000}" questions
 collect "$folder" rebuilds_early_exit rebuilds_together rebuilds_three rebuilds_apart

@@ -206,7 +206,7 @@ declare(
     Metric("early_exit/{gmacs_no_exit,gmacs_all_exit}", "10^9 MACs an image", NEUTRAL, "if none leaves, if all do"),
     Metric("early_exit/threshold", "confidence", NEUTRAL, "where a threshold decides"),
     Metric("build/{export_s,engine_s}", "s", LOWER, "when it was made, also where it came from the cache"),
-    Metric("build/load_s", "s", LOWER, "to load what was built, beside other cells, in the process that was measured first"),
+    Metric("build/load_s", "s", LOWER, "to load what was built, beside other cells, in its first process"),
     Metric(
         "build/layers_{in_precision,weighted}", "layers", NEUTRAL,
         "convolutions and products that compute in the cell's precision, and all; where a precision leaves some out",

@@ -239,7 +239,8 @@ class Contrast:
         self.samples.close_block(restart, slowed, build)
         self.blocks += 1
         level = family_level(self.settings.level, self.family)
-        self.standing = replace(standing(self.samples, self.primary, self.settings, level), quartet=self.label)
+        found = standing(self.samples, self.primary, self.settings, level, self.builds)
+        self.standing = replace(found, quartet=self.label)
         return self.standing
 
     def blocks_to_come(self) -> float:

@@ -19,7 +19,7 @@ import numpy as np
 from harness.config import ProtocolConfig
 from harness.measure.samples import Samples
 from harness.stats import Interaction, estimate
-from harness.stats.interaction import Unseen, for_others, only_others_decide
+from harness.stats.interaction import Unseen, for_others, only_others_decide, too_few_builds
 from harness.stats.intervals import mean_interval
 from harness.stats.prior import KnownSpread
 from harness.stats.sequential import stopping_half_width
@@ -34,7 +34,7 @@ class Standing:
 
     kind: str  # factor | gain | throughput
     value: float
-    half_width: float  # of ln(value), at the protocol's level, by the blocks
+    half_width: float  # of ln(value), at the protocol's level, by the blocks and builds
     verdict: str | None  # of a factor
     blocks: int
     stopping_half_width: float = math.nan  # what has to be narrow before measuring may stop; NaN: `half_width` itself
@@ -71,17 +71,24 @@ def family_level(level: float, quartets: int) -> float:
 
 
 def standing(
-    samples: Samples, boundary: str, settings: ProtocolConfig, decision_level: float = DECISION_LEVEL
+    samples: Samples,
+    boundary: str,
+    settings: ProtocolConfig,
+    decision_level: float = DECISION_LEVEL,
+    builds: int | None = None,
 ) -> Standing:
-    """Return the state of the measurement on one boundary."""
+    """Return the state of the measurement on one boundary; `builds`: to be measured, by default the protocol's."""
+    builds = builds or settings.builds or 1
     throughput = samples.throughput(boundary)
     cells = throughput.shape[1]
     if cells == 4:
         of_blocks = interaction_on(samples, boundary, settings, decision_level)
         verdict, over = str(of_blocks.verdict), False
-        if unseen := _unseen(samples, settings.restarts, settings.builds or 1):
+        if unseen := _unseen(samples, settings.restarts, builds):
             spread, only = unseen
             verdict, over = str(for_others(of_blocks, spread, only).verdict), only_others_decide(of_blocks, spread)
+        elif known := samples.build_spread(samples.roles):
+            over = too_few_builds(math.log(of_blocks.factor), known, builds, settings.margin, decision_level)
         return Standing(
             "factor",
             of_blocks.factor,

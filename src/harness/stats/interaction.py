@@ -45,7 +45,7 @@ class Interaction:
     reason: str  # one line: why this verdict, or what is missing for one
     blocks: int
     restarts: int
-    builds: int  # with 1 the interval speaks for that build only
+    builds: int  # with 1 the interval speaks for that build only, unless others are known (`for_others`)
     half_width: float  # of ln(factor): about the relative half-width of the factor
     effective_replicates: float  # independent blocks (or restarts) that the data are worth
     p_value: float  # smallest 1 - level at which this verdict would still stand; 1 if it never does
@@ -66,6 +66,11 @@ def for_others(found: Interaction, spread: KnownSpread, only: Unseen) -> Interac
     Other processes have their memory elsewhere, another build may choose other kernels, and the blocks of one know
     nothing of that: what is known of it is added to their variance. A verdict that the wider interval does not give is
     withheld.
+
+    Args:
+        found: of one restart, or of one build.
+        spread: how far others move ln(factor).
+        only: which of the two there is one of.
     """
     log_factor, margin = math.log(found.factor), found.margin
     half_width = math.hypot(found.half_width, spread.half_width(found.level))
@@ -135,8 +140,8 @@ def estimate(
             is `inconclusive`, whatever the interval.
         builds: [B] label of the engine build of each block; restarts are nested in builds. None: one build. Builds
             count equally.
-        build_spread: how far another build of the cells moves ln(factor), where other measurements tell: with few
-            builds it is pooled with what they say of their scatter, and makes the interval narrower.
+        build_spread: how far another build of the cells moves ln(factor), where other measurements tell: pooled with
+            what several builds say of their scatter (never below it). One build's is not changed: `for_others`.
         decision_level: confidence level of the interval that decides, where it is to be above `level`. Who looks at
             the data again and again until they decide needs more than 95% (`verdict.DECISION_LEVEL`), and an interval
             that holds for noise which a short run can't show (`stats.sequential`).
@@ -180,7 +185,7 @@ def _judged(
     found, reason = Verdict.INCONCLUSIVE, missing
     if missing is None:
         found, reason = _decision(low, high, _factors(log_factor, float(deciding)), margin, levels)
-        if not is_decided(found) and _only_builds_decide(interval, len(logs), log_factor, margin, levels[1]):
+        if not is_decided(found) and _only_builds_decide(interval, nesting, log_factor, margin, levels[1]):
             reason = reason.replace("measure longer", "measure more builds")
     return Interaction(
         factor=factor,
@@ -221,12 +226,22 @@ def _decision(
     return found, _reason(found, low, high, margin)
 
 
-def _only_builds_decide(interval: MeanInterval, blocks: int, log_factor: float, margin: float, level: float) -> bool:
-    """Whether the builds that were measured would decide, if they were all there are."""
+def _only_builds_decide(
+    interval: MeanInterval, nesting: _Nesting, log_factor: float, margin: float, level: float
+) -> bool:
+    """Whether more blocks decide nothing: these builds would, if they were all there are, or none so few ever can."""
     if interval.of_these is None:
         return False
-    possible = _factors(log_factor, float(cautious_half_width(interval.of_these_builds(), blocks, level)))
-    return is_decided(verdict(*possible[1:], margin))
+    these = cautious_half_width(interval.of_these_builds(), len(nesting.build_of), level)
+    if is_decided(verdict(*_factors(log_factor, float(these))[1:], margin)):
+        return True
+    known = nesting.build_spread
+    return known is not None and too_few_builds(log_factor, known, nesting.builds, margin, level)
+
+
+def too_few_builds(log_factor: float, spread: KnownSpread, builds: int, margin: float, level: float) -> bool:
+    """Whether so many builds can't decide a factor, however well they are measured."""
+    return not is_decided(verdict(*_factors(log_factor, spread.floor(level, builds))[1:], margin))
 
 
 def _unstationary(interval: MeanInterval, compared: Halves | None) -> str:

@@ -85,15 +85,16 @@ def mean_interval(
     build_means = np.stack(
         [count * np.sum((share * means)[..., build_of == build], axis=-1) for build in range(count)], axis=-1
     )
-    of_restarts = between(means - build_means[..., build_of], share, lost=count)
+    left = means - build_means[..., build_of]
+    of_restarts = between(means, share) if count == 1 else _within_builds(left, share, count)
     of_builds = between(build_means, np.full(count, 1 / count), build_spread)
     these = tuple(level for level in (within_runs(runs, share), of_restarts) if level is not None)
     sizes = np.array([run.shape[-1] for run in runs])
     white = float(1 / np.sum(share**2 / sizes))
     mean = np.sum(share * means, axis=-1)
-    return (
-        MeanInterval(mean, these, white) if of_builds is None else MeanInterval(mean, (*these, of_builds), white, these)
-    )
+    if of_builds is None:
+        return MeanInterval(mean, these, white)
+    return MeanInterval(mean, (*these, of_builds), white, these or None)  # a block a build tells nothing of its noise
 
 
 def shares(restarts: NDArray[np.intp], builds: NDArray[np.intp]) -> tuple[Array, NDArray[np.intp]]:
@@ -112,7 +113,7 @@ def block_shares(restarts: NDArray[np.intp], builds: NDArray[np.intp]) -> Array:
     return counted_for
 
 
-def between(means: Array, share: Array, known: KnownSpread | None = None, lost: int = 1) -> Evidence | None:
+def between(means: Array, share: Array, known: KnownSpread | None = None) -> Evidence | None:
     """Return the evidence on the mean sum_g share_g mean_g from the scatter of the groups' means.
 
     The variance is estimated from the weighted squared deviations of the means, scaled to be unbiased when they have
@@ -125,24 +126,34 @@ def between(means: Array, share: Array, known: KnownSpread | None = None, lost: 
         share: [G], what each group counts for; sums to 1. It does not follow the number of blocks: a long restart
             tells no more about other restarts than a short one.
         known: what other measurements say of how far groups move the mean; pooled with what these say.
-        lost: degrees of freedom that were taken from the means before, one for each mean that they are left from.
 
     Returns:
         None with fewer than two groups: one restart cannot tell what another would have given.
     """
-    if share.size <= lost:
+    if share.size < 2:
         return None
     centre = np.sum(share * means, axis=-1, keepdims=True)
     squares = np.sum(share**2 * (means - centre) ** 2, axis=-1)
     true, expected = np.sum(share**2), np.sum(share**2) * (1 + np.sum(share**2)) - 2 * np.sum(share**3)
     scale = np.sqrt(squares * true / expected)
-    df = float(1 / true - lost)
-    scale = scale * np.sqrt((1 / true - 1) / df)
+    df = float(1 / true - 1)
     if known is not None:
         variance, df = known.pooled_with(scale**2 / true, df)
         scale = np.sqrt(variance * true)
     only = np.ones((*scale.shape, 1))
     return Evidence(only, scale[..., None], df, np.full(scale.shape, 1 / true))
+
+
+def _within_builds(left: Array, share: Array, builds: int) -> Evidence | None:
+    """Return the evidence of restarts within their builds, from what is left of the means [..., R] without the builds'.
+
+    None where no build has several. Restarts of all builds are taken to scatter alike.
+    """
+    df, true = share.size - builds, float(np.sum(share**2))
+    if df < 1:
+        return None
+    scale = np.sqrt(np.sum(left**2, axis=-1) / df * true)
+    return Evidence(np.ones((*scale.shape, 1)), scale[..., None], float(df), np.full(scale.shape, 1 / true))
 
 
 RISK = 0.01  # of at most one sample beyond the percentile, at the smallest n that is accepted

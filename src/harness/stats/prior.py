@@ -17,11 +17,23 @@ class KnownSpread:
     sd: float
     count: int  # of sets or builds that it was found from
 
+    def __post_init__(self) -> None:
+        """Raise ValueError where nothing can be known: of one, or without a spread."""
+        if self.count < 2 or np.any(np.asarray(self.sd) < 0):
+            raise ValueError(f"a spread is known from two or more, and not negative; got sd {self.sd} of {self.count}")
+
     def half_width(self, level: float) -> float:
         """Return the half-width of what another one would give, by Student's t."""
         from scipy.special import stdtrit  # engines name their spreads, and are looked up before anything is heavy
 
         return self.sd * float(stdtrit(self.count - 1, 0.5 + level / 2))
+
+    def floor(self, level: float, count: int) -> float:
+        """Return the least half-width that so many can have, pooled with what is known: where they all agree."""
+        from scipy.special import stdtrit
+
+        variance, df = self.pooled_with(np.zeros(()), count - 1)
+        return float(stdtrit(df, 0.5 + level / 2) * np.sqrt(variance / count))
 
     def pooled_with(self, variance: NDArray[np.float64], df: float) -> tuple[NDArray[np.float64], float]:
         """Return a variance that was estimated from few, and its degrees of freedom, together with what is known.

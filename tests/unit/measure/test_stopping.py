@@ -91,6 +91,21 @@ def test_a_narrow_interval_across_the_margin_goes_on():
     assert Standing("factor", 1.05, 0.001, "independent", blocks=50).enough(SETTINGS)
 
 
+@pytest.mark.parametrize(("combined", "over"), [(8.2, True), (5.0, False), (8.0, False)])
+def test_of_the_first_of_three_builds_measuring_stops_where_more_blocks_decide_nothing(combined, over):
+    """Factors of 1.025, 0.625 and 1: near the margin three builds can't tell, however well each is known."""
+    known = KnownSpread(0.0138, 8)
+    samples = Samples(ROLES, 1, build_spreads={"hw": known, "combined": known})
+    noise = np.random.default_rng(5)
+    for block in range(40):
+        for order, (role, speed) in enumerate(zip(ROLES, (1.0, 2.0, 4.0, combined), strict=True)):
+            samples.add(role, 0, block, order, Slice({"device": [1e3 / speed * (1 + noise.normal(0, 1e-3))]}))
+        samples.close_block(0)
+    now = standing(samples, "device", replace(SETTINGS, half_width=0.01), builds=3)
+    assert now.enough(replace(SETTINGS, half_width=0.01))
+    assert now.only_others_decide is over
+
+
 @pytest.mark.parametrize(
     ("combined", "restarts", "verdict", "enough"),
     [(0.5, 1, "amplify", True), (0.98, 1, "inconclusive", True), (0.98, 8, "independent", True)],

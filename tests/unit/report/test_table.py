@@ -52,7 +52,7 @@ def test_a_verdict_that_does_not_stand_beside_the_others_has_a_footnote(printed)
     assert line_of(lines, "falls").endswith(" amplify *1")
     assert line_of(lines, "also-falls").endswith(" conflict *1")
     assert line_of(lines, "undecided").endswith(" inconclusive")
-    assert [line for line in lines if line.startswith(" *")] == [f" *1 {HOLM}: measure longer"]
+    assert [line for line in lines if line.startswith(" *")] == [f" *1 {HOLM}: measure more"]
 
 
 def test_the_heading_and_the_footnote_name_the_correction(printed):

@@ -84,6 +84,37 @@ def test_restarts_that_differ_within_a_build_are_noise_of_these_builds() -> None
     assert found.reason.endswith("measure longer")
 
 
+def test_a_block_of_each_build_is_judged_by_the_builds_alone() -> None:
+    found = estimate(1000 * np.ones((6, 4)), builds=[0, 1, 2, 3, 4, 5])
+    assert (found.blocks, found.builds, found.factor) == (6, 6, 1.0)
+
+
+def test_of_unequal_restarts_each_build_tells_what_its_own_scatter_is() -> None:
+    """Two restarts of the first build, one of the others: one degree of freedom, and what is left of two means."""
+    moves = np.repeat((-0.001, 0.001, 0.0, 0.0), BLOCKS)
+    blocks = 1000 * np.exp(np.random.default_rng(3).normal(0, 1e-6, (moves.size, 4)))
+    blocks[:, 3] *= np.exp(moves)
+    restarts = np.arange(moves.size) // BLOCKS
+    found = estimate(blocks, restarts, builds=[0] * 2 * BLOCKS + [1] * BLOCKS + [2] * BLOCKS)
+    shares = np.array([1 / 6, 1 / 6, 1 / 3, 1 / 3])
+    expected = stats.t.ppf(0.975, 1) * math.sqrt(2 * 0.001**2 * np.sum(shares**2))
+    assert found.half_width == pytest.approx(expected, rel=0.02)
+
+
+def test_builds_are_asked_for_where_so_few_can_decide_nothing_however_long_they_are_measured() -> None:
+    known = KnownSpread(0.0195, 8)
+    assert known.floor(0.95, 3) == pytest.approx(stats.t.ppf(0.975, 9) * 0.0195 * math.sqrt(7 / 9 / 3))
+    near = judged((0.0, 0.001, -0.001), known, factor=1.036, noise=0.01)
+    assert near.verdict is Verdict.INCONCLUSIVE and near.reason.endswith("measure more builds")
+    assert judged((0.0, 0.0, 0.0), known, factor=1.0, noise=0.2).reason.endswith("measure longer")
+
+
+@pytest.mark.parametrize(("sd", "count"), [(0.01, 1), (0.01, 0), (-0.01, 8)])
+def test_a_spread_is_known_from_two_or_more(sd, count):
+    with pytest.raises(ValueError, match="known from two or more"):
+        KnownSpread(sd, count)
+
+
 @pytest.mark.parametrize("cells", [2, 4])
 def test_three_builds_cover_as_often_as_they_say_with_builds_as_they_were_seen(cells):
     """What is known is itself found from eight builds drawn at random, each time other ones."""
@@ -101,5 +132,6 @@ def test_three_builds_cover_as_often_as_they_say_with_builds_as_they_were_seen(c
 
 
 def test_cells_that_are_built_apart_move_a_ratio_apart() -> None:
-    assert of_a_contrast([KnownSpread(0.03, 8), KnownSpread(0.04, 12)]) == KnownSpread(pytest.approx(0.05), 8)
+    found = of_a_contrast([KnownSpread(0.03, 8), KnownSpread(0.04, 12)])
+    assert (found.sd, found.count) == (pytest.approx(0.05), 8)
     assert of_a_contrast([]) is None

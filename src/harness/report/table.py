@@ -180,6 +180,8 @@ def _how_much_longer(row: Any) -> str:
     names = ("measure/half_width", "measure/seconds", "measure/bring_up_s", "measure/blocks")
     if any(_missing(row, name) for name in names) or row["measure/blocks"] < MINIMUM_BLOCKS:
         return ""
+    if not _missing(row, "measure/builds") and row["measure/builds"] > 1:  # blocks narrow a part of its interval only
+        return ""
     given = _text(row, "protocol.half_width")
     target = float(given) if given not in ("", "None") else HALF_WIDTH.get(_text(row, "boundary"), HALF_WIDTH["wall"])
     spent_s = row["measure/seconds"] - row["measure/bring_up_s"]

@@ -128,7 +128,7 @@ def _protocol(measurement: Measurement) -> dict[str, float]:
         "measure/design_quartets": measurement.side_by_side[0],
         "measure/design_cells": measurement.side_by_side[1],
         "measure/bring_up_s": measurement.bring_up_s,
-        "measure/half_width": measurement.standing.widest,
+        "measure/half_width": measurement.standing.half_width,
     }
     carried = carry_over(samples.throughput(measurement.primary), samples.previous(measurement.primary))
     if carried is not None:

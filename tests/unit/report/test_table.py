@@ -146,3 +146,5 @@ def test_the_target_that_was_asked_for_counts(printed):
     assert any("about 3 more minutes for +-5%" in line for line in lines)
     lines = printed(row("few", converged="false", **{**values, "measure/blocks": 4.0}))
     assert any("budget: protocol.budget_s" in line for line in lines)
+    lines = printed(row("builds", converged="false", **values, **{"measure/builds": 3.0}))
+    assert any("budget: protocol.budget_s" in line for line in lines)

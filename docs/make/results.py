@@ -61,7 +61,7 @@ ARTIFACTS = """\
 | file | what |
 |---|---|
 | `samples.parquet` | every timed iteration: cell, restart, block, order, boundary, milliseconds |
-| `interaction.json` | intervals on every boundary, the proof of each cell's levels, warm-up, profiles |
+| `interaction.json` | intervals, what was known of other builds and restarts, proof of levels, warm-up, profiles |
 | `environment.json` | chip, driver, versions |
 | `config.yaml` | the resolved config |
 | `telemetry.parquet` | clocks, temperature, power, load after each visit |

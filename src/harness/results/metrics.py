@@ -141,7 +141,10 @@ declare(
         of="quartet",
     ),
     Metric("measure/carry_over_p", "probability", HIGHER, "of so large an F if it doesn't", of="quartet"),
-    Metric("measure/half_width", "of ln(factor)", LOWER, "of the interval at the end, by the blocks", of="quartet"),
+    Metric(
+        "measure/half_width", "of ln(factor)", LOWER,
+        "of the interval at the end, by the blocks and, of several, the builds that were measured", of="quartet",
+    ),
     Metric("machine/copy_gb_s", "GB/s", NEUTRAL, "a large copy, measured on this machine", of="quartet"),
     Metric(
         "machine/{matmul_fp32_tflops,matmul_fp16_tflops,matmul_bf16_tflops,matmul_int8_tops}", "10^12 operations/s",

@@ -70,7 +70,7 @@ def for_others(found: Interaction, spread: KnownSpread, only: Unseen) -> Interac
     Args:
         found: of one restart, or of one build.
         spread: how far others move ln(factor).
-        only: which of the two there is one of.
+        only: which of the two there is one of: "restart" or "build".
     """
     log_factor, margin = math.log(found.factor), found.margin
     half_width = math.hypot(found.half_width, spread.half_width(found.level))

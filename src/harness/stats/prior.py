@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 
 @dataclass(frozen=True)
 class KnownSpread:
     """How far another set of processes, or another build, moves a logarithm; known from other measurements."""
 
-    sd: float
+    sd: float  # of the natural logarithm: 0.0138 is 1.38%
     count: int  # of sets or builds that it was found from
 
     def __post_init__(self) -> None:
@@ -23,23 +24,24 @@ class KnownSpread:
             raise ValueError(f"a spread is known from two or more, and not negative; got sd {self.sd} of {self.count}")
 
     def half_width(self, level: float) -> float:
-        """Return the half-width of what another one would give, by Student's t."""
-        from scipy.special import stdtrit  # engines name their spreads, and are looked up before anything is heavy
-
+        """Return the half-width (of the logarithm) of what another one would give, by Student's t."""
         return self.sd * float(stdtrit(self.count - 1, 0.5 + level / 2))
 
     def floor(self, level: float, count: int) -> float:
-        """Return the least half-width that so many can have, pooled with what is known: where they all agree."""
-        from scipy.special import stdtrit
-
+        """Return the least half-width that so many can have at a level, pooled with what is known: where all agree."""
         variance, df = self.pooled_with(np.zeros(()), count - 1)
         return float(stdtrit(df, 0.5 + level / 2) * np.sqrt(variance / count))
 
     def pooled_with(self, variance: NDArray[np.float64], df: float) -> tuple[NDArray[np.float64], float]:
         """Return a variance that was estimated from few, and its degrees of freedom, together with what is known.
 
-        Both are taken for estimates of one variance, as in an analysis of variance. Where the few vary more than that
-        makes of them, their own variance stays: not every cell varies as those did that are known.
+        Both are taken for estimates of one variance, as in an analysis of variance (Smyth 2004, Stat. Appl. Genet. Mol.
+        Biol. 3:3, has this form for many series of few values). Where the few vary more than that makes of them, their
+        own variance stays: not every cell varies as those did that are known.
+
+        Args:
+            variance: [...], of single sets or builds, in squares of the logarithm.
+            df: its degrees of freedom.
         """
         known = self.count - 1
         together = (known * self.sd**2 + df * variance) / (known + df)

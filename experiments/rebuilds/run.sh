@@ -18,24 +18,26 @@ timed() { # timed COMMAND NAME ...: what it took, into seconds.csv, if it was no
   [ -e "mlruns/$2.done" ] || return 0
   echo "$2,$((SECONDS - began))" | tee -a "$folder/seconds.csv"
 }
+unlocked() { HARNESS_LOCK_DIR=$(mktemp -d) sweep "$@"; }
 needed() { [[ " $parts " == *" $1 "* ]]; } # needed PART: whether it is to be measured
 rebuilds() { python3 experiments/rebuilds/run.py --out "$folder/$1" "${@:2}"; }
 questions() {
-  local part grid="-m arch=early_exit,grouped,pruned hw=fp16,dynamic_batching batch=b32 engine=tensorrt protocol.builds=1"
-  local three="-m arch=grouped,pruned hw=dynamic_batching,fusion batch=b32 engine=tensorrt protocol.builds=3"
+  local part cells="experiment=coursework protocol.coursework=false batch_size=32 engine=tensorrt" # the study's of that name
+  local grid="-m $cells arch=early_exit,grouped,pruned hw=fp16,dynamic_batching protocol.builds=1"
+  local three="-m $cells arch=early_exit,pruned hw=dynamic_batching,fusion protocol.builds=3"
   local inductor="-m arch=early_exit,low_rank hw=[fp16,fusion] batch=b32 engine=inductor protocol.builds=3"
   for part in $parts; do
     case $part in
-      ahead) # several at once: Inductor's keep the cores busy, TensorRT's the card; sweeps wait for each other
+      ahead) # several at once, each with locks of its own: Inductor's keep the cores busy, TensorRT's the card
         {
           needed tensorrt && timed once rebuilds_tensorrt_built rebuilds tensorrt tensorrt --hw fusion --builds 8 --jobs 2 --build-only
-          needed builds && timed sweep rebuilds_three_built $three engine.build_only=true
+          needed builds && timed unlocked rebuilds_three_built $three engine.build_only=true
         } &
         {
           needed inductor && timed once rebuilds_inductor_built rebuilds inductor inductor --builds 8 --jobs 4 --build-only
-          needed early_exit && timed sweep rebuilds_early_exit_built $inductor engine.build_only=true engine.build_jobs=4
+          needed early_exit && timed unlocked rebuilds_early_exit_built $inductor engine.build_only=true engine.build_jobs=4
         } &
-        { needed together || needed apart; } && timed sweep rebuilds_grid_built $grid engine.build_only=true &
+        { needed together || needed apart; } && timed unlocked rebuilds_grid_built $grid engine.build_only=true &
         wait
         ;;
       tensorrt) timed once rebuilds_tensorrt rebuilds tensorrt tensorrt --hw fusion --builds 8 --jobs 2 ;;
@@ -48,6 +50,6 @@ questions() {
     esac
   done
 }
-export -f timed needed rebuilds
+export -f timed unlocked needed rebuilds
 lanes "${1:-100000}" questions
 collect "$folder" rebuilds_early_exit rebuilds_together rebuilds_three rebuilds_apart

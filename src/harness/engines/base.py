@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +15,8 @@ import numpy as np
 from harness.config import EngineOption
 from harness.networks.inputs import TensorSpec
 from harness.system.errors import CellError, UserError, first_line
+from harness.system.locks import locked
+from harness.system.machine import gpu
 from harness.techniques.levels import FP32, BatchProfile, Capabilities, FusionLevel, Levels, Precision
 
 if TYPE_CHECKING:
@@ -287,6 +290,20 @@ def report_attempt(text: str) -> None:
 def report_status(text: str) -> None:
     """Say where the compilation is."""
     _say("status", text)
+
+
+@contextmanager
+def kernels_timed_alone() -> Iterator[None]:
+    """Keep other builds from timing kernels on this GPU meanwhile, of whatever sweep: each would slow the other's down.
+
+    Waiting takes nothing of `engine.build_limit_s`. Where there is no GPU, nobody waits.
+    """
+    chip = gpu()
+    if chip is None:
+        yield
+        return
+    with locked(f"tuning-{chip['uuid']}", lambda: report_attempt("waits until no other build times kernels")):
+        yield
 
 
 def _say(kind: str, text: str) -> None:

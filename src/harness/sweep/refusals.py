@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from harness.config import HarnessConfig, engine_options
 from harness.engines import PREFERENCE, get
 from harness.measure.cell import QuartetPlan
-from harness.measure.lock import check_folder
 from harness.sweep.checks import check_job, check_shared, check_writable
 from harness.sweep.command_line import Job
 from harness.sweep.devices import alternative, device_of, unable
@@ -22,6 +21,7 @@ from harness.sweep.scenarios import scenario_of
 from harness.system.cache import SharedCache
 from harness.system.counts import counted
 from harness.system.errors import UserError
+from harness.system.locks import check_folder
 from harness.techniques.finetuned import base_model, check_weights
 
 if TYPE_CHECKING:

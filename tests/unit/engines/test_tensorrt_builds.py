@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,12 +11,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from harness.engines import base
 from harness.engines.base import BuildPlan, Graph, listen_to_builds
 from harness.engines.tensorrt import builder as builders
 from harness.engines.tensorrt.builder import BuildWatch
-from harness.engines.tensorrt.flavour import TENSORRT_FLAVOUR
+from harness.engines.tensorrt.flavour import TENSORRT_FLAVOUR, TENSORRT_RTX_FLAVOUR
 from harness.engines.tensorrt.network import nest
+from harness.system import locks
 from harness.system.errors import CellError
+from harness.system.locks import locked
 from harness.techniques.levels import BatchProfile
 
 PLAN = BuildPlan("tensorrt", Graph(Path("absent.onnx"), "", (), (), 0), BatchProfile(1, 1, 1), device="cuda")
@@ -108,10 +112,10 @@ def levels(monkeypatch):
     monkeypatch.setattr(builders.timing_cache, "keep", lambda config, path: kept.append(config.level))
     listen_to_builds(lambda kind, text: said.append((kind, text)))
 
-    def run(seconds, limit_s):
+    def run(seconds, limit_s, flavour=TENSORRT_FLAVOUR):
         plan = replace(PLAN, fusion="max", options=(("build_limit_s", limit_s),))
         maker = FakeBuilder(clock, seconds)
-        return (*builders._at_the_highest_level(TENSORRT_FLAVOUR, maker, None, plan, (9, 0), []), said, kept)
+        return (*builders._at_the_highest_level(flavour, maker, None, plan, (9, 0), []), said, kept)
 
     yield run
     listen_to_builds(None)
@@ -132,6 +136,44 @@ def test_where_no_level_ends_in_time_the_cell_fails_and_names_them_all(levels):
     with pytest.raises(CellError, match=r"was not built: .*level 3 did not end .*level 1 did not end") as refusal:
         levels(slow, 100.0)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.fixture
+def a_gpu(monkeypatch, tmp_path):
+    """A GPU's locks of this test alone; return the name of the one that who times kernels on it holds."""
+    monkeypatch.setenv("HARNESS_LOCK_DIR", str(tmp_path))
+    monkeypatch.setattr(base, "gpu", lambda: {"uuid": "GPU-a"})
+    return "tuning-GPU-a"
+
+
+def test_a_build_waits_for_another_that_times_kernels_there_and_then_takes_its_timings(levels, a_gpu, monkeypatch):
+    order, done = [], []
+    monkeypatch.setattr(locks, "_TELL_EVERY_S", 0.05)
+    monkeypatch.setattr(builders.timing_cache, "attach", lambda *arguments: order.append("attached") or "warm")
+    thread = threading.Thread(target=lambda: done.append(levels({3: 50.0}, 100.0)))
+    with locked(a_gpu):
+        thread.start()
+        time.sleep(0.5)
+        assert not done and not order
+        order.append("the other one is done")
+    thread.join(60)
+    said = done[0][3]
+    assert order == ["the other one is done", "attached"]
+    # an attempt: the parent process begins to count its limit anew, as often as it hears that
+    assert said.count(("attempt", "waits until no other build times kernels")) >= 2
+    assert said.index(("attempt", "level 3")) > said.index(("attempt", "waits until no other build times kernels"))
+
+
+def test_a_build_that_needs_no_gpu_waits_for_nobody(levels, a_gpu):
+    with locked(a_gpu):
+        assert levels({5: 50.0}, 100.0, TENSORRT_RTX_FLAVOUR)[0] == b"engine"
+
+
+def test_a_gpu_is_let_go_by_a_build_that_fails(levels, a_gpu):
+    with pytest.raises(CellError, match="was not built"):
+        levels(dict.fromkeys(TENSORRT_FLAVOUR.levels["max"], 500.0), 100.0)
+    with locks.try_lock(a_gpu) as free:
+        assert free
 
 
 def dense_graph(axis: int = 1):

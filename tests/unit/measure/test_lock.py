@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.measure import lock
 from harness.measure.lock import building, device_lock, occupied
 from harness.sweep.command_line import compose_jobs
 from harness.sweep.refusals import plan_sweep
+from harness.system import locks as lock
 from harness.system.errors import UserError
 
 ENTERS_S = 60  # until a process that may enter has done so, on a busy machine

@@ -10,7 +10,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from harness.measure.lock import SIMULATED, seat, simulated_device, try_lock, visible_devices
+from harness.measure.lock import SIMULATED, seat, simulated_device, visible_devices
+from harness.system.locks import try_lock
 
 
 @pytest.fixture(autouse=True)

@@ -85,9 +85,9 @@ def _parser() -> CommandParser:
 
 def _train_all(configs: Sequence[HarnessConfig]) -> int:
     from harness.commands.train.command import check_training
-    from harness.measure.lock import check_folder
     from harness.sweep.checks import check_writable
     from harness.sweep.devices import device_of
+    from harness.system.locks import check_folder
     from harness.tracking import open_store
 
     device = device_of(configs[0])

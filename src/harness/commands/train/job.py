@@ -22,7 +22,7 @@ from harness.commands.train.loop import Epoch, Lesson, train
 from harness.commands.train.state import BEST, LAST, STATE_KEY, TrainingState, notes_of, state_in, write_tensors
 from harness.commands.train.training_batches import Batches
 from harness.config import HarnessConfig
-from harness.measure.lock import device_id, occupied, try_lock
+from harness.measure.lock import device_id, occupied
 from harness.measure.predictions import without_tf32
 from harness.networks.data.labelled import LabelledImages, content_digest, decoded, labelled, opened
 from harness.networks.data.preprocessing import CHECKPOINT_KEY, preprocessing
@@ -31,6 +31,7 @@ from harness.results.accuracy import Share, share
 from harness.system.cache import open_cache
 from harness.system.counts import counted
 from harness.system.errors import UserError, first_line
+from harness.system.locks import try_lock
 from harness.system.machine import git_sha
 from harness.techniques import arch
 from harness.techniques.arch.recipe import Recipe, assemble

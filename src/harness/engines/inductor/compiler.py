@@ -13,12 +13,13 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 
-from harness.engines.base import Artifact, BuildPlan
+from harness.engines.base import Artifact, BuildPlan, kernels_timed_alone
 from harness.engines.eager.rebuild import RECIPE_FILE, rebuilt_stage
 from harness.engines.eager.runtime import ModuleExecutable
 from harness.engines.inductor.lowerings import LOWERINGS, lowerings_of
@@ -60,7 +61,10 @@ def build(plan: BuildPlan, workdir: Path, version: str) -> Artifact:
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = scratch  # nothing left by an earlier build may be found
         try:
-            with ModuleExecutable(artifact, plan.device, compile_for(plan, recorder)) as executable:
+            with (
+                kernels_timed_alone() if tuned(plan) else nullcontext(),
+                ModuleExecutable(artifact, plan.device, compile_for(plan, recorder)) as executable,
+            ):
                 executable.enqueue()
                 executable.synchronize()
                 proof, degraded = _lowered(plan, executable.module)
@@ -170,9 +174,13 @@ def _lowered(plan: BuildPlan, module: torch.nn.Module) -> tuple[dict[str, int], 
 
 def _options(plan: BuildPlan) -> dict[str, Any]:
     """Return Inductor's settings for the level of a plan."""
-    tuned = plan.fusion == "max" and dict(plan.options).get("max_autotune")
     named = NAMED if plan.device == "cpu" else {}  # on a GPU kernels have names anyway
-    return {**named, **OPTIONS[plan.fusion], **(AUTOTUNE if tuned else {})}
+    return {**named, **OPTIONS[plan.fusion], **(AUTOTUNE if tuned(plan) else {})}
+
+
+def tuned(plan: BuildPlan) -> bool:
+    """Whether a build times kernels to choose among them."""
+    return plan.fusion == "max" and bool(dict(plan.options).get("max_autotune"))
 
 
 def warm_compile(artifact: Artifact) -> Callable[[torch.nn.Module], Callable[..., Any]]:

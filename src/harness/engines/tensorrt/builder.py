@@ -13,10 +13,18 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from harness.engines.base import INSPECTOR_FILE, Artifact, BuildPlan, report_attempt, report_status
+from harness.engines.base import (
+    INSPECTOR_FILE,
+    Artifact,
+    BuildPlan,
+    kernels_timed_alone,
+    report_attempt,
+    report_status,
+)  # fmt: skip
 from harness.engines.tensorrt import network as networks
 from harness.engines.tensorrt import profiles, timing_cache
 from harness.engines.tensorrt.flavour import TILING, Flavour, local_gpu, missing_in_words, sm_text
@@ -85,12 +93,14 @@ def _at_the_highest_level(
     failures: list[str] = []
     for level in _levels(flavour, plan):
         config = configure(flavour, builder, plan, target, level)
-        state = timing_cache.attach(flavour, config, timings, pinned) if timings else "none"
         networks.set_batch(builder, network, config, plan)
         del errors[:]
-        host_memory, watch = _watched(flavour, builder, network, config, level, _limit_s(plan))
-        if timings and not pinned:
-            timing_cache.keep(config, timings)  # of a cancelled build too: what it has timed is true
+        # with the timings of whoever had the GPU before
+        with nullcontext() if flavour.builds_without_gpu else kernels_timed_alone():
+            state = timing_cache.attach(flavour, config, timings, pinned) if timings else "none"
+            host_memory, watch = _watched(flavour, builder, network, config, level, _limit_s(plan))
+            if timings and not pinned:
+                timing_cache.keep(config, timings)  # of a cancelled build too: what it has timed is true
         if host_memory is not None:
             return bytes(host_memory), {"timing_cache": state} | _settings(flavour.module(), config), tuple(failures)
         if watch.cancelled:

@@ -1,10 +1,11 @@
 """Is it the build, or the process? One accelerated cell built several times, all builds measured side by side.
 
     python experiments/rebuilds/run.py --out FOLDER [--builds 12] [--processes 2] [--rounds 10]
-        [--build-only] [tensorrt inductor]
+        [--build-only] [--crowded] [tensorrt inductor]
 
 Each build tunes on its own (a timing cache, a compile cache of its own), several at once as a sweep builds ahead
-(`--jobs 1`: each alone on the machine). All are brought up together, a process each, and visited in random order; then
+(`--jobs 1`: each alone on the machine; `--crowded`: TensorRT's may time kernels beside each other, as they did until
+December 2026). All are brought up together, a process each, and visited in random order; then
 all processes are replaced and it begins again. Of ln(time), a round's own mean is taken away, and what is left is split
 by a nested analysis of variance: build, process of a build, visit of a process.
 
@@ -21,6 +22,7 @@ import json
 import math
 import multiprocessing
 import os
+import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -47,6 +49,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--builds", type=int, default=12)
     parser.add_argument("--jobs", type=int, default=4, help="builds at once, as many as a sweep has on 16 cores")
+    parser.add_argument("--crowded", action="store_true", help="no build waits for another before it times kernels")
     parser.add_argument("--processes", type=int, default=2, help="of each build, one after the other")
     parser.add_argument("--rounds", type=int, default=10, help="visits of each process")
     parser.add_argument("--build-only", action="store_true", help="build, and measure in another call")
@@ -102,7 +105,10 @@ def build(engine: str, options: argparse.Namespace, number: int) -> float:
         max(1, (os.cpu_count() or 1) // options.jobs)
     )
     began = time.monotonic()
-    cell_of_build(engine, options, number, references=False)
+    with tempfile.TemporaryDirectory() as locks:
+        if options.crowded:
+            os.environ["HARNESS_LOCK_DIR"] = locks
+        cell_of_build(engine, options, number, references=False)
     return time.monotonic() - began
 
 

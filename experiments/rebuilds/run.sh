@@ -2,11 +2,11 @@
 # Builds and processes as levels, and side by side against quartet by quartet, on one GPU.
 #
 #   experiments/rebuilds/run.sh [SECONDS] [OVERRIDE...]      # what is not done by then is resumed by the next call
-#   PARTS='ahead tensorrt inductor early_exit together builds level_0 apart'      # which parts; ahead: builds for all others
+#   PARTS='ahead tensorrt inductor early_exit together builds apart alone crowded'      # which parts; ahead: builds for all others
 set -uo pipefail
 source "$(dirname "$0")/../lanes.sh"
 more=${*:2}
-export parts=${PARTS:-ahead tensorrt inductor early_exit together builds level_0 apart} folder=${FOLDER:-experiments/rebuilds}
+export parts=${PARTS:-ahead tensorrt inductor early_exit together builds apart alone crowded} folder=${FOLDER:-experiments/rebuilds}
 mkdir -p "$folder"
 [ -e "$folder/seconds.csv" ] || echo "what,seconds" > "$folder/seconds.csv" # of a sweep that was cut, the last piece
 known_timings
@@ -20,6 +20,7 @@ timed() { # timed COMMAND NAME ...: what it took, into seconds.csv, if it was no
 }
 unlocked() { HARNESS_LOCK_DIR=$(mktemp -d) sweep "$@"; }
 needed() { [[ " $parts " == *" $1 "* ]]; } # needed PART: whether it is to be measured
+again_without_cache() { HARNESS_CACHE=$(mktemp -d) rebuilds "$1" tensorrt "${@:2}"; } # its builds, not those of another part
 rebuilds() { python3 experiments/rebuilds/run.py --out "$folder/$1" "${@:2}"; }
 questions() {
   local part cells="experiment=coursework protocol.coursework=false batch_size=32 engine=tensorrt" # the study's of that name
@@ -46,10 +47,15 @@ questions() {
       together) timed sweep rebuilds_together $grid ;;
       builds) timed sweep rebuilds_three $three ;;
       apart) timed sweep rebuilds_apart $grid protocol.side_by_side=false ;;
-      level_0) timed once rebuilds_level_0 rebuilds level_0 tensorrt --hw dynamic_batching ;;
+      alone | crowded) # does a build choose better where it times kernels alone? at level 0 and 3, in fp32
+        local crowd
+        crowd=$([ "$part" = alone ] && echo "--jobs 1" || echo "--jobs 4 --crowded")
+        timed once "rebuilds_level_0_$part" again_without_cache "level_0_$part" --hw dynamic_batching --builds 8 $crowd
+        timed once "rebuilds_level_3_$part" again_without_cache "level_3_$part" --hw fusion --builds 4 $crowd
+        ;;
     esac
   done
 }
-export -f timed unlocked needed rebuilds
+export -f timed unlocked needed rebuilds again_without_cache
 lanes "${1:-100000}" questions
 collect "$folder" rebuilds_early_exit rebuilds_together rebuilds_three rebuilds_apart

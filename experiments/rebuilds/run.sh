@@ -18,7 +18,8 @@ timed() { # timed COMMAND NAME ...: what it took, into seconds.csv, if it was no
   [ -e "mlruns/$2.done" ] || return 0
   echo "$2,$((SECONDS - began))" | tee -a "$folder/seconds.csv"
 }
-unlocked() { HARNESS_LOCK_DIR=$(mktemp -d) sweep "$@"; }
+unlocked() { HARNESS_LOCK_DIR=$(mktemp -d) once "$@"; } # beside builds that wait for each other
+unlocked_sweep() { HARNESS_LOCK_DIR=$(mktemp -d) sweep "$@"; }
 needed() { [[ " $parts " == *" $1 "* ]]; } # needed PART: whether it is to be measured
 again_without_cache() { HARNESS_CACHE=$(mktemp -d) rebuilds "$1" tensorrt "${@:2}"; } # its builds, not those of another part
 rebuilds() { python3 experiments/rebuilds/run.py --out "$folder/$1" "${@:2}"; }
@@ -29,16 +30,14 @@ questions() {
   local inductor="-m arch=early_exit,low_rank hw=[fp16,fusion] batch=b32 engine=inductor protocol.builds=3"
   for part in $parts; do
     case $part in
-      ahead) # several at once, each with locks of its own: Inductor's keep the cores busy, TensorRT's the card
+      ahead) # Inductor's builds keep the cores busy (and run a batch on the card now and then), TensorRT's the card
         {
-          needed tensorrt && timed once rebuilds_tensorrt_built rebuilds tensorrt tensorrt --hw fusion --builds 8 --jobs 2 --build-only
-          needed builds && timed unlocked rebuilds_three_built $three engine.build_only=true
+          needed inductor && timed unlocked rebuilds_inductor_built rebuilds inductor inductor --builds 8 --jobs 4 --build-only
+          needed early_exit && timed unlocked_sweep rebuilds_early_exit_built $inductor engine.build_only=true engine.build_jobs=4
         } &
-        {
-          needed inductor && timed once rebuilds_inductor_built rebuilds inductor inductor --builds 8 --jobs 4 --build-only
-          needed early_exit && timed unlocked rebuilds_early_exit_built $inductor engine.build_only=true engine.build_jobs=4
-        } &
-        { needed together || needed apart; } && timed unlocked rebuilds_grid_built $grid engine.build_only=true &
+        { needed together || needed apart; } && timed sweep rebuilds_grid_built $grid engine.build_only=true
+        needed builds && timed sweep rebuilds_three_built $three engine.build_only=true
+        needed tensorrt && timed once rebuilds_tensorrt_built rebuilds tensorrt tensorrt --hw fusion --builds 8 --jobs 2 --build-only
         wait
         ;;
       tensorrt) timed once rebuilds_tensorrt rebuilds tensorrt tensorrt --hw fusion --builds 8 --jobs 2 ;;
@@ -49,13 +48,13 @@ questions() {
       apart) timed sweep rebuilds_apart $grid protocol.side_by_side=false ;;
       alone | crowded) # does a build choose better where it times kernels alone? at level 0 and 3, in fp32
         local crowd
-        crowd=$([ "$part" = alone ] && echo "--jobs 1" || echo "--jobs 4 --crowded")
+        crowd=$([ "$part" = alone ] && echo "--jobs 4" || echo "--jobs 4 --crowded")
         timed once "rebuilds_level_0_$part" again_without_cache "level_0_$part" --hw dynamic_batching --builds 8 $crowd
         timed once "rebuilds_level_3_$part" again_without_cache "level_3_$part" --hw fusion --builds 4 $crowd
         ;;
     esac
   done
 }
-export -f timed unlocked needed rebuilds again_without_cache
+export -f timed unlocked unlocked_sweep needed rebuilds again_without_cache
 lanes "${1:-100000}" questions
 collect "$folder" rebuilds_early_exit rebuilds_together rebuilds_three rebuilds_apart

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -271,7 +272,7 @@ def share_shortfall(precision: Precision, proof: Mapping[str, str | int | float]
     )
 
 
-Listener = Callable[[str, str], None]  # "attempt" or "status", and the text
+Listener = Callable[[str, str], None]  # "attempt" or "status" and the text, or "waited" and the seconds
 
 _listener: Listener | None = None
 
@@ -294,15 +295,18 @@ def report_status(text: str) -> None:
 
 @contextmanager
 def kernels_timed_alone() -> Iterator[None]:
-    """Keep other builds from timing kernels on this GPU meanwhile, of whatever sweep: each would slow the other's down.
+    """Let no two builds time kernels on this GPU at once, of whatever sweep: each would slow the other's down.
 
-    Waiting takes nothing of `engine.build_limit_s`. Where there is no GPU, nobody waits.
+    Waiting takes nothing of `engine.build_limit_s` and is not counted as time to build. Where there is no GPU, nobody
+    waits. Raises UserError as `locked` does.
     """
     chip = gpu()
     if chip is None:
         yield
         return
+    began = time.monotonic()
     with locked(f"tuning-{chip['uuid']}", lambda: report_attempt("waits until no other build times kernels")):
+        _say("waited", str(time.monotonic() - began))
         yield
 
 

@@ -29,7 +29,7 @@ class Built:
     """An artifact, with how it came to be here."""
 
     artifact: Artifact
-    seconds: float  # that building took, whenever that was
+    seconds: float  # that building took, whenever that was, without waiting for other builds
     hit: bool  # it came from the cache
 
 
@@ -57,7 +57,7 @@ def fetch_or_build(
         key=artifact_key(plan, meta["resolved"]),
         files=dict(entry.files),
     )
-    return Built(artifact, entry.seconds, entry.hit)
+    return Built(artifact, entry.seconds - float(meta.get("waited_s", 0.0)), entry.hit)
 
 
 def artifact_key(plan: BuildPlan, resolved: str = "") -> str:
@@ -106,7 +106,7 @@ def _build_isolated(plan: BuildPlan, folder: Path, limit_s: float, watch: Callab
     theirs.close()
     answered = False
     try:
-        status, value = _answer(ours, plan.engine, limit_s, watch)
+        status, value, waited_s = _answer(ours, plan.engine, limit_s, watch)
         answered = True
     except EOFError:
         process.join()
@@ -129,22 +129,30 @@ def _build_isolated(plan: BuildPlan, folder: Path, limit_s: float, watch: Callab
         "proof": dict(artifact.proof),
         "degraded": list(artifact.degraded),
         "resolved": artifact.resolved,
+        "waited_s": waited_s,
     }
 
 
-def _answer(connection: Connection, engine: str, limit_s: float, watch: Callable[[str], None]) -> tuple[str, Any]:
-    """Return the builder's reply, passing on what it says meanwhile; raise CellError when its time is over.
+def _answer(
+    connection: Connection, engine: str, limit_s: float, watch: Callable[[str], None]
+) -> tuple[str, Any, float]:
+    """Return the builder's reply and for how long it waited for others, passing on what it says meanwhile.
+
+    Raises CellError when its time is over.
 
     The limit counts from "begin", when its process has come up. An engine that says when it starts a compilation
     ("attempt") ends it by itself: it is given some seconds more to do so.
     """
-    deadline = time.monotonic() + limit_s + CANCEL_GRACE_S
+    deadline, waited_s = time.monotonic() + limit_s + CANCEL_GRACE_S, 0.0
     while True:
         if not connection.poll(max(0.0, deadline - time.monotonic())):
             raise CellError(f"engine {engine}: the build passed engine.build_limit_s={limit_s:g} and was killed")
         kind, value = connection.recv()
+        if kind == "waited":
+            waited_s += float(value)
+            continue
         if kind not in ("begin", "attempt", "status"):
-            return kind, value
+            return kind, value, waited_s
         if kind != "status":
             deadline = time.monotonic() + limit_s + (CANCEL_GRACE_S if kind == "attempt" else 0.0)
         if value:

@@ -19,8 +19,9 @@ from harness.measure.predictions import answers_of
 from harness.measure.progress import Progress
 from harness.measure.telemetry import Consumption, Telemetry, consumption
 from harness.system.errors import CellError
+from harness.system.machine import usable_cores
 
-SECOND_PROCESSES = 4  # at once on a GPU, beside the cells that are still timed
+SECOND_PROCESSES = 4  # at once on a GPU beside the cells that are still timed; more where there are cores for more
 
 
 @dataclass
@@ -55,7 +56,8 @@ class Inspections:
             self._answers(cell, handles, held, staying)
         if self.settings.why and held:
             self.progress.stage("profiles")
-            at_once = SECOND_PROCESSES if self.device == "cuda" else 1  # a CPU gains nothing, and has less memory
+            # a CPU gains nothing by several, and has less memory
+            at_once = max(SECOND_PROCESSES, usable_cores() // 2) if self.device == "cuda" else 1
             for start in range(0, len(todo), at_once):
                 self._profiles(todo[start : start + at_once], held, staying)
         if self.settings.ceilings and self.ceilings is None:
@@ -100,14 +102,23 @@ class Inspections:
             self.answers[name] = found
 
     def _profiles(self, cells: Sequence[Cell], held: Mapping[str, Worker], staying: Collection[str]) -> None:
-        """Profile one cell after the other; second processes take many seconds to start, so they start together."""
+        """Profile one cell after the other; second processes take many seconds to start, so they start together.
+
+        One that did not come up beside the others (there was no room, say) is tried again when they are gone.
+        """
+        crowded_out = []
         with _to_spoil(cells, held, staying, self.settings) as handles:
             for cell in cells:
                 name = cell.name
+                if len(cells) > 1 and isinstance(handles[name], CellError):
+                    crowded_out.append(cell)
+                    continue
                 try:
                     self.profiles[name] = _usable(handles[name]).ask("why", None, self.settings.worker_timeout_s)
                 except CellError as error:  # no reason to lose a quartet that is measured
                     self.no_profile[name] = str(error).removeprefix(f"{name}: ")
+        for cell in crowded_out:
+            self._profiles([cell], held, staying)
 
     def _ceilings(self, cells: Sequence[Cell], held: Mapping[str, Worker], staying: Collection[str]) -> None:
         """Measure the machine's maximum rates; last, because it takes memory and may end a worker."""

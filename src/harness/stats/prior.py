@@ -15,7 +15,7 @@ from scipy.special import stdtrit
 class KnownSpread:
     """How far another set of processes, or another build, moves a logarithm; known from other measurements."""
 
-    sd: float  # of the natural logarithm: 0.0138 is 1.38%
+    sd: float  # of the natural logarithm: 0.0307 is 3.07%
     count: int  # of sets or builds that it was found from
 
     def __post_init__(self) -> None:

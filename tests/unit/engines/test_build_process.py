@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import threading
 import time
@@ -13,7 +14,7 @@ import pytest
 from harness.engines import build
 from harness.engines.base import BuildPlan, Graph
 from harness.engines.build import _answer, artifact_key, check_seal, fetch_or_build
-from harness.system.cache import Cache
+from harness.system.cache import MANIFEST, Cache
 from harness.system.errors import CellError
 from harness.techniques.levels import BatchProfile
 
@@ -66,12 +67,14 @@ def test_an_engine_that_ends_its_own_compilations_has_the_limit_for_each_and_is_
     says = [
         (0.05, ("begin", "")),
         (0.05, ("attempt", "level 3")),
+        (0.0, ("waited", "0.1")),
+        (0.0, ("waited", "0.2")),
         (0.4, ("attempt", "level 2")),
         (0.4, ("status", "half")),
         (0.0, ("ok", 7)),
     ]
     threading.Thread(target=build, args=(says,), daemon=True).start()
-    assert _answer(ours, "tensorrt", 0.2, heard.append) == ("ok", 7)  # 0.9 s in all
+    assert _answer(ours, "tensorrt", 0.2, heard.append) == ("ok", 7, pytest.approx(0.3))  # 0.9 s in all
     assert heard == ["level 3", "level 2", "half"]
     threading.Thread(target=build, args=([(0.05, ("attempt", "level 3")), (2.0, ("ok", 7))],), daemon=True).start()
     with pytest.raises(CellError, match=r"engine tensorrt: the build passed engine\.build_limit_s=0\.2 and was killed"):
@@ -106,3 +109,13 @@ def test_an_engine_that_refuses_the_graph_says_why_in_one_line(tmp_path):
     plan = BuildPlan("onnxruntime", Graph(junk, "5" * 64, (), (), 1), BatchProfile(1, 2, 4))
     with pytest.raises(CellError, match=r"^engine onnxruntime: onnxruntime could not load: [^\n]+$"):
         fetch_or_build(plan, Cache(tmp_path / "cache"))
+
+
+def test_waiting_for_other_builds_is_no_time_to_build(prepared, tmp_path, monkeypatch):
+    plan = prepared("reference=engine")[1]["baseline"].artifacts[0].plan
+    real = build._answer
+    monkeypatch.setattr(build, "_answer", lambda *given: (*real(*given)[:2], 0.01))
+    built = fetch_or_build(plan, Cache(tmp_path))
+    (noted,) = tmp_path.rglob(MANIFEST)
+    assert built.seconds == pytest.approx(json.loads(noted.read_text())["seconds"] - 0.01)
+    assert fetch_or_build(plan, Cache(tmp_path)).seconds == built.seconds  # from the cache too

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,12 +13,13 @@ import torch
 
 from harness.engines import get
 from harness.engines.build import fetch_or_build
+from harness.engines.inductor import compiler
 from harness.engines.inductor.compiler import OPTIONS, _options, separate_sizes
 from harness.engines.profiling import SPANNING, UNKNOWN, order_of
 from harness.measure.progress import Silent
 from harness.sweep.build import build_quartet
 from harness.sweep.plan import plan_quartet
-from harness.system.errors import UserError
+from harness.system.errors import CellError, UserError
 from harness.techniques.arch.recipe import rebuild
 from harness.techniques.levels import BatchProfile
 
@@ -140,3 +142,27 @@ def test_a_worker_compiles_nothing_for_any_batch_of_a_dynamic_artifact(cell, ima
             np.testing.assert_allclose(found, expected[:size], rtol=0, atol=1e-5 * abs(expected).max())
     assert counters["stats"]["unique_graphs"] == 2
     assert counters["inductor"]["fxgraph_cache_miss"] == 0
+
+
+@pytest.mark.parametrize(("device", "tuned", "waits"), [("cuda", True, 1), ("cuda", False, 0), ("cpu", True, 0)])
+def test_a_build_on_a_gpu_that_times_templates_times_them_alone(compiled, monkeypatch, tmp_path, device, tuned, waits):
+    """What is compiled stays on the CPU here: only who waits for a GPU is asked."""
+    entered = []
+
+    @contextmanager
+    def alone():
+        entered.append(True)
+        yield
+
+    class Stopped(Exception):
+        """Before anything is compiled."""
+
+    def executable(*arguments):
+        raise Stopped
+
+    monkeypatch.setattr(compiler, "kernels_timed_alone", alone)
+    monkeypatch.setattr(compiler, "ModuleExecutable", executable)
+    plan = replace(compiled.artifacts[0].plan, device=device, options=(("max_autotune", tuned),))
+    with pytest.raises(CellError, match="Stopped"):
+        compiler.build(plan, tmp_path, "torch")
+    assert len(entered) == waits

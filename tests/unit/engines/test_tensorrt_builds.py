@@ -161,6 +161,8 @@ def test_a_build_waits_for_another_that_times_kernels_there_and_then_takes_its_t
     assert order == ["the other one is done", "attached"]
     # an attempt: the parent process begins to count its limit anew, as often as it hears that
     assert said.count(("attempt", "waits until no other build times kernels")) >= 2
+    (waited_s,) = (float(text) for kind, text in said if kind == "waited")
+    assert waited_s >= 0.4
     assert said.index(("attempt", "level 3")) > said.index(("attempt", "waits until no other build times kernels"))
 
 

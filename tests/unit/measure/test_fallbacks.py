@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 
 from harness.config import ProtocolConfig
-from harness.measure import protocol
+from harness.measure import inspection, protocol
+from harness.measure.inspection import Inspections
 from harness.measure.progress import Silent
 from harness.measure.protocol import measure
 from harness.measure.settings import resolve_protocol
@@ -95,3 +97,21 @@ def test_cells_that_can_not_be_profiled_for_one_reason_are_told_in_one_breath(qu
     assert not any(cell.profile for cell in found.cells.values())
     assert found.note.count("it tells nothing") == 1
     assert "no profile of baseline, arch: it tells nothing" in found.note
+
+
+def test_a_second_process_that_finds_no_room_beside_the_others_is_started_again_alone(monkeypatch):
+    started = []
+
+    @contextmanager
+    def to_spoil(cells, held, staying, settings):
+        started.append([cell.name for cell in cells])
+        room = SimpleNamespace(ask=lambda command, argument, timeout_s: f"a profile of {started[-1]}")
+        full = CellError("out of memory")
+        yield {cell.name: full if (len(cells) > 1 and cell.name != "a") or cell.name == "c" else room for cell in cells}
+
+    monkeypatch.setattr(inspection, "_to_spoil", to_spoil)
+    found = Inspections(QUICK, "cuda", 1, Silent(), telemetry=None, dtypes=())
+    found._profiles([SimpleNamespace(name=name) for name in "abc"], {}, "abc")
+    assert started == [["a", "b", "c"], ["b"], ["c"]]
+    assert found.profiles == {"a": "a profile of ['a', 'b', 'c']", "b": "a profile of ['b']"}
+    assert found.no_profile == {"c": "out of memory"}

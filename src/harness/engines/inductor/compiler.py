@@ -24,7 +24,7 @@ from harness.engines.eager.rebuild import RECIPE_FILE, rebuilt_stage
 from harness.engines.eager.runtime import ModuleExecutable
 from harness.engines.inductor.lowerings import LOWERINGS, lowerings_of
 from harness.system.counts import counted
-from harness.system.errors import CellError
+from harness.system.errors import CellError, UserError
 from harness.system.library_internals import (
     ahead_of_time_compiler,
     compiled_graphs,
@@ -62,7 +62,7 @@ def build(plan: BuildPlan, workdir: Path, version: str) -> Artifact:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = scratch  # nothing left by an earlier build may be found
         try:
             with (
-                kernels_timed_alone() if tuned(plan) else nullcontext(),
+                kernels_timed_alone() if plan.device == "cuda" and tuned(plan) else nullcontext(),
                 ModuleExecutable(artifact, plan.device, compile_for(plan, recorder)) as executable,
             ):
                 executable.enqueue()
@@ -72,6 +72,8 @@ def build(plan: BuildPlan, workdir: Path, version: str) -> Artifact:
                 for size in separate_sizes(plan.batch):
                     executable.enqueue(size)
                 executable.synchronize()
+        except UserError:  # nobody let go of the GPU
+            raise
         except Exception as error:
             raise CellError(f"torch.compile failed: {type(error).__name__}: {str(error).strip()[:200]}") from error
         saved = torch.compiler.save_cache_artifacts()

@@ -29,7 +29,7 @@ from harness.engines.tensorrt import network as networks
 from harness.engines.tensorrt import profiles, timing_cache
 from harness.engines.tensorrt.flavour import TILING, Flavour, local_gpu, missing_in_words, sm_text
 from harness.engines.tensorrt.loading import deserialise, logger_of, tail
-from harness.system.errors import CellError
+from harness.system.errors import CellError, UserError
 from harness.techniques.levels import FP32
 
 ENGINE_FILE = "model.engine"
@@ -42,7 +42,7 @@ def build(flavour: Flavour, plan: BuildPlan, target: tuple[int, int], workdir: P
     with messages.watch() as errors:
         try:
             serialised, proof, degraded = _build(flavour, plan, target, logger, errors)
-        except CellError:
+        except (CellError, UserError):
             raise
         except Exception as error:  # the bindings raise TypeError, ValueError and RuntimeError alike
             raise CellError(f"{flavour.name} failed to build: {error}; {tail(errors)}") from error
@@ -101,6 +101,8 @@ def _at_the_highest_level(
             host_memory, watch = _watched(flavour, builder, network, config, level, _limit_s(plan))
             if timings and not pinned:
                 timing_cache.keep(config, timings)  # of a cancelled build too: what it has timed is true
+            if host_memory is None:
+                gc.collect()  # what a failed level held on the GPU must be free before anybody else tries
         if host_memory is not None:
             return bytes(host_memory), {"timing_cache": state} | _settings(flavour.module(), config), tuple(failures)
         if watch.cancelled:
@@ -109,7 +111,6 @@ def _at_the_highest_level(
             raise CellError(_miss(flavour, timings, tail(errors)))
         else:
             failures.append(f"builder level {level} failed: {tail(errors)}")
-        gc.collect()  # what a failed level held on the GPU must be free before the next one tries
     if watch.cancelled:
         raise CellError(f"{flavour.name} was not built: {'; '.join(failures)}")
     raise CellError(_refusal(flavour, plan, target, tail(errors)))

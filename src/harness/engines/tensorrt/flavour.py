@@ -68,7 +68,7 @@ class Flavour:
     levels: dict[str, tuple[int, ...]]  # fusion level -> builder optimisation levels to try, in order
     levels_matter: bool  # whether two builder levels give two engines
     timing_cache: bool
-    build_spread: tuple[float, int] | None  # see `Capabilities`; of builds that time for themselves
+    build_spread: tuple[float, int] | None  # see `Capabilities`; of builds with other timings
     nests_concatenations: bool  # the graph is rewritten by `concatenations.py`, where that was seen to help
     user_allocation_for_capture: bool  # stream capture needs BuilderFlag.REQUIRE_USER_ALLOCATION
     kernels_compiled_at_run: bool  # then dynamic shapes need a specialisation strategy, and validity is queryable
@@ -110,7 +110,7 @@ TENSORRT_FLAVOUR = Flavour(
     levels={"off": (0,), "default": (3,), "max": (3, 2, 1)},
     levels_matter=True,
     timing_cache=True,
-    build_spread=(0.0307, 20),  # seven cells, 26 builds on two H200s (experiments/rebuilds/spread.csv)
+    build_spread=(0.0307, 20),  # seven cells, 26 builds (experiments/rebuilds/spread.csv)
     nests_concatenations=True,
     user_allocation_for_capture=False,
     kernels_compiled_at_run=False,

@@ -2,11 +2,11 @@
 # Builds and processes as levels, and side by side against quartet by quartet, on one GPU.
 #
 #   experiments/rebuilds/run.sh [SECONDS] [OVERRIDE...]      # what is not done by then is resumed by the next call
-#   PARTS='ahead tensorrt inductor early_exit together builds apart alone crowded'      # which parts; ahead: builds for all others
+#   PARTS='ahead tensorrt inductor early_exit together builds apart alone_0 alone_3 crowded_0 crowded_3'      # which parts; ahead: builds for all others
 set -uo pipefail
 source "$(dirname "$0")/../lanes.sh"
 more=${*:2}
-export parts=${PARTS:-ahead tensorrt inductor early_exit together builds apart alone crowded} folder=${FOLDER:-experiments/rebuilds}
+export parts=${PARTS:-ahead tensorrt inductor early_exit together builds apart alone_0 alone_3 crowded_0 crowded_3} folder=${FOLDER:-experiments/rebuilds}
 mkdir -p "$folder"
 [ -e "$folder/seconds.csv" ] || echo "what,seconds" > "$folder/seconds.csv" # of a sweep that was cut, the last piece
 known_timings
@@ -46,11 +46,11 @@ questions() {
       together) timed sweep rebuilds_together $grid ;;
       builds) timed sweep rebuilds_three $three ;;
       apart) timed sweep rebuilds_apart $grid protocol.side_by_side=false ;;
-      alone | crowded) # does a build choose better where it times kernels alone? at level 0 and 3, in fp32
-        local crowd
-        crowd=$([ "$part" = alone ] && echo "--jobs 4" || echo "--jobs 4 --crowded")
-        timed once "rebuilds_level_0_$part" again_without_cache "level_0_$part" --hw dynamic_batching --builds 8 $crowd
-        timed once "rebuilds_level_3_$part" again_without_cache "level_3_$part" --hw fusion --builds 4 $crowd
+      alone_* | crowded_*) # does a build choose better where it times kernels alone? at level 0 and 3, in fp32
+        local crowd="--jobs 4" hw=dynamic_batching
+        [ "${part%_*}" = alone ] || crowd="$crowd --crowded"
+        [ "${part#*_}" = 0 ] || hw=fusion
+        timed once "rebuilds_$part" again_without_cache "$part" --hw $hw --builds 8 --rounds 6 $crowd
         ;;
     esac
   done

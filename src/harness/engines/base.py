@@ -297,15 +297,14 @@ def report_status(text: str) -> None:
 def kernels_timed_alone() -> Iterator[None]:
     """Let no two builds time kernels on this GPU at once, of whatever sweep: each would slow the other's down.
 
-    Waiting takes nothing of `engine.build_limit_s` and is not counted as time to build. Where there is no GPU, nobody
-    waits. Raises UserError as `locked` does.
+    Waiting takes nothing of `engine.build_limit_s` and is not counted as time to build. A GPU that the driver tells
+    nothing of is taken for the only one. Raises UserError as `locked` does.
     """
     chip = gpu()
-    if chip is None:
-        yield
-        return
     began = time.monotonic()
-    with locked(f"tuning-{chip['uuid']}", lambda: report_attempt("waits until no other build times kernels")):
+    with locked(
+        f"tuning-{chip['uuid'] if chip else 'gpu'}", lambda: report_attempt("waits until no other build times kernels")
+    ):
         _say("waited", str(time.monotonic() - began))
         yield
 

@@ -142,6 +142,7 @@ def test_where_no_level_ends_in_time_the_cell_fails_and_names_them_all(levels):
 def a_gpu(monkeypatch, tmp_path):
     """A GPU's locks of this test alone; return the name of the one that who times kernels on it holds."""
     monkeypatch.setenv("HARNESS_LOCK_DIR", str(tmp_path))
+    monkeypatch.setenv(locks.LIMIT_VARIABLE, "30")  # a build that waits for ever fails
     monkeypatch.setattr(base, "gpu", lambda: {"uuid": "GPU-a"})
     return "tuning-GPU-a"
 

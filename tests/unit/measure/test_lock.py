@@ -15,7 +15,7 @@ import pytest
 from harness.measure.lock import building, device_lock, occupied
 from harness.sweep.command_line import compose_jobs
 from harness.sweep.refusals import plan_sweep
-from harness.system import locks as lock
+from harness.system import locks
 from harness.system.errors import UserError
 
 ENTERS_S = 60  # until a process that may enter has done so, on a busy machine
@@ -126,8 +126,8 @@ def test_a_holder_that_is_killed_lets_go(killed, next_one):
 
 
 def test_who_waits_tells_it_again_and_again_and_gives_up_in_the_end(monkeypatch):
-    monkeypatch.setenv(lock.LIMIT_VARIABLE, "0.5")
-    monkeypatch.setattr(lock, "_TELL_EVERY_S", 0.1)
+    monkeypatch.setenv(locks.LIMIT_VARIABLE, "0.5")
+    monkeypatch.setattr(locks, "_TELL_EVERY_S", 0.1)
     told: list[str] = []
     with ExitStack() as stack:
         _, held = stack.enter_context(other_process("GPU-a"))
@@ -135,21 +135,21 @@ def test_who_waits_tells_it_again_and_again_and_gives_up_in_the_end(monkeypatch)
         with pytest.raises(UserError, match=r"waited 0.5 s for a lock that another process holds: .*GPU-a\.lock"):
             stack.enter_context(device_lock("GPU-a", lambda: told.append("waits")))
         assert len(told) >= 2
-    monkeypatch.setenv(lock.LIMIT_VARIABLE, str(ENTERS_S))
+    monkeypatch.setenv(locks.LIMIT_VARIABLE, str(ENTERS_S))
     with device_lock("GPU-a"):  # the one that gave up holds nothing
         pass
 
 
 @pytest.mark.parametrize("limit", ["soon", "-1", "nan", "inf"])
 def test_a_limit_that_is_no_number_of_seconds_is_refused_before_any_work(monkeypatch, limit):
-    monkeypatch.setenv(lock.LIMIT_VARIABLE, limit)
+    monkeypatch.setenv(locks.LIMIT_VARIABLE, limit)
     with pytest.raises(UserError, match=f"HARNESS_LOCK_WAIT_S={limit} is not a number of seconds"):
-        lock.check_folder()
+        locks.check_folder()
 
 
 def test_a_folder_of_locks_that_is_not_there_is_refused_before_any_work(monkeypatch, tmp_path):
     monkeypatch.setenv("HARNESS_LOCK_DIR", str(tmp_path / "nowhere"))
     with pytest.raises(UserError, match=r"can't write the locks in .*nowhere: No such file or directory"):
-        lock.check_folder()
+        locks.check_folder()
     with pytest.raises(UserError, match="can't write the locks in"):
         plan_sweep(compose_jobs(["model=densenet_tiny", "batch_size=2", "hw=fusion"]))
